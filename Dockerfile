@@ -1,0 +1,20 @@
+# The worker's image: locked dependencies first (they change seldom), then the two packages.
+FROM python:3.12-slim
+
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /app
+
+COPY requirements.lock ./
+RUN pip install --quiet --require-hashes --requirement requirements.lock
+
+COPY pyproject.toml README.md ./
+COPY producer producer
+COPY worker worker
+RUN pip install --quiet --no-deps --no-build-isolation .
+
+RUN useradd --create-home nightmill && install --directory --owner nightmill /data
+USER nightmill
+VOLUME /data
+ENV NIGHTMILL_DATA_DIR=/data
+
+ENTRYPOINT ["nightmill"]

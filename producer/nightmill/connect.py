@@ -1,0 +1,72 @@
+"""Open Redis connections the way nightmill needs them, and map their errors at the edge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import redis
+import redis.asyncio
+from redis import exceptions
+
+from nightmill.errors import QueueFullError, QueueUnavailableError, SettingsError
+
+if TYPE_CHECKING:
+    from nightmill.settings import Settings
+
+TIMEOUT_S = 10.0
+"""Longest wait for one Redis answer, seconds."""
+
+
+def redis_url(settings: Settings) -> str:
+    """Return the URL to use: REDIS_URL, else the embedded server's socket if it runs.
+
+    Raises SettingsError that says what to set.
+    """
+    if settings.redis_url:
+        return settings.redis_url
+    embedded = settings.data_dir.resolve() / "valkey.sock"
+    if embedded.is_socket():
+        return f"unix://{embedded}"
+    message = (
+        f"NIGHTMILL_REDIS_URL is not set and no embedded server runs in {settings.data_dir}: "
+        "set it (redis://localhost:6379), or start `nightmill worker` in this folder"
+    )
+    raise SettingsError(message)
+
+
+def connect(settings: Settings) -> redis.asyncio.Redis:
+    """Return an asyncio client; nothing is sent yet."""
+    with _url_errors():
+        return redis.asyncio.Redis.from_url(
+            redis_url(settings), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
+        )
+
+
+def connect_sync(settings: Settings) -> redis.Redis:
+    """Return a blocking client; nothing is sent yet."""
+    with _url_errors():
+        return redis.Redis.from_url(
+            redis_url(settings), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
+        )
+
+
+@contextmanager
+def _url_errors() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        message = f"NIGHTMILL_REDIS_URL: {error}"
+        raise SettingsError(message) from None
+
+
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """Turn redis-py's errors into ours: QueueFullError, or QueueUnavailableError with the cause."""
+    try:
+        yield
+    except exceptions.OutOfMemoryError as error:
+        raise QueueFullError(f"Redis refuses writes: {error}") from error
+    except (exceptions.RedisError, OSError) as error:
+        raise QueueUnavailableError(f"Redis does not answer: {error}") from error

@@ -1,0 +1,161 @@
+"""From a request to what goes on the wire: names, queues, script arguments. No I/O.
+
+Producer and SyncProducer differ only in how they send what this module builds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import IntEnum
+from itertools import groupby, islice
+from operator import attrgetter
+
+import msgspec
+
+from nightmill import keys, wire
+from nightmill.errors import InvalidParamsError
+from nightmill.job import Job
+from nightmill.params import Defaults, check
+from nightmill.settings import Settings
+
+CHUNK = 500
+"""Jobs in one script call: long enough to amortise a round trip, short enough to be fair."""
+
+
+def defaults_of(settings: Settings) -> Defaults:
+    """Return what `settings` fill into a request that is silent, and the size limit."""
+    return Defaults(
+        model=settings.model,
+        max_tokens=settings.max_tokens,
+        max_payload_bytes=settings.max_payload_bytes,
+    )
+
+
+class Taken(IntEnum):
+    """What became of an enqueue, as enqueue.lua answers it."""
+
+    ALREADY_QUEUED = 0
+    ENQUEUED = 1
+    ALREADY_FINISHED = 2
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to one enqueue: the job's id, whether it is new, and notes on the request."""
+
+    job_id: str
+    taken: Taken
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def new(self) -> bool:
+        """Whether this call put the job in the queue (False: it was there, or is finished)."""
+        return self.taken is Taken.ENQUEUED
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """A validated job, encoded: everything but the sending."""
+
+    job_id: str
+    queue: str
+    batch: str
+    payload: bytes
+    warnings: tuple[str, ...] = ()
+
+
+def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by keyword
+    params: Mapping[str, object] | bytes,
+    defaults: Defaults,
+    now_ms: int,
+    *,
+    job_id: str | None = None,
+    batch: str | None = None,
+    custom_id: str | None = None,
+    seq: int | None = None,
+    expires: datetime | timedelta | None = None,
+) -> Ready:
+    """Validate a request and encode its job. Raises InvalidParamsError naming the field.
+
+    `job_id` defaults to `<batch>:<custom_id>` in a batch and to a UUIDv7 otherwise; `expires` is
+    a deadline, or how long from now.
+    """
+    check_batch_name(batch)
+    checked = check(params, defaults)
+    job = Job(
+        params=msgspec.Raw(checked.body),
+        custom_id=custom_id,
+        batch=batch,
+        seq=seq,
+        expires_at=_deadline(expires, now_ms),
+    )
+    if job_id is None:
+        named = batch is not None and custom_id is not None
+        job_id = keys.job_id(batch, custom_id) if named else wire.new_job_id()  # type: ignore[arg-type]
+    return Ready(
+        job_id,
+        keys.queue_of(batch, checked.model),
+        batch or keys.SINGLES,
+        wire.encode_job(job, now_ms),
+        checked.warnings,
+    )
+
+
+def prepare_item(
+    item: Mapping[str, object], number: int, defaults: Defaults, now_ms: int, batch: str | None
+) -> Ready:
+    """Prepare the `number`-th (from 1) of many: bare params, or `{"custom_id", "params"}`.
+
+    Raises InvalidParamsError that names the number as its line.
+    """
+    params = item.get("params", item)
+    custom_id = item.get("custom_id")
+    try:
+        if not isinstance(params, Mapping):
+            raise InvalidParamsError("params", f"given {type(params).__name__}, allowed: an object")
+        if custom_id is not None and not isinstance(custom_id, str):
+            problem = f"given {type(custom_id).__name__}, allowed: a string"
+            raise InvalidParamsError("custom_id", problem)
+        if params is item and custom_id is not None:
+            params = {key: value for key, value in item.items() if key != "custom_id"}
+        return prepare(params, defaults, now_ms, batch=batch, custom_id=custom_id)
+    except InvalidParamsError as error:
+        raise error.at_line(number) from None
+
+
+def check_batch_name(batch: str | None) -> None:
+    """Raise InvalidParamsError unless `batch` can name a batch (a colon would split its ids)."""
+    if batch is not None and (not batch or ":" in batch or not batch.isprintable()):
+        problem = f"{batch!r} cannot name a batch: use printable characters and no colon"
+        raise InvalidParamsError("batch", problem)
+
+
+def _deadline(expires: datetime | timedelta | None, now_ms: int) -> int | None:
+    if expires is None:
+        return None
+    if isinstance(expires, timedelta):
+        return now_ms + int(expires.total_seconds() * 1000)
+    return int(expires.timestamp() * 1000)
+
+
+def script_args(jobs: Sequence[Ready], delay_ms: int = 0) -> list[str | bytes | int]:
+    """Return enqueue.lua's ARGV for `jobs`, which must share one queue."""
+    args: list[str | bytes | int] = [jobs[0].queue, jobs[0].batch, delay_ms, 0]
+    for job in jobs:
+        args.append(job.job_id)
+        args.append(job.payload)
+    return args
+
+
+def by_queue(jobs: Iterable[Ready]) -> Iterator[list[Ready]]:
+    """Cut `jobs` into script calls: runs of one queue, at most CHUNK jobs each, order kept."""
+    for _, run in groupby(jobs, key=attrgetter("queue")):
+        while chunk := list(islice(run, CHUNK)):
+            yield chunk
+
+
+def receipts(jobs: Sequence[Ready], codes: bytes) -> list[Receipt]:
+    """Read enqueue.lua's answer."""
+    return [
+        Receipt(job_id=job.job_id, taken=Taken(code - 48), warnings=job.warnings)
+        for job, code in zip(jobs, codes, strict=True)
+    ]

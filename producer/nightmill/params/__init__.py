@@ -1,0 +1,11 @@
+"""The Messages request contract: what may be enqueued, checked before it costs anything.
+
+`check` is the one entry; `refusal` says what is wrong, `rules` holds the contract itself and
+`request` applies it. Fields that the contract does not know are passed through untouched.
+"""
+
+from nightmill.params.refusal import MAX_DEPTH, dotted, refused
+from nightmill.params.request import Checked, Defaults, check, decode
+from nightmill.params.rules import FIELDS
+
+__all__ = ["FIELDS", "MAX_DEPTH", "Checked", "Defaults", "check", "decode", "dotted", "refused"]

@@ -1,0 +1,135 @@
+"""Checking one request: fill in the defaults, encode it, hold it against the contract.
+
+Most requests of a batch are plain text. msgspec recognises those in one pass; whatever it does not
+recognise goes through the rules, which either accept it or say exactly what is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from nightmill.errors import InvalidParamsError, PayloadTooLargeError
+from nightmill.params.refusal import MAX_DEPTH, refused, require_json
+from nightmill.params.rules import require_request
+
+BOTH_SAMPLERS: Final = "temperature and top_p are both given; the endpoint advises only one"
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request that is silent gets, and the size limit (bytes of JSON)."""
+
+    model: str
+    max_tokens: int
+    max_payload_bytes: int
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that keeps the contract.
+
+    `body` is the compact JSON to send: fields in the order given, then the defaults.
+    """
+
+    body: bytes
+    model: str
+    warnings: tuple[str, ...] = ()
+
+
+_Text = Annotated[str, Meta(min_length=1)]
+_Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class _PlainMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    role: Literal["user", "assistant"]
+    content: _Text
+
+
+class _Plain(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The common case, never looser than the rules; a test holds the two together."""
+
+    model: _Text
+    messages: Annotated[list[_PlainMessage], Meta(min_length=1)]
+    max_tokens: Annotated[int, Meta(ge=1)]
+    system: str = ""
+    stream: bool = False
+    temperature: _Share = 0
+    top_p: _Share = 0
+    stop_sequences: tuple[str, ...] = ()
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_decode_plain = msgspec.json.Decoder(_Plain).decode
+
+
+def check(params: Mapping[str, object] | bytes | msgspec.Raw, defaults: Defaults) -> Checked:
+    """Hold a request (a mapping, or JSON) against the contract and return what to send.
+
+    Raises InvalidParamsError naming the field, what was given and what is allowed, and
+    PayloadTooLargeError when the body is over `defaults.max_payload_bytes`.
+    """
+    given = decode(params) if isinstance(params, bytes | msgspec.Raw) else params
+    if not isinstance(given, Mapping):
+        raise refused("", given, "an object, the request")
+    request = {**given}
+    request.setdefault("model", defaults.model)
+    request.setdefault("max_tokens", defaults.max_tokens)
+    body = _faithful(request)
+    _require_size(len(body), defaults.max_payload_bytes)
+    try:
+        _decode_plain(body)
+    except msgspec.ValidationError:
+        require_request(_decode(body))
+    warnings = (BOTH_SAMPLERS,) if "temperature" in request and "top_p" in request else ()
+    return Checked(body=body, model=request["model"], warnings=warnings)
+
+
+def decode(data: bytes | msgspec.Raw) -> object:
+    """Decode JSON; raise InvalidParamsError (no field) when it is none.
+
+    NaN, Infinity and lone surrogates come through, for `check` to name the field they are in.
+    """
+    try:
+        return _decode(data)
+    except RecursionError:
+        raise InvalidParamsError("", f"nested deeper than {MAX_DEPTH} levels") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _lenient(bytes(data), str(error))
+
+
+def _lenient(data: bytes, problem: str) -> object:
+    """Decode with the standard library, which lets through what JSON forbids in a value."""
+    try:
+        return json.loads(data.decode())
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{data[error.start]:02x} at {error.start}"
+        raise InvalidParamsError("", f"not UTF-8 ({found}); save it as UTF-8") from None
+    except (ValueError, RecursionError):
+        raise InvalidParamsError("", f"not JSON: {problem}") from None
+
+
+def _faithful(request: dict[str, object]) -> bytes:
+    """Encode `request`, sure that the JSON says the same: msgspec writes NaN as null, say."""
+    try:
+        body = _encode(request)
+        same = _decode(body) == request
+    except (TypeError, ValueError, RecursionError) as error:
+        require_json(request)
+        raise InvalidParamsError("", f"cannot be written as JSON: {error}") from None
+    # As many brackets as that may be nested that deep; the exact answer costs a walk.
+    if not same or body.count(b"{") + body.count(b"[") > MAX_DEPTH:
+        require_json(request)
+    return body
+
+
+def _require_size(size: int, limit: int) -> None:
+    if size > limit:
+        problem = (
+            f"the request is {size:,} bytes; allowed: {limit:,}; shorten it or raise "
+            "NIGHTMILL_MAX_PAYLOAD_BYTES (the endpoint's own ceiling is 32 MB)"
+        )
+        raise PayloadTooLargeError("", problem)

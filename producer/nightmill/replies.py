@@ -1,0 +1,96 @@
+"""Read a finished job: its row where the store is installed, else what finish left in Redis."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nightmill.errors import JobNotFoundError, PayloadError, StoreMissingError
+from nightmill.job import Job
+from nightmill.result import ErrorInfo, Result, Usage
+from nightmill.state import JobState
+
+if TYPE_CHECKING:
+    from nightmill.settings import Settings
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of arq's result dict that make a Result; `r` is a Message, a marker or an error."""
+
+    id: str
+    et: int
+    st: int
+    ft: int
+    t: int
+    s: bool
+    r: msgspec.Raw
+
+
+class Marker(msgspec.Struct, frozen=True, kw_only=True, rename={"error": "$error"}):
+    """What `r` holds when it is not a Message: where the row is, or why there is none."""
+
+    status: JobState | None = None
+    stored: str | None = None
+    error: str | None = None
+    type: str = "error"
+    message: str = ""
+    fix: str | None = None
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True):
+    model: str | None = None
+    stop_reason: str | None = None
+    usage: Usage = Usage()
+
+
+def from_redis(job_id: str, kept: bytes) -> Result:
+    """Build a Result from `arq:result:<id>`; the attempts' story is only in the store.
+
+    Raises StoreMissingError for a batch job, whose message is only in the store, and PayloadError
+    when something else lies under the key.
+    """
+    try:
+        record = msgspec.json.decode(kept, type=Kept)
+        marker = msgspec.json.decode(record.r, type=Marker)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        message = f"the result of {job_id} is not nightmill's: {error}"
+        raise PayloadError(message) from None
+    common = {
+        "job_id": job_id,
+        "attempt_count": record.t,
+        "enqueued_at": record.et,
+        "started_at": record.st,
+        "finished_at": record.ft,
+    }
+    if marker.stored is not None:
+        message = f"{job_id} is finished ({marker.status}); its message is in the results store: "
+        raise StoreMissingError(message + "pip install 'nightmill[store]' and set STORE_URL")
+    if not record.s:
+        error = ErrorInfo(type=marker.type, message=marker.message, fix=marker.fix)
+        status = marker.status or JobState.FAILED
+        return msgspec.convert({**common, "status": status, "error": error}, Result)
+    message_ = msgspec.json.decode(record.r, type=_Message)
+    return Result(
+        **common,
+        status=JobState.SUCCEEDED,
+        message=record.r,
+        model=message_.model,
+        stop_reason=message_.stop_reason,
+        usage=message_.usage,
+    )
+
+
+async def from_store(settings: Settings, job_id: str) -> Result | None:
+    """Return the stored row, or None where there is no store here or no row in it."""
+    if find_spec("sqlalchemy") is None:
+        return None
+    from nightmill.store import ResultStore  # noqa: PLC0415 - optional extra
+
+    where = settings.store_at
+    if isinstance(where, Path) and not where.exists():
+        return None
+    async with ResultStore.open(where) as store:
+        return await store.get(job_id)

@@ -1,0 +1,147 @@
+"""Runs one function over one SQLAlchemy connection, on SQLite or PostgreSQL, for asyncio callers.
+
+SQLite gets threads of its own and PostgreSQL asyncpg. An async SQLite driver crosses threads for
+every cursor, fetch and rollback, five times a query; here a whole transaction crosses once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from nightmill.errors import StoreError, StoreMissingError
+from nightmill.store.faults import mapped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_MS: Final = 30_000
+SQLITE_THREADS: Final = 4
+WRITE: Final = "nightmill_write"
+"""Execution option of SQLite connections that write; all others only read."""
+
+
+class Database(Protocol):
+    """A database that runs functions over a Connection; `where` names it without its password."""
+
+    where: str
+
+    async def run(self, work: Callable[[Connection], T], *, write: bool = False) -> T:
+        """Return what `work` returns, in one transaction; a read must not change anything.
+
+        Raises StoreUnavailableError or StoreError for what the database raises.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close every connection, after the work that is under way."""
+        ...
+
+
+def database(where: str | Path) -> Database:
+    """Return the database at a SQLite file's path, or at a sqlite:// or postgresql:// URL.
+
+    Nothing is connected yet. Raises StoreError for another kind of URL, StoreMissingError when
+    its driver is not installed, StoreUnavailableError when a SQLite file's folder cannot be made.
+    """
+    if isinstance(where, Path) or "://" not in where:
+        return SQLite(URL.create("sqlite", database=str(where)))
+    try:
+        url = make_url(where)
+    except ArgumentError:
+        raise StoreError("STORE_URL is not a URL: use sqlite:///path or postgresql://...") from None
+    match url.get_backend_name():
+        case "sqlite":
+            return SQLite(url.set(drivername="sqlite"))
+        case "postgresql" | "postgres":
+            return PostgreSQL(url.set(drivername="postgresql+asyncpg"))
+        case kind:
+            raise StoreError(f"STORE_URL is {kind}://: use sqlite:///path or postgresql://...")
+
+
+class SQLite:
+    """One SQLite file in WAL mode, every commit on the disk before it returns."""
+
+    def __init__(self, url: URL) -> None:
+        """Make the file's folder; the file is made by the first connection."""
+        self.where = url.render_as_string()
+        if url.database and not url.database.startswith("file:"):
+            with mapped(self.where):
+                Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        self._engine = create_engine(url)
+        self._writer = self._engine.execution_options(**{WRITE: True})
+        event.listen(self._engine, "connect", _configure)
+        event.listen(self._engine, "begin", _begin)
+        self._threads = ThreadPoolExecutor(SQLITE_THREADS, thread_name_prefix="nightmill-store")
+
+    async def run(self, work: Callable[[Connection], T], *, write: bool = False) -> T:
+        """Run `work` in a thread; a write holds SQLite's write lock from its start."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._run, work, write)
+
+    def _run(self, work: Callable[[Connection], T], write: bool) -> T:  # noqa: FBT001  executor
+        engine = self._writer if write else self._engine
+        with mapped(self.where), engine.begin() as connection:
+            return work(connection)
+
+    async def close(self) -> None:
+        """Wait for the work under way, then close every connection."""
+        await asyncio.to_thread(self._threads.shutdown)
+        self._engine.dispose()
+
+
+def _configure(connection: DBAPIConnection, _record: object) -> None:
+    """Take the transactions away from the driver, and make every commit reach the disk."""
+    connection.isolation_level = None  # the driver's own BEGIN is a plain one: see _begin
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    """Take the write lock at once; a plain BEGIN that writes later fails when others wrote first.
+
+    Reads begin nothing: each statement sees its own snapshot, and no checkpoint waits for them.
+    """
+    if connection.get_execution_options().get(WRITE):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class PostgreSQL:
+    """One PostgreSQL database, for workers on several machines."""
+
+    def __init__(self, url: URL) -> None:
+        """Take the URL; nothing is connected yet."""
+        from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415  needs greenlet
+
+        self.where = url.render_as_string(hide_password=True)
+        try:
+            self._engine = create_async_engine(url)
+        except ModuleNotFoundError as error:
+            raise StoreMissingError(
+                f"{self.where} needs {error.name}: pip install 'nightmill[postgres]'"
+            ) from None
+
+    async def run(self, work: Callable[[Connection], T], *, write: bool = False) -> T:
+        """Run `work` on the loop; PostgreSQL's rows lock themselves, so `write` changes nothing."""
+        del write
+        with mapped(self.where):
+            async with self._engine.begin() as connection:
+                return await connection.run_sync(work)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()

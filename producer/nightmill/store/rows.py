@@ -1,0 +1,105 @@
+"""A Result as a row of plain columns, and back; and how a later run takes over an earlier row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nightmill.keys import SINGLES
+from nightmill.result import Attempt, ErrorInfo, Result, Usage, trimmed
+from nightmill.state import JobState
+
+if TYPE_CHECKING:
+    from sqlalchemy import RowMapping
+
+_encode = msgspec.json.Encoder().encode
+_attempts = msgspec.json.Decoder(tuple[Attempt, ...])
+_error = msgspec.json.Decoder(ErrorInfo)
+
+
+def to_row(result: Result) -> dict[str, Any]:
+    """Return `result` as column name -> plain value; JSON columns hold text."""
+    usage = result.usage
+    return {
+        "job_id": result.job_id,
+        "run": result.run,
+        "status": result.status.value,
+        "batch": result.batch or SINGLES,
+        "seq": result.seq or 0,
+        "custom_id": result.custom_id,
+        "model": result.model,
+        "request_hash": result.request_hash,
+        "request_id": result.request_id,
+        "stop_reason": result.stop_reason,
+        "worker": result.worker,
+        "attempt_count": result.attempt_count,
+        "snooze_count": result.snooze_count,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_input_tokens": usage.cache_read_input_tokens,
+        "cache_creation_input_tokens": usage.cache_creation_input_tokens,
+        "enqueued_at": result.enqueued_at,
+        "started_at": result.started_at,
+        "finished_at": result.finished_at,
+        "error": _text(_encode(result.error)) if result.error else None,
+        "attempts": _text(_encode(trimmed(result.attempts))),
+        "params": _text(result.params),
+        "message": _text(result.message),
+    }
+
+
+def from_row(row: RowMapping) -> Result:
+    """Return the Result that `row`, with every column of `results`, was made from."""
+    return Result(
+        job_id=row["job_id"],
+        run=row["run"],
+        status=JobState(row["status"]),
+        batch=row["batch"] or None,
+        seq=row["seq"] or None,
+        custom_id=row["custom_id"],
+        model=row["model"],
+        request_hash=row["request_hash"],
+        request_id=row["request_id"],
+        stop_reason=row["stop_reason"],
+        worker=row["worker"],
+        attempt_count=row["attempt_count"],
+        snooze_count=row["snooze_count"],
+        usage=usage_of(row),
+        enqueued_at=row["enqueued_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        error=_error.decode(row["error"]) if row["error"] else None,
+        attempts=_attempts.decode(row["attempts"]),
+        params=_raw(row["params"]),
+        message=_raw(row["message"]),
+    )
+
+
+def usage_of(row: RowMapping) -> Usage:
+    """Return the four token columns of `row`, or of a sum over rows."""
+    return Usage(**{field: int(row[field] or 0) for field in Usage.__struct_fields__})
+
+
+def succeeding(old: Result, new: Result) -> Result:
+    """Return `new`, a later run of `old`'s job, with the story of the earlier runs in front.
+
+    The attempts are numbered on from `old`'s, and the exact counts add up.
+    """
+    last = old.attempts[-1].n if old.attempts else 0
+    later = tuple(msgspec.structs.replace(each, n=last + each.n) for each in new.attempts)
+    return msgspec.structs.replace(
+        new,
+        attempts=trimmed(old.attempts + later),
+        attempt_count=old.attempt_count + new.attempt_count,
+        snooze_count=old.snooze_count + new.snooze_count,
+    )
+
+
+def _text(json: bytes | msgspec.Raw | None) -> str | None:
+    """Decode JSON for a text column; a stray byte must not cost the whole group its commit."""
+    return None if json is None else bytes(json).decode("utf-8", "replace")
+
+
+def _raw(text: str | None) -> msgspec.Raw | None:
+    return None if text is None else msgspec.Raw(text)

@@ -1,0 +1,167 @@
+"""The store's SQL: one function over a connection for each thing it is asked."""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+from sqlalchemy import ARRAY, Text, any_, bindparam, func, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+
+from nightmill.result import Usage
+from nightmill.state import TERMINAL, JobState
+from nightmill.store.rows import from_row, succeeding, to_row, usage_of
+from nightmill.store.schema import results
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from sqlalchemy import Connection
+
+    from nightmill.result import Result
+
+Insert = TypeVar("Insert", sqlite.Insert, postgresql.Insert)
+
+PAGE_ROWS: Final = 200
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """What a claim asks about a job: the run that is stored, how it ended, for which request."""
+
+    run: int
+    status: JobState
+    request_hash: str | None
+
+
+def _upsert(insert: Insert) -> Insert:
+    """Insert rows; a higher run replaces a row, any other is refused."""
+    return insert.on_conflict_do_update(
+        index_elements=[results.c.job_id],
+        set_={c.name: insert.excluded[c.name] for c in results.c if not c.primary_key},
+        where=insert.excluded.run > results.c.run,
+    )
+
+
+# SQLite takes the text and tuples past SQLAlchemy's handling of parameters, a third of the cost of
+# a row, and counts what it took; PostgreSQL tells it row by row.
+_COLUMNS: Final = [column.name for column in results.c if column.name != "cost"]
+_UPSERT_SQLITE: Final = str(
+    _upsert(sqlite.insert(results)).compile(dialect=sqlite.dialect(), column_keys=_COLUMNS)
+)
+_UPSERT_POSTGRESQL: Final = _upsert(postgresql.insert(results)).returning(results.c.job_id)
+_in_column_order = itemgetter(*_COLUMNS)
+
+# A list of ids is one parameter, so that every length of list is the same prepared statement.
+_AMONG: Final = {
+    "sqlite": results.c.job_id.in_(
+        select(func.json_each(bindparam("ids", type_=Text)).table_valued("value").c.value)
+    ),
+    "postgresql": results.c.job_id == any_(bindparam("ids", type_=ARRAY(Text))),
+}
+_STORED: Final = select(results.c.job_id, results.c.run, results.c.status, results.c.request_hash)
+_TOKENS: Final = [results.c[field] for field in Usage.__struct_fields__]
+
+
+def record(connection: Connection, group: Iterable[Result]) -> int:
+    """Store `group` in order and return how many of its rows were taken."""
+    taken = 0
+    for wave in _waves(group):
+        rows = [to_row(result) for result in _with_history(connection, wave)]
+        if connection.dialect.name == "postgresql":
+            taken += len(connection.execute(_UPSERT_POSTGRESQL, rows).all())
+        else:
+            tuples = [_in_column_order(row) for row in rows]
+            taken += connection.exec_driver_sql(_UPSERT_SQLITE, tuples).rowcount
+    return taken
+
+
+def _waves(group: Iterable[Result]) -> Iterator[dict[str, Result]]:
+    """Split `group` so that no statement meets one job_id twice, which PostgreSQL refuses."""
+    rest = list(group)
+    while rest:
+        wave: dict[str, Result] = {}
+        again = [each for each in rest if wave.setdefault(each.job_id, each) is not each]
+        yield wave
+        rest = again
+
+
+def _with_history(connection: Connection, wave: dict[str, Result]) -> list[Result]:
+    """Put the earlier runs' attempts in front of the rows that replace them.
+
+    A first run replaces nothing, so only later runs are looked up, and locked until the commit.
+    """
+    rerun = [job_id for job_id, result in wave.items() if result.run]
+    if rerun:
+        query = select(results).where(_AMONG[connection.dialect.name]).with_for_update()
+        rows = connection.execute(query, {"ids": _bound(connection, rerun)}).mappings()
+        for old in map(from_row, rows):
+            wave[old.job_id] = succeeding(old, wave[old.job_id])
+    return list(wave.values())
+
+
+def lookup(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
+    """Return job_id -> what is stored, for those of `ids` that are."""
+    query = _STORED.where(_AMONG[connection.dialect.name])
+    return {
+        job_id: Stored(run=run, status=JobState(status), request_hash=request_hash)
+        for job_id, run, status, request_hash in connection.execute(
+            query, {"ids": _bound(connection, ids)}
+        )
+    }
+
+
+def _bound(connection: Connection, ids: Sequence[str]) -> str | list[str]:
+    """Return `ids` as the one parameter that _AMONG takes: JSON text, or a PostgreSQL array."""
+    if connection.dialect.name == "postgresql":
+        return list(ids)
+    return msgspec.json.encode(ids).decode()
+
+
+def get(connection: Connection, job_id: str) -> Result | None:
+    """Return the row of `job_id`, None when it has none."""
+    query = select(results).where(results.c.job_id == job_id)
+    row = connection.execute(query).mappings().one_or_none()
+    return None if row is None else from_row(row)
+
+
+def page(
+    connection: Connection,
+    batch: str,
+    after: Result | None,
+    *,
+    statuses: Collection[JobState] | None,
+    ordered: bool,
+) -> list[Result]:
+    """Return up to PAGE_ROWS rows of `batch` that follow `after` in the order of reading.
+
+    That order is the source's when `ordered`, else the order in which the jobs finished.
+    """
+    place = results.c.seq if ordered else results.c.finished_at
+    query = select(results).where(results.c.batch == batch)
+    query = query.order_by(place, results.c.job_id).limit(PAGE_ROWS)
+    if after is not None:
+        reached = (after.seq or 0) if ordered else after.finished_at
+        query = query.where(tuple_(place, results.c.job_id) > (reached, after.job_id))
+    if statuses is not None:
+        query = query.where(results.c.status.in_(sorted(statuses)))
+    return [from_row(row) for row in connection.execute(query).mappings()]
+
+
+def counts(connection: Connection, batch: str | None = None) -> dict[str, dict[JobState, int]]:
+    """Return batch -> terminal state -> number of rows, of one batch or of all, sorted by name."""
+    columns = (results.c.batch, results.c.status)
+    query = select(*columns, func.count()).group_by(*columns).order_by(*columns)
+    if batch is not None:
+        query = query.where(results.c.batch == batch)
+    found: dict[str, dict[JobState, int]] = {}
+    for name, status, number in connection.execute(query):
+        found.setdefault(name, dict.fromkeys(sorted(TERMINAL), 0))[JobState(status)] = number
+    return found
+
+
+def usage(connection: Connection, batch: str) -> Usage:
+    """Return the tokens of `batch`, summed."""
+    sums = [func.coalesce(func.sum(column), 0).label(column.name) for column in _TOKENS]
+    query = select(*sums).where(results.c.batch == batch)
+    return usage_of(connection.execute(query).mappings().one())

@@ -1,0 +1,140 @@
+"""ResultStore: one row per job, terminal once per (job_id, run)."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+from nightmill.state import TERMINAL, JobState
+from nightmill.store import statements
+from nightmill.store.database import database
+from nightmill.store.migrate import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Sequence
+    from pathlib import Path
+
+    from nightmill.result import Result, Usage
+    from nightmill.store.database import Database
+    from nightmill.store.statements import Stored
+
+
+class ResultStore:
+    """Results in SQLite or PostgreSQL, for any number of processes at once.
+
+    A batch named "" means the single jobs. Every method raises StoreUnavailableError when the
+    store is away, full, locked or read-only, and StoreError for what else the database refuses.
+    """
+
+    def __init__(self, database: Database) -> None:
+        """Use `database`, whose schema is ready; `connect` and `open` see to that."""
+        self._database = database
+
+    def __repr__(self) -> str:
+        """Name the store, without its password."""
+        return f"<ResultStore {self._database.where}>"
+
+    @classmethod
+    async def connect(cls, where: str | Path) -> Self:
+        """Return the store at `where`, made on first use; the caller closes it.
+
+        `where` is a SQLite file's path, or a sqlite:// or postgresql:// URL. Raises StoreError
+        also when a newer nightmill made it, StoreMissingError when a driver is not installed.
+        """
+        store = database(where)
+        try:
+            await prepare(store)
+        except BaseException:
+            await store.close()
+            raise
+        return cls(store)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, where: str | Path) -> AsyncIterator[Self]:
+        """Connect to the store at `where` for the length of a block; see `connect`."""
+        store = await cls.connect(where)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    async def close(self) -> None:
+        """Close every connection, after the work that is under way."""
+        await self._database.close()
+
+    async def record(self, group: Sequence[Result]) -> int:
+        """Commit `group` in one transaction and return how many of its rows were taken.
+
+        A row whose run, or a later one, is stored already is refused and not counted; a higher
+        run replaces the row and keeps the attempts of the earlier ones in front of its own.
+        """
+        if not group:
+            return 0
+        return await self._database.run(partial(statements.record, group=group), write=True)
+
+    async def lookup(self, ids: Sequence[str]) -> dict[str, Stored]:
+        """Return job_id -> what is stored, for those of `ids` that are."""
+        if not ids:
+            return {}
+        return await self._database.run(partial(statements.lookup, ids=ids))
+
+    async def get(self, job_id: str) -> Result | None:
+        """Return the result of `job_id`, None while it has none."""
+        return await self._database.run(partial(statements.get, job_id=job_id))
+
+    async def stream(
+        self,
+        batch: str,
+        *,
+        statuses: Collection[JobState] | None = None,
+        ordered: bool = False,
+    ) -> AsyncIterator[Result]:
+        """Yield the results of `batch`, a page in memory at a time, no transaction in between.
+
+        They come in the order of the source when `ordered`, else as they finished; only those of
+        `statuses` when given. Rows stored meanwhile may or may not be seen.
+        """
+        last: Result | None = None
+        while True:
+            page = await self._database.run(
+                partial(
+                    statements.page, batch=batch, after=last, statuses=statuses, ordered=ordered
+                )
+            )
+            for result in page:
+                yield result
+            if len(page) < statements.PAGE_ROWS:
+                return
+            last = page[-1]
+
+    async def counts(self, batch: str) -> dict[JobState, int]:
+        """Return each terminal state's number of rows in `batch`, zeros included."""
+        found = await self._database.run(partial(statements.counts, batch=batch))
+        return found.get(batch) or dict.fromkeys(sorted(TERMINAL), 0)
+
+    async def usage(self, batch: str) -> Usage:
+        """Return the tokens of `batch`, summed over its rows."""
+        return await self._database.run(partial(statements.usage, batch=batch))
+
+    async def batches(self) -> dict[str, dict[JobState, int]]:
+        """Return every batch's counts, as `counts` gives them, sorted by name."""
+        return await self._database.run(statements.counts)
+
+
+def get_sync(where: str | Path, job_id: str) -> Result | None:
+    """Return the result of `job_id` from the store at `where`, None while it has none.
+
+    For code without asyncio; it also works under a running loop, which it blocks, because the
+    store's own loop runs in a thread of its own. Raises what ResultStore raises.
+    """
+
+    async def read() -> Result | None:
+        async with ResultStore.open(where) as store:
+            return await store.get(job_id)
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(read())).result()

@@ -1,0 +1,34 @@
+"""Fixtures of every test: one real Valkey for the whole session, empty for each test."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from redis import Redis
+
+from nightmill_worker.embedded import embedded_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    """Return the unix:// URL of a private Valkey that lives as long as the test session."""
+    with (
+        tempfile.TemporaryDirectory(prefix="nm-") as folder,
+        embedded_server(Path(folder)) as url,
+    ):
+        yield url
+
+
+@pytest.fixture
+def redis_url(valkey_url: str) -> str:
+    """Return the session's Valkey, emptied, scripts and functions included."""
+    with Redis.from_url(valkey_url) as client:
+        client.flushall()
+        client.script_flush()
+    return valkey_url

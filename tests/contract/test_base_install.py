@@ -1,0 +1,93 @@
+"""The base distribution alone, in a bare environment: the client a light service would install."""
+
+import re
+import subprocess
+import sys
+import venv
+from importlib.metadata import requires
+from pathlib import Path
+from typing import Final
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT: Final = Path(__file__).parents[2]
+NOT_THE_CLIENTS: Final = ("arq", "aiohttp", "sqlalchemy")
+
+ENQUEUE: Final = """
+import asyncio, sys
+from nightmill import Producer
+
+async def main() -> None:
+    params = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
+    async with Producer(redis_url=sys.argv[1]) as producer:
+        receipt = await producer.enqueue(params)
+    assert type(receipt.job_id) is str
+    print(receipt.job_id)
+
+asyncio.run(main())
+"""
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run a command to its end in `cwd`; return what it printed, or fail with all it said."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def base_requirements() -> set[str]:
+    """Return the names the base install brings, found by walking installed metadata."""
+    names: set[str] = set()
+    waiting = ["nightmill"]
+    while waiting:
+        for line in requires(waiting.pop()) or ():
+            requirement = Requirement(line)
+            name = canonicalize_name(requirement.name)
+            wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if wanted and name not in names:
+                names.add(name)
+                waiting.append(name)
+    return names
+
+
+def base_lock() -> str:
+    """Return the part of requirements.lock, hashes included, that the base install needs."""
+    entries = re.split(r"^(?=\w)", (ROOT / "requirements.lock").read_text(), flags=re.MULTILINE)
+    names = base_requirements()
+    return "".join(entry for entry in entries if entry.partition("==")[0] in names)
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the interpreter of a new environment that holds nightmill's base install alone."""
+    home = tmp_path_factory.mktemp("bare")
+    venv.create(home / "venv", with_pip=True)
+    python = home / "venv" / "bin" / "python"
+    pip = (python, "-m", "pip", "--disable-pip-version-check", "-qq")
+    lock = home / "base.lock"
+    lock.write_text(base_lock())
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", home, cwd=ROOT)
+    run(*pip, "install", "--require-hashes", "--requirement", lock, cwd=home)
+    run(*pip, "install", "--no-deps", *home.glob("*.whl"), cwd=home)
+    run(*pip, "check", cwd=home)
+    return python
+
+
+@pytest.mark.parametrize("module", NOT_THE_CLIENTS)
+def test_base_install_does_not_bring(bare_python: Path, module: str) -> None:
+    """A service that only enqueues must not carry the worker's libraries."""
+    find = f"import importlib.util as u, sys; sys.exit(u.find_spec({module!r}) is not None)"
+    run(bare_python, "-I", "-c", find, cwd=bare_python.parent)
+
+
+def test_base_install_imports_its_command_line(bare_python: Path) -> None:
+    """The `nightmill` command is part of the client, so it starts without the worker's extra."""
+    run(bare_python, "-I", "-c", "import nightmill.cli", cwd=bare_python.parent)
+
+
+def test_base_install_enqueues_a_job(bare_python: Path, valkey_url: str) -> None:
+    """Enqueueing into a real server is the one thing the client is for."""
+    job_id = run(bare_python, "-I", "-c", ENQUEUE, valkey_url, cwd=bare_python.parent)
+    assert job_id.strip()

@@ -1,0 +1,183 @@
+"""What only a real file shows: many processes, crashes, full disks, wrong paths."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import sys
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nightmill.errors import StoreError, StoreUnavailableError
+from nightmill.store import ResultStore
+from nightmill.store import database as databases
+from nightmill.store.schema import SCHEMA_VERSION
+from tests.producer.store.samples import FAILED, SUCCEEDED, numbered
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from collections.abc import AsyncIterator
+
+WRITER = Path(__file__).with_name("writer.py")
+ROWS = 50
+
+
+@asynccontextmanager
+async def writer(path: Path, batch: str, groups: int) -> AsyncIterator[Process]:
+    """Run writer.py on the store at `path`; end it at the latest with the block."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *(str(WRITER), str(path), batch, str(groups), str(ROWS)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def test_processes_that_start_at_once_make_one_store_and_all_write(path: Path) -> None:
+    """A supervisor starts its workers together, and none may meet 'database is locked'."""
+
+    async def write(batch: str) -> tuple[int | None, bytes]:
+        async with writer(path, batch, groups=20) as process:
+            _, complaint = await process.communicate()
+            return process.returncode, complaint
+
+    ended = await asyncio.gather(*(write(f"b{n}") for n in range(4)))
+    assert ended == [(0, b"")] * 4
+    async with ResultStore.open(path) as store:
+        counts = [sum(each.values()) for each in (await store.batches()).values()]
+    assert counts == [20 * ROWS] * 4
+
+
+async def test_stores_of_one_process_write_at_once(path: Path) -> None:
+    """A worker and a cancel may share a process, each with connections of its own."""
+
+    async def write(batch: str) -> int:
+        async with ResultStore.open(path) as store:
+            groups = [[numbered(g * 10 + n, batch=batch) for n in range(10)] for g in range(20)]
+            return sum([await store.record(group) for group in groups])
+
+    assert await asyncio.gather(*(write(f"b{n}") for n in range(4))) == [200] * 4
+
+
+async def test_a_killed_writer_leaves_whole_groups_and_all_it_was_told_of(path: Path) -> None:
+    """A finish follows the commit, so what was acknowledged must be on the disk."""
+    async with writer(path, "night", groups=1_000_000) as process:
+        assert process.stdout is not None
+        told = [int(await process.stdout.readline()) for _ in range(5)]
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    async with ResultStore.open(path) as store:
+        stored = sum((await store.counts("night")).values())
+        assert await store.record([FAILED, SUCCEEDED]) == 0
+    assert stored >= (told[-1] + 1) * ROWS
+    assert stored % ROWS == 0
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+async def test_every_connection_reaches_the_disk_before_a_commit_returns(
+    store: ResultStore,
+) -> None:
+    """WAL alone would let a finish run ahead of the disk."""
+    pragmas = ("journal_mode", "synchronous", "busy_timeout")
+    found = [
+        await store._database.run(lambda c, p=pragma: c.exec_driver_sql(f"PRAGMA {p}").scalar())
+        for pragma in pragmas
+    ]
+    assert found == ["wal", 2, databases.BUSY_TIMEOUT_MS]
+
+
+async def test_a_write_locks_from_its_start_and_a_read_never(store: ResultStore) -> None:
+    """A plain BEGIN takes the lock too late and gave 78 % 'database is locked'."""
+    seen = []
+    for write in (False, True):
+        await store._database.run(
+            lambda c: seen.append(c.connection.driver_connection.in_transaction), write=write
+        )
+    assert seen == [False, True]
+
+
+async def test_a_newer_schema_is_refused_and_left_alone(store: ResultStore, path: Path) -> None:
+    """An older program must not write rows that it does not understand."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE meta SET schema_version = ?", (SCHEMA_VERSION + 1,))
+    with pytest.raises(StoreError, match=r"version 2.*knows up to 1.*install the newer"):
+        await ResultStore.connect(path)
+    await store.close()
+
+
+async def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+    """Pointing STORE_URL at the input file must not hurt it."""
+    path.parent.mkdir()
+    path.write_text("not a database\n" * 100)
+    with pytest.raises(StoreError, match=r"results\.db: file is not a database"):
+        await ResultStore.connect(path)
+    assert path.read_text().startswith("not a database")
+
+
+async def test_a_folder_in_place_of_the_file_is_named(path: Path) -> None:
+    """The message says what to look at."""
+    path.mkdir(parents=True)
+    with pytest.raises(StoreUnavailableError, match=r"results\.db: it cannot be opened; check"):
+        await ResultStore.connect(path)
+
+
+async def test_a_file_in_place_of_the_folder_is_named(path: Path) -> None:
+    """The folder is made on first use, unless it cannot be."""
+    path.parent.write_text("")
+    with pytest.raises(StoreUnavailableError, match=r"results\.db: .*File exists"):
+        await ResultStore.connect(path)
+
+
+async def test_a_read_only_store_is_read_and_refuses_a_record(
+    store: ResultStore, path: Path
+) -> None:
+    """Reading last night's results from a read-only mount works."""
+    await store.record([SUCCEEDED])
+    async with ResultStore.open(f"sqlite:///file:{path}?mode=ro&uri=true") as mounted:
+        assert await mounted.get(SUCCEEDED.job_id) == SUCCEEDED
+        with pytest.raises(StoreUnavailableError, match="it is read-only; make the file"):
+            await mounted.record([FAILED])
+
+
+async def test_a_full_disk_is_named_and_the_store_goes_on_once_there_is_room(
+    store: ResultStore,
+) -> None:
+    """Nothing of a refused group is kept, so that the whole group can be recorded again."""
+
+    async def limit(pages: int) -> None:
+        await store._database.run(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count={pages}"))
+
+    group = [numbered(seq) for seq in range(1, 1001)]
+    await limit(50)
+    with pytest.raises(StoreUnavailableError, match="its disk is full; free some space"):
+        await store.record(group)
+    assert await store.batches() == {}
+    await limit(100_000)
+    assert await store.record(group) == 1000
+
+
+async def test_a_lock_held_for_too_long_is_named(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person's open transaction in another program must not look like a bug of ours."""
+    monkeypatch.setattr(databases, "BUSY_TIMEOUT_MS", 1)
+    async with ResultStore.open(path) as store:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreUnavailableError, match="it is locked by another program"):
+                await store.record([SUCCEEDED])
+            assert await store.get(SUCCEEDED.job_id) is None
+        assert await store.record([SUCCEEDED]) == 1

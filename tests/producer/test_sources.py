@@ -1,0 +1,297 @@
+"""Input files: every bad one ends in one clear line, and a good one is read in flat memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tracemalloc
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from nightmill.errors import InvalidParamsError, SourceError
+from nightmill.params import Defaults
+from nightmill.sources import (
+    Line,
+    Rejected,
+    Summary,
+    check_file,
+    is_stream,
+    open_source,
+    read_checked,
+    read_jsonl,
+    read_rejects,
+)
+
+DEFAULTS: Final = Defaults(model="default-model", max_tokens=64, max_payload_bytes=1 << 20)
+MESSAGES: Final = [{"role": "user", "content": "Hi"}]
+GOOD: Final = b'{"prompt": "Hi"}\n'
+
+
+def read(data: bytes) -> list[Line | Rejected]:
+    """Read `data` as a stream."""
+    return list(read_jsonl(io.BytesIO(data), DEFAULTS))
+
+
+def read_one(row: object) -> Line | Rejected:
+    """Read a stream of this one row."""
+    (line,) = read(json.dumps(row).encode())
+    return line
+
+
+def good(lines: Iterable[Line | Rejected]) -> Iterator[Line]:
+    """Yield the lines, which must all be jobs."""
+    for line in lines:
+        assert isinstance(line, Line), line
+        yield line
+
+
+def refusal(row: object) -> InvalidParamsError:
+    """Return the error of this one bad row."""
+    line = read_one(row)
+    assert isinstance(line, Rejected)
+    assert line.error.line == line.number == 1
+    return line.error
+
+
+def checked(folder: Path, data: bytes) -> Summary:
+    """Check a file with this content."""
+    path = folder / "in.jsonl"
+    path.write_bytes(data)
+    return check_file(path, DEFAULTS, ids=folder / "ids.db")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"custom_id": "a", "params": {"messages": MESSAGES, "temperature": 0, "new": {"x": 1}}},
+        {"custom_id": "a", "messages": MESSAGES, "temperature": 0, "new": {"x": 1}},
+    ],
+)
+def test_params_and_the_bare_request_are_the_same_job(row: object) -> None:
+    """People have both shapes in their files; newer fields pass in either."""
+    (line,) = good([read_one(row)])
+    assert (line.number, line.custom_id, line.model) == (1, "a", "default-model")
+    assert json.loads(line.body) == {
+        "messages": MESSAGES,
+        "temperature": 0,
+        "new": {"x": 1},
+        "model": "default-model",
+        "max_tokens": 64,
+    }
+
+
+def test_a_prompt_row_becomes_one_user_message() -> None:
+    """A table of prompts is the simplest input; its nulls mean that nothing was given."""
+    row = {"prompt": "Hi", "model": "mine", "max_tokens": 5, "system": None, "custom_id": None}
+    (line,) = good([read_one(row)])
+    assert line.custom_id == "line-1"
+    assert json.loads(line.body) == {"model": "mine", "max_tokens": 5, "messages": MESSAGES}
+
+
+def test_a_byte_order_mark_crlf_and_blank_lines_are_accepted() -> None:
+    """Editors leave them; numbering follows the editor's, blank lines included."""
+    lines = good(read(b"\xef\xbb\xbf" + GOOD.replace(b"\n", b"\r\n") + b"\r\n \t\n" + GOOD.strip()))
+    assert [line.custom_id for line in lines] == ["line-1", "line-4"]
+    assert read(b"\xef\xbb\xbf") == []
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ([1], "line 1: given [1] (list); allowed: one object a line"),
+        ({"custom_id": "a"}, "line 1: no request in this line"),
+        ({"params": None}, "line 1: params: given null"),
+        ({"params": {"messages": MESSAGES}, "model": "m"}, "line 1: model: unknown field"),
+        ({"prompt": ""}, "line 1: prompt: given '' (string)"),
+        ({"prompt": ["Hi"]}, "line 1: prompt: given ['Hi'] (list)"),
+        ({"prompt": "Hi", "label": 3}, "line 1: label: unknown field in this line; put other"),
+        ({"prompt": "Hi", "messages": MESSAGES}, "line 1: messages: unknown field"),
+        ({"prompt": "Hi", "max_tokens": 0}, "line 1: max_tokens: given 0 (integer)"),
+        ({"prompt": "Hi", "temperature": 1.5}, "line 1: temperature: given 1.5"),
+        ({"prompt": "Hi", "temperature": float("nan")}, "line 1: temperature: given nan"),
+        ({"messages": []}, "line 1: messages: given [] (list)"),
+        (
+            {"params": {"messages": [{"role": "system", "content": "x"}]}},
+            "line 1: messages.0.role: given 'system' (string); allowed: user or assistant; move",
+        ),
+        ({"prompt": "Hi", "custom_id": 17}, "line 1: custom_id: given 17 (integer)"),
+        ({"prompt": "Hi", "custom_id": ""}, "line 1: custom_id: given ''"),
+        ({"prompt": "Hi", "custom_id": "x" * 257}, "it has 257 characters"),
+        ({"prompt": "Hi", "custom_id": "a\nb"}, "no control characters"),
+        ({"prompt": "Hi", "custom_id": "\ud83d"}, "no control characters"),
+    ],
+)
+def test_a_bad_row_says_line_field_and_what_is_allowed(row: object, said: str) -> None:
+    """One line on the terminal must be enough to mend the input."""
+    text = str(refusal(row))
+    assert said in text
+    assert "\n" not in text
+
+
+def test_reading_goes_on_after_a_bad_line() -> None:
+    """With --skip-bad the rest of the file still counts."""
+    first, second, third = read(b"{oops\x07\n" + b'{"prompt": "\xff"}\n' + GOOD)
+    assert isinstance(first, Rejected)
+    assert str(first.error).startswith("line 1: not JSON")
+    assert first.snippet == "{oops\ufffd\ufffd"
+    assert isinstance(second, Rejected)
+    assert str(second.error).startswith("line 2: not UTF-8 (byte 0xff at 12)")
+    assert isinstance(third, Line)
+
+
+def test_a_request_over_the_limit_is_refused_with_its_size() -> None:
+    """A 2 MiB job would weigh on Redis, so it never gets there; the line itself is readable."""
+    text = str(refusal({"prompt": "x" * (2 << 20)}))
+    assert "the request is 2,097,235 bytes; allowed: 1,048,576" in text
+
+
+def test_a_request_written_in_escapes_counts_by_what_is_sent() -> None:
+    """ASCII-only JSON writes other scripts in twice or three times their bytes."""
+    assert isinstance(read_one({"prompt": "ж" * (500 << 10)}), Line)
+
+
+def test_an_endless_line_is_never_held_in_memory() -> None:
+    """A file without a line end may be larger than the machine."""
+    data = io.BytesIO(b'{"prompt": "' + b"x" * (64 << 20) + b'"}\n' + GOOD)
+    tracemalloc.start()
+    first, second = read_jsonl(data, DEFAULTS)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(first, Rejected)
+    assert "the line is 67,108,879 bytes; allowed: 3,211,264" in str(first.error)
+    assert isinstance(second, Line)
+    assert second.number == 2
+    assert peak < 8 << 20
+
+
+@pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\n\x00\x00", GOOD + GOOD + b"\0\n", b"\0" * 99])
+def test_a_binary_file_is_one_error_naming_the_line(data: bytes, tmp_path: Path) -> None:
+    """A thousand complaints about a picture help nobody."""
+    number = data[: data.index(b"\0")].count(b"\n") + 1
+    with pytest.raises(SourceError, match=f"^line {number}: a NUL byte"):
+        checked(tmp_path, data)
+
+
+def test_a_utf_16_file_is_told_so(tmp_path: Path) -> None:
+    """Some editors save text this way, and to a JSON reader it is binary."""
+    with pytest.raises(SourceError, match="UTF-16"):
+        checked(tmp_path, GOOD.decode().encode("utf-16"))
+
+
+def test_a_file_that_cannot_be_opened_is_one_clear_error(tmp_path: Path) -> None:
+    """Each way to get the path wrong has its own words."""
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path, said in (
+        (tmp_path / "none.jsonl", "no such file"),
+        (tmp_path, "is a directory"),
+        (empty, "the file is empty"),
+        (loop, "cannot be read"),
+    ):
+        with pytest.raises(SourceError, match=said) as caught, open_source(path):
+            pass
+        assert str(caught.value).startswith(str(path))
+
+
+def test_a_source_that_fails_in_the_middle_names_the_line() -> None:
+    """A disk or a pipe may give up after the first lines."""
+
+    class Failing(io.BytesIO):
+        def readline(self, size: int | None = -1, /) -> bytes:
+            if line := super().readline(size):
+                return line
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(SourceError, match="line 2: cannot be read: Input/output error"):
+        list(read_jsonl(Failing(GOOD), DEFAULTS))
+
+
+def test_pipes_and_standard_input_are_streams(tmp_path: Path) -> None:
+    """What can be read only once cannot be checked whole first."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert is_stream(Path("-"))
+    assert is_stream(pipe)
+    assert not is_stream(tmp_path)
+    assert not is_stream(tmp_path / "none.jsonl")
+
+
+def test_a_file_of_blank_lines_has_no_jobs(tmp_path: Path) -> None:
+    """It is as empty as an empty file."""
+    with pytest.raises(SourceError, match="no jobs in it"):
+        checked(tmp_path, b"\n\r\n \n")
+
+
+def test_a_good_file_is_counted(tmp_path: Path) -> None:
+    """The summary is what `enqueue` says before it starts."""
+    warm = b'{"prompt": "Hi", "temperature": 0.5, "top_p": 0.5}\n'
+    summary = checked(tmp_path, GOOD + warm + warm)
+    assert (summary.jobs, summary.rejected, summary.shown) == (3, 0, ())
+    (warned,) = summary.warnings
+    assert (warned.count, warned.first) == (2, 2)
+
+
+def test_a_duplicate_names_both_lines(tmp_path: Path) -> None:
+    """The first of them stays; an id given by its line number counts as well."""
+    rows = [{"prompt": "a", "custom_id": "x"}, {"prompt": "b"}, {"prompt": "c", "custom_id": "x"}]
+    rows.append({"prompt": "d", "custom_id": "line-2"})
+    summary = checked(tmp_path, b"\n".join(json.dumps(row).encode() for row in rows))
+    assert (summary.jobs, summary.rejected) == (2, 2)
+    assert [str(rejected.error) for rejected in summary.shown] == [
+        "line 3: custom_id: 'x' was used on line 1 already; each needs its own",
+        "line 4: custom_id: 'line-2' was used on line 2 already; each needs its own",
+    ]
+
+
+def test_the_second_reading_skips_the_very_lines_the_check_rejected(tmp_path: Path) -> None:
+    """What was reported as skipped must not be enqueued, over many chunks of lines."""
+    rows = []
+    for number in range(1, 3501):
+        custom_id = "same" if number % 700 == 0 else f"id-{number}"
+        bad = number % 500 == 0
+        rows.append({"prompt": "" if bad else "Hi", "custom_id": custom_id})
+    summary = checked(tmp_path, b"\n".join(json.dumps(row).encode() for row in rows))
+    rejects = [rejected.number for rejected in read_rejects(summary)]
+    assert rejects == [500, 1000, 1400, 1500, 2000, 2100, 2500, 2800, 3000, 3500]
+    fed = [line.number for line in read_checked(summary, DEFAULTS)]
+    assert sorted(fed + rejects) == list(range(1, 3501))
+    assert len(fed) == summary.jobs
+
+
+def test_only_the_first_rejects_are_shown_and_all_are_kept(tmp_path: Path) -> None:
+    """A file in the wrong format has as many errors as lines."""
+    summary = checked(tmp_path, b"nonsense\n" * 50)
+    assert (summary.jobs, summary.rejected) == (0, 50)
+    assert [rejected.number for rejected in summary.shown] == list(range(1, 21))
+    assert len(list(read_rejects(summary))) == 50
+
+
+def test_a_file_that_changed_after_its_check_is_not_fed_further(tmp_path: Path) -> None:
+    """What nobody checked must not be reported as skipped."""
+    summary = checked(tmp_path, GOOD + GOOD)
+    summary.path.write_bytes(GOOD + b"nonsense\n")
+    lines = read_checked(summary, DEFAULTS)
+    assert next(lines).number == 1
+    with pytest.raises(SourceError, match="changed since it was checked: line 2: not JSON"):
+        next(lines)
+
+
+def test_what_an_earlier_check_left_behind_is_replaced(tmp_path: Path) -> None:
+    """A killed command leaves its table, perhaps half written."""
+    (tmp_path / "ids.db").write_bytes(b"not a database" * 1000)
+    assert checked(tmp_path, GOOD).jobs == 1
+    assert checked(tmp_path, GOOD).rejected == 0
+
+
+def test_a_table_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    """The disk may be full, or the folder gone."""
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(GOOD)
+    with pytest.raises(SourceError, match="the table of ids cannot be written"):
+        check_file(path, DEFAULTS, ids=tmp_path / "gone" / "ids.db")

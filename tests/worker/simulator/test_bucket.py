@@ -1,0 +1,80 @@
+"""The token bucket, on a clock the test holds."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nightmill_worker.simulator.bucket import TokenBucket
+
+
+def test_refills_continuously_up_to_its_capacity() -> None:
+    """60 a minute is one a second, not sixty at the full minute."""
+    bucket = TokenBucket(60, 1.0, 0.0)
+    bucket.take(60, 0.0)
+    assert bucket.remaining(0.5) == pytest.approx(0.5)
+    assert not bucket.holds(1, 0.5)
+    assert bucket.holds(1, 1.0)
+    assert bucket.remaining(1000.0) == 60
+
+
+def test_knows_when_an_amount_is_there_and_when_it_is_full() -> None:
+    """The first is the retry-after, the second the reset header: they are not the same."""
+    bucket = TokenBucket(60, 1.0, 0.0)
+    bucket.take(60, 0.0)
+    assert bucket.seconds_until(1, 0.25) == pytest.approx(0.75)
+    assert bucket.seconds_until_full(0.25) == pytest.approx(59.75)
+    assert bucket.seconds_until(10_000, 0.0) == pytest.approx(60)
+
+
+def test_debt_is_paid_by_refill() -> None:
+    """Output charged as it is generated can overdraw the bucket."""
+    bucket = TokenBucket(100, 10.0, 0.0)
+    bucket.take(150, 0.0)
+    assert bucket.remaining(0.0) == -50
+    assert bucket.seconds_until(1, 0.0) == pytest.approx(5.1)
+
+
+def test_what_is_given_back_never_overfills() -> None:
+    """A refund meets a bucket that may have refilled meanwhile."""
+    bucket = TokenBucket(100, 10.0, 0.0)
+    bucket.take(80, 0.0)
+    bucket.give_back(80, 5.0)
+    assert bucket.remaining(5.0) == 100
+
+
+def test_a_smaller_limit_keeps_what_fits() -> None:
+    """Halving a limit empties nothing that the new bucket can hold."""
+    bucket = TokenBucket(100, 10.0, 0.0)
+    bucket.resize(50, 5.0, 0.0)
+    assert bucket.remaining(0.0) == 50
+    bucket.take(50, 0.0)
+    assert bucket.remaining(1.0) == pytest.approx(5)
+
+
+def test_a_clock_that_goes_back_changes_nothing() -> None:
+    """Refill is never negative."""
+    bucket = TokenBucket(10, 1.0, 100.0)
+    bucket.take(5, 100.0)
+    assert bucket.remaining(50.0) == 5
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.integers(1, 20)), max_size=60))
+def test_never_grants_more_than_burst_plus_refill(steps: list[tuple[float, int]]) -> None:
+    """The promise of a token bucket, whatever is asked and when."""
+    bucket, now, granted = TokenBucket(20, 3.0, 0.0), 0.0, 0
+    for wait, amount in steps:
+        now += wait
+        if bucket.holds(amount, now):
+            bucket.take(amount, now)
+            granted += amount
+    assert granted <= 20 + 3.0 * now + 1e-3
+
+
+def test_utilisation_is_what_was_taken_over_what_was_refilled() -> None:
+    """Measured from the meter's start, so that the first burst can be left out."""
+    bucket = TokenBucket(60, 1.0, 0.0)
+    bucket.take(60, 0.0)
+    bucket.restart_meter(0.0)
+    assert bucket.utilisation(0.0) is None
+    bucket.take(6, 8.0)
+    assert bucket.utilisation(8.0) == pytest.approx(0.75)

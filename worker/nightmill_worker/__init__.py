@@ -1,0 +1,1 @@
+"""nightmill_worker: what runs the jobs a nightmill client enqueued."""

@@ -1,0 +1,63 @@
+"""Gather items and hand them on together: one script call, one transaction for many jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Batcher(Generic[T]):
+    """Call `flush` with what was put, after `linger_s` seconds or `limit` items."""
+
+    def __init__(
+        self, flush: Callable[[list[T]], Awaitable[None]], *, linger_s: float, limit: int
+    ) -> None:
+        """Take the flush (one at a time is under way; it must not raise) and when to call it."""
+        self._flush = flush
+        self._linger_s = linger_s
+        self._limit = limit
+        self._items: list[T] = []
+        self._some = asyncio.Event()
+        self._full = asyncio.Event()
+        self._closing = False
+
+    def __len__(self) -> int:
+        """Count the items that wait for their flush."""
+        return len(self._items)
+
+    def put(self, item: T) -> None:
+        """Add an item; it is flushed soon."""
+        self._items.append(item)
+        self._some.set()
+        if len(self._items) >= self._limit:
+            self._full.set()
+
+    async def run(self) -> None:
+        """Flush until `close`, then flush what is left."""
+        while not self._closing or self._items:
+            await self._some.wait()
+            if len(self._items) < self._limit and not self._closing:
+                await self._linger()
+            items, self._items = self._items[: self._limit], self._items[self._limit :]
+            if not self._items and not self._closing:
+                self._some.clear()
+            if len(self._items) < self._limit:
+                self._full.clear()
+            if items:
+                await self._flush(items)
+
+    async def _linger(self) -> None:
+        try:
+            async with asyncio.timeout(self._linger_s):
+                await self._full.wait()
+        except TimeoutError:
+            pass
+
+    def close(self) -> None:
+        """Make `run` return once nothing is left."""
+        self._closing = True
+        self._some.set()
+        self._full.set()

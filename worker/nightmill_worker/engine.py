@@ -1,0 +1,282 @@
+"""The worker's six scripts as typed calls: claim, renew, settle, release, finish. I/O only.
+
+Every call rides out a Redis that drops, restarts, loads, fails over or is full: it is repeated
+with backoff until it is answered. Claims are numbered, so a repeated one gets the same jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import msgspec
+from redis import exceptions
+
+from nightmill import wire
+from nightmill_worker.events import Emit, RedisAway, RedisBack
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from redis.commands.core import AsyncScript
+
+T = TypeVar("T")
+
+BACKOFF_S = (0.05, 2.0)
+"""First and longest wait for a Redis that is away, doubling between, seconds."""
+LARGEST_CALL = 500
+"""Items in one script call: Redis serves nobody else meanwhile."""
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker asks claim.lua for; see there."""
+
+    worker: str
+    seq: int
+    line: str
+    want: int
+    lease_ms: int
+    functions: dict[str, bool]
+    model: str
+    spread: float
+    caps: dict[str, int]
+    guess: dict[str, float]
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """One granted job: its payload, its lease's token, its story so far, what was reserved."""
+
+    id: str
+    token: str
+    payload: bytes
+    queue: str
+    model: str
+    counted: int
+    refusals: int
+    snoozes: int
+    calls: int
+    verdict: Literal["run", "alone", "aborted", "poison", "unreadable"]
+    guessed_input: float
+    guessed_output: float
+    attempts: bytes
+    claimed_at: int
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a claim; times are Redis's, ms. `line` is {} unless it is stopped or trying."""
+
+    now_ms: int
+    wait_ms: int
+    jobs: tuple[Claimed, ...]
+    aborts: frozenset[str]
+    line: dict[str, str]
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One answer as settle.lua accounts for it; see there."""
+
+    token: str
+    model: str
+    outcome: Literal["ok", "refused", "failed", "rejected", "stop", "unsent"]
+    claimed_at: int
+    latency_ms: int
+    bytes: int
+    guessed_input: float
+    guessed_output: float
+    input: int | None = None
+    output: int | None = None
+    retry_after_ms: int | None = None
+    reason: str | None = None
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True):
+    """One job given back; see release.lua. `attempt` is the call's record as JSON, "" for none."""
+
+    id: str
+    token: str
+    queue: str
+    state: Literal["retrying", "snoozed"]
+    wait_ms: int
+    counted: int
+    refused: int
+    attempt: str
+
+
+class Finish(msgspec.Struct, frozen=True, kw_only=True):
+    """One job whose row is committed; see finish.lua. `kept` goes under arq:result:<id>."""
+
+    id: str
+    token: str
+    queue: str
+    status: str
+    again: int
+    input: int
+    output: int
+    kept: bytes
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """What renew.lua needs to prolong one lease."""
+
+    id: str
+    token: str
+    queue: str
+    model: str
+
+
+class _Also(msgspec.Struct):
+    aborts: list[str] | dict[str, str]
+    line: dict[str, str]
+
+
+_also = msgspec.json.Decoder(_Also)
+
+
+class Engine:
+    """The scripts of one worker process on one Redis."""
+
+    def __init__(self, redis: Redis, *, line: str, lease_ms: int, emit: Emit) -> None:
+        """Take a client, the line (endpoint + credential fingerprint) and the lease's length."""
+        self._redis = redis
+        self._line = line
+        self._lease_ms = lease_ms
+        self._emit = emit
+        self._away_since: float | None = None
+        self._scripts = {
+            name: redis.register_script(_source(name))
+            for name in ("claim", "renew", "settle", "release", "finish")
+        }
+
+    @property
+    def away(self) -> bool:
+        """Whether the last call found no Redis."""
+        return self._away_since is not None
+
+    async def claim(self, ask: Ask) -> Grant:
+        """Take up to `ask.want` jobs with their leases, slots and tokens."""
+        now, wait, also, *jobs = await self._run("claim", [msgspec.json.encode(ask)])
+        told = _also.decode(also)
+        return Grant(
+            now_ms=now,
+            wait_ms=wait,
+            jobs=tuple(_claimed(row, now) for row in jobs),
+            aborts=frozenset(told.aborts),
+            line=told.line,
+        )
+
+    async def renew(self, leases: Sequence[Lease]) -> set[str]:
+        """Prolong leases; return the ids that are somebody else's by now."""
+        lost: set[str] = set()
+        for some in _parts(leases):
+            told = {"line": self._line, "lease_ms": self._lease_ms, "items": some}
+            lost.update(i.decode() for i in await self._run("renew", [msgspec.json.encode(told)]))
+        return lost
+
+    async def settle(self, items: Sequence[Settlement]) -> bool:
+        """Account for answers; return whether this stopped the line."""
+        stopped = False
+        for some in _parts(items):
+            told = msgspec.json.encode({"line": self._line, "items": some})
+            stopped |= bool(await self._run("settle", [told]))
+        return stopped
+
+    async def release(self, items: Sequence[Release]) -> set[str]:
+        """Give jobs back; return the ids that were somebody else's by now."""
+        late: set[str] = set()
+        for some in _parts(items):
+            told = msgspec.json.encode({"items": some})
+            late.update(i.decode() for i in await self._run("release", [told]))
+        return late
+
+    async def finish(self, items: Sequence[Finish]) -> set[str]:
+        """Take finished jobs out; return the ids that were somebody else's by now."""
+        late: set[str] = set()
+        for some in _parts(items):
+            told = msgspec.json.encode({"items": [_without_kept(item) for item in some]})
+            args = [told, *(item.kept for item in some)]
+            late.update(i.decode() for i in await self._run("finish", args))
+        return late
+
+    async def mark_alone(self, job_id: str) -> None:
+        """Note that nothing else runs in this process now: a death from here on is this job's."""
+        key = wire.keys.RECORD + job_id
+        await self.persist(lambda: self._redis.hset(key, "alone", 1))
+
+    async def _run(self, name: str, args: list[bytes]) -> list[object]:
+        script: AsyncScript = self._scripts[name]
+        return await self.persist(lambda: script(args=args))
+
+    async def persist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Repeat `call` until Redis answers it."""
+        wait, longest = BACKOFF_S
+        while True:
+            try:
+                answer = await call()
+            except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+                problem: Exception = error
+            except exceptions.ResponseError as error:
+                if not _passing(error):
+                    raise
+                problem = error
+            else:
+                self._back()
+                return answer
+            self._gone(problem)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, longest)
+
+    def _gone(self, problem: Exception) -> None:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            self._emit(RedisAway(problem=str(problem) or type(problem).__name__))
+
+    def _back(self) -> None:
+        if self._away_since is not None:
+            self._emit(RedisBack(after_s=time.monotonic() - self._away_since))
+            self._away_since = None
+
+
+_PASSING = ("LOADING", "READONLY", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MISCONF")
+
+
+def _passing(error: Exception) -> bool:
+    """Tell an answer that time or an operator mends from one that would come back for ever."""
+    text = str(error)
+    known = (exceptions.BusyLoadingError, exceptions.ReadOnlyError, exceptions.OutOfMemoryError)
+    return isinstance(error, known) or any(word in text[:200] for word in _PASSING)
+
+
+def _source(name: str) -> str:
+    lua = files("nightmill_worker").joinpath("lua")
+    parts = (lua.joinpath(f"{part}.lua").read_text() for part in ("common", name))
+    return wire.lua_prelude() + "".join(parts)
+
+
+def _parts(items: Sequence[T]) -> list[Sequence[T]]:
+    return [items[i : i + LARGEST_CALL] for i in range(0, len(items), LARGEST_CALL)]
+
+
+def _without_kept(item: Finish) -> dict[str, object]:
+    return {name: getattr(item, name) for name in item.__struct_fields__ if name != "kept"}
+
+
+def _claimed(row: list[bytes], now: int) -> Claimed:
+    job_id, token, payload, queue, model, counted, refusals, snoozes, calls, verdict, i, o, past = row
+    return Claimed(
+        id=job_id.decode(),
+        token=token.decode(),
+        payload=payload,
+        queue=queue.decode(),
+        model=model.decode(),
+        counted=int(counted),
+        refusals=int(refusals),
+        snoozes=int(snoozes),
+        calls=int(calls),
+        verdict=verdict.decode(),  # type: ignore[arg-type]
+        guessed_input=float(i),
+        guessed_output=float(o),
+        attempts=past,
+        claimed_at=now,
+    )

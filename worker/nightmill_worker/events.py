@@ -1,0 +1,119 @@
+"""What happens in a worker, as frozen events; logs and metrics subscribe to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something an operator may want to know; the class name says what."""
+
+
+class WorkerStarted(Event):
+    """A worker process begins to claim."""
+
+    worker: str
+
+
+class WorkerStopped(Event):
+    """A worker process ended; everything it held was finished or given back."""
+
+    worker: str
+    finished: int
+    given_back: int
+
+
+class JobFinished(Event):
+    """A job's row is committed and the job is out of the queue."""
+
+    job_id: str
+    status: str
+    calls: int
+
+
+class CallRefused(Event):
+    """The endpoint answered 429; the whole fleet pauses."""
+
+    job_id: str
+    message: str
+    wait_ms: int
+
+
+class CallFailed(Event):
+    """An attempt failed and counts."""
+
+    job_id: str
+    error_type: str
+    message: str
+    wait_ms: int | None
+
+
+class LineStopped(Event):
+    """Nobody can be served with this credential: nothing more is claimed until somebody acts."""
+
+    reason: str
+
+
+class LeaseLost(Event):
+    """Another worker took a job over while this one was cut off or blocked."""
+
+    job_id: str
+
+
+class FinishRefused(Event):
+    """A finish or release came too late: the job was somebody else's by then."""
+
+    job_id: str
+
+
+class JobQuarantined(Event):
+    """A job took its process down three times while alone, or is not a job at all."""
+
+    job_id: str
+    reason: str
+
+
+class RedisAway(Event):
+    """Redis does not answer; nothing is claimed, answers are kept."""
+
+    problem: str
+
+
+class RedisBack(Event):
+    """Redis answers again."""
+
+    after_s: float
+
+
+class StoreAway(Event):
+    """The results store does not take rows; nothing is claimed, answers are kept."""
+
+    problem: str
+
+
+class StoreBack(Event):
+    """The results store takes rows again."""
+
+    after_s: float
+
+
+Emit = Callable[[Event], None]
+
+
+class Events:
+    """Where components emit and listeners subscribe; calls them in order, at once."""
+
+    def __init__(self) -> None:
+        """Start without listeners."""
+        self._listeners: list[Emit] = []
+
+    def subscribe(self, listener: Emit) -> None:
+        """Call `listener` with every event from now on; it must not raise or block."""
+        self._listeners.append(listener)
+
+    def emit(self, event: Event) -> None:
+        """Tell every listener."""
+        for listener in self._listeners:
+            listener(event)

@@ -1,0 +1,197 @@
+"""One job in flight in this process: what was claimed, what it asks, how far it is. No I/O."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nightmill import wire
+from nightmill.errors import InvalidParamsError, PayloadError
+from nightmill.job import Job, request_hash
+from nightmill.params import Defaults, check
+from nightmill.result import Attempt, ErrorInfo, Result, Usage, trimmed
+from nightmill.state import JobState
+from nightmill_worker.engine import Finish, Lease, Settlement
+
+if TYPE_CHECKING:
+    import asyncio
+    from typing import Literal
+
+    from nightmill_worker.engine import Claimed
+    from nightmill_worker.messages.outcome import Succeeded
+
+    Ended = Literal["ok", "refused", "failed", "rejected", "stop", "unsent"]
+
+_EMPTY = Job(params=msgspec.Raw(b"{}"))
+_attempts = msgspec.json.Decoder(tuple[Attempt, ...])
+
+
+class Flight:
+    """A claimed job on its way through the executor; `problem` says why it needs no call."""
+
+    __slots__ = (
+        "body",
+        "claimed",
+        "enqueued_at",
+        "ending",
+        "job",
+        "problem",
+        "settled",
+        "started_at",
+        "task",
+        "worker",
+    )
+
+    def __init__(self, claimed: Claimed, worker: str, defaults: Defaults) -> None:
+        """Decode and validate what was claimed; a bad payload becomes `problem`, never raises."""
+        self.claimed = claimed
+        self.worker = worker
+        self.started_at = now_ms()
+        self.settled = False
+        self.ending: Literal["", "abort", "shutdown", "lost"] = ""
+        self.task: asyncio.Task[None] | None = None
+        self.job, self.enqueued_at, self.body, self.problem = _EMPTY, self.started_at, b"", None
+        try:
+            self.job, self.enqueued_at = wire.decode_job(claimed.payload)
+            self.body = check(bytes(self.job.params), defaults).body
+        except PayloadError as error:
+            fix = "enqueue JSON: docs/wire.md; a copy is kept under nightmill:quarantine"
+            self.problem = ErrorInfo(type="invalid_payload", message=str(error), fix=fix)
+        except InvalidParamsError as error:
+            fix = f"correct `{error.field}` and enqueue it again"
+            self.problem = ErrorInfo(type="invalid_request_error", message=str(error), fix=fix)
+        if claimed.verdict == "poison":
+            message = "the worker process died three times while running only this job"
+            self.problem = ErrorInfo(type="poison", message=message, fix="look at its input")
+
+    def __repr__(self) -> str:
+        """Name the job and the lease."""
+        return f"<Flight {self.claimed.id} {self.claimed.token}>"
+
+    @property
+    def lease(self) -> Lease:
+        """What renewing needs."""
+        c = self.claimed
+        return Lease(id=c.id, token=c.token, queue=c.queue, model=c.model)
+
+    @property
+    def expired(self) -> bool:
+        """Whether the job's deadline had passed when it was claimed (by Redis's clock)."""
+        return self.job.expires_at is not None and self.job.expires_at <= self.claimed.claimed_at
+
+    def attempt(self, outcome: str, *, counted: bool = True, **details: object) -> Attempt:
+        """Return the record of the call that ends now; details as in Attempt."""
+        return msgspec.convert(
+            {
+                "n": self.claimed.calls,
+                "started_at": self.started_at,
+                "duration_ms": now_ms() - self.started_at,
+                "outcome": outcome,
+                "counted": counted,
+                "worker": self.worker,
+                **details,
+            },
+            Attempt,
+        )
+
+    def settlement(self, outcome: Ended, usage: Usage | None = None) -> Settlement:
+        """Return what the lane must know of the call that ends now."""
+        c = self.claimed
+        return Settlement(
+            token=c.token,
+            model=c.model,
+            outcome=outcome,
+            claimed_at=c.claimed_at,
+            latency_ms=now_ms() - self.started_at,
+            bytes=len(c.payload),
+            guessed_input=c.guessed_input,
+            guessed_output=c.guessed_output,
+            input=usage.input_tokens + usage.cache_creation_input_tokens if usage else None,
+            output=usage.output_tokens if usage else None,
+        )
+
+    def result(
+        self,
+        status: JobState,
+        attempt: Attempt | None,
+        *,
+        message: Succeeded | None = None,
+        error: ErrorInfo | None = None,
+        keep_params: bool = True,
+    ) -> Result:
+        """Return the row of a job that ends now."""
+        past = _attempts.decode(self.claimed.attempts)
+        attempts = (*past, attempt) if attempt else past
+        counted = sum(a.counted for a in attempts)
+        return Result(
+            job_id=self.claimed.id,
+            status=status,
+            run=self.job.run,
+            batch=self.job.batch,
+            custom_id=self.job.custom_id,
+            seq=self.job.seq,
+            model=message.model if message else self.claimed.model,
+            params=msgspec.Raw(self.body) if keep_params and self.body else None,
+            message=msgspec.Raw(message.message) if message else None,
+            error=error,
+            attempts=trimmed(attempts),
+            attempt_count=counted,
+            snooze_count=len(attempts) - counted,
+            usage=message.usage if message else Usage(),
+            stop_reason=message.stop_reason if message else None,
+            request_id=attempt.request_id if attempt else None,
+            request_hash=request_hash(self.body) if self.body else None,
+            enqueued_at=self.enqueued_at,
+            started_at=attempts[0].started_at if attempts else None,
+            finished_at=now_ms(),
+            worker=self.worker,
+        )
+
+    def finish(self, row: Result, *, again: bool = False) -> Finish:
+        """Return what takes this job out of Redis once `row` is committed."""
+        c = self.claimed
+        return Finish(
+            id=c.id,
+            token=c.token,
+            queue=c.queue,
+            status=row.status,
+            again=int(again),
+            input=row.usage.input_tokens + row.usage.cache_creation_input_tokens,
+            output=row.usage.output_tokens,
+            kept=_kept(self, row),
+        )
+
+
+def _kept(flight: Flight, row: Result) -> bytes:
+    """Return arq's result dict: a single job's message or error, a batch job's marker."""
+    result: object = row.message
+    if row.error is not None or row.message is None:
+        error = row.error or ErrorInfo(type=row.status, message=f"the job was {row.status}")
+        cancelled = row.status is JobState.CANCELLED
+        result = {
+            **wire.failure(error.message, cancelled=cancelled),
+            "type": error.type,
+            "fix": error.fix,
+            "status": row.status,
+        }
+    elif row.batch is not None:
+        result = {"stored": row.batch, "status": row.status}
+    return wire.encode_finished(
+        wire.Finished(
+            t=row.attempt_count,
+            et=flight.enqueued_at,
+            s=row.status is JobState.SUCCEEDED,
+            r=result,
+            st=row.started_at or row.finished_at,
+            ft=row.finished_at,
+            q=flight.claimed.queue,
+            id=row.job_id,
+        )
+    )
+
+
+def now_ms() -> int:
+    """Return this machine's clock, epoch ms: for the story told, never for leases or due times."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,17 @@
+"""The line: one endpoint and one credential, named without giving the credential away."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nightmill.settings import Settings
+
+
+def fingerprint(settings: Settings) -> str:
+    """Return 16 hex digits for the endpoint and credential of `settings`."""
+    secret = settings.api_key or settings.auth_token
+    key = secret.get_secret_value() if secret else ""
+    base = settings.base_url.rstrip("/").removesuffix("/v1")
+    return hashlib.sha256(f"{base}\n{key}".encode()).hexdigest()[:16]

@@ -1,0 +1,276 @@
+-- Take jobs, their leases, their slots and their tokens together: as many as the lanes grant now.
+-- ARGV[1]  JSON: worker, seq (this claim's number), line (endpoint + credential fingerprint),
+--          want (jobs), lease_ms, functions (names we run), model (default), spread (seconds a
+--          request bucket holds), caps {rpm, itpm, otpm, window}, guess {ratio, output}
+-- Returns  {now_ms, wait_ms, JSON of what else a worker must know, job, job, ...}, each job
+--          {id, token, payload or "", queue, model, counted, refusals, snoozes, calls, verdict,
+--          estimated input, estimated output, attempts as JSON}.
+-- verdict: run | alone (run it with nothing else in the process) | aborted | poison | unreadable.
+-- A repeated seq (the answer was lost on its way) gets the same jobs again, not new ones.
+local ask = cjson.decode(ARGV[1])
+local now = now_ms()
+local lease_end = now + ask.lease_ms
+local line_key = LINE .. ask.line
+local grant_key = GRANT .. ask.worker
+local counts = tally()
+local lanes, granted, wait = {}, {}, 1000
+
+local function lane_of(model)
+  local lane = lanes[model]
+  if lane then return lane end
+  local key = LANE .. ask.line .. ':' .. model
+  local slots = key .. ':slots'
+  local fields = hash(key)
+  redis.call('ZREMRANGEBYSCORE', slots, '-inf', now) -- a dead worker's slots come back here
+  redis.call('SADD', LANES, ask.line .. ':' .. model)
+  lane = {
+    key = key, slots = slots, model = model,
+    ratio = tonumber(fields.ratio) or ask.guess.ratio,
+    output = tonumber(fields.output) or ask.guess.output,
+    in_flight = redis.call('ZCARD', slots),
+    window = math.floor(tonumber(fields.window) or ask.guess.window),
+    pause = math.max(0, (tonumber(fields.pause_until) or 0) - now),
+    requests = bucket(fields, 'requests', tonumber(fields.rpm) or ask.caps.rpm, ask.spread, now),
+    input = bucket(fields, 'input', ask.caps.itpm, 5, now),
+    output_tokens = bucket(fields, 'output_tokens', ask.caps.otpm, 5, now),
+    taken = {}, sent = 0, bound = nil,
+  }
+  if ask.caps.window then lane.window = math.min(lane.window, ask.caps.window) end
+  lanes[model] = lane
+  return lane
+end
+
+-- Returns nil when the lane grants one more job of this cost, else the gate that binds.
+local function gate(lane, input)
+  if lane.pause > 0 then wait = math.min(wait, lane.pause); return 'pause' end
+  if lane.in_flight >= lane.window then return 'window' end
+  local needs = { requests = 1, input = input, output_tokens = lane.output }
+  for name, need in pairs(needs) do
+    local b = lane[name]
+    if b then
+      local short = math.min(need, b.capacity) - b.level
+      if short > 0 then
+        wait = math.min(wait, math.ceil(short / b.rate))
+        return name
+      end
+    end
+  end
+  return nil
+end
+
+local function take(lane, input, token)
+  lane.in_flight = lane.in_flight + 1
+  lane.sent = lane.sent + 1
+  if lane.requests then lane.requests.level = lane.requests.level - 1 end
+  if lane.input then lane.input.level = lane.input.level - input end
+  if lane.output_tokens then lane.output_tokens.level = lane.output_tokens.level - lane.output end
+  lane.taken[#lane.taken + 1] = lease_end
+  lane.taken[#lane.taken + 1] = token
+end
+
+-- The previous holder's lease ran out during a call: tell it as a lost attempt, count the death.
+local function note_death(id, record)
+  local deaths = (tonumber(record.deaths) or 0) + 1
+  local alone = (tonumber(record.alone_deaths) or 0) + (record.alone == '1' and 1 or 0)
+  local lost = cjson.encode({
+    n = tonumber(record.calls), started_at = tonumber(record.claimed_at), outcome = 'lost',
+    counted = false, worker = record.worker, duration_ms = now - tonumber(record.claimed_at),
+  })
+  redis.call('RPUSH', ATTEMPTS .. id, lost)
+  record.deaths, record.alone_deaths = deaths, alone
+  return deaths, alone
+end
+
+local function verdict_on(id, record, aborts)
+  if aborts[id] then return 'aborted' end
+  local deaths, alone = tonumber(record.deaths) or 0, tonumber(record.alone_deaths) or 0
+  if record.state == 'in_flight' then deaths, alone = note_death(id, record) end
+  if alone >= 3 then return 'poison' end
+  return deaths >= 2 and 'alone' or 'run'
+end
+
+local function reply(id, payload, queue, model, record, verdict, input, output)
+  local attempts = '[]'
+  if (tonumber(record.calls) or 1) > 1 then
+    attempts = '[' .. table.concat(redis.call('LRANGE', ATTEMPTS .. id, 0, -1), ',') .. ']'
+  end
+  return { id, record.token, payload, queue, model, record.counted or '0', record.refusals or '0',
+    record.snoozes or '0', tostring(record.calls), verdict, tostring(input), tostring(output),
+    attempts }
+end
+
+local function grant(id, payload, queue, lane, aborts, readable)
+  local token = ask.worker .. ':' .. ask.seq .. ':' .. (#granted + 1)
+  if not redis.call('SET', IN_PROGRESS .. id, token, 'NX', 'PX', ask.lease_ms) then
+    local left = redis.call('PTTL', IN_PROGRESS .. id)
+    redis.call('ZADD', queue, now + math.max(1, left), id)
+    return
+  end
+  local record = hash(RECORD .. id)
+  local batch = batch_of(queue)
+  local verdict = readable and verdict_on(id, record, aborts) or 'unreadable'
+  if record.state ~= 'in_flight' then
+    if record.state then counts.add(batch, record.state, -1) end
+    counts.add(batch, 'in_flight', 1)
+  end
+  record.token, record.calls = token, (tonumber(record.calls) or 0) + 1
+  local input = math.ceil(#payload * lane.ratio)
+  redis.call('HSET', RECORD .. id, 'state', 'in_flight', 'token', token, 'worker', ask.worker,
+    'calls', record.calls, 'claimed_at', now, 'deaths', record.deaths or 0, 'alone', 0,
+    'alone_deaths', record.alone_deaths or 0)
+  take(lane, input, token)
+  granted[#granted + 1] = reply(id, payload, queue, lane.model, record, verdict, input, lane.output)
+end
+
+-- What stands in the queue under `id`: its function and, in the shared queue, its model.
+local function read(payload, queue)
+  local model = string.match(queue, '^' .. QUEUE .. ':[^:]+:(.+)$')
+  if model and string.find(payload, '^{"t":null,"f":"generate",') then return 'generate', model end
+  if string.sub(payload, 1, 1) ~= '{' then return nil end
+  local ok, job = pcall(cjson.decode, payload)
+  if not ok or type(job) ~= 'table' then return nil end
+  local params = type(job.k) == 'table' and job.k.params or nil
+  if params == nil and type(job.a) == 'table' then params = job.a[1] end
+  local named = type(params) == 'table' and type(params.model) == 'string' and params.model
+  return job.f, model or named or ask.model
+end
+
+local function vanish(id, queue) -- its payload was evicted or deleted by somebody else
+  local state = redis.call('HGET', RECORD .. id, 'state')
+  if state then counts.add(batch_of(queue), state, -1) end
+  redis.call('ZREM', queue, id)
+  redis.call('DEL', RECORD .. id, ATTEMPTS .. id)
+end
+
+-- Grant one due job; returns the gate that binds when its lane grants nothing.
+local function consider(id, payload, queue, aborts)
+  if not payload then return vanish(id, queue) end
+  local fn, model = read(payload, queue)
+  if fn and not ask.functions[fn] then
+    redis.call('ZREM', queue, id)
+    redis.call('ZADD', FOREIGN, now, id)
+    return
+  end
+  local lane = lane_of(model or ask.model)
+  local closed = gate(lane, #payload * lane.ratio)
+  if closed then
+    lane.bound = closed
+    return closed
+  end
+  if not fn then redis.call('HSET', QUARANTINE, id, payload) end
+  grant(id, fn and payload or '', queue, lane, aborts, fn)
+end
+
+-- The shared queue mixes models: when its head is all of closed lanes, let what is behind pass.
+local function sidestep(queue, ids)
+  if not redis.call('SET', SIDESTEP, 1, 'NX', 'PX', 250) then return end
+  local later = {}
+  for i, id in ipairs(ids) do later[2 * i - 1], later[2 * i] = now + 250, id end
+  redis.call('ZADD', queue, 'XX', unpack(later))
+end
+
+local function claim_from(queue, share, aborts)
+  local ids = redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'LIMIT', 0, share)
+  if #ids == 0 then
+    if queue ~= QUEUE and redis.call('EXISTS', queue) == 0 then redis.call('SREM', QUEUES, queue) end
+    return
+  end
+  local names, before = {}, #granted
+  for i, id in ipairs(ids) do names[i] = PAYLOAD .. id end
+  local payloads = redis.call('MGET', unpack(names))
+  for i, id in ipairs(ids) do
+    local closed = consider(id, payloads[i], queue, aborts)
+    if closed and queue ~= QUEUE then return end
+  end
+  if queue == QUEUE and #ids == share and #granted == before then sidestep(queue, ids) end
+end
+
+local function open_queues() -- the active ones, in a new order every claim, with their weights
+  local found, total = {}, 0
+  for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
+    local batch = redis.call('HMGET', BATCH .. batch_of(queue), 'flag', 'weight')
+    if not batch[1] then
+      local weight = tonumber(batch[2]) or 1
+      found[#found + 1] = { queue, weight }
+      total = total + weight
+    end
+  end
+  found[#found + 1] = { QUEUE, 1 }
+  local turn = ask.seq % #found
+  local queues = {}
+  for i = 1, #found do queues[i] = found[(i + turn - 1) % #found + 1] end
+  return queues, total + 1
+end
+
+-- A share for each queue by weight first, then whatever is left to whoever has jobs.
+local function claim(want, aborts)
+  local queues, total = open_queues()
+  for round = 1, 2 do
+    for _, queue in ipairs(queues) do
+      local left = want - #granted
+      if left <= 0 then return end
+      local share = round == 1 and math.min(left, math.ceil(want * queue[2] / total)) or left
+      if round == 1 or #queues > 1 then claim_from(queue[1], share, aborts) end
+    end
+  end
+end
+
+local function grant_again(last) -- the worker never saw the answer to this very claim
+  for _, job in ipairs(last.jobs) do
+    local id, queue, verdict = job[1], job[2], job[3]
+    local payload = redis.call('GET', PAYLOAD .. id)
+    if payload then
+      local _, model = read(payload, queue)
+      local lane, record = lane_of(model or ask.model), hash(RECORD .. id)
+      granted[#granted + 1] = reply(id, verdict == 'unreadable' and '' or payload, queue,
+        lane.model, record, verdict, math.ceil(#payload * lane.ratio), lane.output)
+    end
+  end
+end
+
+local function remember()
+  local jobs = {}
+  for i, job in ipairs(granted) do jobs[i] = { job[1], job[4], job[10] } end
+  local memory = cjson.encode({ seq = ask.seq, jobs = jobs })
+  redis.call('SET', grant_key, memory, 'PX', ask.lease_ms)
+end
+
+local function write_lanes()
+  for _, lane in pairs(lanes) do
+    if #lane.taken > 0 then redis.call('ZADD', lane.slots, unpack(lane.taken)) end
+    local fields = { 'refilled_at', now }
+    for _, name in ipairs({ 'requests', 'input', 'output_tokens' }) do
+      if lane[name] then
+        fields[#fields + 1] = name
+        fields[#fields + 1] = lane[name].level
+      end
+    end
+    redis.call('HSET', lane.key, unpack(fields))
+    if lane.sent > 0 then redis.call('HINCRBY', lane.key, 'sent', lane.sent) end
+    if lane.bound then redis.call('HINCRBY', lane.key, 'bound_' .. lane.bound, 1) end
+  end
+end
+
+local line = hash(line_key)
+local want = ask.want
+if line.state == 'trying' and (tonumber(line.until_ms) or 0) < now then line.state = 'trial' end
+if line.state == 'stopped' or line.state == 'trying' then want = 0 end
+if line.state == 'trial' then want = math.min(want, 1) end
+
+local aborted, aborts = redis.call('ZRANGE', ABORTS, 0, 99), {}
+for _, id in ipairs(aborted) do aborts[id] = true end
+
+local last = redis.call('GET', grant_key)
+last = last and cjson.decode(last)
+if last and last.seq == ask.seq then
+  grant_again(last)
+elseif want > 0 then
+  claim(want, aborts)
+  if #granted > 0 then remember() end
+  write_lanes()
+  counts.write()
+  if line.state == 'trial' and #granted > 0 then
+    redis.call('HSET', line_key, 'state', 'trying', 'until_ms', lease_end)
+  end
+end
+return { now, wait, cjson.encode({ aborts = aborted, line = line }), unpack(granted) }

@@ -1,0 +1,34 @@
+-- Take finished jobs out of their queues; called only after their rows are committed.
+-- ARGV[1]  JSON: items [{id, token, queue, status, again (0 | 1: its row was stored before this
+--          claim), input, output (tokens)}]
+-- ARGV[2..] what to keep under arq:result:<id>, one an item, in order
+-- Returns  the ids that were no longer this worker's; nothing of theirs was touched.
+local told = cjson.decode(ARGV[1])
+local counts, late = tally(), {}
+local keys, ids_of = {}, {}
+for i, item in ipairs(told.items) do
+  local record = redis.call('HMGET', RECORD .. item.id, 'token', 'deaths')
+  if record[1] == item.token then
+    local id, batch = item.id, batch_of(item.queue)
+    for _, prefix in ipairs({ PAYLOAD, IN_PROGRESS, RECORD, ATTEMPTS }) do keys[#keys + 1] = prefix .. id end
+    ids_of[item.queue] = ids_of[item.queue] or {}
+    table.insert(ids_of[item.queue], id)
+    redis.call('SET', RESULT .. id, ARGV[i + 1], 'PX', RESULT_TTL_MS)
+    counts.add(batch, 'in_flight', -1)
+    -- A row that was there before anybody died under this job was counted when it was stored.
+    if item.again == 0 or tonumber(record[2]) > 0 then
+      counts.add(batch, item.status, 1)
+      counts.add(batch, 'input_tokens', item.input)
+      counts.add(batch, 'output_tokens', item.output)
+    end
+  else
+    late[#late + 1] = item.id
+  end
+end
+for queue, ids in pairs(ids_of) do
+  redis.call('ZREM', queue, unpack(ids))
+  if redis.call('EXISTS', ABORTS) == 1 then redis.call('ZREM', ABORTS, unpack(ids)) end
+end
+if #keys > 0 then redis.call('DEL', unpack(keys)) end
+counts.write()
+return late

@@ -1,0 +1,1 @@
+"""The Messages endpoint: one call, its answer, and what the answer means."""

@@ -1,0 +1,203 @@
+"""One POST to a Messages endpoint over one shared session; what happens comes back as a value.
+
+Nothing is retried or redirected here: whether to call again is decided in `nightmill_worker.retry`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from contextlib import suppress
+from importlib.metadata import version
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from nightmill.errors import SettingsError
+from nightmill.settings import Settings
+from nightmill_worker.messages.accumulate import Accumulator, StreamError
+from nightmill_worker.messages.outcome import NOT_JSON, BreakKind, Broken, Reply
+from nightmill_worker.messages.sse import Decoder
+
+STREAM_ABOVE_TOKENS: Final = 16_000  # a longer silence than such an answer takes gets cut
+DNS_TTL_S: Final = 300
+DRAIN_S: Final = 0.5  # for the rest of a stream after message_stop, to keep the connection
+LARGE_BODY: Final = 1 << 20  # bytes; above it aiohttp wants a file, and sends it in pieces
+REDIRECTS: Final = 300
+
+# In this order: the first class that fits.
+_KINDS: Final[tuple[tuple[type[Exception], BreakKind], ...]] = (
+    (aiohttp.ConnectionTimeoutError, "connection_error"),
+    (aiohttp.ClientConnectorError, "connection_error"),
+    (TimeoutError, "timeout"),
+    (aiohttp.ClientPayloadError, "truncated_response"),
+    (aiohttp.ClientConnectionError, "connection_dropped"),
+    (OSError, "connection_dropped"),
+)
+
+
+class _Size(msgspec.Struct):
+    """The two fields of a request that decide whether its answer is streamed."""
+
+    stream: bool = False
+    max_tokens: int = 0
+
+
+_decode_size = msgspec.json.Decoder(_Size).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class MessagesClient:
+    """An async context manager; inside it, `send` may run as often at once as you like."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Prepare address, headers and timeouts.
+
+        Raises SettingsError for a base URL or a credential that no request could carry.
+        """
+        self._url = messages_url(settings.base_url)
+        self._secret = _credential(settings)
+        name = "Authorization" if settings.auth_token else "x-api-key"
+        value = f"Bearer {self._secret}" if settings.auth_token else self._secret
+        self._headers = {
+            "anthropic-version": settings.anthropic_version,
+            "content-type": "application/json",
+            "user-agent": f"nightmill/{version('nightmill')}",
+        }
+        if value:
+            self._headers[name] = value
+        self._timeout = aiohttp.ClientTimeout(
+            total=settings.job_timeout_s,
+            connect=settings.connect_timeout_s,
+            sock_read=settings.read_timeout_s,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Open the session; connections are made as calls need them, without a limit."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_TTL_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=self._headers,
+            timeout=self._timeout,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close every connection; calls still running end as Broken."""
+        await self._session.close()
+
+    async def send(self, params: bytes) -> Reply | Broken:
+        """Post `params` (the request as JSON) and return the answer, or why there is none.
+
+        Raises nothing but CancelledError. Above STREAM_ABOVE_TOKENS the answer is asked for as a
+        stream; a stream comes back as the one Message it amounts to.
+        """
+        response: aiohttp.ClientResponse | None = None
+        body = _streamed(params)
+        data = body if len(body) <= LARGE_BODY else io.BytesIO(body)
+        try:
+            async with self._session.post(self._url, data=data, allow_redirects=False) as response:
+                return await self._reply(response)
+        except (aiohttp.ClientError, OSError, TimeoutError, StreamError) as error:
+            return self._broken(error, response)
+
+    async def _reply(self, response: aiohttp.ClientResponse) -> Reply:
+        """Read the whole answer. Raises what the network and StreamError have to say."""
+        status, headers = response.status, response.headers
+        if status >= REDIRECTS:
+            body = self._without_secret(await _read_error(response))
+        elif headers.get("content-type", "").startswith("text/event-stream"):
+            body = await _read_stream(response.content)
+        else:
+            body = await response.read()
+        return Reply(status=status, headers=headers, body=body)
+
+    def _broken(self, error: Exception, response: aiohttp.ClientResponse | None) -> Broken:
+        """Put what went wrong into a value; aiohttp's texts carry addresses, never headers."""
+        if isinstance(error, StreamError):
+            kind = error.kind
+        else:
+            kinds = (kind for cls, kind in _KINDS if isinstance(error, cls))
+            kind = next(kinds, "invalid_response")
+        detail = str(error) or type(error).__name__
+        if type(error) is TimeoutError:  # aiohttp's total timeout, which has no text
+            detail = f"no whole answer within {self._timeout.total:g} s"
+        if response is None:
+            return Broken(kind=kind, detail=detail)
+        return Broken(kind=kind, detail=detail, status=response.status, headers=response.headers)
+
+    def _without_secret(self, body: bytes) -> bytes:
+        """Blot out our credential where an endpoint repeats it in its error."""
+        return body.replace(self._secret.encode(), b"[credential]") if self._secret else body
+
+
+def messages_url(base_url: str) -> URL:
+    """Return the address of `POST /v1/messages` for a base URL with or without /v1 or a slash.
+
+    Raises SettingsError when `base_url` is not an http(s) address.
+    """
+    try:
+        url = URL(base_url.rstrip("/").removesuffix("/v1") + "/v1/messages")
+    except ValueError as error:
+        raise SettingsError(f"NIGHTMILL_BASE_URL: {error} (given: {base_url!r})") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise SettingsError(f"NIGHTMILL_BASE_URL: not an http(s) address (given: {base_url!r})")
+    return url
+
+
+def _credential(settings: Settings) -> str:
+    """Return the one credential ("" without any), free of the line end a file leaves on it."""
+    given = settings.api_key or settings.auth_token
+    secret = given.get_secret_value().strip() if given else ""
+    if not (secret.isascii() and (secret.isprintable())):
+        raise SettingsError("API_KEY or AUTH_TOKEN: holds characters that no header can carry")
+    return secret
+
+
+def _streamed(params: bytes) -> bytes:
+    """Return `params` as they are, or with `stream: true` if the answer may take long."""
+    try:
+        size = _decode_size(params)
+        if size.stream or size.max_tokens <= STREAM_ABOVE_TOKENS:
+            return params
+        return msgspec.json.encode(_decode_fields(params) | {"stream": msgspec.Raw(b"true")})
+    except NOT_JSON:
+        return params  # the endpoint says best what is wrong with it
+
+
+async def _read_error(response: aiohttp.ClientResponse) -> bytes:
+    """Return an error's body, b"" if it was cut: the status alone decides then."""
+    try:
+        return await response.read()
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return b""
+
+
+async def _read_stream(content: aiohttp.StreamReader) -> bytes:
+    """Return the Message (or the error's JSON) that a stream of events amounts to."""
+    decoder, accumulator = Decoder(), Accumulator()
+    async for chunk in content.iter_any():
+        for event in decoder.feed(chunk):
+            accumulator.add(event)
+        if accumulator.done:
+            await _drain(content)
+            return accumulator.body()
+    for event in decoder.finish():
+        accumulator.add(event)
+    return accumulator.body()
+
+
+async def _drain(content: aiohttp.StreamReader) -> None:
+    """Read what little follows message_stop: a connection left in the middle cannot serve again."""
+    with suppress(aiohttp.ClientError, OSError, TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            while await content.readany():
+                pass

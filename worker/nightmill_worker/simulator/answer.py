@@ -1,0 +1,157 @@
+"""The answer to a prompt: always the same one for the same prompt and seed."""
+
+import hashlib
+import re
+from itertools import islice
+
+import msgspec
+
+from nightmill_worker.simulator.request import MessagesRequest, Prompt, Turn
+from nightmill_worker.simulator.tools import example_input
+
+ECHO_CHARS = 48
+# Tokens a tool call costs beside its input.
+TOOL_OVERHEAD = 10
+SENTENCE_WORDS = 11
+_STORY = (
+    "the night mill turns slowly while water falls over the old wheel and every grain finds its "
+    "place between two stones then flour settles in white sacks along the wall where a lamp burns "
+    "until morning comes with carts and quiet voices asking for bread"
+)
+_WORDS = _STORY.split()
+_PIECE = re.compile(r"\S+\s*")
+Block = dict[str, object]
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole Message: `body` is its JSON-ready form, tokens are those it is charged for."""
+
+    body: dict[str, object]
+    content: list[Block]
+    input_tokens: int
+    output_tokens: int
+
+
+def pieces_of(text: str) -> list[str]:
+    """Split text into the pieces that count as one token each and are streamed one by one."""
+    return _PIECE.findall(text)
+
+
+def make_answer(prompt: Prompt, seed: int, mean_tokens: int) -> Answer:
+    """Compose the answer: 50 to 150 % of `mean_tokens` long, cut at max_tokens or a stop sequence.
+
+    With thinking on, a thinking block comes first; with tools, a tool is used where tool_choice
+    demands it and for every second prompt otherwise.
+    """
+    request = prompt.request
+    draw = hashlib.blake2b(prompt.digest, digest_size=16, key=str(seed).encode()).digest()
+    wanted = max(1, round(mean_tokens * (0.5 + int.from_bytes(draw[:4]) / 2**32)))
+    content: list[Block] = []
+    budget = request.max_tokens
+    if request.thinking is not None and request.thinking.type != "disabled":
+        thought = _prose(draw, max(1, min(wanted // 4, budget - 1)))
+        budget -= len(thought)
+        content.append(
+            {"type": "thinking", "thinking": "".join(thought), "signature": draw.hex() * 4}
+        )
+    stop_reason, stop_sequence, spent = "end_turn", None, 0
+    tool = _tool_use(request, prompt.turns, draw)
+    if tool is not None and (cost := _tool_tokens(tool)) <= budget:
+        content.append(tool)
+        stop_reason, spent = "tool_use", cost
+    elif budget > 0:
+        text, stop_reason, stop_sequence = _text(prompt, draw, wanted, budget)
+        spent = max(1, len(pieces_of(text)))
+        content.append({"type": "text", "text": text})
+    else:
+        stop_reason = "max_tokens"
+    output_tokens = request.max_tokens - budget + spent
+    body: dict[str, object] = {
+        "id": f"msg_{draw.hex()[:24]}",
+        "type": "message",
+        "role": "assistant",
+        "model": request.model,
+        "content": content,
+        "stop_reason": stop_reason,
+        "stop_sequence": stop_sequence,
+        "usage": {
+            "input_tokens": prompt.input_tokens,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "output_tokens": output_tokens,
+            "service_tier": "standard",
+        },
+    }
+    return Answer(
+        body=body,
+        content=content,
+        input_tokens=prompt.input_tokens,
+        output_tokens=output_tokens,
+    )
+
+
+def _prose(draw: bytes, count: int) -> list[str]:
+    """Return `count` one-token pieces of plain sentences, starting where the draw says."""
+    start = draw[4] % len(_WORDS)
+    pieces = [f"{_WORDS[(start + i) % len(_WORDS)]} " for i in range(count)]
+    for first in range(0, count, SENTENCE_WORDS):
+        pieces[first] = pieces[first].capitalize()
+        last = min(first + SENTENCE_WORDS, count) - 1
+        pieces[last] = f"{pieces[last].rstrip()}. "
+    pieces[-1] = pieces[-1].rstrip()
+    return pieces
+
+
+def _text(prompt: Prompt, draw: bytes, wanted: int, budget: int) -> tuple[str, str, str | None]:
+    """Return the text, why it stopped and the stop sequence that was met."""
+    # The prompt's own words make it plain to see which prompt an answer belongs to.
+    opening = pieces_of(f"Re: {_last_words(prompt.turns)}\n")
+    pieces = opening + _prose(draw, max(1, wanted - len(opening)))
+    text, stop_reason = "".join(pieces[:budget]), "end_turn"
+    if len(pieces) > budget:
+        stop_reason = "max_tokens"
+    met = [(text.find(stop), stop) for stop in prompt.request.stop_sequences or () if stop in text]
+    if met:
+        place, stop = min(met)
+        return text[:place], "stop_sequence", stop
+    return text, stop_reason, None
+
+
+def _last_words(turns: tuple[Turn, ...]) -> str:
+    """Return the first characters of the last user text, on one line."""
+    for turn in reversed(turns):
+        if turn.role != "user":
+            continue
+        if isinstance(turn.content, str):
+            return " ".join(turn.content[:ECHO_CHARS].split())
+        for block in turn.content:
+            if isinstance(text := block.get("text"), str):
+                return " ".join(text[:ECHO_CHARS].split())
+    return "no text"
+
+
+def _tool_use(request: MessagesRequest, turns: tuple[Turn, ...], draw: bytes) -> Block | None:
+    """Return a tool call where one is due; a turn that brings tool results is answered in text."""
+    choice = request.tool_choice.type if request.tool_choice else "auto"
+    if not request.tools or choice == "none":
+        return None
+    content = turns[-1].content
+    if choice == "auto":
+        answered = isinstance(content, list) and any(
+            block.get("type") == "tool_result" for block in islice(content, 50)
+        )
+        if answered or draw[5] % 2:
+            return None
+    tool = request.tools[draw[6] % len(request.tools)]
+    if request.tool_choice is not None and choice == "tool":
+        tool = next(t for t in request.tools if t.name == request.tool_choice.name)
+    return {
+        "type": "tool_use",
+        "id": f"toolu_{draw.hex()[8:]}",
+        "name": tool.name,
+        "input": example_input(tool.input_schema or {}),
+    }
+
+
+def _tool_tokens(tool: Block) -> int:
+    return TOOL_OVERHEAD + len(msgspec.json.encode(tool["input"])) // 4

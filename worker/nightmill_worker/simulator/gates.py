@@ -1,0 +1,57 @@
+"""What stops a call before the limits are asked: its key, its headers, its size, a closed line."""
+
+import hmac
+
+from aiohttp import web
+
+from nightmill_worker.simulator.config import SimulatorConfig
+from nightmill_worker.simulator.ratelimit import CREDIT_EXHAUSTED, SPEND_LIMIT
+from nightmill_worker.simulator.replies import ERROR_MESSAGES, error_kind
+from nightmill_worker.simulator.request import MAX_BODY_BYTES, ContractError, invalid
+
+TOO_LARGE = "Request exceeds the maximum allowed number of bytes."
+
+
+def check_headers(config: SimulatorConfig, request: web.BaseRequest) -> None:
+    """Check credential, API version and declared size; raises `ContractError` (401, 400, 413)."""
+    _check_key(config.auth, request)
+    if not request.headers.get("anthropic-version"):
+        raise invalid("anthropic-version: header is required")
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise too_large()
+
+
+def _check_key(wanted: str | None, request: web.BaseRequest) -> None:
+    given, name = request.headers.get("x-api-key"), "x-api-key"
+    if given is None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            given, name = token.strip(), "bearer token"
+    if not given:
+        raise ContractError(401, "authentication_error", "x-api-key header is required")
+    if wanted is not None and not hmac.compare_digest(given.encode(), wanted.encode()):
+        raise ContractError(401, "authentication_error", f"invalid {name}")
+
+
+async def read_body(request: web.BaseRequest) -> bytes:
+    """Read the body; raises `ContractError` 413 above 32 MB, however it was sent."""
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise too_large() from error
+
+
+def too_large() -> ContractError:
+    """Make the error for a body above 32 MB."""
+    return ContractError(413, "request_too_large", TOO_LARGE)
+
+
+def check_line(config: SimulatorConfig) -> None:
+    """Refuse every call while the line is down or closed; raises `ContractError`."""
+    if config.down is not None:
+        message = ERROR_MESSAGES.get(config.down, "Service unavailable")
+        raise ContractError(config.down, error_kind(config.down), message)
+    if config.credit_exhausted:
+        raise invalid(CREDIT_EXHAUSTED)
+    if config.spend_limit:
+        raise ContractError(429, config.rate_limit_type, SPEND_LIMIT)

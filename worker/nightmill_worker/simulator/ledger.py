@@ -1,0 +1,87 @@
+"""Counts of what was asked and answered, per prompt and in all."""
+
+from collections import Counter
+
+import msgspec
+
+
+class Counts(msgspec.Struct):
+    """How the calls of one prompt went; `calls` is the sum of the others plus those in flight.
+
+    answered: a whole 200; refused: 429; failed: any other answer, or a broken one; abandoned: the
+    client went away.
+    """
+
+    calls: int = 0
+    answered: int = 0
+    refused: int = 0
+    failed: int = 0
+    abandoned: int = 0
+
+    def add(self, status: int, *, whole: bool) -> None:
+        """Count an answer; `whole` is False where it was broken off."""
+        if status == 429:  # noqa: PLR2004 (the status is its own name)
+            self.refused += 1
+        elif status < 400 and whole:  # noqa: PLR2004
+            self.answered += 1
+        else:
+            self.failed += 1
+
+
+class Ledger:
+    """All counts since the start or the last reset; times are in the caller's clock."""
+
+    def __init__(self) -> None:
+        """Start with nothing counted."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything counted; calls in flight are counted when they end."""
+        self.prompts: dict[str, Counts] = {}
+        self.totals = Counts()
+        self.statuses: Counter[int] = Counter()
+        self.answered_more_than_once = 0
+        self.first_request_at: float | None = None
+        self.last_response_at: float | None = None
+
+    def received(self, now: float) -> None:
+        """Count a call at the door, before anything is known about it."""
+        self.totals.calls += 1
+        if self.first_request_at is None:
+            self.first_request_at = now
+
+    def recognised(self, key: str) -> int:
+        """Count a valid call of a prompt; returns how many of it there were, this one included."""
+        counts = self._of(key)
+        counts.calls += 1
+        return counts.calls
+
+    def ended(self, key: str | None, status: int, now: float, *, whole: bool = True) -> None:
+        """Count an answer; `key` is None for a call that was never recognised."""
+        self.last_response_at = now
+        self.statuses[status] += 1
+        self.totals.add(status, whole=whole)
+        if key is not None:
+            counts = self._of(key)
+            before = counts.answered
+            counts.add(status, whole=whole)
+            self.answered_more_than_once += before == 1 and counts.answered > 1
+
+    def abandoned(self, key: str | None) -> None:
+        """Count a call whose client went away."""
+        self.totals.abandoned += 1
+        if key is not None:
+            self._of(key).abandoned += 1
+
+    def answered_per_s(self) -> float:
+        """Return whole answers a second between the first request and the last response."""
+        if self.first_request_at is None or self.last_response_at is None:
+            return 0.0
+        elapsed = self.last_response_at - self.first_request_at
+        return self.totals.answered / elapsed if elapsed > 0 else 0.0
+
+    def _of(self, key: str) -> Counts:
+        counts = self.prompts.get(key)
+        if counts is None:
+            counts = self.prompts[key] = Counts()
+        return counts

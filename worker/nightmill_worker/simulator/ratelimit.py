@@ -1,0 +1,91 @@
+"""How the limits look from outside: the rate-limit headers and the text of a 429."""
+
+import math
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from nightmill_worker.simulator.bucket import EPSILON, TokenBucket
+from nightmill_worker.simulator.config import SimulatorConfig
+from nightmill_worker.simulator.limiter import Limiter, Refusal
+
+PREFIX = "anthropic-ratelimit-"
+TOKEN_ROUNDING = 1000
+# A refill that another tenant uses up whole still needs a date.
+MAX_RESET_S = 86_400.0
+SPEND_LIMIT = (
+    "You have reached your specified API usage limits (spend limit). "
+    "You will regain access when the limit is raised or the month ends."
+)
+CREDIT_EXHAUSTED = (
+    "Your credit balance is too low to access the Anthropic API. "
+    "Please go to Plans & Billing to upgrade or purchase credits."
+)
+
+
+def ratelimit_headers(
+    config: SimulatorConfig, limiter: Limiter, now: float, wall: float
+) -> dict[str, str]:
+    """Return the `anthropic-ratelimit-*` headers; `now` is monotonic, `wall` is Unix time.
+
+    Token counts are rounded to 1,000; `reset` is when a bucket is full again; `tokens` repeats the
+    scarcer of input and output.
+    """
+    headers: dict[str, str] = {}
+    bucket = limiter.buckets.get("requests")
+    if bucket is not None and config.rpm is not None:
+        left = max(0, math.floor(bucket.remaining(now) + EPSILON))
+        _put(headers, "requests", config.rpm, left, _reset(bucket, now, wall))
+    scarcest = math.inf
+    for name, limit, bucket in (
+        ("input-tokens", config.itpm, limiter.buckets.get("input_tokens")),
+        ("output-tokens", config.otpm, limiter.buckets.get("output_tokens")),
+    ):
+        if bucket is None or limit is None:
+            continue
+        level = max(0.0, bucket.remaining(now))
+        rounded = round(level / TOKEN_ROUNDING) * TOKEN_ROUNDING
+        reset = _reset(bucket, now, wall)
+        _put(headers, name, limit, rounded, reset)
+        if level / bucket.capacity < scarcest:
+            scarcest = level / bucket.capacity
+            _put(headers, "tokens", limit, rounded, reset)
+    return headers
+
+
+def _put(headers: dict[str, str], name: str, limit: int, remaining: int, reset: str) -> None:
+    headers[f"{PREFIX}{name}-limit"] = str(limit)
+    headers[f"{PREFIX}{name}-remaining"] = str(remaining)
+    headers[f"{PREFIX}{name}-reset"] = reset
+
+
+def _reset(bucket: TokenBucket, now: float, wall: float) -> str:
+    wait = min(bucket.seconds_until_full(now), MAX_RESET_S)
+    return _rfc3339(math.ceil(wall + wait))
+
+
+@lru_cache(maxsize=256)
+def _rfc3339(second: int) -> str:
+    """Format a Unix second; the cache spares formatting the same one thousands of times."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def retry_after(refusal: Refusal) -> str:
+    """Return the `retry-after` value: whole seconds, rounded up, at least 1."""
+    return str(max(1, math.ceil(min(refusal.retry_after_s, MAX_RESET_S) - EPSILON)))
+
+
+def refusal_message(config: SimulatorConfig, refusal: Refusal) -> str:
+    """Say which limit refused, or only that one did where `name_dimension` is off."""
+    if not config.name_dimension:
+        return "This request would exceed your account's rate limit. Please try again later."
+    if refusal.dimension == "concurrency":
+        return (
+            "Number of concurrent connections has exceeded your rate limit of "
+            f"{config.cap} concurrent connections. Please try again later."
+        )
+    limit = {"requests": config.rpm, "input_tokens": config.itpm, "output_tokens": config.otpm}
+    unit = refusal.dimension.replace("_", " ")
+    return (
+        "This request would exceed your organization's rate limit of "
+        f"{limit[refusal.dimension]:,} {unit} per minute. Please try again later."
+    )
