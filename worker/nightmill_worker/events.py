@@ -21,7 +21,6 @@ class WorkerStopped(Event):
     """A worker process ended; everything it held was finished or given back."""
 
     worker: str
-    finished: int
     given_back: int
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import msgspec
 import pytest
 
 from nightmill_worker.messages.accumulate import Accumulator, StreamError
 from nightmill_worker.messages.sse import Event
 
-START = {
+Fields: TypeAlias = dict[str, object]
+
+START: Fields = {
     "type": "message_start",
     "message": {
         "id": "msg_1",
@@ -21,23 +25,21 @@ START = {
         "usage": {"input_tokens": 25, "output_tokens": 1, "cache_read_input_tokens": 7},
     },
 }
-STOP = {"type": "message_stop"}
+STOP: Fields = {"type": "message_stop"}
 
 
-def event(data: dict[str, object], *, name: str | None = None) -> Event:
+def event(data: Fields, *, name: str | None = None) -> Event:
     """Return the event an endpoint sends for `data`: named after its type."""
     return Event(name=name or str(data["type"]), data=msgspec.json.encode(data))
 
 
-def ending(stop_reason: str = "end_turn", **more: object) -> dict[str, object]:
+def ending(stop_reason: str = "end_turn", **more: object) -> Fields:
     """Return a message_delta that ends the message."""
     delta = {"stop_reason": stop_reason, "stop_sequence": None}
     return {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 15}, **more}
 
 
-def block(
-    index: int, start: dict[str, object], *deltas: dict[str, object]
-) -> list[dict[str, object]]:
+def block(index: int, start: Fields, *deltas: Fields) -> list[Fields]:
     """Return the events of one content block."""
     return [
         {"type": "content_block_start", "index": index, "content_block": start},
@@ -46,28 +48,28 @@ def block(
     ]
 
 
-def rebuilt(*events: dict[str, object]) -> dict[str, object]:
+def rebuilt(*events: Fields) -> Fields:
     """Return the Message that a stream of `events` amounts to."""
     accumulator = Accumulator()
     for data in events:
         accumulator.add(event(data))
-    message: dict[str, object] = msgspec.json.decode(accumulator.body())
+    message: Fields = msgspec.json.decode(accumulator.body())
     return message
 
 
-def content(*events: dict[str, object]) -> object:
+def content(*events: Fields) -> object:
     """Return only the content of a message with these block events."""
     return rebuilt(START, *events, ending(), STOP)["content"]
 
 
-def tool(*pieces: str) -> list[dict[str, object]]:
+def tool(*pieces: str) -> list[Fields]:
     """Return the events of a tool_use block whose input comes in `pieces`."""
     start = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}
-    deltas = ({"type": "input_json_delta", "partial_json": piece} for piece in pieces)
+    deltas: list[Fields] = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
     return block(0, dict(start), *deltas)
 
 
-def text_delta(text: str) -> dict[str, object]:
+def text_delta(text: str) -> Fields:
     """Return one text_delta."""
     return {"type": "text_delta", "text": text}
 
@@ -96,9 +98,7 @@ def test_a_text_message_is_the_message_an_unstreamed_call_returns() -> None:
         (('{"big": 123456789012345678901234567890}',), {"big": 123456789012345678901234567890}),
     ],
 )
-def test_tool_input_is_the_json_of_its_pieces(
-    pieces: tuple[str, ...], expected: dict[str, object]
-) -> None:
+def test_tool_input_is_the_json_of_its_pieces(pieces: tuple[str, ...], expected: Fields) -> None:
     """Pieces are cut anywhere; a tool without arguments sends none, or an empty one."""
     found = content(*tool(*pieces))
     assert found == [{"type": "tool_use", "id": "toolu_1", "name": "weather", "input": expected}]
@@ -106,8 +106,8 @@ def test_tool_input_is_the_json_of_its_pieces(
 
 def test_thinking_keeps_its_signature() -> None:
     """Without the signature the block cannot be sent back in a later turn."""
-    start: dict[str, object] = {"type": "thinking", "thinking": "", "signature": ""}
-    deltas: list[dict[str, object]] = [
+    start: Fields = {"type": "thinking", "thinking": "", "signature": ""}
+    deltas: list[Fields] = [
         {"type": "thinking_delta", "thinking": "First, "},
         {"type": "thinking_delta", "thinking": "then."},
         {"type": "signature_delta", "signature": "EqQBCg=="},
@@ -118,10 +118,10 @@ def test_thinking_keeps_its_signature() -> None:
 
 def test_citations_are_collected_beside_the_text() -> None:
     """A citation comes alone, between the pieces of the text that it supports."""
-    cites: list[dict[str, object]] = [
+    cites: list[Fields] = [
         {"type": "citations_delta", "citation": {"cited_text": text}} for text in "ab"
     ]
-    start: dict[str, object] = {"type": "text", "text": "", "citations": None}
+    start: Fields = {"type": "text", "text": "", "citations": None}
     found = content(*block(0, start, text_delta("x"), cites[0], text_delta("y"), cites[1]))
     citations = [{"cited_text": "a"}, {"cited_text": "b"}]
     assert found == [{"type": "text", "text": "xy", "citations": citations}]
@@ -129,8 +129,8 @@ def test_citations_are_collected_beside_the_text() -> None:
 
 def test_deltas_and_blocks_of_the_future_are_kept_by_the_general_rule() -> None:
     """Strings are appended, other values replace: nothing an endpoint sends is lost."""
-    start: dict[str, object] = {"type": "hologram", "beams": None, "state": 0}
-    deltas: list[dict[str, object]] = [
+    start: Fields = {"type": "hologram", "beams": None, "state": 0}
+    deltas: list[Fields] = [
         {"type": "hologram_delta", "beams": "ab", "state": 1},
         {"type": "hologram_delta", "beams": "c", "state": 2},
     ]
@@ -140,7 +140,7 @@ def test_deltas_and_blocks_of_the_future_are_kept_by_the_general_rule() -> None:
 def test_blocks_without_deltas_and_interleaved_blocks_keep_their_place() -> None:
     """A redacted or server tool block comes whole in its start; order is by index."""
     late = block(1, {"type": "text", "text": ""}, text_delta("b"))
-    whole: dict[str, object] = {"type": "redacted_thinking", "data": "xyz"}
+    whole: Fields = {"type": "redacted_thinking", "data": "xyz"}
     early = block(0, dict(whole))
     assert content(late[0], *early, *late[1:]) == [whole, {"type": "text", "text": "b"}]
 
@@ -177,7 +177,8 @@ def test_unknown_events_are_ignored_even_when_they_are_not_json() -> None:
 def test_events_without_a_name_go_by_the_type_in_their_data() -> None:
     """Some gateways drop the `event:` line."""
     accumulator = Accumulator()
-    for data in (START, {"type": "ping"}, ending(), STOP):
+    stream: list[Fields] = [START, {"type": "ping"}, ending(), STOP]
+    for data in stream:
         accumulator.add(event(data, name="message"))
     assert accumulator.done
     assert msgspec.json.decode(accumulator.body())["stop_reason"] == "end_turn"
@@ -186,7 +187,10 @@ def test_events_without_a_name_go_by_the_type_in_their_data() -> None:
 @pytest.mark.parametrize("name", ["error", "message"])
 def test_an_error_event_ends_the_stream_with_its_own_body(name: str) -> None:
     """The classifier reads it like the body of an error status."""
-    error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+    error: Fields = {
+        "type": "error",
+        "error": {"type": "overloaded_error", "message": "Overloaded"},
+    }
     accumulator = Accumulator()
     accumulator.add(event(START))
     accumulator.add(event(error, name=name))

@@ -180,8 +180,7 @@ def test_a_spend_limit_429_stops_the_line(message: str, more: dict[str, object])
 @pytest.mark.parametrize(
     "message",
     [
-        "This request would exceed your organization's rate limit of 50,000 input tokens per "
-        "minute. You can see the response headers for current usage.",
+        "This would exceed your rate limit of 50,000 input tokens. See the headers for usage.",
         "Rate limit reached. Add a payment method at https://example.test/account/billing",
         "Number of concurrent connections has exceeded your rate limit",
     ],

@@ -1,5 +1,6 @@
 """A client for the simulator: one call of the Messages endpoint, its answer read whole."""
 
+import io
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -20,7 +21,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 def ask(session: aiohttp.ClientSession) -> Ask:
-    """Return a call of the Messages endpoint, used as `await ask(sim, max_tokens=5)`."""
+    """Return a call of the Messages endpoint, which gives its answer, read whole."""
 
     async def call(
         sim: Simulator,
@@ -31,7 +32,7 @@ def ask(session: aiohttp.ClientSession) -> Ask:
     ) -> Reply:
         body = msgspec.json.encode(params(**fields)) if raw is None else raw
         url = f"{sim.url}/v1/messages"
-        async with session.post(url, data=body, headers=headers) as response:
+        async with session.post(url, data=io.BytesIO(body), headers=headers) as response:
             return Reply(response.status, response.headers, await response.read())
 
     return call

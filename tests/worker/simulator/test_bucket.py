@@ -23,7 +23,7 @@ def test_knows_when_an_amount_is_there_and_when_it_is_full() -> None:
     bucket.take(60, 0.0)
     assert bucket.seconds_until(1, 0.25) == pytest.approx(0.75)
     assert bucket.seconds_until_full(0.25) == pytest.approx(59.75)
-    assert bucket.seconds_until(10_000, 0.0) == pytest.approx(60)
+    assert bucket.seconds_until(10_000, 0.25) == pytest.approx(59.75)
 
 
 def test_debt_is_paid_by_refill() -> None:

@@ -7,6 +7,7 @@ from nightmill_worker.simulator.request import ContractError, Prompt, read_promp
 from tests.worker.simulator.helpers import params
 
 PIXEL = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
+IMAGE_TYPES = "Input should be 'image/jpeg', 'image/png', 'image/gif' or 'image/webp'"
 
 
 def read(**fields: object) -> Prompt:
@@ -45,8 +46,7 @@ def user(content: object) -> list[dict[str, object]]:
         ),
         (
             {"messages": user([{"type": "image", "source": PIXEL | {"media_type": "image/bmp"}}])},
-            "messages.0.content.0.source.media_type: "
-            + "Input should be 'image/jpeg', 'image/png', 'image/gif' or 'image/webp'",
+            f"messages.0.content.0.source.media_type: {IMAGE_TYPES}",
         ),
         (
             {"tools": [{"name": "a"}], "tool_choice": {"type": "tool", "name": "b"}},

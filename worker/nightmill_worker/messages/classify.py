@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -86,9 +86,10 @@ class _Tokens(msgspec.Struct):
     cache_creation_input_tokens: int | None = None
 
 
-class _Message(msgspec.Struct, tag_field="type", tag="message"):
+class _Message(msgspec.Struct):
     """The parts of a Message that we look at; its content stays bytes."""
 
+    type: Literal["message"]
     content: list[msgspec.Raw]
     usage: _Tokens
     model: str = ""

@@ -142,7 +142,7 @@ class MessagesClient:
 def messages_url(base_url: str) -> URL:
     """Return the address of `POST /v1/messages` for a base URL with or without /v1 or a slash.
 
-    Raises SettingsError when `base_url` is not an http(s) address.
+    Raises SettingsError when `base_url` is not an http(s) address or carries a credential.
     """
     try:
         url = URL(base_url.rstrip("/").removesuffix("/v1") + "/v1/messages")
@@ -150,6 +150,8 @@ def messages_url(base_url: str) -> URL:
         raise SettingsError(f"NIGHTMILL_BASE_URL: {error} (given: {base_url!r})") from None
     if url.scheme not in ("http", "https") or not url.host:
         raise SettingsError(f"NIGHTMILL_BASE_URL: not an http(s) address (given: {base_url!r})")
+    if url.raw_user or url.raw_password:  # not shown: it is a secret
+        raise SettingsError("NIGHTMILL_BASE_URL: holds a user or password; set API_KEY instead")
     return url
 
 
@@ -157,7 +159,7 @@ def _credential(settings: Settings) -> str:
     """Return the one credential ("" without any), free of the line end a file leaves on it."""
     given = settings.api_key or settings.auth_token
     secret = given.get_secret_value().strip() if given else ""
-    if not (secret.isascii() and (secret.isprintable())):
+    if not (secret.isascii() and secret.isprintable()):
         raise SettingsError("API_KEY or AUTH_TOKEN: holds characters that no header can carry")
     return secret
 
@@ -190,8 +192,9 @@ async def _read_stream(content: aiohttp.StreamReader) -> bytes:
         if accumulator.done:
             await _drain(content)
             return accumulator.body()
-    for event in decoder.finish():
-        accumulator.add(event)
+    with suppress(StreamError):  # half an event is none: the stream was cut in it
+        for event in decoder.finish():
+            accumulator.add(event)
     return accumulator.body()
 
 

@@ -23,12 +23,24 @@ _PIECE = re.compile(r"\S+\s*")
 Block = dict[str, object]
 
 
+def _sentences() -> list[str]:
+    """Return the words as one-token pieces of sentences, until the story begins again."""
+    pieces = []
+    for place in range(len(_WORDS) * SENTENCE_WORDS):
+        word, within = _WORDS[place % len(_WORDS)], place % SENTENCE_WORDS
+        word = word.capitalize() if within == 0 else word
+        pieces.append(f"{word}. " if within == SENTENCE_WORDS - 1 else f"{word} ")
+    return pieces
+
+
+_PROSE = _sentences()
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole Message: `body` is its JSON-ready form, tokens are those it is charged for."""
+    """A whole Message: `body` is its JSON-ready form, `output_tokens` is what it is charged for."""
 
     body: dict[str, object]
     content: list[Block]
-    input_tokens: int
     output_tokens: int
 
 
@@ -65,15 +77,22 @@ def make_answer(prompt: Prompt, seed: int, mean_tokens: int) -> Answer:
         content.append({"type": "text", "text": text})
     else:
         stop_reason = "max_tokens"
+    stop = {"stop_reason": stop_reason, "stop_sequence": stop_sequence}
     output_tokens = request.max_tokens - budget + spent
+    return _message(prompt, f"msg_{draw.hex()[:24]}", content, stop, output_tokens)
+
+
+def _message(
+    prompt: Prompt, name: str, content: list[Block], stop: dict[str, str | None], output_tokens: int
+) -> Answer:
+    """Put content, stop fields and usage into the shape of a Message."""
     body: dict[str, object] = {
-        "id": f"msg_{draw.hex()[:24]}",
+        "id": name,
         "type": "message",
         "role": "assistant",
-        "model": request.model,
+        "model": prompt.request.model,
         "content": content,
-        "stop_reason": stop_reason,
-        "stop_sequence": stop_sequence,
+        **stop,
         "usage": {
             "input_tokens": prompt.input_tokens,
             "cache_creation_input_tokens": 0,
@@ -82,23 +101,14 @@ def make_answer(prompt: Prompt, seed: int, mean_tokens: int) -> Answer:
             "service_tier": "standard",
         },
     }
-    return Answer(
-        body=body,
-        content=content,
-        input_tokens=prompt.input_tokens,
-        output_tokens=output_tokens,
-    )
+    return Answer(body=body, content=content, output_tokens=output_tokens)
 
 
 def _prose(draw: bytes, count: int) -> list[str]:
     """Return `count` one-token pieces of plain sentences, starting where the draw says."""
-    start = draw[4] % len(_WORDS)
-    pieces = [f"{_WORDS[(start + i) % len(_WORDS)]} " for i in range(count)]
-    for first in range(0, count, SENTENCE_WORDS):
-        pieces[first] = pieces[first].capitalize()
-        last = min(first + SENTENCE_WORDS, count) - 1
-        pieces[last] = f"{pieces[last].rstrip()}. "
-    pieces[-1] = pieces[-1].rstrip()
+    start = draw[4] % len(_WORDS) * SENTENCE_WORDS
+    pieces = (_PROSE * ((start + count) // len(_PROSE) + 1))[start : start + count]
+    pieces[-1] = f"{pieces[-1].rstrip(' .')}."
     return pieces
 
 

@@ -4,11 +4,19 @@ import math
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from multidict import istr
+
 from nightmill_worker.simulator.bucket import EPSILON, TokenBucket
 from nightmill_worker.simulator.config import SimulatorConfig
 from nightmill_worker.simulator.limiter import Limiter, Refusal
 
-PREFIX = "anthropic-ratelimit-"
+# aiohttp looks these up for every response; `istr` spares folding their case each time.
+_NAMES = {
+    name: tuple(
+        istr(f"anthropic-ratelimit-{name}-{part}") for part in ("limit", "remaining", "reset")
+    )
+    for name in ("requests", "tokens", "input-tokens", "output-tokens")
+}
 TOKEN_ROUNDING = 1000
 # A refill that another tenant uses up whole still needs a date.
 MAX_RESET_S = 86_400.0
@@ -53,9 +61,10 @@ def ratelimit_headers(
 
 
 def _put(headers: dict[str, str], name: str, limit: int, remaining: int, reset: str) -> None:
-    headers[f"{PREFIX}{name}-limit"] = str(limit)
-    headers[f"{PREFIX}{name}-remaining"] = str(remaining)
-    headers[f"{PREFIX}{name}-reset"] = reset
+    limit_name, remaining_name, reset_name = _NAMES[name]
+    headers[limit_name] = str(limit)
+    headers[remaining_name] = str(remaining)
+    headers[reset_name] = reset
 
 
 def _reset(bucket: TokenBucket, now: float, wall: float) -> str:

@@ -24,6 +24,8 @@ MESSAGES_PATH = "/v1/messages"
 BACKLOG = 4096
 # Longer than a rehearsal pauses: a connection closed while idle would look like a fault.
 KEEPALIVE_S = 3600.0
+# How long a stop waits for calls in flight (aiohttp takes 0 for "for ever").
+STOP_S = 0.05
 NO_ID = {"request-id": "req_none"}
 
 
@@ -118,7 +120,7 @@ class Simulator:
         """Stop listening, cut the calls in flight, close every connection."""
         self._listener.close()
         self._server.pre_shutdown()
-        await self._server.shutdown(timeout=0)
+        await self._server.shutdown(STOP_S)
         await self._listener.wait_closed()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:

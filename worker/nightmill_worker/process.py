@@ -1,0 +1,101 @@
+"""One worker process: `python -m nightmill_worker.process`, settings from the environment.
+
+The supervisor holds the other end of its standard input: when that closes, or on SIGTERM or
+SIGINT, the process drains and exits; a second signal ends it at once, giving its jobs back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from nightmill.connect import connect
+from nightmill.errors import NightmillError
+from nightmill.settings import load_settings
+from nightmill.store import ResultStore
+from nightmill_worker.embedded import embedded_server
+from nightmill_worker.events import Event, Events, RedisAway
+from nightmill_worker.fleet import FleetWorker
+from nightmill_worker.logs import log_events
+from nightmill_worker.messages.client import MessagesClient
+
+if TYPE_CHECKING:
+    from nightmill.settings import Settings
+
+SPARE_FILES = 256
+"""Descriptors beside one a call in flight: Redis, the store, logs."""
+
+
+def main() -> int:
+    """Run until told to stop; returns the exit code (2: settings or server unusable)."""
+    try:
+        settings = load_settings()
+        with contextlib.ExitStack() as servers:
+            if settings.redis_url is None:
+                url = servers.enter_context(embedded_server(settings.data_dir))
+                uvloop.run(_work(settings.model_copy(update={"redis_url": url}), servers))
+            else:
+                uvloop.run(_work(settings, None))
+    except NightmillError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+async def _work(settings: Settings, servers: contextlib.ExitStack | None) -> None:
+    _raise_file_limit(settings.max_in_flight + SPARE_FILES)
+    events = Events()
+    events.subscribe(log_events(settings))
+    redis = connect(settings)
+    async with (
+        contextlib.aclosing(redis),
+        ResultStore.open(settings.store_at) as store,
+        MessagesClient(settings) as client,
+    ):
+        worker = FleetWorker(settings, redis, store, client, events=events)
+        if servers is not None:
+            events.subscribe(_Reviver(settings, servers).listen)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, worker.handle_sig, number)
+        if not sys.stdin.isatty():
+            loop.add_reader(sys.stdin.fileno(), _parent_gone, worker)
+        await worker.main()
+
+
+def _parent_gone(worker: FleetWorker) -> None:
+    """The supervisor never writes: readable means closed."""
+    asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+    worker.stop()
+
+
+def _raise_file_limit(wanted: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+class _Reviver:
+    """Starts the embedded server again when it died under us (kill -9, out of memory)."""
+
+    def __init__(self, settings: Settings, servers: contextlib.ExitStack) -> None:
+        self._settings = settings
+        self._servers = servers
+        self._task: asyncio.Task[str] | None = None
+
+    def listen(self, event: Event) -> None:
+        if isinstance(event, RedisAway) and (self._task is None or self._task.done()):
+            enter = self._servers.enter_context
+            server = embedded_server(self._settings.data_dir)
+            self._task = asyncio.ensure_future(asyncio.to_thread(enter, server))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
