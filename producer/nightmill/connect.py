@@ -39,17 +39,19 @@ def redis_url(settings: Settings) -> str:
 def connect(settings: Settings) -> redis.asyncio.Redis:
     """Return an asyncio client; nothing is sent yet."""
     with _url_errors():
-        return redis.asyncio.Redis.from_url(
+        client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
             redis_url(settings), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
         )
+    return client
 
 
 def connect_sync(settings: Settings) -> redis.Redis:
     """Return a blocking client; nothing is sent yet."""
     with _url_errors():
-        return redis.Redis.from_url(
+        client: redis.Redis = redis.Redis.from_url(
             redis_url(settings), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
         )
+    return client
 
 
 @contextmanager

@@ -10,14 +10,19 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from itertools import groupby, islice
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from nightmill import keys, wire
 from nightmill.errors import InvalidParamsError
 from nightmill.job import Job
-from nightmill.params import Defaults, check
+from nightmill.params import Defaults, check, refused
 from nightmill.settings import Settings
+
+if TYPE_CHECKING:
+    from nightmill.sources import Line
+    from nightmill.store import Stored
 
 CHUNK = 500
 """Jobs in one script call: long enough to amortise a round trip, short enough to be fair."""
@@ -61,6 +66,10 @@ class Ready(msgspec.Struct, frozen=True):
     batch: str
     payload: bytes
     warnings: tuple[str, ...] = ()
+    again: bool = False
+    """Enqueue it also when Redis still has a result of its id: the store has been asked."""
+    leaves: str = ""
+    """The state its earlier run ended in, when this is a later run of a stored job."""
 
 
 def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by keyword
@@ -107,19 +116,46 @@ def prepare_item(
 
     Raises InvalidParamsError that names the number as its line.
     """
-    params = item.get("params", item)
-    custom_id = item.get("custom_id")
     try:
-        if not isinstance(params, Mapping):
-            raise InvalidParamsError("params", f"given {type(params).__name__}, allowed: an object")
-        if custom_id is not None and not isinstance(custom_id, str):
-            problem = f"given {type(custom_id).__name__}, allowed: a string"
-            raise InvalidParamsError("custom_id", problem)
-        if params is item and custom_id is not None:
-            params = {key: value for key, value in item.items() if key != "custom_id"}
+        params, custom_id = _unpacked(item)
         return prepare(params, defaults, now_ms, batch=batch, custom_id=custom_id)
     except InvalidParamsError as error:
         raise error.at_line(number) from None
+
+
+def _unpacked(item: Mapping[str, object]) -> tuple[Mapping[str, object], str | None]:
+    custom_id = item.get("custom_id")
+    if custom_id is not None and not isinstance(custom_id, str):
+        raise refused("custom_id", custom_id, "a string")
+    if "params" not in item:
+        return {key: value for key, value in item.items() if key != "custom_id"}, custom_id
+    params = item["params"]
+    if not isinstance(params, Mapping):
+        raise refused("params", params, "an object, the request")
+    return params, custom_id
+
+
+def ready_line(line: Line, batch: str, now_ms: int, stored: Stored | None = None) -> Ready:
+    """Encode the job of a source's line, which its reader validated.
+
+    With `stored`, the row of its earlier run, it becomes the job's next run.
+    """
+    job = Job(
+        params=msgspec.Raw(line.body),
+        custom_id=line.custom_id,
+        batch=batch,
+        seq=line.number,
+        run=stored.run + 1 if stored else 0,
+    )
+    return Ready(
+        keys.job_id(batch, line.custom_id),
+        keys.batch_queue(batch, line.model),
+        batch,
+        wire.encode_job(job, now_ms),
+        line.warnings,
+        again=True,
+        leaves=stored.status if stored else "",
+    )
 
 
 def check_batch_name(batch: str | None) -> None:
@@ -138,8 +174,9 @@ def _deadline(expires: datetime | timedelta | None, now_ms: int) -> int | None:
 
 
 def script_args(jobs: Sequence[Ready], delay_ms: int = 0) -> list[str | bytes | int]:
-    """Return enqueue.lua's ARGV for `jobs`, which must share one queue."""
-    args: list[str | bytes | int] = [jobs[0].queue, jobs[0].batch, delay_ms, 0]
+    """Return enqueue.lua's ARGV for `jobs`, a group of `by_queue`."""
+    first = jobs[0]
+    args: list[str | bytes | int] = [first.queue, first.batch, delay_ms, int(first.again), first.leaves]
     for job in jobs:
         args.append(job.job_id)
         args.append(job.payload)
@@ -147,8 +184,8 @@ def script_args(jobs: Sequence[Ready], delay_ms: int = 0) -> list[str | bytes | 
 
 
 def by_queue(jobs: Iterable[Ready]) -> Iterator[list[Ready]]:
-    """Cut `jobs` into script calls: runs of one queue, at most CHUNK jobs each, order kept."""
-    for _, run in groupby(jobs, key=attrgetter("queue")):
+    """Cut `jobs` into script calls: runs of one queue and kind, order kept, at most CHUNK each."""
+    for _, run in groupby(jobs, key=attrgetter("queue", "again", "leaves")):
         while chunk := list(islice(run, CHUNK)):
             yield chunk
 

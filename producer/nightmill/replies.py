@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nightmill.errors import JobNotFoundError, PayloadError, StoreMissingError
-from nightmill.job import Job
+from nightmill.errors import PayloadError, StoreMissingError
 from nightmill.result import ErrorInfo, Result, Usage
 from nightmill.state import JobState
 
@@ -56,30 +55,30 @@ def from_redis(job_id: str, kept: bytes) -> Result:
         record = msgspec.json.decode(kept, type=Kept)
         marker = msgspec.json.decode(record.r, type=Marker)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        message = f"the result of {job_id} is not nightmill's: {error}"
-        raise PayloadError(message) from None
-    common = {
-        "job_id": job_id,
-        "attempt_count": record.t,
-        "enqueued_at": record.et,
-        "started_at": record.st,
-        "finished_at": record.ft,
-    }
+        text = f"the result of {job_id} is not nightmill's: {error}"
+        raise PayloadError(text) from None
     if marker.stored is not None:
-        message = f"{job_id} is finished ({marker.status}); its message is in the results store: "
-        raise StoreMissingError(message + "pip install 'nightmill[store]' and set STORE_URL")
+        text = f"{job_id} is finished ({marker.status}); its message is in the results store: "
+        raise StoreMissingError(text + "pip install 'nightmill[store]' and set STORE_URL")
+    result = Result(
+        job_id=job_id,
+        status=marker.status or JobState.FAILED,
+        attempt_count=record.t,
+        enqueued_at=record.et,
+        started_at=record.st,
+        finished_at=record.ft,
+    )
     if not record.s:
-        error = ErrorInfo(type=marker.type, message=marker.message, fix=marker.fix)
-        status = marker.status or JobState.FAILED
-        return msgspec.convert({**common, "status": status, "error": error}, Result)
-    message_ = msgspec.json.decode(record.r, type=_Message)
-    return Result(
-        **common,
+        info = ErrorInfo(type=marker.type, message=marker.message, fix=marker.fix)
+        return msgspec.structs.replace(result, error=info)
+    answer = msgspec.json.decode(record.r, type=_Message)
+    return msgspec.structs.replace(
+        result,
         status=JobState.SUCCEEDED,
         message=record.r,
-        model=message_.model,
-        stop_reason=message_.stop_reason,
-        usage=message_.usage,
+        model=answer.model,
+        stop_reason=answer.stop_reason,
+        usage=answer.usage,
     )
 
 

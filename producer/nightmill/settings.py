@@ -19,7 +19,9 @@ CREDENTIALS: Final = ("api_key", "auth_token")
 class Settings(BaseSettings):
     """Where things are, how fast to go, how long to wait. Passed explicitly, never global."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     redis_url: str | None = Field(None, description="Redis URL; none starts the embedded Valkey")
     store_url: str | None = Field(None, description="Results store URL; none is DATA_DIR's SQLite")

@@ -60,7 +60,16 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     id: str
 
 
-_encoder = msgspec.json.Encoder(enc_hook=lambda value: _encode_error(value))
+def _encode_error(value: object) -> dict[str, str]:
+    if isinstance(value, asyncio.CancelledError):
+        return failure(str(value), cancelled=True)
+    if isinstance(value, Exception):
+        return failure(f"{type(value).__name__}: {value}")
+    message = f"cannot be JSON: {type(value).__name__}"
+    raise NotImplementedError(message)
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_encode_error)
 _envelope_decoder = msgspec.json.Decoder(Envelope)
 _job_decoder = msgspec.json.Decoder(Job)
 
@@ -116,15 +125,6 @@ def load(data: bytes) -> dict[str, object]:
     return value
 
 
-def _encode_error(value: object) -> dict[str, str]:
-    if isinstance(value, asyncio.CancelledError):
-        return failure(str(value), cancelled=True)
-    if isinstance(value, Exception):
-        return failure(f"{type(value).__name__}: {value}")
-    message = f"cannot be JSON: {type(value).__name__}"
-    raise NotImplementedError(message)
-
-
 def _rebuild(error: dict[str, str]) -> BaseException:
     message = error.get("message", "")
     if error[_ERROR_TAG] == _CANCELLED:
@@ -145,7 +145,9 @@ def lua_prelude() -> str:
     """Return Lua locals for the names in `keys`, so that scripts and Python cannot disagree."""
     names = {name: value for name, value in vars(keys).items() if name.isupper()}
     return "".join(
-        f"local {name} = {value!r}\n" for name, value in names.items() if isinstance(value, str | int)
+        f"local {name} = {value!r}\n"
+        for name, value in names.items()
+        if isinstance(value, str | int)
     )
 
 

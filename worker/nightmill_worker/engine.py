@@ -10,12 +10,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 from redis import exceptions
 
-from nightmill import wire
+from nightmill import keys, wire
 from nightmill_worker.events import Emit, RedisAway, RedisBack
 
 if TYPE_CHECKING:
@@ -201,10 +201,10 @@ class Engine:
 
     async def mark_alone(self, job_id: str) -> None:
         """Note that nothing else runs in this process now: a death from here on is this job's."""
-        key = wire.keys.RECORD + job_id
-        await self.persist(lambda: self._redis.hset(key, "alone", 1))
+        key = keys.RECORD + job_id
+        await self.persist(lambda: self._redis.execute_command("HSET", key, "alone", 1))
 
-    async def _run(self, name: str, args: list[bytes]) -> list[object]:
+    async def _run(self, name: str, args: list[bytes]) -> Any:  # noqa: ANN401 - the script decides
         script: AsyncScript = self._scripts[name]
         return await self.persist(lambda: script(args=args))
 
@@ -238,7 +238,16 @@ class Engine:
             self._away_since = None
 
 
-_PASSING = ("LOADING", "READONLY", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MISCONF")
+_PASSING = (
+    "LOADING",
+    "READONLY",
+    "OOM",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "BUSY",
+    "MISCONF",
+)
 
 
 def _passing(error: Exception) -> bool:
@@ -263,7 +272,9 @@ def _without_kept(item: Finish) -> dict[str, object]:
 
 
 def _claimed(row: list[bytes], now: int) -> Claimed:
-    job_id, token, payload, queue, model, counted, refusals, snoozes, calls, verdict, i, o, past = row
+    job_id, token, payload, queue, model, counted, refusals, snoozes, calls, verdict, i, o, past = (
+        row
+    )
     return Claimed(
         id=job_id.decode(),
         token=token.decode(),

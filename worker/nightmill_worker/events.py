@@ -11,20 +11,20 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something an operator may want to know; the class name says what."""
 
 
-class WorkerStarted(Event):
+class WorkerStarted(Event, frozen=True, kw_only=True):
     """A worker process begins to claim."""
 
     worker: str
 
 
-class WorkerStopped(Event):
+class WorkerStopped(Event, frozen=True, kw_only=True):
     """A worker process ended; everything it held was finished or given back."""
 
     worker: str
     given_back: int
 
 
-class JobFinished(Event):
+class JobFinished(Event, frozen=True, kw_only=True):
     """A job's row is committed and the job is out of the queue."""
 
     job_id: str
@@ -32,7 +32,7 @@ class JobFinished(Event):
     calls: int
 
 
-class CallRefused(Event):
+class CallRefused(Event, frozen=True, kw_only=True):
     """The endpoint answered 429; the whole fleet pauses."""
 
     job_id: str
@@ -40,7 +40,7 @@ class CallRefused(Event):
     wait_ms: int
 
 
-class CallFailed(Event):
+class CallFailed(Event, frozen=True, kw_only=True):
     """An attempt failed and counts."""
 
     job_id: str
@@ -49,50 +49,50 @@ class CallFailed(Event):
     wait_ms: int | None
 
 
-class LineStopped(Event):
+class LineStopped(Event, frozen=True, kw_only=True):
     """Nobody can be served with this credential: nothing more is claimed until somebody acts."""
 
     reason: str
 
 
-class LeaseLost(Event):
+class LeaseLost(Event, frozen=True, kw_only=True):
     """Another worker took a job over while this one was cut off or blocked."""
 
     job_id: str
 
 
-class FinishRefused(Event):
+class FinishRefused(Event, frozen=True, kw_only=True):
     """A finish or release came too late: the job was somebody else's by then."""
 
     job_id: str
 
 
-class JobQuarantined(Event):
+class JobQuarantined(Event, frozen=True, kw_only=True):
     """A job took its process down three times while alone, or is not a job at all."""
 
     job_id: str
     reason: str
 
 
-class RedisAway(Event):
+class RedisAway(Event, frozen=True, kw_only=True):
     """Redis does not answer; nothing is claimed, answers are kept."""
 
     problem: str
 
 
-class RedisBack(Event):
+class RedisBack(Event, frozen=True, kw_only=True):
     """Redis answers again."""
 
     after_s: float
 
 
-class StoreAway(Event):
+class StoreAway(Event, frozen=True, kw_only=True):
     """The results store does not take rows; nothing is claimed, answers are kept."""
 
     problem: str
 
 
-class StoreBack(Event):
+class StoreBack(Event, frozen=True, kw_only=True):
     """The results store takes rows again."""
 
     after_s: float

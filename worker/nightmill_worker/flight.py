@@ -34,8 +34,8 @@ class Flight:
     __slots__ = (
         "body",
         "claimed",
-        "enqueued_at",
         "ending",
+        "enqueued_at",
         "job",
         "problem",
         "settled",

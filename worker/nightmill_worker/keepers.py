@@ -74,4 +74,4 @@ class Keepers:
 
     async def _beat(self, worker: str) -> None:
         said = f"{int(time.time())} running={self._roster.running} held={len(self._roster)}"
-        await self._redis.hset(keys.WORKERS, worker, said)
+        await self._redis.execute_command("HSET", keys.WORKERS, worker, said)

@@ -70,7 +70,7 @@ async def _work(settings: Settings, servers: contextlib.ExitStack | None) -> Non
 
 
 def _parent_gone(worker: FleetWorker) -> None:
-    """The supervisor never writes: readable means closed."""
+    """Stop: the supervisor never writes, so readable means closed."""
     asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
     worker.stop()
 

@@ -38,7 +38,7 @@ class Supervisor:
         self._processes = processes
         self._log = log
         self._running: set[asyncio.subprocess.Process] = set()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self.restarts = 0
 
     @property
@@ -62,7 +62,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """Ask the workers to drain; asked again, they give their jobs back at once."""
-        self._stopping = True
+        self._stopping.set()
         for process in self._running:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
@@ -70,13 +70,13 @@ class Supervisor:
     async def _keep_one(self) -> None:
         wait, longest = RESTART_S
         loop = asyncio.get_running_loop()
-        while not self._stopping:
+        while not self._stopping.is_set():
             started = loop.time()
             code = await self._run_one()
             if code == UNUSABLE:
                 self.stop()
                 raise WorkersFailedError
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             self.restarts += 1
             sys.stderr.write(f"a worker ended ({_how(code)}); starting another\n")

@@ -2,19 +2,21 @@
 -- ARGV[1]  queue
 -- ARGV[2]  batch it is counted under ("" for single jobs)
 -- ARGV[3]  delay in ms before the jobs are due
--- ARGV[4]  1 = also when a result of an earlier run is still in Redis (a requeue)
--- ARGV[5..] id, payload, id, payload ...
+-- ARGV[4]  1 = also when a result of an earlier run is still in Redis (the caller asked the store)
+-- ARGV[5]  the count of the batch that the jobs leave as they start a later run, "" for none
+-- ARGV[6..] id, payload, id, payload ...
 -- Returns one digit a job, in order: 1 enqueued, 0 queued or in flight already, 2 finished already.
 local queue, batch, delay, again = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
+local leaves = ARGV[5]
 local time = redis.call('TIME')
 local due = time[1] * 1000 + math.floor(time[2] / 1000) + delay
 
 local results = {}
-for i = 5, #ARGV, 2 do results[#results + 1] = RESULT .. ARGV[i] end
+for i = 6, #ARGV, 2 do results[#results + 1] = RESULT .. ARGV[i] end
 local any_finished = not again and redis.call('EXISTS', unpack(results)) > 0
 
 local codes, added = {}, {}
-for i = 5, #ARGV, 2 do
+for i = 6, #ARGV, 2 do
   local id = ARGV[i]
   if any_finished and redis.call('EXISTS', RESULT .. id) == 1 then
     codes[#codes + 1] = '2'
@@ -30,7 +32,12 @@ end
 
 if #added > 0 then
   redis.call('ZADD', queue, 'NX', unpack(added))
-  if batch ~= '' then redis.call('SADD', QUEUES, queue) end
+  if batch ~= SINGLES then
+    redis.call('SADD', QUEUES, queue)
+    redis.call('SADD', QUEUES_OF .. batch, queue)
+    redis.call('SADD', BATCHES, batch)
+  end
+  if leaves ~= '' then redis.call('HINCRBY', BATCH .. batch, leaves, -#added / 2) end
   redis.call('PUBLISH', WAKE, #added / 2)
 end
 return table.concat(codes)

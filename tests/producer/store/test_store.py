@@ -131,7 +131,7 @@ async def test_lookup_takes_more_ids_than_sqlite_has_variables(store: ResultStor
     ("ordered", "expected"), [(True, range(1, 452)), (False, range(451, 0, -1))]
 )
 async def test_a_stream_pages_through_the_batch_in_the_order_asked_for(
-    store: ResultStore, ordered: bool, expected: range
+    store: ResultStore, *, ordered: bool, expected: range
 ) -> None:
     """No row is lost or doubled where pages meet, ties and neighbouring batches included."""
     rows = [numbered(seq, finished_at=(1000 - seq)) for seq in range(1, 452)]
@@ -169,7 +169,7 @@ async def test_rows_can_be_recorded_while_a_stream_is_read(store: ResultStore) -
 
 
 async def test_counts_tokens_and_batches_add_up(store: ResultStore) -> None:
-    """status shows these; singles are the batch without a name."""
+    """What `status` shows; singles are the batch without a name."""
     await store.record([SUCCEEDED, FAILED, SINGLE, numbered(1), numbered(1, batch="day")])
     none = dict.fromkeys(sorted([*JobState][4:]), 0)
     night = none | {JobState.SUCCEEDED: 2, JobState.FAILED: 1}

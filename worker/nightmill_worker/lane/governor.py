@@ -34,7 +34,7 @@ class Governor:
         if not await self._holds_lock():
             self._before.clear()
             return
-        for member in await self._redis.smembers(keys.LANES):
+        for member in await self._redis.execute_command("SMEMBERS", keys.LANES):
             name = member.decode()
             if name.startswith(f"{self._line}:"):
                 await self._govern(keys.LANE + name)
@@ -65,8 +65,8 @@ class Governor:
         )
         after = step(law, seen)
         if after != law or b"law" not in now:
-            fields = {"law": msgspec.json.encode(after), "window": int(after.window)}
-            await self._redis.hset(lane, mapping=fields)
+            window, kept = int(after.window), msgspec.json.encode(after)
+            await self._redis.execute_command("HSET", lane, "window", window, "law", kept)
 
 
 def _int(fields: dict[bytes, bytes], name: bytes) -> int:

@@ -1,0 +1,50 @@
+"""The two contenders without a queue: N workers in a loop, and gather with a semaphore."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import msgspec
+
+from benchmarks.meter import Meter
+from benchmarks.work import HEADERS, Work, requests
+
+
+async def bare(work: Work, meter: Meter) -> None:
+    """Post from `slots` coroutines that share one iterator: the least a client can do."""
+    bodies = iter([msgspec.json.encode(request) for request in requests(work)])
+    async with session() as client:
+
+        async def slot() -> None:
+            for body in bodies:
+                await post(client, work, body)
+
+        await meter.started()
+        await asyncio.gather(*(slot() for _ in range(work.slots)))
+
+
+async def gather(work: Work, meter: Meter) -> None:
+    """Make every prompt a task at once; a semaphore lets `slots` of them call."""
+    bodies = [msgspec.json.encode(request) for request in requests(work)]
+    gate = asyncio.Semaphore(work.slots)
+    async with session() as client:
+
+        async def one(body: bytes) -> None:
+            async with gate:
+                await post(client, work, body)
+
+        await meter.started()
+        await asyncio.gather(*(one(body) for body in bodies))
+
+
+def session() -> aiohttp.ClientSession:
+    """Return a session without a limit on connections."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=HEADERS)
+
+
+async def post(client: aiohttp.ClientSession, work: Work, body: bytes) -> bytes:
+    """Make one call and return the answer's body; raises unless it is a 200."""
+    async with client.post(f"{work.base_url}/v1/messages", data=body) as response:
+        response.raise_for_status()
+        return await response.read()

@@ -1,0 +1,78 @@
+"""nightmill as its users get it: the worker's own process, and the producer's own calls."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.meter import Meter
+from benchmarks.work import BATCH, Work, requests
+from nightmill import Producer
+from nightmill.intake import CHUNK, Ready, prepare
+from nightmill.settings import Settings, load_settings
+from nightmill.sources import Rejected, read_jsonl
+from nightmill_worker import process
+
+
+def work_off(_work: Work, meter: Meter) -> None:
+    """Be a worker process, with validation, limiter, store and logs on; settings_of is its env.
+
+    Counting begins at SIGUSR1, so the start of the process is left out; it ends with its input.
+    """
+    meter.on_signal()
+    if code := process.main():
+        sys.exit(code)
+
+
+def settings_of(work: Work) -> Settings:
+    """Return what a worker or a producer needs for `work`."""
+    return load_settings(
+        redis_url=work.redis_url,
+        data_dir=work.data_dir,
+        base_url=work.base_url,
+        api_key="bench",
+        max_in_flight=work.slots,
+    )
+
+
+async def fill_from_python(work: Work, meter: Meter) -> None:
+    """Enqueue dicts into a batch with enqueue_many."""
+    prompts = requests(work)
+    async with Producer(settings=settings_of(work)) as producer:
+        await meter.started()
+        await producer.enqueue_many(
+            ({"custom_id": f"line-{i}", "params": params} for i, params in enumerate(prompts)),
+            batch=BATCH,
+        )
+
+
+async def fill_from_file(work: Work, meter: Meter) -> None:
+    """Enqueue a JSONL file, line by line, through the reader and the intake."""
+    path = Path(work.data_dir) / "prompts.jsonl"
+    with path.open("wb") as file:
+        for i, params in enumerate(requests(work)):
+            file.write(msgspec.json.encode({"custom_id": f"line-{i}", "params": params}) + b"\n")
+    async with Producer(settings=settings_of(work)) as producer:
+        await meter.started()
+        jobs = _jobs_of(path, producer)
+        while chunk := list(islice(jobs, CHUNK)):
+            await producer.send(chunk)
+
+
+def _jobs_of(path: Path, producer: Producer) -> Iterator[Ready]:
+    for line in read_jsonl(path, producer.defaults):
+        if isinstance(line, Rejected):
+            raise line.error
+        yield prepare(
+            line.body,
+            producer.defaults,
+            time.time_ns() // 1_000_000,
+            batch=BATCH,
+            custom_id=line.custom_id,
+            seq=line.number,
+        )

@@ -1,0 +1,10 @@
+-- Shared by the batch scripts: how many jobs stand in a batch's queues ("" = the single jobs).
+-- A job stays in its queue while it is in flight, so this is every job that has not ended.
+local function size(batch)
+  if batch == SINGLES then return redis.call('ZCARD', QUEUE) end
+  local jobs = 0
+  for _, queue in ipairs(redis.call('SMEMBERS', QUEUES_OF .. batch)) do
+    jobs = jobs + redis.call('ZCARD', queue)
+  end
+  return jobs
+end
