@@ -20,7 +20,7 @@ TASKS: Final = {
     "bare loop": ("loops", "bare"),
     "gather": ("loops", "gather"),
     "stock arq": ("stock", "work_off"),
-    "nightmill": ("mill", "work_off"),
+    "nightmill": ("worker", "work_off"),
     "arq enqueue_job": ("stock", "fill"),
     "nightmill enqueue_many": ("mill", "fill_from_python"),
     "nightmill JSONL file": ("mill", "fill_from_file"),

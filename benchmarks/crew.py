@@ -64,7 +64,8 @@ async def crew(works: Sequence[Work], folder: Path) -> AsyncIterator[Crew]:
     try:
         with logs.open("ab") as log:
             for work in works:
-                processes.append(await _process(work, log.fileno()))
+                process = await _process(work, log.fileno())
+                processes.append(process)
         yield Crew(processes, logs)
     finally:
         for process in processes:

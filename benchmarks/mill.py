@@ -1,8 +1,7 @@
-"""nightmill as its users get it: the worker's own process, and the producer's own calls."""
+"""nightmill's producer: what fills its queue, from Python and from a file."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -13,20 +12,9 @@ import msgspec
 from benchmarks.meter import Meter
 from benchmarks.work import BATCH, Work, requests
 from nightmill import Producer
-from nightmill.intake import CHUNK, Ready, prepare
+from nightmill.intake import CHUNK, Ready, ready_line
 from nightmill.settings import Settings, load_settings
 from nightmill.sources import Rejected, read_jsonl
-from nightmill_worker import process
-
-
-def work_off(_work: Work, meter: Meter) -> None:
-    """Be a worker process, with validation, limiter, store and logs on; settings_of is its env.
-
-    Counting begins at SIGUSR1, so the start of the process is left out; it ends with its input.
-    """
-    meter.on_signal()
-    if code := process.main():
-        sys.exit(code)
 
 
 def settings_of(work: Work) -> Settings:
@@ -68,11 +56,4 @@ def _jobs_of(path: Path, producer: Producer) -> Iterator[Ready]:
     for line in read_jsonl(path, producer.defaults):
         if isinstance(line, Rejected):
             raise line.error
-        yield prepare(
-            line.body,
-            producer.defaults,
-            time.time_ns() // 1_000_000,
-            batch=BATCH,
-            custom_id=line.custom_id,
-            seq=line.number,
-        )
+        yield ready_line(line, BATCH, time.time_ns() // 1_000_000)

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from statistics import median
 
 import msgspec
 
 from benchmarks.crew import Crew, crew
 from benchmarks.endpoint import Endpoint
-from benchmarks.mill import settings_of
+from benchmarks.queues import (
+    fill_arq,
+    fill_nightmill,
+    resume,
+    until,
+    until_succeeded,
+    workers_there,
+)
 from benchmarks.server import Server, server
-from benchmarks.watch import steady, watched
-from benchmarks.work import BATCH, Spent, Work, request
-from nightmill import Producer, keys
+from benchmarks.watch import Sample, steady, watched
+from benchmarks.work import Spent, Work
 
-POLL_S = 0.02
 LONGEST_S = 180.0
-CHUNK = 10_000
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be done: `jobs` prompts of `size` bytes, `processes` x `slots`, each call's s."""
+    """What is to be done: `jobs` prompts of `size` bytes; a call takes `latency_s`."""
 
     processes: int
     slots: int
@@ -45,25 +48,22 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 async def race(course: Course, contender: str, endpoint: Endpoint) -> Figures:
     """Run `contender` over `course` once. Raises RuntimeError unless it does all of its work."""
-    async with server() as db:
-        works = _works(course, contender, endpoint.url, db)
+    async with server() as db, asyncio.timeout(LONGEST_S):
+        works = shares(course, contender, endpoint.url, db)
         if contender == "stock arq":
-            await fill_arq(course, db)
+            await fill_arq(db, course.jobs, course.size)
         if contender == "nightmill":
-            await fill_nightmill(works[0], course.jobs, db)
+            await fill_nightmill(db, works[0], course.jobs)
         await endpoint.prepare(course.latency_s)
-        async with (
-            crew(works, db.folder) as runners,
-            asyncio.timeout(LONGEST_S),
-        ):
+        async with crew(works, db.folder) as runners:
             await runners.ready()
             if contender == "nightmill":
-                await workers_there(course.processes, db)
-            async with db, watched(endpoint) as samples:
-                spent = await _run(contender, runners, course, db)
+                await workers_there(db, course.processes)
+            async with watched(endpoint) as samples, db:
+                spent = await _run(contender, runners, samples, course.jobs, db)
         stats = await endpoint.stats()
         if stats.totals.answered != course.jobs or stats.answered_more_than_once:
-            raise RuntimeError(f"{contender}: {stats} for {course}")
+            raise RuntimeError(f"{contender} did not do its work: {stats}")
         middle = steady(samples, course.processes * course.slots, course.jobs)
         return Figures(
             jobs_per_s=stats.answered_per_s,
@@ -76,18 +76,14 @@ async def race(course: Course, contender: str, endpoint: Endpoint) -> Figures:
         )
 
 
-async def _run(contender: str, runners: Crew, course: Course, db: Server) -> list[Spent]:
-    runners.start()
-    if contender == "nightmill":
-        await resume(db)
-        while await succeeded(db) < course.jobs:
-            await asyncio.sleep(POLL_S)
-        runners.leave()
-    return await runners.spent()
+def medians(runs: list[Figures]) -> Figures:
+    """Return the median of each figure."""
+    columns = {name: [getattr(run, name) for run in runs] for name in Figures.__struct_fields__}
+    return Figures(**{name: median(column) for name, column in columns.items()})
 
 
-def _works(course: Course, contender: str, url: str, db: Server) -> list[Work]:
-    """Share the course out: prompts for the loops, slots for everyone."""
+def shares(course: Course, contender: str, url: str, db: Server) -> list[Work]:
+    """Share a course out to its processes: slots for all, prompts for those without a queue."""
     share, rest = divmod(course.jobs, course.processes)
     if rest:
         raise ValueError(f"{course}: jobs must be a multiple of processes")
@@ -104,3 +100,22 @@ def _works(course: Course, contender: str, url: str, db: Server) -> list[Work]:
         )
         for number in range(course.processes)
     ]
+
+
+async def _run(
+    contender: str, runners: Crew, samples: list[Sample], jobs: int, db: Server
+) -> list[Spent]:
+    """Give the start signal and return what the run took, once all of it is done."""
+
+    async def answered() -> bool:
+        return bool(samples) and samples[-1].stats.totals.answered >= jobs
+
+    runners.start()
+    async with asyncio.TaskGroup() as group:
+        reports = group.create_task(runners.spent())  # fails at once when a process dies
+        if contender == "nightmill":
+            await resume(db)
+            await until(answered)  # only then is the server asked: its commands are counted
+            await until_succeeded(db, jobs)
+            runners.leave()
+    return reports.result()

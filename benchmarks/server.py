@@ -56,7 +56,10 @@ class Server:
 @asynccontextmanager
 async def server() -> AsyncIterator[Server]:
     """Start a server in a temporary folder; both are gone after the block."""
-    with tempfile.TemporaryDirectory(prefix="nm-") as name, embedded_server(Path(name)) as url:
+    with (
+        tempfile.TemporaryDirectory(prefix="nm-bench-") as name,
+        embedded_server(Path(name)) as url,
+    ):
         redis: Redis = Redis.from_url(url)
         try:
             yield Server(url, Path(name), redis)

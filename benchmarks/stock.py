@@ -26,7 +26,7 @@ async def work_off(work: Work, meter: Meter) -> None:
             return await post(client, work, msgspec.json.encode(params))
 
         worker = Worker(
-            functions=[func(call, name="call")],
+            functions=[func(call, name="call")],  # type: ignore[arg-type] # arq wants *args
             redis_settings=RedisSettings.from_dsn(work.redis_url),
             max_jobs=work.slots,
             burst=work.jobs > 0,

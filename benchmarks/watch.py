@@ -58,7 +58,7 @@ def steady(samples: list[Sample], slots: int, jobs: int) -> Steady:
     """Find the middle of a run of `jobs` jobs on `slots` slots and measure it."""
     most = max(sample.stats.in_flight for sample in samples)
     full = FULL * (slots if most >= FULL * slots else most)
-    first = next(i for i, sample in enumerate(samples) if sample.stats.in_flight >= full)
+    first = next(i for i, s in enumerate(samples) if s.stats.in_flight >= full)
     middle = [s for s in samples[first:] if jobs - s.stats.totals.calls >= slots]
     if len(middle) < 2:  # noqa: PLR2004 - an interval has two ends
         return Steady(busy=0.0, jobs_per_s=0.0)

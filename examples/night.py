@@ -94,8 +94,9 @@ def main() -> int:
             line = {"custom_id": f"{number}-{name}", "params": request(number, name, text)}
             file.write(json.dumps(line) + "\n")
     real = any(os.environ.get(name) for name in CREDENTIALS)
+    batch = "night" if real else "night-rehearsal"
     nightmill = str(Path(sys.executable).with_name("nightmill"))
-    command = [nightmill, "run", str(source), "-o", str(results), "--batch", "night"]
+    command = [nightmill, "run", str(source), "-o", str(results), "--batch", batch]
     sys.stderr.write(f"{' '.join(['nightmill', *command[1:], *([] if real else LIMIT)])}\n")
     return subprocess.run([*command, *([] if real else LIMIT)], check=False).returncode  # noqa: S603
 

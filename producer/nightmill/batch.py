@@ -89,7 +89,7 @@ class Batches:
 
     def __init__(self, redis: Redis) -> None:
         """Use a client that the caller closes."""
-        self._redis = redis
+        self.redis = redis
         self._counts = redis.register_script(_script("counts"))
         self._reconcile = redis.register_script(_script("reconcile"))
 
@@ -99,8 +99,7 @@ class Batches:
 
     async def names(self) -> list[str]:
         """Return the names of the batches that were ever fed, sorted."""
-        with redis_errors():
-            return sorted(name.decode() for name in await self._redis.smembers(keys.BATCHES))
+        return await self._members(keys.BATCHES)
 
     async def all(self) -> dict[str, Counts]:
         """Return every batch's counts, sorted by name."""
@@ -119,10 +118,10 @@ class Batches:
         await self.reconcile(batch, store)
         key = keys.BATCH + batch
         with redis_errors():
-            async with self._redis.pipeline(transaction=True) as pipe:
+            async with self.redis.pipeline(transaction=True) as pipe:
                 pipe.sadd(keys.BATCHES, batch)
                 pipe.hdel(key, "total")
-                pipe.hsetnx(key, "created_at", time.time_ns() // 1_000_000)
+                pipe.hsetnx(key, "created_at", str(time.time_ns() // 1_000_000))
                 await pipe.execute()
 
     async def set_total(self, batch: str, lines: int) -> None:
@@ -132,7 +131,9 @@ class Batches:
         """
         total = max(lines, (await self.counts(batch)).accepted)
         with redis_errors():
-            await self._redis.hset(keys.BATCH + batch, "total", total)
+            async with self.redis.pipeline(transaction=False) as pipe:
+                pipe.hset(keys.BATCH + batch, "total", str(total))
+                await pipe.execute()
 
     async def reconcile(self, batch: str, store: ResultStore | None) -> bool:
         """Set the counts of ended jobs from the rows in `store`; tell whether that was done.
@@ -140,7 +141,7 @@ class Batches:
         It is only done while no job of the batch is on its way, so that no job is counted twice.
         """
         before = await self.counts(batch)
-        if store is None or not before.drained and before.terminal:
+        if store is None or (before.terminal and not before.drained):
             return False
         rows, usage = await store.counts(batch), await store.usage(batch)
         fields: dict[str, int] = {state: rows[state] for state in sorted(TERMINAL)}
@@ -155,11 +156,12 @@ class Batches:
 
         A line is an endpoint with a credential; its state is stopped, trial or trying.
         """
+        lanes = await self._members(keys.LANES)
+        names = sorted({lane.partition(":")[0] for lane in lanes})
         with redis_errors():
-            names = sorted({lane.partition(":")[0] for lane in await self._lanes()})
-            async with self._redis.pipeline(transaction=False) as pipe:
+            async with self.redis.pipeline(transaction=False) as pipe:
                 for name in names:
-                    pipe.hmget(keys.LINE + name, "state", "reason")
+                    pipe.hmget(keys.LINE + name, ["state", "reason"])
                 found = await pipe.execute()
         return {
             name: {"state": state.decode(), "reason": (reason or b"").decode()}
@@ -167,16 +169,31 @@ class Batches:
             if state is not None
         }
 
+    async def try_line_again(self, line: str) -> None:
+        """Let a stopped line send ONE job as a trial; its answer opens the line or stops it again.
+
+        `line` is its fingerprint. A line that is open stays so.
+        """
+        key = keys.LINE + line
+        with redis_errors():
+            if await self.redis.execute_command("HGET", key, "state") == b"stopped":
+                await self.redis.execute_command("HSET", key, "state", "trial")
+
     async def refused(self) -> int:
         """Return how many calls were ever answered with 429, over all lanes."""
+        lanes = await self._members(keys.LANES)
         with redis_errors():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for lane in await self._lanes():
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for lane in lanes:
                     pipe.hget(keys.LANE + lane, "refused")
                 return sum(int(float(number or 0)) for number in await pipe.execute())
 
-    async def _lanes(self) -> list[str]:
-        return [lane.decode() for lane in await self._redis.smembers(keys.LANES)]
+    async def _members(self, key: str) -> list[str]:
+        with redis_errors():
+            async with self.redis.pipeline(transaction=False) as pipe:
+                pipe.smembers(key)
+                (found,) = await pipe.execute()
+        return sorted(name.decode() for name in found)
 
 
 def _counts(size: int, feeding: int, flat: Sequence[bytes]) -> Counts:

@@ -43,6 +43,10 @@ class SourceError(NightmillError):
     """An input file cannot be read."""
 
 
+class BatchNotFoundError(NightmillError):
+    """No such batch."""
+
+
 class BatchBusyError(NightmillError):
     """Another process is already feeding this batch."""
 
@@ -85,3 +89,11 @@ class JobFailedError(NightmillError):
 
 class ServerError(NightmillError):
     """The embedded server could not be started."""
+
+
+class ExportError(NightmillError):
+    """Results cannot be written as asked."""
+
+
+class ExtraMissingError(ExportError):
+    """What was asked for needs an optional part of nightmill that is not installed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from itertools import islice, takewhile
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar
 
 import msgspec
@@ -27,10 +27,6 @@ from nightmill.lock import FeederLock
 from nightmill.sources import Line, Rejected
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from redis.asyncio import Redis
-
     from nightmill.batch import Batches
     from nightmill.client import Producer
     from nightmill.store import ResultStore, Stored
@@ -66,14 +62,12 @@ class Feeder:
     were `lost` feed the same lines again.
     """
 
-    def __init__(  # noqa: PLR0913 - the four parts it connects, by position, and two choices
+    def __init__(
         self,
         batch: str,
         producer: Producer,
         batches: Batches,
         store: ResultStore | None,
-        *,
-        lock: FeederLock,
         changed: Changed | None = None,
     ) -> None:
         """Feed through `producer`; without a `store` only Redis tells what is finished.
@@ -85,6 +79,165 @@ class Feeder:
         self.batch = batch
         self.fed = Fed()
         self._producer, self._batches, self._store = producer, batches, store
-        self._lock, self._changed = lock, changed
+        self._changed = changed
+        self._lock = FeederLock(batches.redis, batch)
         self._window = producer.settings.window
         self._room = 0
+
+    def __repr__(self) -> str:
+        """Say how far it is."""
+        return f"<Feeder {self.batch} {self.fed}>"
+
+    async def __aenter__(self) -> Self:
+        """Become the batch's feeder. Raises BatchBusyError while another process is."""
+        await self._lock.__aenter__()
+        try:
+            await self._batches.open(self.batch, self._store)
+        except BaseException:
+            await self._lock.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Let another feed the batch."""
+        await self._lock.__aexit__()
+
+    async def check(self, lines: Iterable[Line | Rejected]) -> None:
+        """Raise BatchChangedError for the first line that changed, before anything is fed."""
+        if self._changed or not (await self._batches.counts(self.batch)).terminal:
+            return
+        for chunk in _chunks(lines, CHUNK):
+            good = _good(chunk)
+            found = await self._stored(good)
+            for line in good:
+                self._require_same(line, found.get(self._id(line)))
+
+    async def feed(self, lines: Iterable[Line | Rejected]) -> Fed:
+        """Enqueue each line that has neither a row nor a job, and note the batch's total.
+
+        `self.fed` follows it. Stops at a Rejected line, with those before it fed, and raises its
+        error. Raises BatchChangedError, BatchBusyError when the feeder's place was lost, and
+        what Redis and the store raise when they are away for longer than PATIENCE_S.
+        """
+        self.fed = Fed()
+        for chunk in _chunks(lines, self._chunk_size()):
+            good = _good(chunk)
+            await self._feed(good)
+            if len(good) < len(chunk) and isinstance(bad := chunk[len(good)], Rejected):
+                raise bad.error
+        await _patiently(lambda: self._batches.reconcile(self.batch, self._store))
+        await _patiently(lambda: self._batches.set_total(self.batch, self.fed.total))
+        return self.fed
+
+    async def lost(self) -> int:
+        """Return how many jobs have neither a row nor a place in Redis; 0 while any is under way.
+
+        A Redis that lost its last second loses jobs; feeding the lines again brings them back.
+        """
+        await _patiently(lambda: self._batches.reconcile(self.batch, self._store))
+        counts = await _patiently(lambda: self._batches.counts(self.batch))
+        if counts.total is None or not counts.drained:
+            return 0
+        return max(0, counts.total - counts.terminal)
+
+    async def _feed(self, lines: list[Line]) -> None:
+        self._lock.require()
+        found = await self._stored(lines)
+        jobs, changed = self._jobs(lines, found)
+        await self._make_room(len(jobs))
+        receipts = await _patiently(lambda: self._producer.send(jobs))
+        fed = self.fed
+        self.fed = Fed(
+            new=fed.new + _count(receipts, Taken.ENQUEUED),
+            queued_already=fed.queued_already + _count(receipts, Taken.ALREADY_QUEUED),
+            stored_already=fed.stored_already
+            + _count(receipts, Taken.ALREADY_FINISHED)
+            + len(lines)
+            - len(jobs),
+            changed=fed.changed + changed,
+        )
+
+    def _jobs(self, lines: list[Line], found: dict[str, Stored]) -> tuple[list[Ready], int]:
+        """Return the jobs of those `lines` that are to be enqueued, and how many had changed."""
+        now_ms = time.time_ns() // 1_000_000
+        jobs, changed = [], 0
+        for line in lines:
+            stored = found.get(self._id(line))
+            if stored is None:
+                jobs.append(ready_line(line, self.batch, now_ms, asked=self._store is not None))
+            elif self._differs(line, stored):
+                changed += 1
+                if self._changed is None:
+                    self._require_same(line, stored)
+                if self._changed == "rerun":
+                    jobs.append(ready_line(line, self.batch, now_ms, stored))
+        return jobs, changed
+
+    def _differs(self, line: Line, stored: Stored) -> bool:
+        """Whether the stored row answers another request; one that was unreadable answers this."""
+        asked = request_hash(line.body, rehearsal=self._producer.settings.rehearsal)
+        return stored.request_hash not in (None, asked)
+
+    def _require_same(self, line: Line, stored: Stored | None) -> None:
+        if stored is not None and self._differs(line, stored):
+            message = (
+                f'line {line.number}: "{line.custom_id}" is stored in batch "{self.batch}" with '
+                "another request (its text, model or settings changed, or one of the two is a "
+                "rehearsal): --changed rerun pays for "
+                "it again, --changed keep leaves the stored result, --batch NAME starts afresh"
+            )
+            raise BatchChangedError(message)
+
+    async def _stored(self, lines: list[Line]) -> dict[str, Stored]:
+        store = self._store
+        if store is None:
+            return {}
+        return await _patiently(lambda: store.lookup([self._id(line) for line in lines]))
+
+    def _id(self, line: Line) -> str:
+        return keys.job_id(self.batch, line.custom_id)
+
+    def _chunk_size(self) -> int:
+        """Return how many lines go at once: a narrow window is refilled before it is empty."""
+        return max(1, min(CHUNK, self._window // 4)) if self._window else CHUNK
+
+    async def _make_room(self, jobs: int) -> None:
+        """Wait until the window has room for `jobs` more."""
+        while self._window and self._room < jobs:
+            counts = await _patiently(lambda: self._batches.counts(self.batch))
+            self._room = self._window - counts.waiting - counts.in_flight
+            if self._room < jobs:
+                await asyncio.sleep(_WINDOW_S)
+        self._room -= jobs
+
+
+def _chunks(lines: Iterable[T], size: int) -> Iterator[list[T]]:
+    each = iter(lines)
+    while chunk := list(islice(each, size)):
+        yield chunk
+
+
+def _good(chunk: Iterable[Line | Rejected]) -> list[Line]:
+    """Return the lines up to the first rejected one."""
+    good = []
+    for line in chunk:
+        if isinstance(line, Rejected):
+            break
+        good.append(line)
+    return good
+
+
+def _count(receipts: Iterable[Receipt], taken: Taken) -> int:
+    return sum(receipt.taken is taken for receipt in receipts)
+
+
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat `call` while Redis or the store is away or full, PATIENCE_S at most."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return await call()
+        except (QueueUnavailableError, QueueFullError, StoreUnavailableError):
+            if time.monotonic() > until:
+                raise
+        await asyncio.sleep(_AWAY_S)

@@ -135,10 +135,13 @@ def _unpacked(item: Mapping[str, object]) -> tuple[Mapping[str, object], str | N
     return params, custom_id
 
 
-def ready_line(line: Line, batch: str, now_ms: int, stored: Stored | None = None) -> Ready:
+def ready_line(
+    line: Line, batch: str, now_ms: int, stored: Stored | None = None, *, asked: bool = True
+) -> Ready:
     """Encode the job of a source's line, which its reader validated.
 
-    With `stored`, the row of its earlier run, it becomes the job's next run.
+    With `stored`, the row of its earlier run, it becomes the job's next run. `asked` tells that
+    the store has no row of this run, so what Redis remembers of one does not count.
     """
     job = Job(
         params=msgspec.Raw(line.body),
@@ -153,7 +156,7 @@ def ready_line(line: Line, batch: str, now_ms: int, stored: Stored | None = None
         batch,
         wire.encode_job(job, now_ms),
         line.warnings,
-        again=True,
+        again=asked,
         leaves=stored.status if stored else "",
     )
 
@@ -176,7 +179,13 @@ def _deadline(expires: datetime | timedelta | None, now_ms: int) -> int | None:
 def script_args(jobs: Sequence[Ready], delay_ms: int = 0) -> list[str | bytes | int]:
     """Return enqueue.lua's ARGV for `jobs`, a group of `by_queue`."""
     first = jobs[0]
-    args: list[str | bytes | int] = [first.queue, first.batch, delay_ms, int(first.again), first.leaves]
+    args: list[str | bytes | int] = [
+        first.queue,
+        first.batch,
+        delay_ms,
+        int(first.again),
+        first.leaves,
+    ]
     for job in jobs:
         args.append(job.job_id)
         args.append(job.payload)

@@ -22,6 +22,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     run: int = 0
 
 
-def request_hash(params: bytes | msgspec.Raw) -> str:
-    """Return 16 hex digits that tell one request from another (model and settings included)."""
-    return hashlib.blake2b(bytes(params), digest_size=8).hexdigest()
+REHEARSED = "rehearsed-"
+
+
+def request_hash(params: bytes | msgspec.Raw, *, rehearsal: bool = False) -> str:
+    """Return 16 hex digits that tell one request from another (model and settings included).
+
+    That of a rehearsal is marked, so that a simulator's answer never passes for a real one.
+    """
+    digest = hashlib.blake2b(bytes(params), digest_size=8).hexdigest()
+    return REHEARSED + digest if rehearsal else digest

@@ -29,6 +29,7 @@ class FeederLock:
         self.batch = batch
         self._me = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}"
         self._holder = self._me
+        self._leaving = asyncio.Event()
         self._script = redis.register_script(_source())
 
     def __repr__(self) -> str:
@@ -46,7 +47,9 @@ class FeederLock:
 
     async def __aexit__(self, *_: object) -> None:
         """Leave the place, unless another has it by now; without Redis it ends by itself."""
+        self._leaving.set()  # before 3.12, wait_for inside redis-py may swallow a cancellation
         self._keeper.cancel()
+        await asyncio.wait([self._keeper])  # a renewal after the release would take it back
         with suppress(QueueUnavailableError):
             await self._ask(keep_ms=0)
 
@@ -61,7 +64,7 @@ class FeederLock:
             raise BatchBusyError(message)
 
     async def _keep(self) -> None:
-        while True:
+        while not self._leaving.is_set():
             await asyncio.sleep(RENEW_S)
             with suppress(QueueUnavailableError):
                 await self._ask()

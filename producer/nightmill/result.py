@@ -49,7 +49,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     `message` is the endpoint's Message as JSON (only when succeeded), `params` the request as sent.
     `seq` is the line number in the batch's source (1-based), None for single jobs. `attempts`
-    keeps the first 5 and the last 20 calls; `attempt_count` and `snooze_count` are exact.
+    keeps the first 5 and the last 20 calls; `attempt_count`, `snooze_count`, `snooze_reasons`
+    (reason -> times) and `call_ms` (time in calls) are exact. `queue_ms` is the wait for the first
+    call, None when there was none. `cost` is in US dollars, None when the price is not known.
     """
 
     job_id: str
@@ -65,14 +67,19 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...] = ()
     attempt_count: int = 0
     snooze_count: int = 0
+    snooze_reasons: dict[str, int] = {}
     usage: Usage = Usage()
+    cost: float | None = None
     stop_reason: str | None = None
     request_id: str | None = None
     request_hash: str | None = None
     enqueued_at: int = 0
     started_at: int | None = None
     finished_at: int = 0
+    queue_ms: int | None = None
+    call_ms: int = 0
     worker: str | None = None
+    lane: str | None = None
 
     @property
     def text(self) -> str:

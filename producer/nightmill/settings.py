@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     window: int = Field(50_000, ge=0, description="Jobs of one batch in Redis at once; 0 = all")
     keep_params: bool = Field(True, description="Store each request beside its result")
 
+    only_batch: str | None = Field(None, description="A worker claims no other jobs than its")
+    rehearsal: bool = Field(False, description="Answers are a simulator's, never taken for real")
+
     log_format: Literal["json", "console"] = Field("console", description="Worker logs")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="From")
 

@@ -29,7 +29,7 @@ class JobState(StrEnum):
 TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 WAITING = frozenset({JobState.QUEUED, JobState.RETRYING, JobState.SNOOZED})
 
-# (from, to) -> why. `failed -> queued` starts the job's next run.
+# (from, to) -> why. An end -> queued starts the job's next run.
 TRANSITIONS: dict[tuple[JobState, JobState], str] = {
     (JobState.QUEUED, JobState.IN_FLIGHT): "claimed by a worker",
     (JobState.IN_FLIGHT, JobState.SUCCEEDED): "a complete message was stored",
@@ -48,6 +48,9 @@ TRANSITIONS: dict[tuple[JobState, JobState], str] = {
     (JobState.RETRYING, JobState.EXPIRED): "its deadline passed between calls",
     (JobState.SNOOZED, JobState.EXPIRED): "its deadline passed between calls",
     (JobState.FAILED, JobState.QUEUED): "requeued as its next run, patched if asked",
+    (JobState.SUCCEEDED, JobState.QUEUED): "its request changed, and is to be run again",
+    (JobState.CANCELLED, JobState.QUEUED): "requeued as its next run",
+    (JobState.EXPIRED, JobState.QUEUED): "requeued as its next run",
 }
 
 

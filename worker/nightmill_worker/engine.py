@@ -1,4 +1,4 @@
-"""The worker's six scripts as typed calls: claim, renew, settle, release, finish. I/O only.
+"""The worker's scripts as typed calls: claim, renew, settle, release, finish, sweep. I/O only.
 
 Every call rides out a Redis that drops, restarts, loads, fails over or is full: it is repeated
 with backoff until it is answered. Claims are numbered, so a repeated one gets the same jobs.
@@ -26,11 +26,15 @@ T = TypeVar("T")
 
 BACKOFF_S = (0.05, 2.0)
 """First and longest wait for a Redis that is away, doubling between, seconds."""
+ANSWERED_MS = 900_000
+"""Lease of a job whose answer is held on a disk: long enough to restart what holds it."""
 LARGEST_CALL = 500
 """Items in one script call: Redis serves nobody else meanwhile."""
+ALLOW_OOM = "#!lua flags=allow-oom\n"
+"""A full Redis refuses producers, never workers: only their finishes make it emptier."""
 
 
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
+class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a worker asks claim.lua for; see there."""
 
     worker: str
@@ -43,6 +47,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     spread: float
     caps: dict[str, int]
     guess: dict[str, float]
+    only: str | None = None
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +62,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     refusals: int
     snoozes: int
     calls: int
-    verdict: Literal["run", "alone", "aborted", "poison", "unreadable"]
+    verdict: Literal["run", "alone", "aborted", "poison", "unreadable", "gone"]
     guessed_input: float
     guessed_output: float
     attempts: bytes
@@ -117,13 +122,14 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     kept: bytes
 
 
-class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """What renew.lua needs to prolong one lease."""
+class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What renew.lua needs to prolong one lease; `answered`: to ANSWERED_MS, from now on."""
 
     id: str
     token: str
     queue: str
     model: str
+    answered: bool = False
 
 
 class _Also(msgspec.Struct):
@@ -146,7 +152,7 @@ class Engine:
         self._away_since: float | None = None
         self._scripts = {
             name: redis.register_script(_source(name))
-            for name in ("claim", "renew", "settle", "release", "finish")
+            for name in ("claim", "renew", "settle", "release", "finish", "sweep")
         }
 
     @property
@@ -170,7 +176,8 @@ class Engine:
         """Prolong leases; return the ids that are somebody else's by now."""
         lost: set[str] = set()
         for some in _parts(leases):
-            told = {"line": self._line, "lease_ms": self._lease_ms, "items": some}
+            lengths = {"lease_ms": self._lease_ms, "answered_ms": ANSWERED_MS}
+            told = {"line": self._line, **lengths, "items": some}
             lost.update(i.decode() for i in await self._run("renew", [msgspec.json.encode(told)]))
         return lost
 
@@ -199,10 +206,17 @@ class Engine:
             late.update(i.decode() for i in await self._run("finish", args))
         return late
 
+    async def sweep(self) -> int:
+        """Look after jobs of plain arq producers; return how many are due earlier now."""
+        return int(await self._run("sweep", []))
+
     async def mark_alone(self, job_id: str) -> None:
         """Note that nothing else runs in this process now: a death from here on is this job's."""
-        key = keys.RECORD + job_id
-        await self.persist(lambda: self._redis.execute_command("HSET", key, "alone", 1))
+        await self.command("HSET", keys.RECORD + job_id, "alone", 1)
+
+    async def command(self, *words: str | int) -> Any:  # noqa: ANN401 - the command decides
+        """Send one command; waits for a Redis that is away, as the scripts do."""
+        return await self.persist(lambda: self._redis.execute_command(*words))
 
     async def _run(self, name: str, args: list[bytes]) -> Any:  # noqa: ANN401 - the script decides
         script: AsyncScript = self._scripts[name]
@@ -247,6 +261,7 @@ _PASSING = (
     "TRYAGAIN",
     "BUSY",
     "MISCONF",
+    "NOSCRIPT",
 )
 
 
@@ -260,7 +275,7 @@ def _passing(error: Exception) -> bool:
 def _source(name: str) -> str:
     lua = files("nightmill_worker").joinpath("lua")
     parts = (lua.joinpath(f"{part}.lua").read_text() for part in ("common", name))
-    return wire.lua_prelude() + "".join(parts)
+    return ALLOW_OOM + wire.lua_prelude() + "".join(parts)
 
 
 def _parts(items: Sequence[T]) -> list[Sequence[T]]:
@@ -280,7 +295,7 @@ def _claimed(row: list[bytes], now: int) -> Claimed:
         token=token.decode(),
         payload=payload,
         queue=queue.decode(),
-        model=model.decode(),
+        model=model.decode(errors="replace"),  # of a payload that nobody has validated yet
         counted=int(counted),
         refusals=int(refusals),
         snoozes=int(snoozes),

@@ -92,6 +92,29 @@ class StoreAway(Event, frozen=True, kw_only=True):
     problem: str
 
 
+class SpoolFailed(Event, frozen=True, kw_only=True):
+    """The store is away and the spool cannot be written: `held` answers are only in memory."""
+
+    problem: str
+    held: int
+
+
+class SpoolDamaged(Event, frozen=True, kw_only=True):
+    """Lines of a spool could not be read or stored; they were moved to `file`, the rest is stored.
+
+    Their jobs are called again when their leases end.
+    """
+
+    file: str
+    lines: int
+
+
+class ModelUnpriced(Event, frozen=True, kw_only=True):
+    """No price is known for a model, so its rows have no cost; said once a process."""
+
+    model: str
+
+
 class StoreBack(Event, frozen=True, kw_only=True):
     """The results store takes rows again."""
 

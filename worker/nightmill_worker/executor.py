@@ -6,13 +6,12 @@ the sink or as a release to its queue.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from nightmill.result import Attempt, ErrorInfo, Result
+from nightmill.result import Attempt, ErrorInfo
 from nightmill.state import JobState
 from nightmill_worker import retry
 from nightmill_worker.engine import Release, Settlement
@@ -73,14 +72,14 @@ class Executor:
         self._rng = rng
 
     async def run(self, flight: Flight) -> None:
-        """Take one flight from its claim to its end. Raises nothing but a defect of nightmill."""
-        try:
-            if not self._ends_without_a_call(flight):
-                outcome = classify(await self._client.send(flight.body), time.time())
-                self._settle(flight, outcome)
-                self._conclude(flight, outcome)
-        except asyncio.CancelledError:
-            self._cancelled(flight)
+        """Take one flight from its claim to its end; one that is cancelled is `cut_off`'s.
+
+        Raises nothing else but a defect of nightmill.
+        """
+        if not self._ends_without_a_call(flight):
+            outcome = classify(await self._client.send(flight.body), time.time())
+            self._settle(flight, outcome)
+            self._conclude(flight, outcome)
 
     def _ends_without_a_call(self, flight: Flight) -> bool:
         """End what must not be paid for: aborted, expired, invalid, poison."""
@@ -95,7 +94,7 @@ class Executor:
         else:
             return False
         self._outlets.settle(flight.settlement("unsent"))
-        self._end(flight, flight.result(status, None, error=error))
+        self._end(flight, status, None, error=error)
         return True
 
     def _settle(self, flight: Flight, outcome: Outcome) -> None:
@@ -127,14 +126,7 @@ class Executor:
         if isinstance(decision, retry.Store):
             attempt = _attempt(flight, outcome, decision.status, counted=True, wait_ms=None)
             message = outcome if isinstance(outcome, Succeeded) else None
-            row = flight.result(
-                decision.status,
-                attempt,
-                message=message,
-                error=decision.error,
-                keep_params=self._settings.keep_params,
-            )
-            self._end(flight, row)
+            self._end(flight, decision.status, attempt, message=message, error=decision.error)
         else:
             attempt = _attempt(
                 flight,
@@ -156,7 +148,24 @@ class Executor:
         else:
             self._emit(CallRefused(job_id=job_id, message=message, wait_ms=wait))
 
-    def _end(self, flight: Flight, row: Result) -> None:
+    def _end(
+        self,
+        flight: Flight,
+        status: JobState,
+        attempt: Attempt | None,
+        *,
+        message: Succeeded | None = None,
+        error: ErrorInfo | None = None,
+    ) -> None:
+        settings = self._settings
+        row = flight.result(
+            status,
+            attempt,
+            message=message,
+            error=error,
+            keep_params=settings.keep_params,
+            rehearsal=settings.rehearsal,
+        )
         self._outlets.end(Ending(row=row, finish=flight.finish(row)))
 
     def _release(
@@ -176,13 +185,13 @@ class Executor:
             )
         )
 
-    def _cancelled(self, flight: Flight) -> None:
-        """End a call that was cut off: aborted by its user, or given back at shutdown."""
+    def cut_off(self, flight: Flight) -> None:
+        """End a flight that was cut off: aborted by its user, or given back at shutdown."""
         if not flight.settled:
             self._outlets.settle(flight.settlement("unsent"))
         if flight.ending == "abort":
             attempt = flight.attempt("cancelled", counted=False)
-            self._end(flight, flight.result(JobState.CANCELLED, attempt))
+            self._end(flight, JobState.CANCELLED, attempt)
         elif flight.ending != "lost":
             given_back = retry.Release(state=JobState.SNOOZED, wait_ms=0, counted=False)
             attempt = flight.attempt("snoozed", counted=False, error_type="shutdown", wait_ms=0)

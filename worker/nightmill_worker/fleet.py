@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import uuid
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from arq import func
 from arq.worker import Worker
@@ -28,9 +28,11 @@ from nightmill_worker.line import fingerprint
 from nightmill_worker.outbox import Outbox
 from nightmill_worker.roster import Roster
 from nightmill_worker.sink import Ending, Sink
+from nightmill_worker.tasks import end_tasks
+from nightmill_worker.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from signal import Signals
 
     from redis.asyncio import Redis
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from nightmill.store import ResultStore
     from nightmill_worker.engine import Grant
     from nightmill_worker.messages.client import MessagesClient
+
+T = TypeVar("T")
 
 LARGEST_CLAIM: Final = 200
 CLAIM_GAP_S: Final = 0.01
@@ -84,13 +88,14 @@ class FleetWorker(Worker):
         )
         self.name = uuid.uuid4().hex[:12]
         self.line = fingerprint(settings)
-        self.roster = Roster()
+        self.roster = Roster(self._cut_off)
         self._settings, self._redis, self._store = settings, redis, store
         self._emit = (events or Events()).emit
         self._defaults = defaults_of(settings)
         lease_ms = int(settings.lease_s * 1000)
         self._engine = Engine(redis, line=self.line, lease_ms=lease_ms, emit=self._emit)
-        self._sink = Sink(store, self._engine, self._emit, self.roster.forget)
+        spool = Spool(settings.data_dir / "spool", self.name)
+        self._sink = Sink(store, self._engine, spool, self._emit, self.roster.forget)
         self._outbox = Outbox(self._engine, self._sink, self.roster, self._emit)
         chance = rng or random.Random()  # noqa: S311 - jitter, no secret
         self._executor = Executor(client, settings, self._outbox, self._emit, chance)
@@ -114,19 +119,18 @@ class FleetWorker(Worker):
         )
         carrying = asyncio.create_task(self._outbox.run())
         claiming = asyncio.create_task(self._claim_until_stopped())
+        stopping = asyncio.create_task(self._stopping.wait())
+        tasks: set[asyncio.Task[Any]] = {keeping, carrying, claiming, stopping}
         try:
-            await asyncio.wait({keeping, carrying, claiming}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in (keeping, carrying):
                 if task.done():  # only a defect ends it while claims go on
                     await task
-            await claiming
-            given_back = await self._drain()
+            given_back = await self._drain(claiming)
             self._outbox.close()
             await self._say_last_words(carrying)
         finally:
-            for task in (keeping, carrying, claiming):
-                task.cancel()
-            await asyncio.gather(keeping, carrying, claiming, return_exceptions=True)
+            await end_tasks(*tasks)
         self._emit(WorkerStopped(worker=self.name, given_back=given_back))
 
     async def _say_last_words(self, carrying: asyncio.Task[None]) -> None:
@@ -134,7 +138,7 @@ class FleetWorker(Worker):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if self.burst else LAST_WORDS_S):
                 await asyncio.shield(carrying)
-                await self._redis.execute_command("HDEL", keys.WORKERS, self.name)
+                await self._engine.command("HDEL", keys.WORKERS, self.name)
 
     def stop(self, *, at_once: bool = False) -> None:
         """Claim nothing more; calls under way may finish within the grace period, or not."""
@@ -151,10 +155,13 @@ class FleetWorker(Worker):
     async def close(self) -> None:
         """Do nothing: the caller owns the connections (arq's own would close them)."""
 
-    async def _drain(self) -> int:
+    async def _drain(self, claiming: asyncio.Task[None]) -> int:
         """Let calls finish within the grace period, then give the rest back; returns how many."""
         hurry = asyncio.create_task(self._at_once.wait())
         deadline = asyncio.get_running_loop().time() + self._settings.grace_s
+        with contextlib.suppress(TimeoutError):  # the last claim, unless Redis or store are away
+            async with asyncio.timeout(LAST_WORDS_S):
+                await claiming
         while (tasks := self.roster.tasks()) and not hurry.done():
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
@@ -202,35 +209,48 @@ class FleetWorker(Worker):
             spread=1.0,
             caps={name: cap for name, cap in caps.items() if cap is not None},
             guess={"ratio": 0.25, "output": 200.0, "window": 16.0},
+            only=s.only_batch,
         )
 
     async def _take_off(self, grant: Grant) -> None:
         """Start what was granted, except what is stored already."""
         if not grant.jobs:
             return
-        flights = [Flight(claimed, self.name, self._defaults) for claimed in grant.jobs]
+        new = [claimed for claimed in grant.jobs if not self.roster.adopt(claimed)]
+        flights = [Flight(claimed, self.name, self.line, self._defaults) for claimed in new]
         for flight in flights:
             self.roster.hold(flight)
-        stored = await self._lookup([flight.claimed.id for flight in flights])
+        try:
+            stored = await self._lookup([flight.claimed.id for flight in flights])
+        except asyncio.CancelledError:
+            for flight in flights:
+                self._executor.cut_off(flight)
+            raise
         for flight in flights:
             if stored.get(flight.claimed.id, -1) >= flight.job.run:
                 await self._finish_again(flight)
             elif flight.claimed.verdict == "alone":
-                self.roster.start(flight, self._run_alone(flight))
+                self._lonely.add(flight)  # before any of them starts: they do not wait for each other
             else:
                 self.roster.start(flight, self._executor.run(flight))
+        for flight in self._lonely.intersection(flights):
+            self.roster.start(flight, self._run_alone(flight))
 
     async def _lookup(self, ids: Sequence[str]) -> dict[str, int]:
         """Return job_id -> stored run; waits for a store that is away (leases are renewed)."""
+        stored = await self._ask_store(lambda: self._store.lookup(ids))
+        return {job_id: found.run for job_id, found in stored.items()}
+
+    async def _ask_store(self, call: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
-                return {i: found.run for i, found in (await self._store.lookup(ids)).items()}
+                return await call()
             except StoreUnavailableError:
                 await asyncio.sleep(STORE_AGAIN_S)
 
     async def _finish_again(self, flight: Flight) -> None:
         """Finish a job whose row was committed before: it is not paid for twice."""
-        row = await self._store.get(flight.claimed.id)
+        row = await self._ask_store(lambda: self._store.get(flight.claimed.id))
         if row is None:  # pruned between the two looks
             self.roster.start(flight, self._executor.run(flight))
             return
@@ -239,13 +259,16 @@ class FleetWorker(Worker):
 
     async def _run_alone(self, flight: Flight) -> None:
         """Run a job that two workers died under, with nothing else in this process."""
-        self._lonely.add(flight)
         async with self._one_alone:
             while others := self.roster.tasks(but=self._lonely):
                 await asyncio.wait(others)
             await self._engine.mark_alone(flight.claimed.id)
             await self._executor.run(flight)
         self._lonely.discard(flight)
+
+    def _cut_off(self, flight: Flight) -> None:
+        self._lonely.discard(flight)
+        self._executor.cut_off(flight)
 
     async def _rest(self, grant: Grant, want: int) -> None:
         """Wait for a reason to claim again: a finished call, a wake, the lane, or LOOK_S."""
@@ -265,8 +288,8 @@ class FleetWorker(Worker):
         self._line_stopped = stopped
 
     async def _nothing_queued(self) -> bool:
-        active = await self._redis.execute_command("SMEMBERS", keys.QUEUES)
+        active = await self._engine.command("SMEMBERS", keys.QUEUES)
         for queue in (keys.QUEUE, *active):
-            if await self._redis.execute_command("ZCARD", queue):
+            if await self._engine.command("ZCARD", queue):
                 return False
         return True

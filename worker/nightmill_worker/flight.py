@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from nightmill import wire
+from nightmill.cost import cost
 from nightmill.errors import InvalidParamsError, PayloadError
 from nightmill.job import Job, request_hash
 from nightmill.params import Defaults, check
@@ -37,6 +39,7 @@ class Flight:
         "ending",
         "enqueued_at",
         "job",
+        "line",
         "problem",
         "settled",
         "started_at",
@@ -44,9 +47,10 @@ class Flight:
         "worker",
     )
 
-    def __init__(self, claimed: Claimed, worker: str, defaults: Defaults) -> None:
+    def __init__(self, claimed: Claimed, worker: str, line: str, defaults: Defaults) -> None:
         """Decode and validate what was claimed; a bad payload becomes `problem`, never raises."""
         self.claimed = claimed
+        self.line = line
         self.worker = worker
         self.started_at = now_ms()
         self.settled = False
@@ -60,8 +64,12 @@ class Flight:
             fix = "enqueue JSON: docs/wire.md; a copy is kept under nightmill:quarantine"
             self.problem = ErrorInfo(type="invalid_payload", message=str(error), fix=fix)
         except InvalidParamsError as error:
-            fix = f"correct `{error.field}` and enqueue it again"
+            fix = f"correct {error.field or 'the request'} and enqueue it again"
             self.problem = ErrorInfo(type="invalid_request_error", message=str(error), fix=fix)
+        if claimed.verdict == "gone":
+            message = "its payload was evicted, deleted or expired before it could run"
+            fix = "enqueue it again; Redis needs maxmemory-policy noeviction"
+            self.problem = ErrorInfo(type="payload_gone", message=message, fix=fix)
         if claimed.verdict == "poison":
             message = "the worker process died three times while running only this job"
             self.problem = ErrorInfo(type="poison", message=message, fix="look at its input")
@@ -119,12 +127,16 @@ class Flight:
         *,
         message: Succeeded | None = None,
         error: ErrorInfo | None = None,
-        keep_params: bool = True,
+        keep_params: bool,
+        rehearsal: bool,
     ) -> Result:
         """Return the row of a job that ends now."""
         past = _attempts.decode(self.claimed.attempts)
         attempts = (*past, attempt) if attempt else past
-        counted = sum(a.counted for a in attempts)
+        uncounted = Counter(a.error_type or a.outcome for a in attempts if not a.counted)
+        started_at = attempts[0].started_at if attempts else None
+        usage = message.usage if message else Usage()
+        model = message.model if message else self.claimed.model
         return Result(
             job_id=self.claimed.id,
             status=status,
@@ -132,21 +144,26 @@ class Flight:
             batch=self.job.batch,
             custom_id=self.job.custom_id,
             seq=self.job.seq,
-            model=message.model if message else self.claimed.model,
+            model=model,
             params=msgspec.Raw(self.body) if keep_params and self.body else None,
             message=msgspec.Raw(message.message) if message else None,
             error=error,
             attempts=trimmed(attempts),
-            attempt_count=counted,
-            snooze_count=len(attempts) - counted,
-            usage=message.usage if message else Usage(),
+            attempt_count=len(attempts) - uncounted.total(),
+            snooze_count=uncounted.total(),
+            snooze_reasons=dict(uncounted),
+            usage=usage,
+            cost=cost(model, usage),
             stop_reason=message.stop_reason if message else None,
             request_id=attempt.request_id if attempt else None,
-            request_hash=request_hash(self.body) if self.body else None,
+            request_hash=request_hash(self.body, rehearsal=rehearsal) if self.body else None,
             enqueued_at=self.enqueued_at,
-            started_at=attempts[0].started_at if attempts else None,
+            started_at=started_at,
             finished_at=now_ms(),
+            queue_ms=None if started_at is None else max(0, started_at - self.enqueued_at),
+            call_ms=sum(a.duration_ms for a in attempts),
             worker=self.worker,
+            lane=f"{self.line}:{self.claimed.model}",
         )
 
     def finish(self, row: Result, *, again: bool = False) -> Finish:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 HEALTH_S: Final = 5.0
 LISTEN_AGAIN_S: Final = 1.0
+SWEEP_S: Final = 0.5
 
 
 class Keepers:
@@ -39,18 +40,21 @@ class Keepers:
 
     async def run(self, *, worker: str, lease_s: float) -> None:
         """Keep everything until cancelled."""
-        await asyncio.gather(self._renew(lease_s), self._listen(), self._govern(worker))
+        await asyncio.gather(
+            self._renew(lease_s), self._listen(), self._govern(worker), self._sweep()
+        )
 
     async def _renew(self, lease_s: float) -> None:
         """Prolong every lease three times a lease; drop what others have taken over."""
         while True:
             await asyncio.sleep(lease_s / 3)
             leases = self._roster.leases
-            for job_id in await self._engine.renew(leases) if leases else ():
-                if self._roster.get(job_id) is not None:
+            tokens = {lease.id: lease.token for lease in leases}
+            for job_id in await self._engine.renew(leases):
+                if self._roster.holds(job_id, tokens[job_id]):
                     self._emit(LeaseLost(job_id=job_id))
                     self._roster.cut_off(job_id, "lost")
-                    self._roster.forget(job_id)
+                    self._roster.forget(job_id, tokens[job_id])
 
     async def _listen(self) -> None:
         """Note when a producer publishes; a lost connection is made again, looks go on anyway."""
@@ -71,6 +75,12 @@ class Keepers:
                 last_beat = time.monotonic()
                 await self._engine.persist(lambda: self._beat(worker))
             await asyncio.sleep(TICK_S)
+
+    async def _sweep(self) -> None:
+        """Go on looking after what plain arq producers enqueue; the fleet shares the work."""
+        while True:
+            await self._engine.sweep()
+            await asyncio.sleep(SWEEP_S)
 
     async def _beat(self, worker: str) -> None:
         said = f"{int(time.time())} running={self._roster.running} held={len(self._roster)}"

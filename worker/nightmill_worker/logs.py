@@ -27,6 +27,9 @@ LEVELS: Final[dict[type[Event], int]] = {
     events.JobQuarantined: logging.ERROR,
     events.RedisAway: logging.WARNING,
     events.StoreAway: logging.ERROR,
+    events.SpoolFailed: logging.ERROR,
+    events.SpoolDamaged: logging.ERROR,
+    events.ModelUnpriced: logging.WARNING,
 }
 
 

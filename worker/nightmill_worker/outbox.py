@@ -63,6 +63,6 @@ class Outbox:
     async def _send_releases(self, items: list[Release]) -> None:
         late = await self._engine.release(items)
         for item in items:
-            self._roster.forget(item.id)
+            self._roster.forget(item.id, item.token)
         for job_id in late:
             self._emit(FinishRefused(job_id=job_id))

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
 import signal
+import stat
 import sys
 from typing import TYPE_CHECKING
 
 import uvloop
 
 from nightmill.connect import connect
-from nightmill.errors import NightmillError
+from nightmill.errors import NightmillError, StoreUnavailableError
 from nightmill.settings import load_settings
 from nightmill.store import ResultStore
 from nightmill_worker.embedded import embedded_server
@@ -28,12 +30,16 @@ from nightmill_worker.messages.client import MessagesClient
 if TYPE_CHECKING:
     from nightmill.settings import Settings
 
+STDIN = 0
 SPARE_FILES = 256
 """Descriptors beside one a call in flight: Redis, the store, logs."""
 
 
 def main() -> int:
-    """Run until told to stop; returns the exit code (2: settings or server unusable)."""
+    """Run until told to stop; returns the exit code.
+
+    1: the store is away, another start may find it; 2: settings or server unusable.
+    """
     try:
         settings = load_settings()
         with contextlib.ExitStack() as servers:
@@ -44,7 +50,7 @@ def main() -> int:
                 uvloop.run(_work(settings, None))
     except NightmillError as error:
         sys.stderr.write(f"error: {error}\n")
-        return 2
+        return 1 if isinstance(error, StoreUnavailableError) else 2
     return 0
 
 
@@ -64,14 +70,23 @@ async def _work(settings: Settings, servers: contextlib.ExitStack | None) -> Non
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.handle_sig, number)
-        if not sys.stdin.isatty():
-            loop.add_reader(sys.stdin.fileno(), _parent_gone, worker)
+        if _has_parent():
+            loop.add_reader(STDIN, _parent_gone, worker)
         await worker.main()
+
+
+def _has_parent() -> bool:
+    """Tell whether standard input is a pipe to somebody: not a terminal, a file or nothing."""
+    try:
+        mode = os.fstat(STDIN).st_mode
+    except OSError:  # closed
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def _parent_gone(worker: FleetWorker) -> None:
     """Stop: the supervisor never writes, so readable means closed."""
-    asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+    asyncio.get_running_loop().remove_reader(STDIN)
     worker.stop()
 
 

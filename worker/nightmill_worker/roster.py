@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Coroutine
+    from collections.abc import Callable, Collection, Coroutine
 
-    from nightmill_worker.engine import Lease
+    from nightmill_worker.engine import Claimed, Lease
     from nightmill_worker.flight import Flight
 
 
@@ -19,8 +20,9 @@ class Roster:
     renewed) until its row is committed or its release has been sent.
     """
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, cut_off: Callable[[Flight], None]) -> None:
+        """Start empty; `cut_off` ends a flight whose call was cancelled."""
+        self._cut_off = cut_off
         self._held: dict[str, Flight] = {}
         self._crash: BaseException | None = None
         self.running = 0
@@ -39,25 +41,40 @@ class Roster:
         """Add a flight that was just claimed."""
         self._held[flight.claimed.id] = flight
 
-    def get(self, job_id: str) -> Flight | None:
-        """Return the flight of `job_id` if it is held here."""
-        return self._held.get(job_id)
+    def adopt(self, claimed: Claimed) -> bool:
+        """Give a call under way the lease that this process took anew; tells whether there is one.
 
-    def forget(self, job_id: str) -> None:
-        """Drop a flight whose end Redis knows."""
-        self._held.pop(job_id, None)
+        A process that was blocked past its lease may claim its own job again: one call is enough.
+        """
+        flight = self._held.get(claimed.id)
+        if flight is None or flight.task is None or flight.task.done():
+            return False
+        flight.claimed = claimed
+        return True
+
+    def forget(self, job_id: str, token: str) -> None:
+        """Drop a flight whose end Redis knows, unless the job was claimed anew meanwhile."""
+        if self.holds(job_id, token):
+            del self._held[job_id]
         self.changed.set()
+
+    def holds(self, job_id: str, token: str) -> bool:
+        """Tell whether `job_id` is held here under the lease `token`."""
+        flight = self._held.get(job_id)
+        return flight is not None and flight.claimed.token == token
 
     def start(self, flight: Flight, work: Coroutine[object, object, None]) -> None:
         """Run `work`, the flight's call, as a task of its own."""
         self.running += 1
         flight.task = asyncio.get_running_loop().create_task(work)
-        flight.task.add_done_callback(self._landed)
+        flight.task.add_done_callback(partial(self._landed, flight))
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
+    def _landed(self, flight: Flight, task: asyncio.Task[None]) -> None:
         self.running -= 1
         self.changed.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():  # perhaps before its first step, so `work` itself could not see to it
+            self._cut_off(flight)
+        elif (error := task.exception()) is not None:
             self._crash = error
 
     def raise_crash(self) -> None:

@@ -39,6 +39,7 @@ class Supervisor:
         self._log = log
         self._running: set[asyncio.subprocess.Process] = set()
         self._stopping = asyncio.Event()
+        self._unusable = False
         self.restarts = 0
 
     @property
@@ -55,10 +56,10 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._processes):
                     group.create_task(self._keep_one())
-        except* WorkersFailedError as failures:
-            raise failures.exceptions[0] from None
         finally:
             self.stop()
+        if self._unusable:
+            raise WorkersFailedError
 
     def stop(self) -> None:
         """Ask the workers to drain; asked again, they give their jobs back at once."""
@@ -74,15 +75,17 @@ class Supervisor:
             started = loop.time()
             code = await self._run_one()
             if code == UNUSABLE:
+                self._unusable = True
                 self.stop()
-                raise WorkersFailedError
             if self._stopping.is_set():
                 return
             self.restarts += 1
             sys.stderr.write(f"a worker ended ({_how(code)}); starting another\n")
             if loop.time() - started > YOUNG_S:
                 wait = RESTART_S[0]
-            await asyncio.sleep(wait)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._stopping.wait()
             wait = min(wait * 2, longest)
 
     async def _run_one(self) -> int:
@@ -97,6 +100,8 @@ class Supervisor:
             start_new_session=True,
         )
         self._running.add(process)
+        if self._stopping.is_set():  # since this one was asked to start
+            process.terminate()
         try:
             return await process.wait()
         finally:

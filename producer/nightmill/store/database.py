@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT_MS: Final = 30_000
 SQLITE_THREADS: Final = 4
+CONNECT_TIMEOUT_S: Final = 10.0
 WRITE: Final = "nightmill_write"
 """Execution option of SQLite connections that write; all others only read."""
 
@@ -129,7 +130,7 @@ class PostgreSQL:
 
         self.where = url.render_as_string(hide_password=True)
         try:
-            self._engine = create_async_engine(url)
+            self._engine = create_async_engine(url, connect_args={"timeout": CONNECT_TIMEOUT_S})
         except ModuleNotFoundError as error:
             raise StoreMissingError(
                 f"{self.where} needs {error.name}: pip install 'nightmill[postgres]'"

@@ -20,8 +20,9 @@ _SQLITE: Final = {
     "SQLITE_IOERR": "its disk does not answer; check the disk",
     "SQLITE_PERM": "it may not be opened; check the file's permissions",
 }
-_POSTGRES_AWAY: Final = ("08", "53", "57P")
-"""SQLSTATE classes: connection lost, out of disk or memory or slots, shutting down."""
+_POSTGRES_AWAY: Final = ("08", "25006", "53", "57P", "58030")
+"""SQLSTATEs and classes of them: connection lost, read-only, out of disk or memory or slots,
+shutting down, a disk that does not answer."""
 
 
 @contextmanager

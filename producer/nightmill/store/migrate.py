@@ -1,34 +1,36 @@
-"""Makes the schema on first use, and refuses one that a newer program made."""
+"""Brings the schema up to date on first use, and refuses one that a newer program made."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Connection, insert, inspect, select, text
+from sqlalchemy import Connection, inspect, text
 
 from nightmill.errors import StoreError
 from nightmill.store.database import BUSY_TIMEOUT_MS
 from nightmill.store.faults import locked
-from nightmill.store.schema import SCHEMA_VERSION, meta, metadata
+from nightmill.store.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from nightmill.store.database import Database
 
+MIGRATIONS: Final = Path(__file__).with_name("migrations")
 LOCKED_PAUSE_S: Final = 0.02
 SCHEMA_LOCK: Final = 0x6E69676874
-"""PostgreSQL advisory lock held while the schema is made."""
+"""PostgreSQL advisory lock held while the schema changes; SQLite's write lock does the same."""
 
 
 async def prepare(database: Database) -> None:
-    """Make the schema on first use, safely when several processes do so at once, else check it.
+    """Migrate the schema, safely when several processes do so at once; mostly it is only read.
 
     Raises StoreError when the schema is newer than this program, StoreUnavailableError when the
     store cannot be reached.
     """
     version = await _when_unlocked(database)
-    if version is None:
-        version = await database.run(_make, write=True)
+    if version < SCHEMA_VERSION:
+        version = await database.run(_upgrade, write=True)
     if version > SCHEMA_VERSION:
         raise StoreError(
             f"{database.where}: its schema is version {version}, this nightmill knows up to "
@@ -36,8 +38,8 @@ async def prepare(database: Database) -> None:
         )
 
 
-async def _when_unlocked(database: Database) -> int | None:
-    """Return the schema's version, None for a new store; outwait others who turn it to WAL.
+async def _when_unlocked(database: Database) -> str:
+    """Return the schema's version, "" for a new store; outwait others who turn it to WAL.
 
     Turning a new file to WAL while another process does fails at once, without SQLite's waiting.
     """
@@ -52,19 +54,23 @@ async def _when_unlocked(database: Database) -> int | None:
         await asyncio.sleep(LOCKED_PAUSE_S)
 
 
-def _version(connection: Connection) -> int | None:
-    if not inspect(connection).has_table(meta.name):
-        return None
-    return connection.scalar(select(meta.c.schema_version))
+def _version(connection: Connection) -> str:
+    if not inspect(connection).has_table("alembic_version"):
+        return ""
+    return connection.scalar(text("SELECT version_num FROM alembic_version")) or ""
 
 
-def _make(connection: Connection) -> int:
-    """Make the schema unless another process was first; return its version."""
+def _upgrade(connection: Connection) -> str:
+    """Run the migrations that are missing, unless another process was first; return the version."""
+    from alembic import command  # noqa: PLC0415 - slow to import, and hardly ever needed
+    from alembic.config import Config  # noqa: PLC0415
+
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SCHEMA_LOCK})
     version = _version(connection)
-    if version is not None:
+    if version >= SCHEMA_VERSION:
         return version
-    metadata.create_all(connection)
-    connection.execute(insert(meta).values(schema_version=SCHEMA_VERSION))
-    return SCHEMA_VERSION
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    command.upgrade(config, "head")
+    return _version(connection)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -10,28 +12,28 @@ from nightmill.keys import SINGLES
 from nightmill.result import Attempt, ErrorInfo, Result, Usage, trimmed
 from nightmill.state import JobState
 
-if TYPE_CHECKING:
-    from sqlalchemy import RowMapping
-
 _encode = msgspec.json.Encoder().encode
 _attempts = msgspec.json.Decoder(tuple[Attempt, ...])
 _error = msgspec.json.Decoder(ErrorInfo)
+_reasons = msgspec.json.Decoder(dict[str, int])
+
+_NUL = "\0"
 
 
 def to_row(result: Result) -> dict[str, Any]:
     """Return `result` as column name -> plain value; JSON columns hold text."""
     usage = result.usage
     return {
-        "job_id": result.job_id,
+        "job_id": storable(result.job_id),
         "run": result.run,
         "status": result.status.value,
-        "batch": result.batch or SINGLES,
+        "batch": storable(result.batch or SINGLES),
         "seq": result.seq or 0,
-        "custom_id": result.custom_id,
-        "model": result.model,
+        "custom_id": _plain(result.custom_id),
+        "model": _plain(result.model),
         "request_hash": result.request_hash,
-        "request_id": result.request_id,
-        "stop_reason": result.stop_reason,
+        "request_id": _plain(result.request_id),
+        "stop_reason": _plain(result.stop_reason),
         "worker": result.worker,
         "attempt_count": result.attempt_count,
         "snooze_count": result.snooze_count,
@@ -39,6 +41,7 @@ def to_row(result: Result) -> dict[str, Any]:
         "output_tokens": usage.output_tokens,
         "cache_read_input_tokens": usage.cache_read_input_tokens,
         "cache_creation_input_tokens": usage.cache_creation_input_tokens,
+        "cost": result.cost,
         "enqueued_at": result.enqueued_at,
         "started_at": result.started_at,
         "finished_at": result.finished_at,
@@ -46,10 +49,14 @@ def to_row(result: Result) -> dict[str, Any]:
         "attempts": _text(_encode(trimmed(result.attempts))),
         "params": _text(result.params),
         "message": _text(result.message),
+        "lane": _plain(result.lane),
+        "queue_ms": result.queue_ms,
+        "call_ms": result.call_ms,
+        "snooze_reasons": _text(_encode(result.snooze_reasons)) if result.snooze_reasons else None,
     }
 
 
-def from_row(row: RowMapping) -> Result:
+def from_row(row: Mapping[str, Any]) -> Result:
     """Return the Result that `row`, with every column of `results`, was made from."""
     return Result(
         job_id=row["job_id"],
@@ -65,7 +72,9 @@ def from_row(row: RowMapping) -> Result:
         worker=row["worker"],
         attempt_count=row["attempt_count"],
         snooze_count=row["snooze_count"],
+        snooze_reasons=_reasons.decode(row["snooze_reasons"]) if row["snooze_reasons"] else {},
         usage=usage_of(row),
+        cost=row["cost"],
         enqueued_at=row["enqueued_at"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
@@ -73,10 +82,13 @@ def from_row(row: RowMapping) -> Result:
         attempts=_attempts.decode(row["attempts"]),
         params=_raw(row["params"]),
         message=_raw(row["message"]),
+        lane=row["lane"],
+        queue_ms=row["queue_ms"],
+        call_ms=row["call_ms"],
     )
 
 
-def usage_of(row: RowMapping) -> Usage:
+def usage_of(row: Mapping[str, Any]) -> Usage:
     """Return the four token columns of `row`, or of a sum over rows."""
     return Usage(**{field: int(row[field] or 0) for field in Usage.__struct_fields__})
 
@@ -93,7 +105,18 @@ def succeeding(old: Result, new: Result) -> Result:
         attempts=trimmed(old.attempts + later),
         attempt_count=old.attempt_count + new.attempt_count,
         snooze_count=old.snooze_count + new.snooze_count,
+        snooze_reasons=Counter(old.snooze_reasons) + Counter(new.snooze_reasons),
+        call_ms=old.call_ms + new.call_ms,
     )
+
+
+def storable(text: str) -> str:
+    """Return `text` without the one character that PostgreSQL cannot keep, a NUL."""
+    return text.replace(_NUL, "\N{REPLACEMENT CHARACTER}") if _NUL in text else text
+
+
+def _plain(text: str | None) -> str | None:
+    return text and storable(text)
 
 
 def _text(json: bytes | msgspec.Raw | None) -> str | None:

@@ -1,4 +1,4 @@
-"""The tables: `results`, one row per job, and `meta`, the schema's version."""
+"""The table `results`, one row per job, as the migrations leave it; a test compares the two."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Table, Text
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = "0002"
+"""The newest revision in `migrations/versions`; revisions sort by name."""
 
 metadata = MetaData()
 
-meta = Table("meta", metadata, Column("schema_version", Integer, primary_key=True))
+_NAME: Final = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text that sorts by its bytes, as SQLite's does, so that both stores read in the same order."""
 
 # Small columns first: SQLite reads a row's early columns without following its overflow pages, so
 # counting and summing stay cheap beside large messages. Times are epoch ms.
 results = Table(
     "results",
     metadata,
-    Column("job_id", Text, primary_key=True),
+    Column("job_id", _NAME, primary_key=True),
     Column("run", Integer, nullable=False),
     Column("status", Text, nullable=False),
-    Column("batch", Text, nullable=False, comment="'' for single jobs"),
-    Column("seq", BigInteger, nullable=False, comment="line in the source from 1; 0 = none"),
+    Column("batch", _NAME, nullable=False),  # '' for single jobs
+    Column("seq", BigInteger, nullable=False),  # line in the source from 1; 0 = none
     Column("custom_id", Text),
     Column("model", Text),
     Column("request_hash", Text),
@@ -34,14 +36,18 @@ results = Table(
     Column("output_tokens", BigInteger, nullable=False),
     Column("cache_read_input_tokens", BigInteger, nullable=False),
     Column("cache_creation_input_tokens", BigInteger, nullable=False),
-    Column("cost", Float, comment="dollars; NULL = unknown"),
+    Column("cost", Float),  # dollars; NULL = unknown
     Column("enqueued_at", BigInteger, nullable=False),
     Column("started_at", BigInteger),
     Column("finished_at", BigInteger, nullable=False),
-    Column("error", Text, comment="JSON: ErrorInfo"),
-    Column("attempts", Text, nullable=False, comment="JSON: list of Attempt"),
-    Column("params", Text, comment="JSON: the request"),
-    Column("message", Text, comment="JSON: the Message"),
+    Column("error", Text),  # JSON: ErrorInfo
+    Column("attempts", Text, nullable=False),  # JSON: list of Attempt
+    Column("params", Text),  # JSON: the request
+    Column("message", Text),  # JSON: the Message
+    Column("lane", Text),  # endpoint and credential fingerprint:model
+    Column("queue_ms", BigInteger),  # before the first call; NULL = no call
+    Column("call_ms", BigInteger, nullable=False, server_default="0"),  # in calls, summed
+    Column("snooze_reasons", Text),  # JSON: reason -> times
 )
 
 # Each order of reading is an index that ends in the key, so that a page can start where the last

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from nightmill.result import Usage
 from nightmill.state import TERMINAL, JobState
-from nightmill.store.rows import from_row, succeeding, to_row, usage_of
+from nightmill.store.rows import from_row, storable, succeeding, to_row, usage_of
 from nightmill.store.schema import results
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _upsert(insert: Insert) -> Insert:
 
 # SQLite takes the text and tuples past SQLAlchemy's handling of parameters, a third of the cost of
 # a row, and counts what it took; PostgreSQL tells it row by row.
-_COLUMNS: Final = [column.name for column in results.c if column.name != "cost"]
+_COLUMNS: Final = [column.name for column in results.c]
 _UPSERT_SQLITE: Final = str(
     _upsert(sqlite.insert(results)).compile(dialect=sqlite.dialect(), column_keys=_COLUMNS)
 )
@@ -91,22 +91,24 @@ def _with_history(connection: Connection, wave: dict[str, Result]) -> list[Resul
 
     A first run replaces nothing, so only later runs are looked up, and locked until the commit.
     """
-    rerun = [job_id for job_id, result in wave.items() if result.run]
+    rerun = {storable(job_id): job_id for job_id, result in wave.items() if result.run}
     if rerun:
         query = select(results).where(_AMONG[connection.dialect.name]).with_for_update()
-        rows = connection.execute(query, {"ids": _bound(connection, rerun)}).mappings()
+        rows = connection.execute(query, {"ids": _bound(connection, list(rerun))}).mappings()
         for old in map(from_row, rows):
-            wave[old.job_id] = succeeding(old, wave[old.job_id])
+            job_id = rerun[old.job_id]
+            wave[job_id] = succeeding(old, wave[job_id])
     return list(wave.values())
 
 
 def lookup(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
     """Return job_id -> what is stored, for those of `ids` that are."""
     query = _STORED.where(_AMONG[connection.dialect.name])
+    named = {storable(job_id): job_id for job_id in ids}
     return {
-        job_id: Stored(run=run, status=JobState(status), request_hash=request_hash)
+        named[job_id]: Stored(run=run, status=JobState(status), request_hash=request_hash)
         for job_id, run, status, request_hash in connection.execute(
-            query, {"ids": _bound(connection, ids)}
+            query, {"ids": _bound(connection, list(named))}
         )
     }
 
@@ -120,7 +122,7 @@ def _bound(connection: Connection, ids: Sequence[str]) -> str | list[str]:
 
 def get(connection: Connection, job_id: str) -> Result | None:
     """Return the row of `job_id`, None when it has none."""
-    query = select(results).where(results.c.job_id == job_id)
+    query = select(results).where(results.c.job_id == storable(job_id))
     row = connection.execute(query).mappings().one_or_none()
     return None if row is None else from_row(row)
 

@@ -1,16 +1,24 @@
-"""A store in a file of its own, for each test."""
+"""A store of its own for each test, and one PostgreSQL server for the session."""
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
 
 from nightmill.store import ResultStore
+from tests.postgres import postgres
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from tests.postgres import Postgres
+
+pytest.register_assert_rewrite("tests.producer.store.conformance")
+
+_numbers = count()
 
 
 @pytest.fixture
@@ -19,8 +27,27 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "results.db"
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[Postgres]:
+    """Run a PostgreSQL that ends with the session, whatever happened in it."""
+    with postgres() as running:
+        yield running
+
+
 @pytest.fixture
-async def store(path: Path) -> AsyncIterator[ResultStore]:
+def new_database(server: Postgres) -> str:
+    """Return the URL of an empty database."""
+    return server.create(f"store{next(_numbers)}")
+
+
+@pytest.fixture
+def where(path: Path) -> str:
+    """Return where the test's store is: a SQLite file unless its class says otherwise."""
+    return str(path)
+
+
+@pytest.fixture
+async def store(where: str) -> AsyncIterator[ResultStore]:
     """Open a new store."""
-    async with ResultStore.open(path) as opened:
+    async with ResultStore.open(where) as opened:
         yield opened

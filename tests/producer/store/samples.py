@@ -30,6 +30,8 @@ SUCCEEDED = Result(
     ),
     attempt_count=1,
     snooze_count=1,
+    snooze_reasons={"rate_limit_error": 1},
+    cost=0.000625,
     usage=Usage(
         input_tokens=11,
         output_tokens=22,
@@ -42,7 +44,10 @@ SUCCEEDED = Result(
     enqueued_at=1_700_000_000_123,
     started_at=1_700_000_001_000,
     finished_at=1_700_000_002_005,
+    queue_ms=877,
+    call_ms=1_000,
     worker="host:1",
+    lane="00ff00ff00ff00ff:claude-opus-4-6",
 )
 FAILED = msgspec.structs.replace(
     SUCCEEDED,
@@ -55,6 +60,8 @@ FAILED = msgspec.structs.replace(
     attempts=(Attempt(n=1, started_at=2_000, outcome="failed", status=400),),
     attempt_count=1,
     snooze_count=0,
+    snooze_reasons={},
+    cost=0.0,
     usage=Usage(),
 )
 SINGLE = Result(job_id="0199-single", status=JobState.EXPIRED, finished_at=5)

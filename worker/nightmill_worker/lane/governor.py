@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from nightmill import keys
-from nightmill_worker.lane.law import Law, Seen, step
+from nightmill_worker.lane.aimd import Law, Seen, step
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

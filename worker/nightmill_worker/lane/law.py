@@ -1,53 +1,278 @@
-"""The law: how a lane's window (calls in flight, over the whole fleet) moves. Pure.
+"""The law of a lane: how fast calls may start and how many may run, over the whole fleet. Pure.
 
-Additive increase, multiplicative decrease. Until the first refusal the window doubles per round
-trip, so an endpoint without limits is never held back for long.
+What limits a lane is one of four: the endpoint's buckets for requests, input and output tokens,
+or the number of calls it lets run at once. Where headers tell a limit it is followed (mirror);
+where nobody tells, it is found by trying (growth). A refusal is blamed on one of the four first,
+and cuts that one only, once an epoch. Growth goes only along the gate that keeps calls waiting.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import msgspec
 
-START: Final = 16.0
-"""First window, calls in flight."""
-LARGEST: Final = 100_000.0
-CUT: Final = 0.5
+from nightmill_worker.lane.growth import ENOUGH, Probe, Window
+from nightmill_worker.lane.mirror import Drift, Told, refill, reserve
+
+DIMENSIONS: Final = ("requests", "input", "output")
+FIRST_LATENCY_S: Final = 1.0
+"""Taken for a call's length until the first has ended."""
+AHEAD: Final = 1.5
+"""Calls start this much faster than the window turns over, evenly, never in bursts."""
+GRAIN_S: Final = 0.05
+"""A bucket that we fill ourselves holds this many seconds' worth, one call at least."""
+FAR_AHEAD: Final = 5.0
+"""The same once the endpoint's cap is known: a free slot need not wait."""
+PAUSE_S: Final = (0.25, 4.0)
+"""Bounds of the first pause after a refusal; it grows with the debts that refusals ran into."""
+LATELY_S: Final = 1.0
+"""A gate that kept calls waiting within this time was binding."""
+SEMANTICS_S: Final = 30.0
+"""A mirror of output that proves wrong changes how output is charged, this often at most."""
+SURER: Final = 0.7
+"""Another dimension is believed when its refills agree with each other this much better."""
 
 
-class Law(msgspec.Struct, frozen=True, kw_only=True):
-    """What the law knows of a lane: its window, and the last refusal it has acted on."""
+class Caps(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator allows: per minute, in flight; `polite` is the share left to others."""
 
-    window: float = START
-    epoch: int = 0
-    slow_start: bool = True
+    requests: float | None = None
+    input: float | None = None
+    output: float | None = None
+    window: int | None = None
+    polite: float = 0.0
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened in a lane since the last step.
+    """What a lane's hash says: counters since its beginning, and the last refusal that counted.
 
-    `answered` counts calls served, `bound` how often the window kept a job waiting; `epoch` counts
-    refusals, those of calls sent before an earlier one left out; `in_flight` is now.
+    `ok`, `refused`, `unsent` and `latency` (s, summed) count answers, `sent` claims; `input` and
+    `output` are real tokens; `bound` says per gate how often it kept a job waiting. `epoch` counts
+    refusals of calls sent after the refusal before; `cut_in_flight` (with the refused call) and
+    `cut_gate` (what the 429 or its headers name, "" for nothing) are of the last one.
     """
 
-    answered: int
-    bound: int
-    epoch: int
-    in_flight: int
+    in_flight: int = 0
+    sent: int = 0
+    ok: int = 0
+    refused: int = 0
+    unsent: int = 0
+    latency: float = 0.0
+    input: float = 0.0
+    output: float = 0.0
+    bound: dict[str, int] = {}
+    epoch: int = 0
+    cut_in_flight: int = 0
+    cut_gate: str = ""
+    told: dict[str, Told] = {}
+
+    @property
+    def accepted(self) -> int:
+        """Calls that the endpoint let in, those on their way included."""
+        return self.sent - self.refused - self.unsent
+
+    def used(self, dimension: str) -> float:
+        """Return the units of a dimension used so far."""
+        return float(self.accepted if dimension == "requests" else getattr(self, dimension))
 
 
-def step(law: Law, seen: Seen) -> Law:
-    """Return the law's next state.
+class Law(msgspec.Struct, frozen=True, kw_only=True):
+    """What the law knows of a lane. `seen` and `at` are of its last step."""
 
-    The window grows only while it binds: by one per call answered in slow start (doubling per
-    round trip), by one per window answered afterwards. A new refusal halves it, once an epoch.
+    at: float = 0.0
+    seen: Seen = Seen()
+    latency: float = 0.0
+    window: Window = Window()
+    probes: dict[str, Probe] = {}
+    suspect: str = "requests"
+    doubt: dict[str, float] = {}
+    measured: int = 0
+    rated: bool = False
+    drifts: dict[str, Drift] = {}
+    reserves: bool = False
+    reserves_at: float = 0.0
+    blamed: str = ""
+    bound_at: dict[str, float] = {}
+    pause: float = 0.25
+    in_flight: tuple[int, ...] = (0, 0, 0)
+    cut_accepted: int = 0
+    cut_in_flight: int = 0
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """A bucket that claim keeps: units a second, what it holds, and what stays in it.
+
+    A `mirror` follows the endpoint's headers both ways; any other only learns that less is left.
     """
-    if seen.epoch > law.epoch:
-        window = max(1.0, min(law.window, seen.in_flight + 1.0) * CUT)
-        return Law(window=window, epoch=seen.epoch, slow_start=False)
-    if not seen.bound:
-        return law
-    gain = float(seen.answered) if law.slow_start else seen.answered / law.window
-    window = min(law.window + min(gain, law.window), LARGEST)
-    return Law(window=window, epoch=law.epoch, slow_start=law.slow_start)
+
+    rate: float
+    capacity: float
+    reserve: float = 0.0
+    mirror: bool = False
+
+
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
+    """What the law publishes: calls in flight at most, and the gates by name.
+
+    `reserves` tells claim to charge a call's max_tokens instead of the output learned.
+    """
+
+    window: int
+    gates: dict[str, Gate]
+    reserves: bool
+    pause: float
+
+
+def step(law: Law, seen: Seen, now: float) -> Law:
+    """Return the law's next state; `now` is in seconds and may stand still or go back."""
+    passed = min(1.0, max(0.0, now - law.at))
+    law = _note(law, seen, now, passed)
+    if seen.epoch != law.seen.epoch:
+        law = _refused(law, seen, now)
+    else:
+        law = _grown(law, seen, now, passed)
+    return msgspec.structs.replace(law, seen=seen, at=now)
+
+
+def _note(law: Law, seen: Seen, now: float, passed: float) -> Law:
+    """Take in what needs no decision: latency, binding gates, drift, recent calls in flight."""
+    answered = seen.ok - law.seen.ok
+    latency = law.latency
+    if answered > 0:
+        mean = (seen.latency - law.seen.latency) / answered
+        weight = min(1.0, answered / law.window.size) if latency else 1.0
+        latency += weight * (mean - latency)
+    bound = {n: now for n, count in seen.bound.items() if count > law.seen.bound.get(n, 0)}
+    missed = seen.cut_gate if seen.epoch != law.seen.epoch else ""
+    drifts = {
+        d: law.drifts.get(d, Drift()).learn(told, now).care(passed, missed=d == missed)
+        for d, told in seen.told.items()
+    }
+    reserves, reserves_at = law.reserves, law.reserves_at
+    if missed == "output" and missed in seen.told and now - reserves_at > SEMANTICS_S:
+        reserves, reserves_at = not reserves, now
+    return msgspec.structs.replace(
+        law,
+        reserves=reserves,
+        reserves_at=reserves_at,
+        latency=latency,
+        bound_at={**law.bound_at, **bound},
+        drifts=drifts,
+        in_flight=(*law.in_flight[1:], seen.in_flight),
+    )
+
+
+def _grown(law: Law, seen: Seen, now: float, passed: float) -> Law:
+    """Grow along the gate that binds."""
+    bound = law.bound_at.get("window") == now
+    window = law.window.grow(seen.ok - law.seen.ok, min(law.in_flight), bound=bound)
+    probes = {
+        d: probe.grow(now, passed, seen.accepted, seen.used(d), law.bound_at.get(d) == now)
+        for d, probe in law.probes.items()
+    }
+    return msgspec.structs.replace(law, window=window, probes=probes)
+
+
+def _refused(law: Law, seen: Seen, now: float) -> Law:
+    """Blame a refusal and cut what is blamed."""
+    blamed = _blame(law, seen, now)
+    law = msgspec.structs.replace(
+        law, blamed=blamed, cut_accepted=seen.accepted, cut_in_flight=seen.cut_in_flight
+    )
+    if blamed == "window":
+        size = min(law.window.size, seen.cut_in_flight) - 1
+        return _measured(msgspec.structs.replace(law, window=law.window.refuse(size)), seen, now)
+    if blamed:
+        window = msgspec.structs.replace(law.window, peak=0.0)
+        pause = max(PAUSE_S[0], 0.8 * law.pause)
+        law = msgspec.structs.replace(law, window=window, pause=pause)
+        return _measured(law, seen, now, cut=True)
+    return msgspec.structs.replace(law, pause=min(PAUSE_S[1], 2 * law.pause))
+
+
+def _blame(law: Law, seen: Seen, now: float) -> str:
+    """Return what a refusal is blamed on: the window, a dimension, or "" when a pause will do."""
+    if seen.cut_gate in seen.told:
+        return ""
+    if seen.cut_gate == "window":
+        return "window"
+    if law.seen.epoch and seen.accepted <= law.cut_accepted:
+        return ""
+    if seen.cut_gate:
+        return seen.cut_gate
+    record = seen.cut_in_flight > law.window.peak
+    paced = now - law.bound_at.get(law.suspect, -LATELY_S) < LATELY_S
+    same = abs(seen.cut_in_flight - law.cut_in_flight) <= 1
+    return "window" if record and (same or not paced) else law.suspect
+
+
+def _measured(law: Law, seen: Seen, now: float, *, cut: bool = False) -> Law:
+    """Read the refill between the last refusal and this one in every dimension.
+
+    Units of the true limit refill evenly, so the dimension whose refills agree with each other
+    becomes the suspect where nobody names one.
+    """
+    probes, doubt = {}, dict(law.doubt)
+    for d in DIMENSIONS:
+        calls, used = seen.accepted, seen.used(d)
+        old = law.probes.get(d)
+        if old is None:
+            rate = _pace(law) * used / max(1, calls) * (0.5 if cut else 1.0)
+            probes[d] = Probe.at(now, rate, calls, used, seen.refused)
+            continue
+        probes[d] = old.refuse(now, calls, used, seen.refused) if cut else old
+        if cut and calls - old.calls >= ENOUGH:
+            surprise = abs(math.log(max(1e-9, probes[d].rate) / max(1e-9, old.rate)))
+            doubt[d] = doubt.get(d, 0.0) + 0.3 * (surprise - doubt.get(d, 0.0))
+    measured = law.measured + (doubt != law.doubt)
+    suspect = law.blamed if law.blamed in DIMENSIONS else law.suspect
+    if measured >= 4 and not seen.cut_gate:
+        best = min(DIMENSIONS, key=lambda d: doubt[d])
+        suspect = best if doubt[best] + 0.01 < SURER * doubt[suspect] else suspect
+    return msgspec.structs.replace(
+        law,
+        probes=probes,
+        doubt=doubt,
+        measured=measured,
+        suspect=suspect,
+        rated=law.rated or cut,
+    )
+
+
+def _pace(law: Law) -> float:
+    """Return how many calls may start a second for the window to fill within a round trip."""
+    ahead = FAR_AHEAD if law.window.sure else AHEAD
+    return ahead * law.window.size / max(0.001, law.latency or FIRST_LATENCY_S)
+
+
+def orders(law: Law, caps: Caps) -> Orders:
+    """Return what to publish: the slowest of told, found and allowed for each dimension."""
+    pace = _pace(law)
+    gates = {"pace": Gate(rate=pace, capacity=max(1.0, GRAIN_S * pace))}
+    for d in DIMENSIONS:
+        gate = _gate(law, caps, d)
+        if gate is not None:
+            gates[d] = gate
+    window = int(law.window.size)
+    return Orders(window=min(window, caps.window or window), gates=gates, reserves=law.reserves, pause=law.pause)
+
+
+def _gate(law: Law, caps: Caps, dimension: str) -> Gate | None:
+    told = law.seen.told.get(dimension)
+    rates = []
+    if told is not None:
+        rates.append(refill(told, law.drifts[dimension]))
+    if law.rated and dimension == law.suspect:
+        rates.append(law.probes[dimension].now)
+    rates = [rate * (1 - caps.polite) for rate in rates]
+    cap = getattr(caps, dimension)
+    if cap is not None:
+        rates.append(cap / 60)
+    if not rates:
+        return None
+    rate = max(1e-3, min(rates))
+    if told is not None and rate == rates[0] and not caps.polite:
+        return Gate(rate=rate, capacity=told.most, reserve=reserve(told, law.drifts[dimension]), mirror=True)
+    return Gate(rate=rate, capacity=max(1.0, GRAIN_S * rate))

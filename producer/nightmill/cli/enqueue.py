@@ -1,0 +1,115 @@
+"""`nightmill enqueue`: feed a file or a stream to the workers, wherever they run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from nightmill.cli import options
+from nightmill.errors import InvalidParamsError, SourceError
+from nightmill.sources import is_stream
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nightmill.feed import Changed, Fed
+    from nightmill.settings import Settings
+    from nightmill.sources import Line, Rejected
+
+    Read = Callable[[], Iterator[Line | Rejected]]
+
+
+def enqueue(  # noqa: PLR0913 - one parameter an option: that is typer's interface
+    source: options.Source,
+    *,
+    batch: options.BatchName = None,
+    window: options.Window = None,
+    skip_bad: options.SkipBad = False,
+    changed: options.Changed = None,
+    model: options.Model = None,
+    max_tokens: options.MaxTokens = None,
+    redis_url: options.RedisUrl = None,
+    store_url: options.StoreUrl = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Feed prompts to the workers as a batch; stays until all is in Redis.
+
+    A file is checked whole first: with a bad line in it, nothing is enqueued. Run it again after
+    an interruption: what is queued or stored already is not enqueued twice.
+
+    For example:
+
+    nightmill enqueue prompts.jsonl
+
+    nightmill enqueue prompts.jsonl --batch night-2 --redis-url redis://localhost:6379
+
+    make-prompts | nightmill enqueue - --batch live
+    """
+    from nightmill.cli.checking import batch_name  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.server import with_redis  # noqa: PLC0415
+    from nightmill.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings(
+        window=window,
+        model=model,
+        max_tokens=max_tokens,
+        redis_url=redis_url,
+        store_url=store_url,
+        data_dir=data_dir,
+    )
+    name = batch_name(source, batch)
+    with _opened(source, name, settings, skip_bad=skip_bad) as read, with_redis(settings) as served:
+        fed = asyncio.run(_feed(served, name, read, changed, twice=not is_stream(source)))
+    typer.echo(summary(name, fed))
+
+
+@contextmanager
+def _opened(source: Path, name: str, settings: Settings, *, skip_bad: bool) -> Iterator[Read]:
+    """Yield what reads the lines of `source`: a file, checked, any number of times."""
+    from nightmill.cli.checking import checked_source, read_stream  # noqa: PLC0415
+    from nightmill.intake import defaults_of  # noqa: PLC0415
+    from nightmill.sources import read_checked  # noqa: PLC0415
+
+    defaults = defaults_of(settings)
+    if is_stream(source):
+        yield lambda: read_stream(source, defaults, skip_bad=name if skip_bad else None)
+    else:
+        with checked_source(source, defaults, skip_bad=skip_bad) as checked:
+            yield lambda: read_checked(checked, defaults)
+
+
+async def _feed(
+    settings: Settings, name: str, read: Read, changed: Changed | None, *, twice: bool
+) -> Fed:
+    """Feed what `read` gives; what can be read `twice` is looked through before."""
+    from nightmill.cli.live import showing  # noqa: PLC0415
+    from nightmill.cli.session import open_session  # noqa: PLC0415
+    from nightmill.feed import Feeder  # noqa: PLC0415
+
+    async with (
+        open_session(settings) as session,
+        Feeder(name, session.producer, session.batches, session.store, changed) as feeder,
+    ):
+        if twice:
+            await feeder.check(read())
+        try:
+            async with showing(session.batches, name):
+                return await feeder.feed(read())
+        except (InvalidParamsError, SourceError) as error:
+            raise SourceError(f"{error}; {feeder.fed.total:,} jobs before it went in") from None
+
+
+def summary(batch: str, fed: Fed) -> str:
+    """Say in one line what was fed."""
+    parts = [f"{fed.new:,} new"]
+    if fed.queued_already:
+        parts.append(f"{fed.queued_already:,} queued already")
+    if fed.stored_already:
+        parts.append(f"{fed.stored_already:,} stored already")
+    if fed.changed:
+        parts.append(f"{fed.changed:,} changed")
+    return f'fed {fed.total:,} jobs as batch "{batch}": {", ".join(parts)}'

@@ -1,0 +1,68 @@
+"""What a command works with, opened and closed together: the producer, the batches, the store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nightmill.batch import Batches
+from nightmill.client import Producer
+from nightmill.connect import connect, redis_errors
+from nightmill.errors import StoreMissingError
+
+if TYPE_CHECKING:
+    from nightmill.settings import Settings
+    from nightmill.store import ResultStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """Open connections; `store` is None where there is none to ask."""
+
+    producer: Producer
+    batches: Batches
+    store: ResultStore | None
+
+
+@asynccontextmanager
+async def open_session(settings: Settings) -> AsyncIterator[Session]:
+    """Connect to Redis and, where this machine has or shares one, to the results store."""
+    async with AsyncExitStack() as stack:
+        producer = await stack.enter_async_context(Producer(settings=settings))
+        batches = await stack.enter_async_context(open_batches(settings))
+        store = None
+        if _has_store(settings):
+            store = await stack.enter_async_context(open_store(settings))
+        yield Session(producer=producer, batches=batches, store=store)
+
+
+@asynccontextmanager
+async def open_batches(settings: Settings) -> AsyncIterator[Batches]:
+    """Connect to Redis alone. Raises QueueUnavailableError when it does not answer."""
+    async with aclosing(connect(settings)) as redis:
+        with redis_errors():
+            await redis.ping()
+        yield Batches(redis)
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[ResultStore]:
+    """Connect to the results store. Raises StoreMissingError on the base install."""
+    if find_spec("sqlalchemy") is None:
+        raise StoreMissingError
+    from nightmill.store import ResultStore  # noqa: PLC0415 - optional extra
+
+    async with ResultStore.open(settings.store_at) as store:
+        yield store
+
+
+def _has_store(settings: Settings) -> bool:
+    """Whether there is a store to ask; where no data directory is, nothing was ever stored."""
+    where = settings.store_at
+    return find_spec("sqlalchemy") is not None and (
+        not isinstance(where, Path) or where.parent.exists()
+    )

@@ -1,0 +1,61 @@
+"""`nightmill status`: how many jobs of which batch are where."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nightmill.cli import options
+
+if TYPE_CHECKING:
+    from nightmill.settings import Settings
+
+REFRESH_S = 1.0
+
+
+def status(
+    batch: Annotated[
+        str | None, typer.Argument(metavar="[BATCH]", help="A batch; none: all, and single jobs.")
+    ] = None,
+    *,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Refresh every second until all is done.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object (a line, watching).")
+    ] = False,
+    redis_url: options.RedisUrl = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Show how far batches are: queued, in flight, retrying, snoozed, and how they ended.
+
+    For example:
+
+    nightmill status
+
+    nightmill status prompts --watch
+
+    nightmill status prompts --json
+    """
+    from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.settings import load_settings  # noqa: PLC0415
+
+    with with_redis(load_settings(redis_url=redis_url, data_dir=data_dir)) as settings:
+        asyncio.run(_status(settings, batch, watch=watch, json=json))
+
+
+async def _status(settings: Settings, batch: str | None, *, watch: bool, json: bool) -> None:
+    from nightmill.cli.session import open_batches  # noqa: PLC0415
+    from nightmill.cli.table import opened_view  # noqa: PLC0415
+    from nightmill.cli.view import look  # noqa: PLC0415
+
+    async with open_batches(settings) as batches:
+        with opened_view(watch=watch, json=json) as show:
+            while True:
+                view = await look(batches, batch)
+                show(view)
+                if not watch or view.done:
+                    return
+                await asyncio.sleep(REFRESH_S)

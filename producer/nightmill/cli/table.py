@@ -1,0 +1,80 @@
+"""Drawing a View: a table, a table that stays up to date, plain lines, or JSON."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from nightmill.progress import Progress, short
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from nightmill.cli.view import View
+
+_ALWAYS: Final = ("queued", "in_flight", "failed")
+_IF_ANY: Final = ("retrying", "snoozed", "cancelled", "expired")
+_WIDE: Final = 160
+"""Columns of what is no terminal: a pipe must not get names cut short."""
+
+
+@contextmanager
+def opened_view(*, watch: bool, json: bool) -> Iterator[Callable[[View], None]]:
+    """Yield the function that shows a view on stdout, once or again and again."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    if json:
+        yield lambda view: print(view.to_json().decode(), flush=True)  # noqa: T201 - the data
+    elif watch and console.is_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+            yield lambda view: live.update(draw(view), refresh=True)
+    elif watch:
+        yield _Lines(console).show
+    else:
+        yield lambda view: console.print(draw(view))
+
+
+def draw(view: View) -> RenderableType:
+    """Return a view as a table with a row a batch, and the reason why a line is stopped."""
+    rare = [n for n in _IF_ANY if any(getattr(counts, n) for counts in view.counts.values())]
+    numbers = [*_ALWAYS, *rare]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("batch")
+    table.add_column("state")
+    for name in ("done", *numbers, "tokens in/out"):
+        table.add_column(name.replace("_", " "), justify="right")
+    for batch, counts in view.counts.items():
+        total = "?" if counts.total is None else f"{counts.total:,}"
+        table.add_row(
+            Text(batch or "(single jobs)"),
+            view.state(batch),
+            f"{counts.terminal:,}/{total}" if batch else f"{counts.terminal:,}",
+            *(f"{getattr(counts, name):,}" for name in numbers),
+            f"{short(counts.input_tokens)}/{short(counts.output_tokens)}",
+        )
+    if view.stopped is None:
+        return table
+    return Group(table, Text(f"the line is stopped: {view.stopped}", style="red"))
+
+
+class _Lines:
+    """For a log file: a line a batch, each time."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress: dict[str, Progress] = {}
+
+    def show(self, view: View) -> None:
+        now = time.monotonic()
+        for batch, counts in view.counts.items():
+            progress = self._progress.setdefault(batch, Progress(counts, now))
+            progress.add(counts, now)
+            name = batch or "(single jobs)"
+            self._console.print(f"{name} {view.state(batch)}: {progress.line()}", markup=False)

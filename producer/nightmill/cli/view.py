@@ -1,0 +1,83 @@
+"""What `status` shows, taken together: the batches asked for, and a stopped line's reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nightmill.batch import Counts
+from nightmill.errors import BatchNotFoundError
+from nightmill.keys import SINGLES
+
+if TYPE_CHECKING:
+    from nightmill.batch import Batches
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """Batches by name, "" being the single jobs; `only` is the one that was asked for, if any.
+
+    `stopped` is why a line is stopped (its credential, say), None while none is.
+    """
+
+    counts: dict[str, Counts]
+    only: str | None
+    stopped: str | None
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is on its way or still to be fed."""
+        return all(
+            not counts.feeding and (counts.done or (counts.total is None and counts.drained))
+            for counts in self.counts.values()
+        )
+
+    def state(self, batch: str) -> str:
+        """Return a batch's state in one word: "stopped" when its jobs wait for a stopped line."""
+        counts = self.counts[batch]
+        return "stopped" if self.stopped is not None and counts.waiting else counts.state
+
+    def to_json(self) -> bytes:
+        """Return the one batch, or {"batches": {name: ...}, "single": ...}."""
+        if self.only is not None:
+            return msgspec.json.encode(self._told(self.only))
+        batches = {name: self._told(name) for name in self.counts if name != SINGLES}
+        return msgspec.json.encode({"batches": batches, "single": self._told(SINGLES)})
+
+    def _told(self, batch: str) -> dict[str, object]:
+        counts = self.counts[batch]
+        told: dict[str, object] = {
+            "batch": batch or None,
+            "state": self.state(batch),
+            "total": counts.total,
+            "queued": counts.queued,
+            "in_flight": counts.in_flight,
+            "retrying": counts.retrying,
+            "snoozed": counts.snoozed,
+            "succeeded": counts.succeeded,
+            "failed": counts.failed,
+            "cancelled": counts.cancelled,
+            "expired": counts.expired,
+            "tokens": {"input": counts.input_tokens, "output": counts.output_tokens},
+        }
+        if self.state(batch) == "stopped":
+            told["line"] = self.stopped
+        return told
+
+
+async def look(batches: Batches, batch: str | None) -> View:
+    """Read `batch`, or all batches and the single jobs when it is None.
+
+    Raises BatchNotFoundError that names the batches there are.
+    """
+    names = await batches.names()
+    if batch and batch not in names:
+        known = ", ".join(names) or "none"
+        raise BatchNotFoundError(f'no batch "{batch}"; batches: {known}')
+    if batch is None:
+        counts = {**await batches.all(), SINGLES: await batches.counts(SINGLES)}
+    else:
+        counts = {batch: await batches.counts(batch)}
+    lines = (await batches.lines()).values()
+    reasons = [line["reason"] for line in lines if line["state"] == "stopped"]
+    return View(counts=counts, only=batch, stopped=reasons[0] if reasons else None)

@@ -1,0 +1,102 @@
+"""Stored results as files: JSON lines in the Message Batches shape, or flat tables."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from nightmill.errors import ExportError
+from nightmill.export.flat import COLUMNS, Kind, Row, row_of
+from nightmill.export.joined import Source, columns_of
+from nightmill.export.lines import nested, to_line
+from nightmill.export.outputs import opened
+from nightmill.export.tables import CSV, Format, JSONLines, Parquet, Table
+from nightmill.result import Result
+from nightmill.state import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from nightmill.store import ResultStore
+
+__all__ = ["COLUMNS", "Format", "export", "export_jsonl", "to_line"]
+
+
+async def export(  # noqa: PLR0913 - what, where to, and the options of `nightmill results`
+    store: ResultStore,
+    batch: str,
+    out: str | Path,
+    *,
+    format: Format = "jsonl",  # noqa: A002 - as the option is called
+    fields: Sequence[str] | None = None,
+    flat: bool = False,
+    source: Path | None = None,
+    statuses: Collection[JobState] | None = None,
+    ordered: bool = True,
+) -> int:
+    """Write the results of `batch` to `out`: a file, "-" for stdout, or an fsspec URL; count them.
+
+    Memory stays flat, and what is at `out` is replaced at once, when all is written. JSON lines
+    have the Message Batches shape unless `flat`; CSV and Parquet always have rows: COLUMNS, and
+    with `source` (the batch's JSON Lines file) that file's own columns too. `fields` chooses and
+    orders. Results come in the source's order, or as they finished when not `ordered`; only those
+    of `statuses` when given. The same results give the same bytes. Raises ExportError, OSError,
+    and what the store raises.
+    """
+    if source is not None and not ordered:
+        raise ExportError("the source's columns need the source's order (--order input)")
+    rows = flat or format != "jsonl" or source is not None
+    beside = columns_of(source) if source else {}
+    shape = _Shape({**COLUMNS, **beside} if rows else None, fields)
+    written = 0
+    with ExitStack() as stack:
+        reader = Source(stack.enter_context(source.open("rb")), beside) if source else None
+        table = _table(stack.enter_context(opened(out)), format, shape.columns)
+        async for result in store.stream(batch, statuses=statuses, ordered=ordered):
+            table.add(shape.of(result, reader))
+            written += 1
+        table.end()
+    return written
+
+
+async def export_jsonl(
+    store: ResultStore,
+    batch: str,
+    out: str | Path,
+    *,
+    statuses: Collection[JobState] | None = None,
+    ordered: bool = True,
+) -> int:
+    """Write the results of `batch` as JSON lines in the Message Batches shape; see `export`."""
+    return await export(store, batch, out, statuses=statuses, ordered=ordered)
+
+
+class _Shape:
+    """What is written of a result: nested fields, or with `columns` a flat row."""
+
+    def __init__(self, columns: dict[str, Kind] | None, fields: Sequence[str] | None) -> None:
+        known = list(nested(Result(job_id="", status=JobState.EXPIRED))) if columns is None else list(columns)
+        for name in fields or ():
+            if name not in known:
+                raise ExportError(f'no field "{name}"; there are: {", ".join(known)}')
+        self._flat = columns is not None
+        self._names = list(fields or known)
+        self.columns = {name: columns[name] for name in self._names} if columns else {}
+
+    def of(self, result: Result, source: Source | None) -> Row:
+        """Return the fields asked for, in their order."""
+        row = row_of(result) if self._flat else nested(result)
+        if source is not None:
+            row |= source.row(result.seq)
+        return {name: row.get(name) for name in self._names}
+
+
+def _table(file: BinaryIO, kind: Format, columns: dict[str, Kind]) -> Table:
+    match kind:
+        case "csv":
+            return CSV(file, columns)
+        case "parquet":
+            return Parquet(file, columns)
+        case _:
+            return JSONLines(file)

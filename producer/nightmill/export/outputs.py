@@ -1,0 +1,75 @@
+"""Where an export goes: a file that is whole or not there, stdout, a pipe, or a URL."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from nightmill.errors import ExtraMissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+STDOUT: Final = "-"
+
+
+@contextmanager
+def opened(out: str | Path) -> Iterator[BinaryIO]:
+    """Open where an export goes; what is there is replaced when all went well, and only then.
+
+    `out` is a file, "-" for stdout, or a URL that fsspec knows; devices and pipes are written to
+    as they are. Raises OSError, ExtraMissingError.
+    """
+    if "://" in str(out):
+        with _uploading(str(out)) as file:
+            yield file
+        return
+    path = Path(out)
+    if str(out) == STDOUT:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    elif path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+    else:
+        with _replacing(path.resolve()) as file:
+            yield file
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _uploading(url: str) -> Iterator[BinaryIO]:
+    try:
+        from fsspec.core import url_to_fs  # noqa: PLC0415 - optional extra
+    except ModuleNotFoundError:
+        raise ExtraMissingError(f"{url}: pip install 'nightmill[parquet]'") from None
+    try:
+        files, path = url_to_fs(url)
+    except (ImportError, ValueError) as error:  # it says which package to install
+        raise ExtraMissingError(f"{url}: {error}") from None
+    folder, _, name = path.rpartition("/")
+    temporary = f"{folder}/.{name}.{os.getpid()}.tmp"
+    try:
+        with files.open(temporary, "wb") as file:
+            yield file
+        files.mv(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            files.rm_file(temporary)
+        raise

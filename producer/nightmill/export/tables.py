@@ -1,0 +1,117 @@
+"""How rows become bytes: JSON lines, CSV, Parquet. Each holds a bounded number of rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import datetime
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal, Protocol
+
+import msgspec
+
+from nightmill.errors import ExtraMissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nightmill.export.flat import Kind, Row
+
+Format = Literal["jsonl", "csv", "parquet"]
+
+GROUP_ROWS: Final = 5_000
+"""Rows of a Parquet row group, which is built in memory,"""
+GROUP_BYTES: Final = 8 << 20
+"""or fewer, where their text is this long."""
+
+
+class Table(Protocol):
+    """Takes rows in order; `end` writes what is left."""
+
+    def add(self, row: Row) -> None:
+        """Take one row, which has every column."""
+
+    def end(self) -> None:
+        """Write what is held."""
+
+
+class JSONLines:
+    """One JSON object a line."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Write to `file`, which the caller closes."""
+        self._file = file
+
+    def add(self, row: Row) -> None:
+        """Write one line."""
+        self._file.write(msgspec.json.encode(row) + b"\n")
+
+    def end(self) -> None:
+        """Hold nothing."""
+
+
+class CSV:
+    """A header and quoted fields (RFC 4180); times are ISO 8601, None is an empty field."""
+
+    def __init__(self, file: BinaryIO, columns: Mapping[str, Kind]) -> None:
+        """Write the header to `file`, which the caller closes."""
+        self._file = file
+        self._names = list(columns)
+        self._buffer = io.StringIO()
+        self._writer = csv.writer(self._buffer)
+        self._write(self._names)
+
+    def add(self, row: Row) -> None:
+        """Write one row."""
+        values = (row.get(name) for name in self._names)
+        self._write([each.isoformat() if isinstance(each, datetime) else each for each in values])
+
+    def end(self) -> None:
+        """Hold nothing."""
+
+    def _write(self, values: list[str] | list[object]) -> None:
+        self._writer.writerow(values)
+        self._file.write(self._buffer.getvalue().encode("utf-8", "replace"))
+        self._buffer.seek(0)
+        self._buffer.truncate()
+
+
+class Parquet:
+    """A Parquet file with typed columns, written a row group at a time (zstd)."""
+
+    def __init__(self, file: BinaryIO, columns: Mapping[str, Kind]) -> None:
+        """Begin in `file`, which the caller closes. Raises ExtraMissingError."""
+        try:
+            import pyarrow as pa  # noqa: PLC0415 - optional extra
+            from pyarrow import parquet  # noqa: PLC0415
+        except ModuleNotFoundError:
+            raise ExtraMissingError("Parquet: pip install 'nightmill[parquet]'") from None
+        types = {
+            "text": pa.string(),
+            "int": pa.int64(),
+            "float": pa.float64(),
+            "bool": pa.bool_(),
+            "time": pa.timestamp("ms", tz="UTC"),
+        }
+        self._schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
+        self._group = pa.RecordBatch.from_pylist
+        self._writer = parquet.ParquetWriter(file, self._schema, compression="zstd")
+        self._rows: list[Row] = []
+        self._bytes = 0
+
+    def add(self, row: Row) -> None:
+        """Take one row; now and then a group is written."""
+        self._rows.append(row)
+        self._bytes += sum(len(value) for value in row.values() if isinstance(value, str))
+        if len(self._rows) == GROUP_ROWS or self._bytes > GROUP_BYTES:
+            self._write()
+
+    def end(self) -> None:
+        """Write the last group and the footer."""
+        if self._rows:
+            self._write()
+        self._writer.close()
+
+    def _write(self) -> None:
+        self._writer.write_batch(self._group(self._rows, schema=self._schema))
+        self._rows.clear()
+        self._bytes = 0

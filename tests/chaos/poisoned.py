@@ -1,0 +1,30 @@
+"""A worker process whose client dies of one prompt, as of a bug in native code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from nightmill_worker import process
+from nightmill_worker.messages.client import MessagesClient
+
+if TYPE_CHECKING:
+    from nightmill_worker.messages.outcome import Broken, Reply
+
+MARK = b"poison"
+
+
+class MortalClient(MessagesClient):
+    """Ends its process when it meets the mark."""
+
+    async def send(self, params: bytes) -> Reply | Broken:
+        """Call, or die."""
+        if MARK in params:
+            os._exit(9)
+        return await super().send(params)
+
+
+if __name__ == "__main__":
+    process.MessagesClient = MortalClient  # type: ignore[misc, attr-defined]
+    sys.exit(process.main())

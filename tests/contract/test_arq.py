@@ -1,0 +1,304 @@
+"""What arq 0.28 itself sees of our queue: its producers, its Job API, its (de)serialisers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from arq import ArqRedis
+from arq.connections import ConnectionPool
+from arq.jobs import DeserializationError, Job, JobStatus, deserialize_job, deserialize_result
+
+import nightmill
+from nightmill import JobFailedError, keys
+from nightmill.errors import PayloadError
+from nightmill.state import JobState
+from tests.rig import Rig, hello, rigged
+
+SOON = 0.01
+
+
+@pytest.fixture
+async def rig(redis_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
+    """Return everything but a worker."""
+    async with rigged(redis_url, tmp_path) as rig:
+        yield rig
+
+
+@pytest.fixture
+async def arq(redis_url: str) -> AsyncIterator[ArqRedis]:
+    """Return arq's own client, set up as docs/wire.md says."""
+    client = ArqRedis(
+        ConnectionPool.from_url(redis_url),
+        default_queue_name=keys.QUEUE,
+        job_serializer=nightmill.dump,
+        job_deserializer=nightmill.load,
+    )
+    yield client
+    await client.aclose(close_connection_pool=True)
+
+
+async def test_a_job_of_a_plain_arq_producer_runs(rig: Rig, arq: ArqRedis) -> None:
+    """The request may be the keyword `params`; arq's Job tells every stage."""
+    job = await arq.enqueue_job("generate", params=hello())
+    assert job is not None
+    assert await job.status() is JobStatus.queued
+    info = await job.info()
+    assert info is not None
+    assert (info.function, info.kwargs) == ("generate", {"params": hello()})
+    rig.sim.configure(latency_s=0.3)
+    async with rig.working():
+        await rig.sim.until(lambda: rig.sim.in_flight == 1)
+        assert await job.status() is JobStatus.in_progress
+        message = await job.result(timeout=10, poll_delay=SOON)
+    assert message["role"] == "assistant"
+    assert await job.status() is JobStatus.complete
+    told = await job.result_info()
+    assert told is not None
+    assert (told.success, told.job_try, told.queue_name) == (True, 1, keys.QUEUE)
+    assert (await rig.row(job.job_id)).status is JobState.SUCCEEDED
+
+
+async def test_the_request_may_be_the_first_argument(rig: Rig, arq: ArqRedis) -> None:
+    """arq's producers write `enqueue_job("generate", {...})` as naturally as the keyword."""
+    job = await arq.enqueue_job("generate", hello())
+    assert job is not None
+    await rig.work_off()
+    assert (await job.result(timeout=1))["type"] == "message"
+
+
+async def test_a_deferred_job_waits(rig: Rig, arq: ArqRedis) -> None:
+    """arq's _defer_by is the score, and the score is our due time."""
+    job = await arq.enqueue_job("generate", hello(), _defer_by=timedelta(seconds=0.5))
+    assert job is not None
+    assert await job.status() is JobStatus.deferred
+    began = time.monotonic()
+    await rig.work_off()
+    assert time.monotonic() - began >= 0.4
+    assert await job.status() is JobStatus.complete
+
+
+async def test_a_failed_job_raises_in_its_producer(rig: Rig, arq: ArqRedis) -> None:
+    """The error travels as JSON and comes back as an exception that names the fault."""
+    job = await arq.enqueue_job("generate", params={"messages": []})
+    assert job is not None
+    await rig.work_off()
+    with pytest.raises(JobFailedError, match="messages"):
+        await job.result(timeout=1)
+    assert (await rig.row(job.job_id)).status is JobState.FAILED
+    assert rig.calls() == 0
+
+
+async def test_aborting_a_queued_job_stores_a_cancelled_row(rig: Rig, arq: ArqRedis) -> None:
+    """Job.abort() is True, and nothing was paid."""
+    job = await arq.enqueue_job("generate", hello(), _defer_by=3600)
+    assert job is not None
+    async with rig.working():
+        assert await job.abort(timeout=10, poll_delay=SOON)
+    row = await rig.row(job.job_id)
+    assert (row.status, rig.calls()) == (JobState.CANCELLED, 0)
+    assert not await rig.redis.exists(keys.ABORTS, keys.QUEUE)
+
+
+async def test_aborting_a_job_in_flight_ends_its_call(rig: Rig, arq: ArqRedis) -> None:
+    """The call is cut off, the row tells it, and the producer sees a cancellation."""
+    rig.sim.configure(latency_s=30)
+    job = await arq.enqueue_job("generate", hello())
+    assert job is not None
+    async with rig.working():
+        await rig.sim.until(lambda: rig.sim.in_flight == 1)
+        assert await job.abort(timeout=10, poll_delay=SOON)
+        with pytest.raises(asyncio.CancelledError):
+            await job.result(timeout=1)
+    row = await rig.row(job.job_id)
+    assert (row.status, len(row.attempts)) == (JobState.CANCELLED, 1)
+
+
+async def test_aborts_of_jobs_that_never_were_do_not_crowd_out_others(
+    rig: Rig, arq: ArqRedis
+) -> None:
+    """A claim looks at a hundred aborts: stale ones must go, or the next is never seen."""
+    await arq.zadd(keys.ABORTS, {f"nobody-{i}": i for i in range(150)})
+    job = await arq.enqueue_job("generate", hello(), _defer_by=3600)
+    assert job is not None
+    async with rig.working():
+        assert await job.abort(timeout=10, poll_delay=SOON)
+    assert not await rig.redis.exists(keys.ABORTS)
+
+
+async def test_arq_reads_what_our_producer_and_worker_write(rig: Rig) -> None:
+    """Both of arq's deserialisers take ours, so its tools (dashboards, say) work."""
+    receipt = await rig.producer.enqueue(hello())
+    payload = await rig.redis.get(keys.PAYLOAD + receipt.job_id)
+    job = deserialize_job(payload, deserializer=nightmill.load)
+    assert (job.function, job.args) == ("generate", [])
+    await rig.work_off()
+    kept = await rig.redis.get(keys.RESULT + receipt.job_id)
+    result = deserialize_result(kept, deserializer=nightmill.load)
+    assert (result.success, result.job_id) == (True, receipt.job_id)
+    assert result.result["stop_reason"]
+
+
+async def test_a_pickle_is_never_loaded(rig: Rig, redis_url: str, tmp_path: Path) -> None:
+    """arq's default serialiser is pickle, which runs code: we keep a copy and fail the job."""
+    trap = tmp_path / "touched"
+    payload = pickle.dumps({"t": None, "f": "generate", "a": (Trap(trap),), "k": {}, "et": 1})
+    await rig.redis.set(keys.PAYLOAD + "evil", payload)
+    await rig.redis.zadd(keys.QUEUE, {"evil": 1})
+    await rig.work_off()
+    row = await rig.row("evil")
+    assert (row.status, row.error and row.error.type) == (JobState.FAILED, "invalid_payload")
+    assert await rig.redis.hget(keys.QUARANTINE, "evil") == payload
+    assert not trap.exists()
+    with pytest.raises(PayloadError):
+        nightmill.load(payload)
+    client = ArqRedis(ConnectionPool.from_url(redis_url), job_deserializer=nightmill.load)
+    with pytest.raises(JobFailedError):
+        await Job("evil", client, keys.QUEUE, nightmill.load).result(timeout=1)
+    with pytest.raises(DeserializationError):
+        deserialize_job(payload, deserializer=nightmill.load)
+    await client.aclose(close_connection_pool=True)
+    assert not trap.exists()
+
+
+async def test_another_function_is_set_aside_untouched(rig: Rig, arq: ArqRedis) -> None:
+    """Somebody's job in the wrong queue is not ours to fail."""
+    job = await arq.enqueue_job("send_mail", to="you")
+    assert job is not None
+    payload = await rig.redis.get(keys.PAYLOAD + job.job_id)
+    await rig.work_off()
+    assert await rig.redis.zrange(keys.FOREIGN, 0, -1) == [job.job_id.encode()]
+    assert await rig.redis.get(keys.PAYLOAD + job.job_id) == payload
+    assert await rig.store.get(job.job_id) is None
+
+
+async def test_a_job_of_raw_commands_runs(rig: Rig) -> None:
+    """Any language with a Redis client can enqueue, in one transaction."""
+    now = int(time.time() * 1000)
+    told = {"t": None, "f": "generate", "a": [], "k": {"params": hello()}, "et": now}
+    async with rig.redis.pipeline(transaction=True) as pipe:
+        pipe.set(f"{keys.PAYLOAD}raw", json.dumps(told), nx=True)
+        pipe.zadd(keys.QUEUE, {"raw": now}, nx=True)
+        await pipe.execute()
+    await rig.work_off()
+    assert (await rig.row("raw")).status is JobState.SUCCEEDED
+
+
+async def test_the_day_arq_gives_a_payload_to_live_is_taken_off(rig: Rig, arq: ArqRedis) -> None:
+    """A backlog of two days would otherwise lose its oldest half."""
+    rig.sim.configure(down=401)
+    await arq.enqueue_job("generate", hello("stops the line"), _job_id="first")
+    async with rig.working():
+        await rig.sim.until(lambda: rig.calls() == 1)
+        await arq.enqueue_job("generate", hello(), _job_id="waits")
+        async with asyncio.timeout(5):
+            while await arq.ttl(f"{keys.PAYLOAD}waits") != -1:
+                await asyncio.sleep(SOON)
+
+
+async def test_a_producer_whose_clock_is_ahead_does_not_wait_for_it(
+    rig: Rig, arq: ArqRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """arq stamps due times with the producer's clock, here ten minutes fast."""
+    ahead = int(time.time() * 1000) + 600_000
+    async with rig.working():
+        monkeypatch.setattr("arq.connections.timestamp_ms", lambda: ahead)
+        now_due = await arq.enqueue_job("generate", hello("now"))
+        later = await arq.enqueue_job("generate", hello("later"), _defer_by=3600)
+        monkeypatch.undo()
+        assert now_due is not None
+        assert later is not None
+        began = time.monotonic()
+        await now_due.result(timeout=10, poll_delay=SOON)
+        assert time.monotonic() - began < 1
+        assert await later.status() is JobStatus.deferred
+    due = await rig.redis.zscore(keys.QUEUE, later.job_id)
+    assert abs(due / 1000 - time.time() - 3600) < 5
+
+
+async def test_a_clock_behind_starts_at_once(
+    rig: Rig, arq: ArqRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten minutes slow is simply due already."""
+    behind = int(time.time() * 1000) - 600_000
+    monkeypatch.setattr("arq.connections.timestamp_ms", lambda: behind)
+    job = await arq.enqueue_job("generate", hello())
+    assert job is not None
+    await rig.work_off()
+    assert rig.calls() == 1
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"[1]",
+        b'{"f":"generate"',
+        b'{"t":null,"f":"generate","a":[],"k":' + b"[" * 5000 + b"]" * 5000 + b',"et":1}',
+        b'{"t":null,"f":"generate","a":[],"k":{"params":{"model":"\xff"}},"et":1}',
+        b'{"t":null,"f":"generate","a":[],"k":{"params":7},"et":1}',
+        b'{"t":null,"f":"generate","a":[],"k":null,"et":1}',
+        b'{"t":null,"f":"generate","a":{},"k":{},"et":"x"}',
+        b'{"t":null,"f":["generate"],"a":[],"k":{},"et":1}',
+    ],
+)
+async def test_whatever_lies_in_the_queue_ends_as_a_failed_row(rig: Rig, payload: bytes) -> None:
+    """No payload stops a worker: its neighbour runs."""
+    await rig.redis.set(f"{keys.PAYLOAD}odd", payload)
+    await rig.redis.zadd(keys.QUEUE, {"odd": 1})
+    good = await rig.producer.enqueue(hello())
+    await rig.work_off()
+    assert (await rig.row("odd")).status is JobState.FAILED
+    assert (await rig.row(good.job_id)).status is JobState.SUCCEEDED
+
+
+async def test_an_id_that_is_not_text_is_set_aside(rig: Rig) -> None:
+    """Nobody could store, log or abort it."""
+    await rig.redis.set(keys.PAYLOAD.encode() + b"\xff\xfe", b"{}")
+    await rig.redis.zadd(keys.QUEUE, {b"\xff\xfe": 1})
+    good = await rig.producer.enqueue(hello(), job_id="grün")
+    await rig.work_off()
+    assert await rig.redis.zrange(keys.FOREIGN, 0, -1) == [b"\xff\xfe"]
+    assert (await rig.row(good.job_id)).status is JobState.SUCCEEDED
+
+
+async def test_a_single_job_whose_payload_is_gone_fails_with_the_reason(rig: Rig) -> None:
+    """Evicted or expired: it was accepted, so it ends as a row."""
+    receipt = await rig.producer.enqueue(hello())
+    await rig.redis.delete(keys.PAYLOAD + receipt.job_id)
+    await rig.work_off()
+    row = await rig.row(receipt.job_id)
+    assert row.error is not None
+    assert row.error.type == "payload_gone"
+
+
+async def test_a_payload_over_every_limit_is_refused_without_being_decoded(rig: Rig) -> None:
+    """A foreign producer may send 100 MB; Redis serves nobody while it decodes JSON."""
+    await rig.redis.set(f"{keys.PAYLOAD}huge", b"{" + b" " * 100_000_000)
+    await rig.redis.zadd(keys.QUEUE, {"huge": 1})
+    await rig.work_off()
+    assert (await rig.row("huge")).status is JobState.FAILED
+    assert rig.calls() == 0
+
+
+class Trap:
+    """Unpickling one touches a file."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the file."""
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        """Return the call that unpickling makes."""
+        return Path.touch, (self.path,)
+
+    def __call__(self) -> NoReturn:
+        """Never."""
+        raise AssertionError

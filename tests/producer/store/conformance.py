@@ -1,0 +1,255 @@
+"""What ResultStore promises whatever the database is; test_conformance.py runs it over both."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from nightmill.errors import StoreError
+from nightmill.result import KEPT_FIRST, KEPT_LAST, Attempt, Usage
+from nightmill.state import JobState
+from nightmill.store import ResultStore, Stored, get_sync
+from nightmill.store.schema import metadata
+from nightmill.store.statements import PAGE_ROWS
+from tests.producer.store.samples import FAILED, SINGLE, SUCCEEDED, numbered
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from nightmill.result import Result
+
+
+class Conformance:
+    """The tests; a subclass says where the store is."""
+
+    @pytest.mark.parametrize("result", [SUCCEEDED, FAILED, SINGLE], ids=lambda r: str(r.status))
+    async def test_a_result_comes_back_as_it_was_recorded(
+        self, store: ResultStore, result: Result
+    ) -> None:
+        """Results are the product: every field survives, JSON byte for byte."""
+        assert await store.record([result]) == 1
+        assert await store.get(result.job_id) == result
+
+    async def test_a_job_without_a_row_has_no_result(self, store: ResultStore) -> None:
+        """Absence is an answer, not an error."""
+        assert await store.get("night:unknown") is None
+        assert await store.lookup(["night:unknown"]) == {}
+
+    async def test_nothing_to_record_or_look_up_costs_no_transaction(
+        self, store: ResultStore
+    ) -> None:
+        """A group commit's timer may fire with nothing held."""
+        assert await store.record([]) == 0
+        assert await store.lookup([]) == {}
+
+    async def test_a_second_result_of_the_same_run_is_refused_and_not_counted(
+        self,
+        store: ResultStore,
+    ) -> None:
+        """A job is terminal once per run: the answer that was stored first stays."""
+        late = msgspec.structs.replace(FAILED, job_id=SUCCEEDED.job_id)
+        await store.record([SUCCEEDED])
+        assert await store.record([late, numbered(99)]) == 1
+        assert await store.get(SUCCEEDED.job_id) == SUCCEEDED
+
+    async def test_one_group_may_hold_two_results_of_a_job(self, store: ResultStore) -> None:
+        """A lost lease can bring a job twice into one commit; the first counts."""
+        late = msgspec.structs.replace(SUCCEEDED, worker="host:2")
+        rerun = msgspec.structs.replace(FAILED, run=1)
+        assert await store.record([SUCCEEDED, late, FAILED, rerun]) == 3
+        assert await store.get(SUCCEEDED.job_id) == SUCCEEDED
+        kept = await store.get(FAILED.job_id)
+        assert kept is not None
+        assert kept.run == 1
+
+    async def test_a_higher_run_replaces_the_row_and_keeps_the_earlier_attempts(
+        self,
+        store: ResultStore,
+    ) -> None:
+        """The row tells the whole story: attempts numbered on, counts added up."""
+        rerun = numbered(8, run=1)
+        await store.record([FAILED])
+        assert await store.record([rerun]) == 1
+        kept = await store.get(FAILED.job_id)
+        assert kept is not None
+        assert (kept.run, kept.status, kept.error) == (1, JobState.SUCCEEDED, None)
+        assert [(each.n, each.outcome) for each in kept.attempts] == [
+            (1, "failed"),
+            (2, "snoozed"),
+            (3, "succeeded"),
+        ]
+        assert (kept.attempt_count, kept.snooze_count) == (2, 1)
+
+    async def test_a_lower_run_never_replaces_a_higher_one(self, store: ResultStore) -> None:
+        """A worker that slept through a requeue comes too late."""
+        rerun = numbered(8, run=2)
+        await store.record([rerun])
+        assert await store.record([FAILED, msgspec.structs.replace(FAILED, run=1)]) == 0
+        assert await store.get(FAILED.job_id) == rerun
+
+    async def test_only_the_first_and_last_attempts_are_kept_but_the_count_is_exact(
+        self,
+        store: ResultStore,
+    ) -> None:
+        """A job that was snoozed all night must not carry a row of megabytes."""
+        calls = tuple(Attempt(n=n, started_at=n, outcome="snoozed") for n in range(1, 41))
+        await store.record([numbered(1, attempts=calls, attempt_count=0, snooze_count=40)])
+        await store.record([numbered(1, attempts=calls, attempt_count=0, snooze_count=40, run=1)])
+        kept = await store.get("night:line-1")
+        assert kept is not None
+        first, last = range(1, KEPT_FIRST + 1), range(81 - KEPT_LAST, 81)
+        assert [each.n for each in kept.attempts] == [*first, *last]
+        assert kept.snooze_count == 80
+
+    async def test_a_byte_that_is_not_text_does_not_cost_the_group_its_commit(
+        self,
+        store: ResultStore,
+    ) -> None:
+        """One broken body among 500 rows must not lose the other 499."""
+        broken = numbered(1, message=msgspec.Raw(b'{"text":"\xff"}'))
+        assert await store.record([broken, numbered(2)]) == 2
+        kept = await store.get(broken.job_id)
+        assert kept is not None
+        assert kept.message == msgspec.Raw('{"text":"\ufffd"}')
+
+    async def test_lookup_tells_run_status_and_request_of_the_stored_ids(
+        self, store: ResultStore
+    ) -> None:
+        """A claim asks before it pays, and a feeder asks whether a request changed."""
+        odd = numbered(1, job_id='night:"quoted", ünïcode\n', run=3)
+        await store.record([odd, FAILED])
+        assert await store.lookup([odd.job_id, "night:line-404", FAILED.job_id]) == {
+            odd.job_id: Stored(run=3, status=JobState.SUCCEEDED, request_hash=odd.request_hash),
+            FAILED.job_id: Stored(run=0, status=JobState.FAILED, request_hash=odd.request_hash),
+        }
+
+    async def test_lookup_takes_more_ids_than_sqlite_has_variables(
+        self, store: ResultStore
+    ) -> None:
+        """A feeder may ask for a whole window at once."""
+        await store.record([numbered(seq) for seq in range(1, 101)])
+        found = await store.lookup([f"night:line-{seq}" for seq in range(50_000)])
+        assert len(found) == 100
+
+    @pytest.mark.parametrize(
+        ("ordered", "expected"), [(True, range(1, 452)), (False, range(451, 0, -1))]
+    )
+    async def test_a_stream_pages_through_the_batch_in_the_order_asked_for(
+        self, store: ResultStore, *, ordered: bool, expected: range
+    ) -> None:
+        """No row is lost or doubled where pages meet, ties and neighbouring batches included."""
+        rows = [numbered(seq, finished_at=(1000 - seq)) for seq in range(1, 452)]
+        await store.record(rows[::2])
+        await store.record([numbered(1, batch="other"), SINGLE, *rows[1::2]])
+        seqs = [each.seq async for each in store.stream("night", ordered=ordered)]
+        assert seqs == list(expected)
+        assert len(seqs) > 2 * PAGE_ROWS
+
+    async def test_a_stream_tells_ties_apart_by_id(self, store: ResultStore) -> None:
+        """A whole group finishes in one millisecond."""
+        await store.record([numbered(seq, finished_at=5) for seq in range(1, 452)])
+        seen = [each.job_id async for each in store.stream("night")]
+        assert seen == sorted(seen)
+        assert len(set(seen)) == 451
+
+    async def test_a_stream_gives_only_the_statuses_asked_for(self, store: ResultStore) -> None:
+        """`results --failed` is how a person starts the morning."""
+        await store.record([SUCCEEDED, FAILED])
+        assert [r async for r in store.stream("night", statuses=[JobState.FAILED])] == [FAILED]
+        assert [r async for r in store.stream("night", statuses=[])] == []
+
+    async def test_rows_can_be_recorded_while_a_stream_is_read(self, store: ResultStore) -> None:
+        """An export of a running batch must not block its workers."""
+        await store.record([numbered(seq) for seq in range(1, 300)])
+        seen = 0
+        async for _ in store.stream("night", ordered=True):
+            if seen == 0:
+                assert await store.record([numbered(seq) for seq in range(300, 350)]) == 50
+            seen += 1
+        assert seen == 349
+
+    async def test_counts_tokens_and_batches_add_up(self, store: ResultStore) -> None:
+        """What `status` shows; singles are the batch without a name."""
+        await store.record([SUCCEEDED, FAILED, SINGLE, numbered(1), numbered(1, batch="day")])
+        none = dict.fromkeys(sorted([*JobState][4:]), 0)
+        night = none | {JobState.SUCCEEDED: 2, JobState.FAILED: 1}
+        assert await store.counts("night") == night
+        assert await store.counts("unknown") == none
+        assert await store.batches() == {
+            "": none | {JobState.EXPIRED: 1},
+            "day": none | {JobState.SUCCEEDED: 1},
+            "night": night,
+        }
+        assert await store.usage("night") == Usage(
+            input_tokens=22,
+            output_tokens=44,
+            cache_read_input_tokens=66,
+            cache_creation_input_tokens=88,
+        )
+        assert await store.usage("unknown") == Usage()
+
+    async def test_one_result_can_be_read_without_asyncio(
+        self, store: ResultStore, where: str
+    ) -> None:
+        """SyncProducer reads this way, in a notebook even while a loop runs in its thread."""
+        await store.record([SUCCEEDED])
+        assert get_sync(where, SUCCEEDED.job_id) == SUCCEEDED
+        assert get_sync(where, "night:unknown") is None
+
+    async def test_a_name_that_postgresql_cannot_keep_is_kept_without_its_nul(
+        self, store: ResultStore
+    ) -> None:
+        """Any program may enqueue; one id must not take the whole group, or its worker, down."""
+        odd = numbered(1, job_id="night:a\0b", custom_id="a\0b")
+        assert await store.record([odd, numbered(2)]) == 2
+        assert await store.record([msgspec.structs.replace(odd, run=1)]) == 1
+        assert set(await store.lookup([odd.job_id, "night:line-2"])) == {odd.job_id, "night:line-2"}
+        kept = await store.get(odd.job_id)
+        assert kept is not None
+        assert (kept.run, kept.custom_id) == (1, "a\N{REPLACEMENT CHARACTER}b")
+
+    async def test_a_later_run_adds_to_the_time_in_calls_and_to_the_reasons(
+        self, store: ResultStore
+    ) -> None:
+        """The row tells what the job took, over all its runs."""
+        await store.record([SUCCEEDED])
+        await store.record([msgspec.structs.replace(SUCCEEDED, run=1, call_ms=500)])
+        kept = await store.get(SUCCEEDED.job_id)
+        assert kept is not None
+        assert (kept.call_ms, kept.snooze_reasons) == (1_500, {"rate_limit_error": 2})
+
+    async def test_the_migrations_make_the_table_that_the_program_uses(
+        self, store: ResultStore
+    ) -> None:
+        """Two descriptions of one table must not drift apart."""
+
+        def differences(connection: Connection) -> list[object]:
+            return list(compare_metadata(MigrationContext.configure(connection), metadata))
+
+        assert await store._database.run(differences) == []
+
+    async def test_stores_opened_at_once_make_one_schema(self, where: str) -> None:
+        """A supervisor starts its workers together."""
+
+        async def opened() -> int:
+            async with ResultStore.open(where) as store:
+                return await store.record([SUCCEEDED])
+
+        assert sorted(await asyncio.gather(*(opened() for _ in range(6)))) == [0, 0, 0, 0, 0, 1]
+
+    async def test_a_newer_schema_is_refused_and_left_alone(
+        self, store: ResultStore, where: str
+    ) -> None:
+        """An older program must not write rows that it does not understand."""
+
+        def age(connection: Connection) -> None:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+
+        await store._database.run(age, write=True)
+        with pytest.raises(StoreError, match=r"version 9999.*knows up to.*install the newer"):
+            await ResultStore.connect(where)

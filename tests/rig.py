@@ -1,0 +1,105 @@
+"""A whole mill in one process: Valkey, simulator, store, producer, and as many workers as asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from nightmill import Producer, Settings, load_settings
+from nightmill.connect import connect
+from nightmill.store import ResultStore
+from nightmill_worker.events import Event, Events
+from nightmill_worker.fleet import FleetWorker
+from nightmill_worker.messages.client import MessagesClient
+from nightmill_worker.simulator import Simulator, SimulatorConfig
+
+if TYPE_CHECKING:
+    from nightmill.result import Result
+    from redis.asyncio import Redis
+
+E = TypeVar("E", bound=Event)
+LATENCY_S = 0.02
+
+
+def hello(text: str = "hello") -> dict[str, object]:
+    """Return a request with one user message."""
+    return {"messages": [{"role": "user", "content": text}], "max_tokens": 50}
+
+
+@dataclass
+class Rig:
+    """What a test of running workers needs; `told` are all events of all workers, in order."""
+
+    settings: Settings
+    redis: Redis
+    store: ResultStore
+    client: MessagesClient
+    producer: Producer
+    sim: Simulator
+    told: list[Event] = field(default_factory=list)
+
+    def worker(self, *, burst: bool = False, **changed: object) -> FleetWorker:
+        """Return a worker that does not run yet."""
+        settings = self.settings.model_copy(update=changed)
+        events = Events()
+        events.subscribe(self.told.append)
+        return FleetWorker(
+            settings, self.redis, self.store, self.client, events=events, burst=burst
+        )
+
+    async def work_off(self) -> None:
+        """Run a worker until nothing is queued."""
+        async with asyncio.timeout(20):
+            await self.worker(burst=True).main()
+
+    @asynccontextmanager
+    async def working(self, **changed: object) -> AsyncIterator[FleetWorker]:
+        """Run a worker for the length of a block; it is stopped at its end."""
+        worker = self.worker(**changed)
+        running = asyncio.create_task(worker.main())
+        try:
+            yield worker
+        finally:
+            worker.stop(at_once=True)
+            await running
+
+    async def row(self, job_id: str) -> Result:
+        """Wait for the stored row of a job."""
+        async with asyncio.timeout(20):
+            while (found := await self.store.get(job_id)) is None:
+                await asyncio.sleep(0.01)
+            return found
+
+    def heard(self, kind: type[E]) -> list[E]:
+        """Return the events of one kind so far."""
+        return [event for event in self.told if isinstance(event, kind)]
+
+    def calls(self) -> int:
+        """Return how many calls the endpoint saw."""
+        return self.sim.ledger.totals.calls
+
+
+@asynccontextmanager
+async def rigged(
+    redis_url: str, folder: Path, config: SimulatorConfig | None = None, **settings: object
+) -> AsyncIterator[Rig]:
+    """Start everything but workers."""
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        sim = await enter(Simulator(config or SimulatorConfig(latency_s=LATENCY_S)))
+        told = {"redis_url": redis_url, "data_dir": folder, "base_url": sim.url, "api_key": "k"}
+        loaded = load_settings(**{**told, "lease_s": 2, "grace_s": 2, **settings})
+        redis = connect(loaded)
+        stack.push_async_callback(redis.aclose)
+        yield Rig(
+            settings=loaded,
+            redis=redis,
+            store=await enter(ResultStore.open(loaded.store_at)),
+            client=await enter(MessagesClient(loaded)),
+            producer=await enter(Producer(settings=loaded)),
+            sim=sim,
+        )

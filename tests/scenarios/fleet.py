@@ -1,0 +1,199 @@
+"""A fleet of workers on a virtual clock: claims, calls, settles, snoozes, dies; discrete events."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+
+import msgspec
+
+from nightmill_worker.lane.law import Caps
+from tests.scenarios.lane import Lane, Ticket
+from tests.scenarios.server import Answer, Server
+
+GOVERNOR_S = 0.1
+CLAIM_GAP_S = 0.01
+LOOK_S = 0.25
+SETTLE_S = 0.005
+LARGEST_CLAIM = 200
+LEASE_S = 30.0
+SNOOZE_S = (1.0, 2.0, 4.0)
+
+
+class Worker(msgspec.Struct, kw_only=True):
+    """One process: whether it lives and asks, what it holds, what it has to settle."""
+
+    name: int
+    slots: int
+    alive: bool = True
+    asking: float = -1.0
+    held: int = 0
+    done: list[tuple[int, Ticket, Answer]] = []
+    calls: int = 0
+
+
+class Fleet:
+    """Four workers, one lane, one server; `jobs` None is a queue that never runs dry."""
+
+    def __init__(  # noqa: PLR0913 - the parts of a scenario
+        self,
+        server: Server,
+        rng: random.Random,
+        *,
+        workers: int = 4,
+        jobs: int | None = None,
+        caps: Caps | None = None,
+        redis_s: float = 0.001,
+        max_rate: float | None = None,
+    ) -> None:
+        """Take a server; `max_rate` is what the workers' CPU can do, calls a second."""
+        self.server, self.rng = server, rng
+        self.lane = Lane(caps or Caps(), payload=server.now.input_tokens / 0.3, max_tokens=server.now.max_tokens)
+        self.workers = [Worker(name=n, slots=5000) for n in range(workers)]
+        self.left = jobs
+        self.redis_s, self.max_rate = redis_s, max_rate
+        self.redis_back = self.skew = self.busy_until = 0.0
+        self.now, self.turn = 0.0, 0
+        self.events: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
+        self.due: list[float] = []
+        self.refusals: dict[int, int] = {}
+        self.ended: list[float] = []
+        self.first_call = 0.0
+        for worker in self.workers:
+            self.at(0.002 * worker.name, self.ask, worker)
+        self.at(GOVERNOR_S, self.govern)
+
+    def at(self, when: float, act: Callable[..., None], *args: object) -> None:
+        """Have `act` called at `when`."""
+        self.turn += 1
+        heapq.heappush(self.events, (when, self.turn, act, args))
+
+    def run(self, until: float) -> None:
+        """Play until `until`, or until all jobs have ended."""
+        while self.events and self.events[0][0] <= until:
+            self.now, _, act, args = heapq.heappop(self.events)
+            act(*args)
+            if self.left == 0 and not self.due and not any(w.held for w in self.workers):
+                return
+        self.now = until
+
+    @property
+    def clock(self) -> float:
+        """Redis TIME, which a clock jump moves."""
+        return self.now + self.skew
+
+    def govern(self) -> None:
+        """Run the law while Redis is there."""
+        if self.now >= self.redis_back:
+            self.lane.govern(self.clock, self.rng.random())
+        self.at(self.now + GOVERNOR_S, self.govern)
+
+    def ask(self, worker: Worker) -> None:
+        """Claim once: the answer is there two network legs later."""
+        worker.asking = -1.0
+        if not worker.alive:
+            return
+        if self.now < self.redis_back:
+            self.wake(worker, LOOK_S)
+            return
+        want = min(worker.slots - worker.held, LARGEST_CLAIM, self.waiting())
+        granted, wait = self.lane.claim(self.clock, want, LEASE_S) if want else ([], LOOK_S)
+        for slot, ticket in granted:
+            self.take()
+            worker.held += 1
+            worker.calls += 1
+            away = self.redis_s + self.rng.uniform(0.002, 0.010) + self.cpu()
+            self.at(self.now + away, self.arrive, worker, slot, ticket)
+        leg = self.redis_s * self.rng.uniform(0.5, 1.5)
+        self.wake(worker, max(CLAIM_GAP_S, min(wait, LOOK_S)) + leg)
+
+    def cpu(self) -> float:
+        """Return how long the fleet's CPUs keep a call waiting."""
+        if self.max_rate is None:
+            return 0.0
+        self.busy_until = max(self.busy_until, self.now) + 1 / self.max_rate
+        return self.busy_until - self.now
+
+    def waiting(self) -> int:
+        """Return how many jobs are due."""
+        due = sum(1 for when in self.due if when <= self.now) if self.left is not None else 0
+        return LARGEST_CLAIM if self.left is None else self.left + due
+
+    def take(self) -> None:
+        """Take a job out of the queue, a snoozed one first."""
+        if self.due and self.due[0] <= self.now:
+            heapq.heappop(self.due)
+        elif self.left is not None:
+            self.left -= 1
+
+    def wake(self, worker: Worker, wait: float) -> None:
+        """Have the worker ask in `wait` seconds, or earlier if it will anyway."""
+        when = self.now + wait
+        if worker.asking >= 0 and worker.asking <= when:
+            return
+        worker.asking = when
+        self.at(when, self.ask_if, worker, when)
+
+    def ask_if(self, worker: Worker, when: float) -> None:
+        """Ask unless an earlier wake has been there."""
+        if worker.asking == when:
+            self.ask(worker)
+
+    def arrive(self, worker: Worker, slot: int, ticket: Ticket) -> None:
+        """Meet the server."""
+        self.first_call = self.first_call or self.now
+        answer = self.server.call(self.now)
+        if answer.status == 200:
+            quarter = answer.after / 4
+            for part in range(1, 5):
+                when = self.now + part * quarter
+                self.at(when, self.server.generate, when, answer.output / 4)
+            self.at(self.now + answer.after, self.leave, worker, slot, ticket, answer)
+        else:
+            self.at(self.now + answer.after, self.back, worker, slot, ticket, answer)
+
+    def leave(self, worker: Worker, slot: int, ticket: Ticket, answer: Answer) -> None:
+        """End an admitted call at the server."""
+        self.server.done(self.now, answer)
+        self.back(worker, slot, ticket, answer)
+
+    def back(self, worker: Worker, slot: int, ticket: Ticket, answer: Answer) -> None:
+        """Bring an answer to its worker, which settles a few milliseconds' worth together."""
+        if not worker.alive:
+            return
+        if not worker.done:
+            wait = self.rng.uniform(0.002, 0.010) + SETTLE_S + self.redis_s
+            self.at(self.now + wait, self.settle, worker)
+        worker.done.append((slot, ticket, answer))
+
+    def settle(self, worker: Worker) -> None:
+        """Settle what came back; refused and failed jobs go back into the queue for later."""
+        if not worker.alive:
+            return
+        if self.now < self.redis_back:
+            self.at(self.redis_back + 0.05, self.settle, worker)
+            return
+        done, worker.done = worker.done, []
+        self.lane.settle(self.clock, done)
+        for _, _, answer in done:
+            worker.held -= 1
+            if answer.status == 200:
+                self.ended.append(self.now)
+            else:
+                self.snooze()
+        self.wake(worker, CLAIM_GAP_S)
+
+    def snooze(self) -> None:
+        """Put a job back: due in 1 s, 2 s or 4 s (how often it was refused is drawn)."""
+        wait = SNOOZE_S[0] * self.rng.uniform(0.5, 1.5)
+        if self.left is not None:
+            heapq.heappush(self.due, self.now + wait)
+
+    def kill(self, name: int) -> None:
+        """End a worker as kill -9 does; its slots come back with its leases."""
+        worker = self.workers[name]
+        worker.alive = False
+        if self.left is not None:
+            self.left += worker.held
+        worker.held = 0

@@ -1,0 +1,197 @@
+"""A scenario: a server's conditions, what happens meanwhile, and the ranges that are accepted."""
+
+from __future__ import annotations
+
+import random
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from nightmill_worker.lane.law import Caps
+from tests.scenarios.fleet import Fleet
+from tests.scenarios.server import Conditions, Server
+
+HERE = Path(__file__).parent
+SPAN_S = 20
+"""Convergence is the first moment from which this many seconds together reach the share."""
+
+
+class Step(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Something that happens at `at`: conditions change, a worker dies, Redis or time jumps."""
+
+    at: float
+    server: dict[str, object] = {}
+    kill: int | None = None
+    redis_away: float = 0.0
+    clock: float = 0.0
+
+
+class Expect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is accepted between `after` and `until` (seconds).
+
+    `utilisation` (least, %), `refused` (most, % of calls), `refusals` and `failed` and `calls`
+    (most, count), `fairness` (least, Jain), `rate` (least, calls a second), `in_flight` (least at
+    the end), `reach` (most, seconds after `after` until 95 % are used), `done` (most, seconds from
+    the first call to the last answer), `cap_rate` (most, calls a second).
+    """
+
+    after: float = 0.0
+    until: float
+    utilisation: float | None = None
+    refused: float | None = None
+    refusals: int | None = None
+    failed: int | None = None
+    calls: int | None = None
+    fairness: float | None = None
+    rate: float | None = None
+    in_flight: int | None = None
+    reach: float | None = None
+    done: float | None = None
+    cap_rate: float | None = None
+
+
+class Scenario(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """One file's table; `seeds` are played one after the other, the worst counts."""
+
+    name: str
+    server: Conditions
+    expect: list[Expect]
+    step: list[Step] = []
+    caps: Caps = Caps()
+    seeds: tuple[int, ...] = (1, 2)
+    workers: int = 4
+    jobs: int | None = None
+    redis_ms: float = 1.0
+    max_rate: float | None = None
+    short: bool = False
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """The counters at the end of a second."""
+
+    calls: int
+    refused: int
+    failed: int
+    in_flight: int
+    used: dict[str, float]
+    offered: dict[str, float]
+    by_worker: tuple[int, ...]
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What one expectation's span gave, in the units of `Expect`."""
+
+    utilisation: float
+    refused: float
+    refusals: int
+    failed: int
+    calls: int
+    fairness: float
+    rate: float
+    in_flight: int
+    reach: float
+    done: float
+
+    def misses(self, wanted: Expect) -> list[str]:
+        """Name what is outside the accepted range."""
+        least = ("utilisation", "fairness", "rate", "in_flight")
+        most = ("refused", "refusals", "failed", "calls", "reach", "done")
+        low = [n for n in least if (w := getattr(wanted, n)) is not None and getattr(self, n) < w]
+        high = [n for n in most if (w := getattr(wanted, n)) is not None and getattr(self, n) > w]
+        fast = wanted.cap_rate is not None and self.rate > wanted.cap_rate
+        return [*low, *high, *(["cap_rate"] if fast else [])]
+
+
+def load(folder: Path) -> list[Scenario]:
+    """Read all scenarios of a folder; each file holds a list of them."""
+    found: list[Scenario] = []
+    for path in sorted(folder.glob("*.toml")):
+        told = tomllib.loads(path.read_text())
+        found += msgspec.convert(told["scenario"], list[Scenario])
+    return found
+
+
+def play(scenario: Scenario, seed: int) -> list[Found]:
+    """Play a scenario with a seed; return what each expectation's span gave."""
+    rng = random.Random(seed)
+    conditions = msgspec.convert(msgspec.to_builtins(scenario.server), Conditions)
+    server = Server(conditions, rng)
+    fleet = Fleet(
+        server,
+        rng,
+        workers=scenario.workers,
+        jobs=scenario.jobs,
+        caps=scenario.caps,
+        redis_s=scenario.redis_ms / 1000,
+        max_rate=scenario.max_rate,
+    )
+    for step in scenario.step:
+        fleet.at(step.at, happen, fleet, step)
+    moments = [moment(fleet)]
+    for second in range(1, int(max(e.until for e in scenario.expect)) + 1):
+        fleet.run(second)
+        moments.append(moment(fleet))
+    done = max(fleet.ended, default=0.0) - fleet.first_call
+    if scenario.jobs is not None and len(fleet.ended) < scenario.jobs:
+        done = float("inf")
+    return [measure(moments, expect, done) for expect in scenario.expect]
+
+
+def happen(fleet: Fleet, step: Step) -> None:
+    """Carry out a step."""
+    fleet.server.advance(fleet.now)
+    for name, value in step.server.items():
+        setattr(fleet.server.now, name, value)
+    fleet.server.set_limits()
+    if step.kill is not None:
+        fleet.kill(step.kill)
+    if step.redis_away:
+        fleet.redis_back = fleet.now + step.redis_away
+    fleet.skew += step.clock
+
+
+def moment(fleet: Fleet) -> Moment:
+    """Read the counters."""
+    server = fleet.server
+    server.advance(max(fleet.now, server.at))
+    return Moment(
+        calls=server.calls,
+        refused=server.refused,
+        failed=server.failed,
+        in_flight=server.in_flight,
+        used=dict(server.used),
+        offered=dict(server.offered),
+        by_worker=tuple(w.calls for w in fleet.workers),
+    )
+
+
+def measure(moments: list[Moment], wanted: Expect, done: float) -> Found:
+    """Reduce the moments of a span to its figures."""
+    a, b = int(wanted.after), int(wanted.until)
+    first, last = moments[a], moments[b]
+    calls = last.calls - first.calls
+    shares = [e - s for s, e in zip(first.by_worker, last.by_worker, strict=True)]
+    squares = len(shares) * sum(s * s for s in shares)
+    starts = range(a, b - SPAN_S + 1)
+    reach = next((t - a for t in starts if utilisation(moments, t, t + SPAN_S) >= 95.0), b - a)
+    return Found(
+        utilisation=utilisation(moments, a, b),
+        refused=100 * (last.refused - first.refused) / max(1, calls),
+        refusals=last.refused - first.refused,
+        failed=last.failed - first.failed,
+        calls=calls,
+        fairness=sum(shares) ** 2 / squares if squares else 1.0,
+        rate=(calls - last.refused + first.refused) / (b - a),
+        in_flight=last.in_flight,
+        reach=float(reach),
+        done=done,
+    )
+
+
+def utilisation(moments: list[Moment], a: int, b: int) -> float:
+    """Return what was used of the tightest limit, % of what it refilled between two seconds."""
+    first, last = moments[a], moments[b]
+    offered = {n: last.offered[n] - first.offered[n] for n in last.offered}
+    used = {n: last.used[n] - first.used[n] for n in last.used}
+    return max((100 * used[n] / offered[n] for n in used if offered[n] > 0), default=100.0)

@@ -1,0 +1,273 @@
+"""Whatever order the scripts run in: one holder a job, counts that add up, nothing over a limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from redis import Redis
+
+from nightmill import keys, wire
+from nightmill.job import Job
+from nightmill_worker.engine import Ask, _source
+
+LINE, MODEL = "l", "m"
+LANE = f"{keys.LANE}{LINE}:{MODEL}"
+BATCHES = ("", "b", "c")
+WINDOW, LEASE_MS, RPM = 4, 60_000, 6000
+STATES = ("in_flight", "retrying", "snoozed", "succeeded", "failed", "cancelled", "expired")
+PAYLOAD = wire.encode_job(Job(params=msgspec.Raw(b'{"model":"m","messages":[]}')), 1)
+
+
+def queue_of(batch: str) -> str:
+    """Return the queue of a batch's jobs."""
+    return keys.queue_of(batch or None, MODEL)
+
+
+@dataclass
+class Seen:
+    """What the model believes of one job."""
+
+    batch: str
+    state: str = "queued"
+    token: str = ""
+    expired: bool = False
+    ended: list[str] = field(default_factory=list)
+
+
+class Fleet(RuleBasedStateMachine):
+    """Two workers that claim, renew, settle, release and finish, also late and twice."""
+
+    def __init__(self, url: str) -> None:
+        """Connect; `begin` empties the server."""
+        super().__init__()
+        self.redis = Redis.from_url(url)
+        names = ("claim", "renew", "settle", "release", "finish", "sweep")
+        self.scripts = {name: self.redis.register_script(_source(name)) for name in names}
+        self.scripts["enqueue"] = self.redis.register_script(wire.enqueue_script())
+        self.jobs: dict[str, Seen] = {}
+        self.claims: list[tuple[str, str]] = []
+        self.seqs = {"w": 0, "v": 0}
+        self.last: dict[str, list[tuple[str, str]]] = {}
+
+    @initialize()
+    def begin(self) -> None:
+        """Start from nothing."""
+        self.redis.flushall()
+
+    def teardown(self) -> None:
+        """Disconnect."""
+        self.redis.close()
+
+    def run_script(self, name: str, **told: object) -> list[bytes]:
+        """Run a script on one JSON argument."""
+        return list(self.scripts[name](args=[msgspec.json.encode(told)]) or ())
+
+    @rule(batch=st.sampled_from(BATCHES), names=st.sets(st.integers(0, 9), min_size=1))
+    def enqueue(self, batch: str, names: set[int]) -> None:
+        """Only what is neither queued nor finished already is taken."""
+        ids = [f"{batch}:{name}" for name in sorted(names)]
+        pairs = [part for job_id in ids for part in (job_id, PAYLOAD)]
+        codes = self.scripts["enqueue"](args=[queue_of(batch), batch, 0, 0, "", *pairs])
+        for job_id, code in zip(ids, codes.decode(), strict=True):
+            known = self.jobs.get(job_id)
+            over = known is not None and known.state == "over"
+            assert code == ("1" if known is None else "2" if over else "0")
+            self.jobs.setdefault(job_id, Seen(batch))
+
+    @precondition(lambda self: any(job.state == "over" for job in self.jobs.values()))
+    @rule(data=st.data())
+    def requeue(self, data: st.DataObject) -> None:
+        """A finished job's next run is a job like any other."""
+        over = sorted(job_id for job_id, job in self.jobs.items() if job.state == "over")
+        job_id = data.draw(st.sampled_from(over))
+        job = self.jobs[job_id]
+        args = [queue_of(job.batch), job.batch, 0, 1, job.ended.pop(), job_id, PAYLOAD]
+        assert self.scripts["enqueue"](args=args) == b"1"
+        job.state = "queued"
+
+    def claim_as(self, worker: str, want: int) -> list[tuple[str, str]]:
+        """Claim; return (id, token) of what was granted."""
+        ask = Ask(
+            worker=worker,
+            seq=self.seqs[worker],
+            line=LINE,
+            want=want,
+            lease_ms=LEASE_MS,
+            functions={wire.FUNCTION: True},
+            model=MODEL,
+            spread=1.0,
+            caps={"window": WINDOW, "rpm": RPM, "itpm": 60_000},
+            guess={"ratio": 0.25, "output": 200.0, "window": 16.0},
+        )
+        rows = self.scripts["claim"](args=[msgspec.json.encode(ask)])[3:]
+        return [(row[0].decode(), row[1].decode()) for row in rows]
+
+    @rule(worker=st.sampled_from("wv"), want=st.integers(1, 6))
+    def claim(self, worker: str, want: int) -> None:
+        """Nobody gets a job whose lease runs."""
+        self.seqs[worker] += 1
+        granted = self.claim_as(worker, want)
+        assert len(granted) == len(dict(granted)) <= want
+        for job_id, token in granted:
+            job = self.jobs[job_id]
+            assert job.state != "over"
+            assert job.state != "in_flight" or job.expired
+            assert token not in {old for _, old in self.claims}
+            job.state, job.token, job.expired = "in_flight", token, False
+        self.claims += granted
+        self.last[worker] = granted
+
+    @rule(worker=st.sampled_from("wv"))
+    def claim_repeated(self, worker: str) -> None:
+        """A claim whose answer was lost gets the same jobs again, those that are still there."""
+        if not self.last.get(worker):
+            return
+        again = self.claim_as(worker, 6)
+        assert {job_id for job_id, _ in again} <= {job_id for job_id, _ in self.last[worker]}
+
+    def draw_claim(self, data: st.DataObject) -> tuple[str, str, bool]:
+        """Pick any claim there ever was; tell whether its token still holds the job."""
+        job_id, token = data.draw(st.sampled_from(self.claims))
+        job = self.jobs[job_id]
+        return job_id, token, job.state == "in_flight" and job.token == token
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data(), state=st.sampled_from(("retrying", "snoozed")), called=st.booleans())
+    def release(self, data: st.DataObject, state: str, *, called: bool) -> None:
+        """Only the holder gives a job back; a late one changes nothing."""
+        job_id, token, holds = self.draw_claim(data)
+        queue = queue_of(self.jobs[job_id].batch)
+        attempt = '{"n":1,"started_at":1,"outcome":"failed"}' if called else ""
+        item = {"id": job_id, "token": token, "queue": queue, "state": state, "wait_ms": 0}
+        item |= {"counted": int(called), "refused": 0, "attempt": attempt}
+        before = self.redis.dump(keys.RECORD + job_id)
+        late = self.run_script("release", items=[item])
+        assert late == ([] if holds else [job_id.encode()])
+        if holds:
+            self.jobs[job_id].state, self.jobs[job_id].expired = state, False
+        else:
+            assert self.redis.dump(keys.RECORD + job_id) == before
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data(), status=st.sampled_from(("succeeded", "failed", "cancelled", "expired")))
+    def finish(self, data: st.DataObject, status: str) -> None:
+        """Only the holder finishes; afterwards nothing of the job is left but its result."""
+        job_id, token, holds = self.draw_claim(data)
+        job = self.jobs[job_id]
+        item = {"id": job_id, "token": token, "queue": queue_of(job.batch), "status": status}
+        told = msgspec.json.encode({"items": [item | {"again": 0, "input": 3, "output": 4}]})
+        late = self.scripts["finish"](args=[told, b"{}"])
+        assert late == ([] if holds else [job_id.encode()])
+        if holds:
+            job.state, job.expired = "over", False
+            job.ended.append(status)
+            prefixes = (keys.PAYLOAD, keys.IN_PROGRESS, keys.RECORD, keys.ATTEMPTS)
+            assert not self.redis.exists(*(prefix + job_id for prefix in prefixes))
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data(), outcome=st.sampled_from(("ok", "failed", "unsent", "rejected")))
+    def settle(self, data: st.DataObject, outcome: str) -> None:
+        """An answer frees its slot, whoever holds the job by now."""
+        _, token, holds = self.draw_claim(data)
+        if not holds or not self.redis.zscore(f"{LANE}:slots", token):
+            return
+        guess = {"guessed_input": len(PAYLOAD) * 0.25, "guessed_output": 200}
+        item = {"token": token, "model": MODEL, "outcome": outcome, "claimed_at": 1}
+        item |= {"latency_ms": 5, "bytes": len(PAYLOAD), "input": 1, "output": 1, **guess}
+        self.run_script("settle", line=LINE, items=[item])
+        assert self.redis.zscore(f"{LANE}:slots", token) is None
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data())
+    def renew(self, data: st.DataObject) -> None:
+        """Only the holder's lease is prolonged, also one that ran out and that nobody took."""
+        job_id, token, holds = self.draw_claim(data)
+        job = self.jobs[job_id]
+        item = {"id": job_id, "token": token, "queue": queue_of(job.batch), "model": MODEL}
+        lost = self.run_script("renew", line=LINE, lease_ms=LEASE_MS, items=[item])
+        assert lost == ([] if holds else [job_id.encode()])
+        if holds:
+            job.expired = False
+
+    @precondition(lambda self: any(job.state == "in_flight" for job in self.jobs.values()))
+    @rule(data=st.data())
+    def lease_runs_out(self, data: st.DataObject) -> None:
+        """Move a lease into the past, as if its worker had died (no test waits for leases)."""
+        held = sorted(job_id for job_id, job in self.jobs.items() if job.state == "in_flight")
+        job_id = data.draw(st.sampled_from(held))
+        job = self.jobs[job_id]
+        job.expired = True
+        self.redis.delete(keys.IN_PROGRESS + job_id)
+        self.redis.zadd(queue_of(job.batch), {job_id: 1}, xx=True)
+        self.redis.zadd(f"{LANE}:slots", {job.token: 1}, xx=True)
+
+    @rule()
+    def sweep(self) -> None:
+        """The sweep changes nothing about our own producers' jobs."""
+        before = self.redis.dump(keys.QUEUE)
+        self.redis.delete(keys.SWEEP)
+        assert self.scripts["sweep"](args=[]) == 0
+        assert self.redis.dump(keys.QUEUE) == before
+
+    @rule(batch=st.sampled_from(BATCHES[1:]), paused=st.booleans())
+    def pause(self, batch: str, *, paused: bool) -> None:
+        """One flag decides whether a batch's jobs are claimed; its counts stay."""
+        change = ("HSET", "paused") if paused else ("HDEL",)
+        self.redis.execute_command(change[0], keys.BATCH + batch, "flag", *change[1:])
+
+    @invariant()
+    def one_live_token_a_job(self) -> None:
+        """The lease, the record and the model name the same holder."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job_id in self.jobs:
+                pipe.get(keys.IN_PROGRESS + job_id)
+                pipe.hget(keys.RECORD + job_id, "token")
+            told = pipe.execute()
+        for job, lease, kept in zip(self.jobs.values(), told[::2], told[1::2], strict=True):
+            holder = job.token.encode() if job.state == "in_flight" else None
+            assert kept == holder
+            assert lease == (None if job.expired else holder)
+
+    @invariant()
+    def counts_add_up(self) -> None:
+        """The counts of every batch are those of the model, and sum up to what was accepted."""
+        for batch in BATCHES:
+            told = {k.decode(): v for k, v in self.redis.hgetall(keys.BATCH + batch).items()}
+            jobs = [job for job in self.jobs.values() if job.batch == batch]
+            current = [job.state for job in jobs] + [end for job in jobs for end in job.ended]
+            for state in STATES:
+                assert int(told.get(state, 0)) == current.count(state), (batch, state)
+            waiting = self.redis.zcard(queue_of(batch))
+            assert waiting == sum(job.state != "over" for job in jobs)
+
+    @invariant()
+    def limits_hold(self) -> None:
+        """Slots fit the window; no bucket is further in debt than one call can take it."""
+        assert self.redis.zcard(f"{LANE}:slots") <= WINDOW
+        lane = self.redis.hgetall(LANE)
+        assert float(lane.get(b"requests", 0)) > -1
+        assert float(lane.get(b"input", 0)) >= -len(PAYLOAD)
+
+
+def test_any_order_of_scripts_keeps_the_promises(redis_url: str) -> None:
+    """The scripts are the engine's whole memory: their invariants are the engine's."""
+    quick = settings(
+        max_examples=25,
+        stateful_step_count=30,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
+    run_state_machine_as_test(lambda: Fleet(redis_url), settings=quick)

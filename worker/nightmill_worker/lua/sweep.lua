@@ -1,0 +1,37 @@
+-- Look after what plain arq producers put in the shared queue, a part of it each call. arq gives
+-- a payload a day to live, and a backlog would lose it: the time-to-live is taken off. arq also
+-- stamps due times with the producer's clock: where that is ahead, what was enqueued "later" than
+-- now was enqueued now, and is due as much earlier. The time-to-live marks what is not swept yet.
+-- No arguments.
+-- Returns  how many jobs became due earlier.
+local EVERY_MS, PART, ROUNDS = 400, 100, 10
+local now = now_ms()
+local state = hash(SWEEP)
+if now - (tonumber(state.at) or 0) < EVERY_MS then return 0 end
+
+local earlier = 0
+local function look_after(id, due)
+  if redis.call('PERSIST', PAYLOAD .. id) == 0 then return end
+  local tail = redis.call('GETRANGE', PAYLOAD .. id, -40, -1)
+  local ahead = (tonumber(string.match(tail, '"et":%s*(%d+)%s*}%s*$')) or 0) - now
+  if ahead > 0 and due > now and redis.call('EXISTS', IN_PROGRESS .. id) == 0 then
+    redis.call('ZADD', QUEUE, 'XX', due - ahead, id)
+    earlier = earlier + 1
+  end
+end
+
+local function look_after_all(flat)
+  for i = 1, #flat, 2 do look_after(flat[i], tonumber(flat[i + 1])) end
+end
+
+-- All of the queue, in time; and at once its far end, where jobs of a clock ahead are.
+local scanned = redis.call('ZSCAN', QUEUE, state.cursor or '0', 'COUNT', PART)
+look_after_all(scanned[2])
+for _ = 1, ROUNDS do
+  local before = earlier
+  look_after_all(redis.call('ZREVRANGEBYSCORE', QUEUE, '+inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, PART))
+  if earlier == before then break end
+end
+redis.call('HSET', SWEEP, 'at', now, 'cursor', scanned[1])
+if earlier > 0 then redis.call('PUBLISH', WAKE, earlier) end
+return earlier
