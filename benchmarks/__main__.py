@@ -18,7 +18,7 @@ from benchmarks.endpoint import Endpoint, endpoint
 from benchmarks.filling import run_enqueue
 from benchmarks.latency import run_latency
 from benchmarks.loads import LOADS, run_load
-from benchmarks.machine import describe
+from benchmarks.machine import busy_with_others, describe
 from benchmarks.table import Table
 
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
@@ -47,12 +47,14 @@ def main() -> int:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}; there are {NAMES}")
     for name in [name for name in os.environ if name.startswith(("NIGHTMILL_", "ANTHROPIC_"))]:
         del os.environ[name]  # the user's limits and credentials have no part in this
+    others = busy_with_others()
+    print(f"{describe()}\n\n{others}\n", flush=True)
     try:
         tables = uvloop.run(_run(args.names or NAMES, quick=args.quick))
     except (asyncio.CancelledError, KeyboardInterrupt):
         return INTERRUPTED
     if not args.quick and not args.names:
-        parts = ["# What it costs", describe(), NOTES, *map(str, tables)]
+        parts = ["# What it costs", describe(), others, NOTES, *map(str, tables)]
         RESULTS.write_text("\n\n".join(parts).replace("\n\n\n", "\n\n"), encoding="utf-8")
     return 0
 

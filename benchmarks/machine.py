@@ -24,6 +24,12 @@ def describe() -> str:
     )
 
 
+def busy_with_others() -> str:
+    """Return one sentence on what else keeps the machine busy: it is in every figure."""
+    load = os.getloadavg()[0]
+    return f"Load average before the first scenario: {load:.1f} on {os.cpu_count()} cores."
+
+
 def _processor() -> str:
     known = Path("/proc/cpuinfo")
     text = known.read_text() if known.exists() else ""

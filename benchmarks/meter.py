@@ -44,7 +44,7 @@ class Meter:
         return Spent(
             cpu_s=_cpu_s() - self._cpu_s,
             wall_s=time.perf_counter() - self._wall_s,
-            peak_rss_mb=_peak_rss_mb(),
+            peak_rss_mb=peak_rss_mb(),
         )
 
 
@@ -53,7 +53,7 @@ def _cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _peak_rss_mb() -> float:
+def peak_rss_mb() -> float:
     """Return the peak in MB. Linux lets ru_maxrss inherit the parent's peak; VmHWM is our own."""
     status = Path("/proc/self/status")
     if status.exists():

@@ -10,7 +10,7 @@ import tempfile
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,8 +72,11 @@ class Postgres:
         return asked.returncode == 0
 
     def _run(self, tool: str, *args: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
-        command = [BIN / tool, *args]
-        return subprocess.run(command, check=check, stdout=subprocess.DEVNULL, **_as_server())
+        command: list[str | Path] = [BIN / tool, *args]
+        done: subprocess.CompletedProcess[bytes] = subprocess.run(
+            command, check=check, stdout=subprocess.DEVNULL, **_as_server()
+        )
+        return done
 
 
 @contextmanager
@@ -94,7 +97,7 @@ def _nobody() -> pwd.struct_passwd:
     return pwd.getpwnam("nobody")
 
 
-def _as_server() -> dict[str, object]:
+def _as_server() -> dict[str, Any]:
     """Return how to start its programs: PostgreSQL refuses to be run by root."""
     if os.geteuid():
         return {}

@@ -18,8 +18,9 @@ from nightmill_worker.messages.client import MessagesClient
 from nightmill_worker.simulator import Simulator, SimulatorConfig
 
 if TYPE_CHECKING:
-    from nightmill.result import Result
     from redis.asyncio import Redis
+
+    from nightmill.result import Result
 
 E = TypeVar("E", bound=Event)
 LATENCY_S = 0.02

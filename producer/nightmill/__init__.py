@@ -3,21 +3,25 @@
 This is the client: it enqueues and reads results. The worker is `nightmill_worker`.
 """
 
-from nightmill.client import Producer
-from nightmill.errors import (
-    InvalidParamsError,
-    JobFailedError,
-    JobNotFoundError,
-    NightmillError,
-    QueueUnavailableError,
-    ResultTimeoutError,
-)
-from nightmill.intake import Receipt, Taken
-from nightmill.result import Attempt, ErrorInfo, Result, Usage
-from nightmill.settings import Settings, load_settings
-from nightmill.state import JobState
-from nightmill.sync import SyncProducer
-from nightmill.wire import dump, load
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nightmill.client import Producer
+    from nightmill.errors import (
+        InvalidParamsError,
+        JobFailedError,
+        JobNotFoundError,
+        NightmillError,
+        QueueUnavailableError,
+        ResultTimeoutError,
+    )
+    from nightmill.intake import Receipt, Taken
+    from nightmill.result import Attempt, ErrorInfo, Result, Usage
+    from nightmill.settings import Settings, load_settings
+    from nightmill.state import JobState
+    from nightmill.sync import SyncProducer
+    from nightmill.wire import dump, load
 
 __all__ = [
     "Attempt",
@@ -40,3 +44,16 @@ __all__ = [
     "load",
     "load_settings",
 ]
+
+_ROOMS = ("state", "errors", "result", "wire", "settings", "intake", "client", "sync")
+"""Where these names live, the lightest module first."""
+
+
+def __getattr__(name: str) -> object:
+    """Fetch a public name when it is first used: `nightmill --help` must not wait for Redis's."""
+    for room in _ROOMS if name in __all__ else ():
+        module = import_module(f"nightmill.{room}")
+        if hasattr(module, name):
+            globals()[name] = getattr(module, name)
+            return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,6 +12,7 @@ import msgspec
 
 from nightmill import keys, wire
 from nightmill.connect import redis_errors
+from nightmill.errors import BatchNotFoundError
 from nightmill.state import TERMINAL
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """How many jobs of a batch are in each state, at one moment, and the tokens they took.
 
     `total` is None until the batch's source has ended. `feeding` tells whether a feeder is at
-    work, `flag` is "paused" or "cancelled" when the batch is.
+    work, `flag` is "paused" or "cancelled" when the batch is, `reason` why.
     """
 
     total: int | None = None
@@ -47,6 +48,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int = 0
     feeding: bool = False
     flag: str = ""
+    reason: str = ""
 
     @property
     def terminal(self) -> int:
@@ -84,6 +86,13 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
         return "done" if ended else "running"
 
 
+class _Refused(msgspec.Struct):
+    refused: int = 0
+
+
+_refused = msgspec.json.Decoder(_Refused, strict=False)
+
+
 class Batches:
     """The batches of one Redis. Every method raises QueueUnavailableError when it is away."""
 
@@ -100,6 +109,13 @@ class Batches:
     async def names(self) -> list[str]:
         """Return the names of the batches that were ever fed, sorted."""
         return await self._members(keys.BATCHES)
+
+    async def require(self, batch: str) -> None:
+        """Raise BatchNotFoundError, which names the batches there are, unless `batch` is one."""
+        names = await self.names()
+        if batch not in names:
+            known = ", ".join(names) or "none"
+            raise BatchNotFoundError(f'no batch "{batch}"; batches: {known}')
 
     async def all(self) -> dict[str, Counts]:
         """Return every batch's counts, sorted by name."""
@@ -124,16 +140,31 @@ class Batches:
                 pipe.hsetnx(key, "created_at", str(time.time_ns() // 1_000_000))
                 await pipe.execute()
 
+    async def pause(self, batch: str, reason: str) -> None:
+        """Claim no more jobs of `batch` from now on; calls under way finish."""
+        await self._write(batch, flag="paused", reason=reason)
+
+    async def resume(self, batch: str) -> None:
+        """Claim jobs of `batch` again; its canary starts anew."""
+        with redis_errors():
+            async with self.redis.pipeline(transaction=True) as pipe:
+                pipe.hdel(keys.BATCH + batch, "flag", "reason", "streak")
+                pipe.publish(keys.WAKE, "resumed")
+                await pipe.execute()
+
+    async def _write(self, batch: str, **fields: str) -> None:
+        with redis_errors():
+            async with self.redis.pipeline(transaction=False) as pipe:
+                pipe.hset(keys.BATCH + batch, mapping=fields)
+                await pipe.execute()
+
     async def set_total(self, batch: str, lines: int) -> None:
         """Note that the source of `batch` has ended after `lines` jobs.
 
         A batch that also got jobs from elsewhere has those in its total too.
         """
         total = max(lines, (await self.counts(batch)).accepted)
-        with redis_errors():
-            async with self.redis.pipeline(transaction=False) as pipe:
-                pipe.hset(keys.BATCH + batch, "total", str(total))
-                await pipe.execute()
+        await self._write(batch, total=str(total))
 
     async def reconcile(self, batch: str, store: ResultStore | None) -> bool:
         """Set the counts of ended jobs from the rows in `store`; tell whether that was done.
@@ -185,8 +216,9 @@ class Batches:
         with redis_errors():
             async with self.redis.pipeline(transaction=False) as pipe:
                 for lane in lanes:
-                    pipe.hget(keys.LANE + lane, "refused")
-                return sum(int(float(number or 0)) for number in await pipe.execute())
+                    pipe.hget(keys.LANE + lane, "hot")
+                found = await pipe.execute()
+        return sum(_refused.decode(hot).refused for hot in found if hot is not None)
 
     async def _members(self, key: str) -> list[str]:
         with redis_errors():
@@ -208,6 +240,7 @@ def _counts(size: int, feeding: int, flat: Sequence[bytes]) -> Counts:
         queued=size - under_way,
         feeding=bool(feeding),
         flag=fields.get(b"flag", b"").decode(),
+        reason=fields.get(b"reason", b"").decode(),
     )
 
 

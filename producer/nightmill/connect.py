@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 import redis
 import redis.asyncio
@@ -17,6 +21,9 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 10.0
 """Longest wait for one Redis answer, seconds."""
+SOCKET_PATH_MAX: Final = 103
+"""Bytes of a unix socket's path that every system takes."""
+SHORT_SOCKETS: Final = Path("/tmp")  # noqa: S108 - same for every command, TMPDIR is not
 
 
 def redis_url(settings: Settings) -> str:
@@ -26,7 +33,7 @@ def redis_url(settings: Settings) -> str:
     """
     if settings.redis_url:
         return settings.redis_url
-    embedded = settings.data_dir.resolve() / "valkey.sock"
+    embedded = embedded_socket(settings.data_dir)
     if embedded.is_socket():
         return f"unix://{embedded}"
     message = (
@@ -34,6 +41,20 @@ def redis_url(settings: Settings) -> str:
         "set it (redis://localhost:6379), or start `nightmill worker` in this folder"
     )
     raise SettingsError(message)
+
+
+def embedded_socket(data_dir: Path) -> Path:
+    """Return where the embedded server of `data_dir` listens: the same for every command.
+
+    A path that is too long, or that a URL would have to escape (clients disagree on undoing
+    that), is replaced by a short one in a directory of this user's.
+    """
+    home = data_dir.resolve()
+    path = home / "valkey.sock"
+    if len(os.fsencode(path)) <= SOCKET_PATH_MAX and quote(os.fsencode(path)) == str(path):
+        return path
+    name = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+    return SHORT_SOCKETS / f"nightmill-{os.getuid()}" / f"{name}.sock"
 
 
 def connect(settings: Settings) -> redis.asyncio.Redis:

@@ -51,6 +51,11 @@ def cost(model: str | None, usage: Usage, at: datetime | None = None) -> float |
     return dollars / _PER
 
 
+def load() -> None:
+    """Read the price list now: it takes 0.3 s, too long for the first answer to wait."""
+    cost("claude-opus-4-6", Usage(output_tokens=1))
+
+
 @lru_cache(maxsize=1000)
 def _rates(model: str, day: str) -> _Rates | None:
     """Look `model` up; the list's own arithmetic takes 100 us a call, half of what a job may."""
@@ -68,9 +73,10 @@ def _rates(model: str, day: str) -> _Rates | None:
     read = price.input_mtok if price.cache_read_mtok is None else price.cache_read_mtok
     write = price.input_mtok if price.cache_write_mtok is None else price.cache_write_mtok
     rates = (price.input_mtok, price.output_mtok, read, write)
-    if not all(isinstance(rate, Decimal) for rate in rates):
+    plain = [float(rate) for rate in rates if isinstance(rate, Decimal)]
+    if len(plain) < len(rates):
         return _Rates(listed=price)
-    return _Rates(**dict(zip(_NAMES, map(float, rates), strict=True)))
+    return _Rates(listed=None, **dict(zip(_NAMES, plain, strict=True)))
 
 
 def _by_size(price: ModelPrice, usage: Usage) -> float:

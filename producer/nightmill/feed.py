@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar
 
@@ -24,7 +24,7 @@ from nightmill.errors import (
 from nightmill.intake import CHUNK, Ready, Receipt, Taken, ready_line
 from nightmill.job import request_hash
 from nightmill.lock import FeederLock
-from nightmill.sources import Line, Rejected
+from nightmill.sources import Line, Rejected, live_chunks
 
 if TYPE_CHECKING:
     from nightmill.batch import Batches
@@ -112,15 +112,18 @@ class Feeder:
             for line in good:
                 self._require_same(line, found.get(self._id(line)))
 
-    async def feed(self, lines: Iterable[Line | Rejected]) -> Fed:
+    async def feed(self, lines: Iterable[Line | Rejected], *, live: bool = False) -> Fed:
         """Enqueue each line that has neither a row nor a job, and note the batch's total.
 
-        `self.fed` follows it. Stops at a Rejected line, with those before it fed, and raises its
-        error. Raises BatchChangedError, BatchBusyError when the feeder's place was lost, and
-        what Redis and the store raise when they are away for longer than PATIENCE_S.
+        `live` lines come from a stream: what is there goes in while it pauses, and reading it
+        blocks nobody. `self.fed` follows the feeding. Stops at a Rejected line, with those before
+        it fed, and raises its error. Raises BatchChangedError, BatchBusyError when the feeder's
+        place was lost, and what Redis and the store raise when they are away for longer than
+        PATIENCE_S.
         """
         self.fed = Fed()
-        for chunk in _chunks(lines, self._chunk_size()):
+        chunks = live_chunks if live else _chunks_at_hand
+        async for chunk in chunks(lines, self._chunk_size()):
             good = _good(chunk)
             await self._feed(good)
             if len(good) < len(chunk) and isinstance(bad := chunk[len(good)], Rejected):
@@ -214,6 +217,11 @@ class Feeder:
 def _chunks(lines: Iterable[T], size: int) -> Iterator[list[T]]:
     each = iter(lines)
     while chunk := list(islice(each, size)):
+        yield chunk
+
+
+async def _chunks_at_hand(lines: Iterable[T], size: int) -> AsyncIterator[list[T]]:
+    for chunk in _chunks(lines, size):
         yield chunk
 
 

@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(1000, ge=1, le=20_000, description="Calls in flight, one process")
     fleet_max_in_flight: int | None = Field(None, ge=1, description="Calls in flight, the fleet")
 
+    canary: int = Field(20, ge=0, description="Like failures in a row pause a batch; 0 = never")
+    polite: float = Field(0, ge=0, lt=1, description="Share of the limits left to other users")
     max_attempts: int = Field(5, ge=1, le=100, description="Counted attempts before a job fails")
     job_timeout_s: float = Field(600, gt=0, le=86_400, description="Whole call, seconds")
     connect_timeout_s: float = Field(10, gt=0, le=600, description="Connecting, seconds")

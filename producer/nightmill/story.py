@@ -56,9 +56,8 @@ def _call(attempt: Attempt) -> list[str]:
     why = f", {attempt.error_type}: {attempt.error_message}" if attempt.error_message else ""
     request = f" [{attempt.request_id}]" if attempt.request_id else ""
     took = _seconds(attempt.duration_ms)
-    lines = [
-        f"{attempt.n}. {_at(attempt.started_at)} {attempt.outcome}{status} after {took}{why}{request}"
-    ]
+    at = _at(attempt.started_at)
+    lines = [f"{attempt.n}. {at} {attempt.outcome}{status} after {took}{why}{request}"]
     if attempt.wait_ms:
         lines.append(f"   waited {_seconds(attempt.wait_ms)}")
     return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -23,15 +23,15 @@ SHOWN: Final = 20
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What was found; `problems` is empty when the promise holds.
 
-    `missing` are ids of the source with neither a row nor a job, to be fed again (the first SHOWN
-    in `examples`). `stuck` jobs have both. Lost calls are those that ended with their worker;
-    their dollars are what the same job cost when it succeeded, so a lower bound.
+    `missing` ids of the source have neither a row nor a job and are to be fed again; `examples`
+    are the first SHOWN of them. `orphaned` jobs are queued without their request. Lost calls ended
+    with their worker; each is counted with the dollars of the call that its row was stored for.
     """
 
     rows: int
     waiting: int
     missing: int
-    stuck: int
+    orphaned: int
     examples: tuple[str, ...]
     lost_calls: int
     lost_dollars: float
@@ -54,13 +54,13 @@ async def verify(
     missing = [each async for each in _missing(batch, store, batches, ids or ())]
     counts = await batches.counts(batch)
     stored = await store.counts(batch)
-    stuck = await _stuck(batch, store, batches)
+    orphaned = await _orphaned(batch, batches)
     calls, dollars = await store.lost(batch)
     problems = [*_disagreements(counts, {str(s): n for s, n in stored.items()})]
     if missing:
         problems.append(f"{len(missing):,} ids have neither a row nor a job")
-    if stuck:
-        problems.append(f"{stuck:,} jobs wait although their rows are stored")
+    if orphaned:
+        problems.append(f"{orphaned:,} queued jobs lost their payloads")
     rows = sum(stored.values())
     if counts.total is not None and counts.drained and rows < counts.total and not missing:
         problems.append(f"{rows:,} rows of {counts.total:,} jobs")
@@ -68,7 +68,7 @@ async def verify(
         rows=rows,
         waiting=counts.waiting + counts.in_flight,
         missing=len(missing),
-        stuck=stuck,
+        orphaned=orphaned,
         examples=tuple(missing[:SHOWN]),
         lost_calls=calls,
         lost_dollars=dollars,
@@ -110,11 +110,13 @@ async def _queued(batches: Batches, names: list[str]) -> set[str]:
     return {name for name, is_there in zip(names, there, strict=True) if is_there}
 
 
-async def _stuck(batch: str, store: ResultStore, batches: Batches) -> int:
-    """Count jobs that nobody runs although this run of theirs has its row."""
-    stuck = 0
-    for queue in await batches.queues(batch):
-        with redis_errors():
-            async for raw, _ in batches.redis.zscan_iter(queue, count=CHUNK):
-                del raw
-    return stuck
+async def _orphaned(batch: str, batches: Batches) -> int:
+    """Count places in the batch's queues that lost their payload: nobody can run those."""
+    redis, orphaned = batches.redis, 0
+    with redis_errors():
+        async for queue in redis.sscan_iter(keys.QUEUES_OF + batch):
+            async for name, _ in redis.zscan_iter(queue, count=CHUNK):
+                gone = not await redis.execute_command("EXISTS", keys.PAYLOAD + name.decode())
+                if gone and await redis.execute_command("ZSCORE", queue, name) is not None:
+                    orphaned += 1
+    return orphaned

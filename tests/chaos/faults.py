@@ -68,7 +68,7 @@ async def rolling_restart(folder: Path, _rng: random.Random, scale: int) -> Repo
 
 
 async def short_grace(folder: Path, _rng: random.Random, _scale: int) -> Report:
-    """Calls outlast the grace period: they are given back, and no attempt is spent."""
+    """Stop while calls outlast the grace period: given back, and no attempt is spent."""
     async with milling(folder, latency_s=4.0, grace_s=0.5) as mill:
         await mill.feed(range(20))
         await mill.start_workers(1)
@@ -111,7 +111,7 @@ async def redis_killed(folder: Path, rng: random.Random, scale: int) -> Report:
 
 
 async def aof_cut(folder: Path, _rng: random.Random, scale: int) -> Report:
-    """A power loss takes the file's last second; the batch is fed again from its source."""
+    """Lose the file's last second, as in a power loss, and feed the batch again."""
     jobs = 200 * scale
     async with milling(folder, latency_s=0.5) as mill:
         await mill.feed(range(jobs // 2))
@@ -146,7 +146,7 @@ async def dropped_connections(folder: Path, _rng: random.Random, scale: int) -> 
 
 
 async def frozen_worker(folder: Path, rng: random.Random, _scale: int) -> Report:
-    """A worker stands still for two leases: others take over, and it comes back too late."""
+    """Freeze a worker for two leases: others take over, and it comes back too late."""
     async with milling(folder, latency_s=1.0) as mill:
         await mill.feed(range(120))
         await mill.start_workers(3)
@@ -160,7 +160,7 @@ async def frozen_worker(folder: Path, rng: random.Random, _scale: int) -> Report
 
 
 async def frozen_alone(folder: Path, _rng: random.Random, _scale: int) -> Report:
-    """The only worker stands still for two leases: it takes its own jobs up again, unpaid."""
+    """Freeze the only worker for two leases: it takes its own jobs up again, unpaid."""
     async with milling(folder, latency_s=1.0) as mill:
         await mill.feed(range(40))
         await mill.start_workers(1)
@@ -169,7 +169,8 @@ async def frozen_alone(folder: Path, _rng: random.Random, _scale: int) -> Report
         await asyncio.sleep(2 * LEASE_S + 0.5)
         mill.workers[0].send_signal(signal.SIGCONT)
         await mill.wait_for_rows(40)
-        return await judge(mill, "the only worker frozen for two leases", 40, extra=0)
+        # An answer on its way to the store just then may be asked for again.
+        return await judge(mill, "the only worker frozen for two leases", 40, extra=5)
 
 
 async def poison(folder: Path, _rng: random.Random, _scale: int) -> Report:
@@ -208,8 +209,9 @@ async def full_redis(folder: Path, _rng: random.Random, _scale: int) -> Report:
     """Redis is full: producers are refused, workers go on and make room."""
     async with milling(folder, latency_s=0.3) as mill:
         await mill.feed(range(150))
-        await mill.redis.config_set("maxmemory", 1_000_000)
         await mill.start_workers(2)
+        await mill.wait_for_rows(10)
+        await mill.redis.config_set("maxmemory", 1_000_000)
         await mill.wait_for_rows(150)
         report = await judge(mill, "Redis full (OOM)", 150, extra=0)
         await mill.redis.config_set("maxmemory", 0)

@@ -45,9 +45,7 @@ class Mill:
         self.settings: Settings = load_settings(**{**told, **own, "log_format": "json", **changed})
         retry = Retry(ConstantBackoff(0.05), 100)
         kinds: list[type[Exception]] = [ConnectionError, OSError, RedisError]
-        self.redis = Redis(
-            unix_socket_path=str(self.socket), retry=retry, retry_on_error=kinds
-        )
+        self.redis = Redis(unix_socket_path=str(self.socket), retry=retry, retry_on_error=kinds)
         self.workers: list[subprocess.Popen[bytes]] = []
         self._lifeline = os.pipe()  # closed with this process, whatever ends it
         self.valkey: subprocess.Popen[bytes] | None = None
@@ -106,13 +104,13 @@ class Mill:
 
     async def start_workers(self, count: int) -> None:
         """Start workers and wait until all of them beat."""
-        before = len(await self.redis.hgetall("nightmill:workers"))
+        before = len(await self.redis.execute_command("HGETALL", "nightmill:workers"))
         for _ in range(count):
             self.start_worker()
         await self.until(lambda: self._beating(before + count))
 
     async def _beating(self, count: int) -> bool:
-        return len(await self.redis.hgetall("nightmill:workers")) >= count
+        return len(await self.redis.execute_command("HGETALL", "nightmill:workers")) >= count
 
     def kill(self, worker: subprocess.Popen[bytes]) -> None:
         """Kill -9 one worker."""

@@ -26,5 +26,5 @@ class MortalClient(MessagesClient):
 
 
 if __name__ == "__main__":
-    process.MessagesClient = MortalClient  # type: ignore[misc, attr-defined]
+    process.MessagesClient = MortalClient  # type: ignore[attr-defined]
     sys.exit(process.main())

@@ -13,8 +13,8 @@ from typing import NoReturn
 
 import pytest
 from arq import ArqRedis
-from arq.connections import ConnectionPool
 from arq.jobs import DeserializationError, Job, JobStatus, deserialize_job, deserialize_result
+from redis.asyncio import ConnectionPool
 
 import nightmill
 from nightmill import JobFailedError, keys
@@ -67,7 +67,7 @@ async def test_a_job_of_a_plain_arq_producer_runs(rig: Rig, arq: ArqRedis) -> No
 
 
 async def test_the_request_may_be_the_first_argument(rig: Rig, arq: ArqRedis) -> None:
-    """arq's producers write `enqueue_job("generate", {...})` as naturally as the keyword."""
+    """Arq's producers write `enqueue_job("generate", {...})` as naturally as the keyword."""
     job = await arq.enqueue_job("generate", hello())
     assert job is not None
     await rig.work_off()
@@ -75,7 +75,7 @@ async def test_the_request_may_be_the_first_argument(rig: Rig, arq: ArqRedis) ->
 
 
 async def test_a_deferred_job_waits(rig: Rig, arq: ArqRedis) -> None:
-    """arq's _defer_by is the score, and the score is our due time."""
+    """Arq's _defer_by is the score, and the score is our due time."""
     job = await arq.enqueue_job("generate", hello(), _defer_by=timedelta(seconds=0.5))
     assert job is not None
     assert await job.status() is JobStatus.deferred
@@ -138,7 +138,7 @@ async def test_arq_reads_what_our_producer_and_worker_write(rig: Rig) -> None:
     receipt = await rig.producer.enqueue(hello())
     payload = await rig.redis.get(keys.PAYLOAD + receipt.job_id)
     job = deserialize_job(payload, deserializer=nightmill.load)
-    assert (job.function, job.args) == ("generate", [])
+    assert (job.function, len(job.args)) == ("generate", 0)
     await rig.work_off()
     kept = await rig.redis.get(keys.RESULT + receipt.job_id)
     result = deserialize_result(kept, deserializer=nightmill.load)
@@ -147,7 +147,7 @@ async def test_arq_reads_what_our_producer_and_worker_write(rig: Rig) -> None:
 
 
 async def test_a_pickle_is_never_loaded(rig: Rig, redis_url: str, tmp_path: Path) -> None:
-    """arq's default serialiser is pickle, which runs code: we keep a copy and fail the job."""
+    """Arq's default serialiser is pickle, which runs code: we keep a copy and fail the job."""
     trap = tmp_path / "touched"
     payload = pickle.dumps({"t": None, "f": "generate", "a": (Trap(trap),), "k": {}, "et": 1})
     await rig.redis.set(keys.PAYLOAD + "evil", payload)
@@ -155,7 +155,7 @@ async def test_a_pickle_is_never_loaded(rig: Rig, redis_url: str, tmp_path: Path
     await rig.work_off()
     row = await rig.row("evil")
     assert (row.status, row.error and row.error.type) == (JobState.FAILED, "invalid_payload")
-    assert await rig.redis.hget(keys.QUARANTINE, "evil") == payload
+    assert await rig.redis.execute_command("HGET", keys.QUARANTINE, "evil") == payload
     assert not trap.exists()
     with pytest.raises(PayloadError):
         nightmill.load(payload)
@@ -182,7 +182,13 @@ async def test_another_function_is_set_aside_untouched(rig: Rig, arq: ArqRedis) 
 async def test_a_job_of_raw_commands_runs(rig: Rig) -> None:
     """Any language with a Redis client can enqueue, in one transaction."""
     now = int(time.time() * 1000)
-    told = {"t": None, "f": "generate", "a": [], "k": {"params": hello()}, "et": now}
+    told: dict[str, object] = {
+        "t": None,
+        "f": "generate",
+        "a": [],
+        "k": {"params": hello()},
+        "et": now,
+    }
     async with rig.redis.pipeline(transaction=True) as pipe:
         pipe.set(f"{keys.PAYLOAD}raw", json.dumps(told), nx=True)
         pipe.zadd(keys.QUEUE, {"raw": now}, nx=True)
@@ -206,7 +212,7 @@ async def test_the_day_arq_gives_a_payload_to_live_is_taken_off(rig: Rig, arq: A
 async def test_a_producer_whose_clock_is_ahead_does_not_wait_for_it(
     rig: Rig, arq: ArqRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """arq stamps due times with the producer's clock, here ten minutes fast."""
+    """Arq stamps due times with the producer's clock, here ten minutes fast."""
     ahead = int(time.time() * 1000) + 600_000
     async with rig.working():
         monkeypatch.setattr("arq.connections.timestamp_ms", lambda: ahead)

@@ -35,19 +35,18 @@ def line(scenario: Scenario, wanted: Expect, runs: list[Found]) -> tuple[str, bo
     span = f"{wanted.after:.0f}-{wanted.until:.0f}"
     verdict = "ok" if not missed else "MISSED " + ", ".join(missed)
     refusals = max(run.refusals for run in runs)
-    return (
+    text = (
         f"{scenario.name:{WIDTH}} {span:>9} {mean:6.1f} {share:6.2f} {refusals:5d} {fair:6.3f}"
-        f"  {'; '.join(asked):42} {verdict}",
-        not missed,
+        f"  {'; '.join(asked):42} {verdict}"
     )
+    return text, not missed
 
 
 def rows(scenario: Scenario) -> list[tuple[str, bool]]:
     """Play one scenario with all its seeds."""
     runs = [play(scenario, seed) for seed in scenario.seeds]
     return [
-        line(scenario, wanted, [run[i] for run in runs])
-        for i, wanted in enumerate(scenario.expect)
+        line(scenario, wanted, [run[i] for run in runs]) for i, wanted in enumerate(scenario.expect)
     ]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from nightmill_worker.lane.law import Caps
+from nightmill_worker.lane.terms import Caps
 from tests.scenarios.lane import Lane, Ticket
 from tests.scenarios.server import Answer, Server
 
@@ -28,7 +28,7 @@ class Worker(msgspec.Struct, kw_only=True):
     slots: int
     alive: bool = True
     asking: float = -1.0
-    held: int = 0
+    held: set[int] = set()
     done: list[tuple[int, Ticket, Answer]] = []
     calls: int = 0
 
@@ -49,7 +49,8 @@ class Fleet:
     ) -> None:
         """Take a server; `max_rate` is what the workers' CPU can do, calls a second."""
         self.server, self.rng = server, rng
-        self.lane = Lane(caps or Caps(), payload=server.now.input_tokens / 0.3, max_tokens=server.now.max_tokens)
+        payload = server.now.input_tokens / 0.3
+        self.lane = Lane(caps or Caps(), payload=payload, max_tokens=server.now.max_tokens)
         self.workers = [Worker(name=n, slots=5000) for n in range(workers)]
         self.left = jobs
         self.redis_s, self.max_rate = redis_s, max_rate
@@ -63,6 +64,7 @@ class Fleet:
         for worker in self.workers:
             self.at(0.002 * worker.name, self.ask, worker)
         self.at(GOVERNOR_S, self.govern)
+        self.at(LEASE_S / 3, self.renew)
 
     def at(self, when: float, act: Callable[..., None], *args: object) -> None:
         """Have `act` called at `when`."""
@@ -89,6 +91,13 @@ class Fleet:
             self.lane.govern(self.clock, self.rng.random())
         self.at(self.now + GOVERNOR_S, self.govern)
 
+    def renew(self) -> None:
+        """Prolong the leases, and with them the slots, of those that live."""
+        if self.now >= self.redis_back:
+            for worker in self.workers:
+                self.lane.slots.update(dict.fromkeys(worker.held, self.clock + LEASE_S))
+        self.at(self.now + LEASE_S / 3, self.renew)
+
     def ask(self, worker: Worker) -> None:
         """Claim once: the answer is there two network legs later."""
         worker.asking = -1.0
@@ -97,11 +106,11 @@ class Fleet:
         if self.now < self.redis_back:
             self.wake(worker, LOOK_S)
             return
-        want = min(worker.slots - worker.held, LARGEST_CLAIM, self.waiting())
+        want = min(worker.slots - len(worker.held), LARGEST_CLAIM, self.waiting())
         granted, wait = self.lane.claim(self.clock, want, LEASE_S) if want else ([], LOOK_S)
         for slot, ticket in granted:
             self.take()
-            worker.held += 1
+            worker.held.add(slot)
             worker.calls += 1
             away = self.redis_s + self.rng.uniform(0.002, 0.010) + self.cpu()
             self.at(self.now + away, self.arrive, worker, slot, ticket)
@@ -176,8 +185,8 @@ class Fleet:
             return
         done, worker.done = worker.done, []
         self.lane.settle(self.clock, done)
-        for _, _, answer in done:
-            worker.held -= 1
+        for slot, _, answer in done:
+            worker.held.discard(slot)
             if answer.status == 200:
                 self.ended.append(self.now)
             else:
@@ -195,5 +204,5 @@ class Fleet:
         worker = self.workers[name]
         worker.alive = False
         if self.left is not None:
-            self.left += worker.held
-        worker.held = 0
+            self.left += len(worker.held)
+        worker.held = set()

@@ -9,7 +9,9 @@ from __future__ import annotations
 import msgspec
 
 from nightmill_worker.lane.breaker import Breaker, watch
-from nightmill_worker.lane.law import Caps, Law, Orders, Seen, Told, orders, step
+from nightmill_worker.lane.law import Law, orders, step
+from nightmill_worker.lane.mirror import Told
+from nightmill_worker.lane.terms import Caps, Orders, Seen
 from tests.scenarios.server import Answer
 
 DIMENSIONS = ("requests", "input", "output")
@@ -122,7 +124,7 @@ class Lane:
             if answer.status == 429:
                 self.refuse(now, ticket, answer)
             elif answer.status == 200:
-                self.learn(now, ticket, answer)
+                self.learn(ticket, answer)
             else:
                 self.counts["failed"] += 1
             self.slots.pop(slot, None)
@@ -137,7 +139,7 @@ class Lane:
         if answer.status != 200:
             self.level["requests"] += 1
 
-    def learn(self, now: float, ticket: Ticket, answer: Answer) -> None:
+    def learn(self, ticket: Ticket, answer: Answer) -> None:
         """Count an answer and learn what calls of this lane cost."""
         self.counts["ok"] += 1
         self.latency += answer.after  # the worker's own measure: no clock jumps in it
@@ -206,7 +208,7 @@ class Lane:
             calls=ended,
             failed=self.counts["failed"],
             trial=self.trial_end,
-            now=now,
+            now=self.law.clock,
             chance=chance,
         )
         if self.breaker.state != before:

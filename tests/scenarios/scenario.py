@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from nightmill_worker.lane.law import Caps
+from nightmill_worker.lane.terms import Caps
 from tests.scenarios.fleet import Fleet
 from tests.scenarios.server import Conditions, Server
 

@@ -167,10 +167,10 @@ class Server:
     def admit(self) -> Answer:
         """Charge a call and draw its answer."""
         c = self.now
-        scale = self.rng.lognormvariate(-c.output_spread**2 / 2, c.output_spread)
+        scale = self.rng.lognormvariate(-(c.output_spread**2) / 2, c.output_spread)
         output = min(c.max_tokens, c.output_tokens * scale)
         share = 0.5 + 0.5 * scale if c.otpm else 1.0
-        jitter = self.rng.lognormvariate(-c.spread**2 / 2, c.spread)
+        jitter = self.rng.lognormvariate(-(c.spread**2) / 2, c.spread)
         inputs = c.input_tokens * self.rng.uniform(0.7, 1.3)
         self.accepted += 1
         self.in_flight += 1

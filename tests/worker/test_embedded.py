@@ -265,7 +265,7 @@ def test_short_sockets_never_go_where_others_can_write(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another user of the machine could wait at a path that everyone can guess."""
-    monkeypatch.setattr(embedded, "SHORT_SOCKETS", folder)
+    monkeypatch.setattr("nightmill.connect.SHORT_SOCKETS", folder)
     planted = folder / f"nightmill-{os.getuid()}"
     planted.mkdir(parents=True)
     planted.chmod(0o777)

@@ -77,7 +77,7 @@ class Fleet(RuleBasedStateMachine):
     def enqueue(self, batch: str, names: set[int]) -> None:
         """Only what is neither queued nor finished already is taken."""
         ids = [f"{batch}:{name}" for name in sorted(names)]
-        pairs = [part for job_id in ids for part in (job_id, PAYLOAD)]
+        pairs: list[str | bytes] = [part for job_id in ids for part in (job_id, PAYLOAD)]
         codes = self.scripts["enqueue"](args=[queue_of(batch), batch, 0, 0, "", *pairs])
         for job_id, code in zip(ids, codes.decode(), strict=True):
             known = self.jobs.get(job_id)
@@ -243,7 +243,10 @@ class Fleet(RuleBasedStateMachine):
     def counts_add_up(self) -> None:
         """The counts of every batch are those of the model, and sum up to what was accepted."""
         for batch in BATCHES:
-            told = {k.decode(): v for k, v in self.redis.hgetall(keys.BATCH + batch).items()}
+            told = {
+                k.decode(): v
+                for k, v in self.redis.execute_command("HGETALL", keys.BATCH + batch).items()
+            }
             jobs = [job for job in self.jobs.values() if job.batch == batch]
             current = [job.state for job in jobs] + [end for job in jobs for end in job.ended]
             for state in STATES:
@@ -254,8 +257,8 @@ class Fleet(RuleBasedStateMachine):
     @invariant()
     def limits_hold(self) -> None:
         """Slots fit the window; no bucket is further in debt than one call can take it."""
-        assert self.redis.zcard(f"{LANE}:slots") <= WINDOW
-        lane = self.redis.hgetall(LANE)
+        assert self.redis.execute_command("ZCARD", f"{LANE}:slots") <= WINDOW
+        lane = self.redis.execute_command("HGETALL", LANE)
         assert float(lane.get(b"requests", 0)) > -1
         assert float(lane.get(b"input", 0)) >= -len(PAYLOAD)
 

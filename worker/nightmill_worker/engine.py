@@ -44,9 +44,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lease_ms: int
     functions: dict[str, bool]
     model: str
-    spread: float
-    caps: dict[str, int]
-    guess: dict[str, float]
+    orders: msgspec.Raw
     only: str | None = None
 
 
@@ -63,8 +61,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     snoozes: int
     calls: int
     verdict: Literal["run", "alone", "aborted", "poison", "unreadable", "gone"]
-    guessed_input: float
-    guessed_output: float
+    ticket: bytes
     attempts: bytes
     claimed_at: int
 
@@ -85,11 +82,11 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     token: str
     model: str
     outcome: Literal["ok", "refused", "failed", "rejected", "stop", "unsent"]
-    claimed_at: int
+    ticket: msgspec.Raw
     latency_ms: int
     bytes: int
-    guessed_input: float
-    guessed_output: float
+    told: dict[str, tuple[int, int]] = {}
+    gate: str | None = None
     input: int | None = None
     output: int | None = None
     retry_after_ms: int | None = None
@@ -119,6 +116,7 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     again: int
     input: int
     output: int
+    fault: str
     kept: bytes
 
 
@@ -143,11 +141,26 @@ _also = msgspec.json.Decoder(_Also)
 class Engine:
     """The scripts of one worker process on one Redis."""
 
-    def __init__(self, redis: Redis, *, line: str, lease_ms: int, emit: Emit) -> None:
-        """Take a client, the line (endpoint + credential fingerprint) and the lease's length."""
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        line: str,
+        orders: msgspec.Raw,
+        lease_ms: int,
+        canary: int,
+        emit: Emit,
+    ) -> None:
+        """Take a client, the line (endpoint + credential fingerprint) and the lease's length.
+
+        `orders` are those of a lane that nobody has used yet; `canary` is how many identical
+        failures in a row pause a batch, 0 for never.
+        """
         self._redis = redis
         self._line = line
+        self._orders = orders
         self._lease_ms = lease_ms
+        self._canary = canary
         self._emit = emit
         self._away_since: float | None = None
         self._scripts = {
@@ -185,7 +198,7 @@ class Engine:
         """Account for answers; return whether this stopped the line."""
         stopped = False
         for some in _parts(items):
-            told = msgspec.json.encode({"line": self._line, "items": some})
+            told = msgspec.json.encode({"line": self._line, "orders": self._orders, "items": some})
             stopped |= bool(await self._run("settle", [told]))
         return stopped
 
@@ -201,7 +214,8 @@ class Engine:
         """Take finished jobs out; return the ids that were somebody else's by now."""
         late: set[str] = set()
         for some in _parts(items):
-            told = msgspec.json.encode({"items": [_without_kept(item) for item in some]})
+            bare = [_without_kept(item) for item in some]
+            told = msgspec.json.encode({"canary": self._canary, "items": bare})
             args = [told, *(item.kept for item in some)]
             late.update(i.decode() for i in await self._run("finish", args))
         return late
@@ -272,10 +286,14 @@ def _passing(error: Exception) -> bool:
     return isinstance(error, known) or any(word in text[:200] for word in _PASSING)
 
 
+_PARTS = {"claim": ("common", "lane"), "settle": ("common", "lane")}
+
+
 def _source(name: str) -> str:
     lua = files("nightmill_worker").joinpath("lua")
-    parts = (lua.joinpath(f"{part}.lua").read_text() for part in ("common", name))
-    return ALLOW_OOM + wire.lua_prelude() + "".join(parts)
+    parts = (lua.joinpath(f"{part}.lua").read_text() for part in _PARTS.get(name, ("common",)))
+    script = lua.joinpath(f"{name}.lua").read_text()
+    return ALLOW_OOM + wire.lua_prelude() + "".join(parts) + script
 
 
 def _parts(items: Sequence[T]) -> list[Sequence[T]]:
@@ -287,9 +305,8 @@ def _without_kept(item: Finish) -> dict[str, object]:
 
 
 def _claimed(row: list[bytes], now: int) -> Claimed:
-    job_id, token, payload, queue, model, counted, refusals, snoozes, calls, verdict, i, o, past = (
-        row
-    )
+    job_id, token, payload, queue, model, counted, refusals, snoozes, calls, *rest = row
+    verdict, ticket, past = rest
     return Claimed(
         id=job_id.decode(),
         token=token.decode(),
@@ -301,8 +318,7 @@ def _claimed(row: list[bytes], now: int) -> Claimed:
         snoozes=int(snoozes),
         calls=int(calls),
         verdict=verdict.decode(),  # type: ignore[arg-type]
-        guessed_input=float(i),
-        guessed_output=float(o),
+        ticket=ticket,
         attempts=past,
         claimed_at=now,
     )

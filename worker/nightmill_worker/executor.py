@@ -16,6 +16,7 @@ from nightmill.state import JobState
 from nightmill_worker import retry
 from nightmill_worker.engine import Release, Settlement
 from nightmill_worker.events import CallFailed, CallRefused, JobQuarantined
+from nightmill_worker.lane.heard import gate_named, limits_in
 from nightmill_worker.messages.classify import classify
 from nightmill_worker.messages.outcome import Retry, Snooze, StopLine, Succeeded
 from nightmill_worker.sink import Ending
@@ -77,8 +78,9 @@ class Executor:
         Raises nothing else but a defect of nightmill.
         """
         if not self._ends_without_a_call(flight):
-            outcome = classify(await self._client.send(flight.body), time.time())
-            self._settle(flight, outcome)
+            reply = await self._client.send(flight.body)
+            outcome = classify(reply, time.time())
+            self._settle(flight, outcome, limits_in(reply.headers))
             self._conclude(flight, outcome)
 
     def _ends_without_a_call(self, flight: Flight) -> bool:
@@ -97,17 +99,18 @@ class Executor:
         self._end(flight, status, None, error=error)
         return True
 
-    def _settle(self, flight: Flight, outcome: Outcome) -> None:
+    def _settle(self, flight: Flight, outcome: Outcome, told: dict[str, tuple[int, int]]) -> None:
         flight.settled = True
         if isinstance(outcome, Succeeded):
-            self._outlets.settle(flight.settlement("ok", outcome.usage))
+            self._outlets.settle(flight.settlement("ok", outcome.usage, told))
             return
-        item = flight.settlement(SETTLED_AS.get(type(outcome), "rejected"))
-        wait_s = outcome.retry_after_s
+        item = flight.settlement(SETTLED_AS.get(type(outcome), "rejected"), None, told)
+        wait_s, refused = outcome.retry_after_s, isinstance(outcome, Snooze)
         fix = f" ({outcome.error.fix})" if outcome.error.fix else ""
         self._outlets.settle(
             msgspec.structs.replace(
                 item,
+                gate=gate_named(outcome.error.message) if refused else None,
                 retry_after_ms=None if wait_s is None else int(wait_s * 1000),
                 reason=f"{outcome.error.type}: {outcome.error.message}{fix}",
             )

@@ -23,13 +23,13 @@ from nightmill_worker.events import Events, LineStopped, WorkerStarted, WorkerSt
 from nightmill_worker.executor import Executor
 from nightmill_worker.flight import Flight
 from nightmill_worker.keepers import Keepers
-from nightmill_worker.lane.governor import Governor
+from nightmill_worker.lane.governor import Governor, caps_of, first_orders
 from nightmill_worker.line import fingerprint
 from nightmill_worker.outbox import Outbox
 from nightmill_worker.roster import Roster
 from nightmill_worker.sink import Ending, Sink
-from nightmill_worker.tasks import end_tasks
 from nightmill_worker.spool import Spool
+from nightmill_worker.tasks import end_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -93,13 +93,22 @@ class FleetWorker(Worker):
         self._emit = (events or Events()).emit
         self._defaults = defaults_of(settings)
         lease_ms = int(settings.lease_s * 1000)
-        self._engine = Engine(redis, line=self.line, lease_ms=lease_ms, emit=self._emit)
+        caps = caps_of(settings)
+        self._orders = first_orders(caps)
+        self._engine = Engine(
+            redis,
+            line=self.line,
+            orders=self._orders,
+            lease_ms=lease_ms,
+            canary=settings.canary,
+            emit=self._emit,
+        )
         spool = Spool(settings.data_dir / "spool", self.name)
         self._sink = Sink(store, self._engine, spool, self._emit, self.roster.forget)
         self._outbox = Outbox(self._engine, self._sink, self.roster, self._emit)
         chance = rng or random.Random()  # noqa: S311 - jitter, no secret
         self._executor = Executor(client, settings, self._outbox, self._emit, chance)
-        governor = Governor(redis, line=self.line, worker=self.name)
+        governor = Governor(redis, line=self.line, worker=self.name, caps=caps, rng=chance)
         self._keepers = Keepers(redis, self._engine, governor, self.roster, self._emit)
         self._stopping, self._at_once = asyncio.Event(), asyncio.Event()
         self._one_alone = asyncio.Lock()
@@ -197,7 +206,6 @@ class FleetWorker(Worker):
 
     def _ask(self, want: int) -> Ask:
         s = self._settings
-        caps = {"rpm": s.rpm, "itpm": s.itpm, "otpm": s.otpm, "window": s.fleet_max_in_flight}
         return Ask(
             worker=self.name,
             seq=self._seq,
@@ -206,9 +214,7 @@ class FleetWorker(Worker):
             lease_ms=int(s.lease_s * 1000),
             functions={wire.FUNCTION: True},
             model=s.model,
-            spread=1.0,
-            caps={name: cap for name, cap in caps.items() if cap is not None},
-            guess={"ratio": 0.25, "output": 200.0, "window": 16.0},
+            orders=self._orders,
             only=s.only_batch,
         )
 
@@ -230,7 +236,9 @@ class FleetWorker(Worker):
             if stored.get(flight.claimed.id, -1) >= flight.job.run:
                 await self._finish_again(flight)
             elif flight.claimed.verdict == "alone":
-                self._lonely.add(flight)  # before any of them starts: they do not wait for each other
+                self._lonely.add(
+                    flight
+                )  # before any of them starts: they do not wait for each other
             else:
                 self.roster.start(flight, self._executor.run(flight))
         for flight in self._lonely.intersection(flights):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     Ended = Literal["ok", "refused", "failed", "rejected", "stop", "unsent"]
 
+NUMBERS: Final = re.compile(r"\d+")
+"""Left out of a fault: ids, positions and sizes differ between failures of one kind."""
+FAULT_CHARS: Final = 200
 _EMPTY = Job(params=msgspec.Raw(b"{}"))
 _attempts = msgspec.json.Decoder(tuple[Attempt, ...])
 
@@ -104,23 +108,27 @@ class Flight:
             Attempt,
         )
 
-    def settlement(self, outcome: Ended, usage: Usage | None = None) -> Settlement:
+    def settlement(
+        self,
+        outcome: Ended,
+        usage: Usage | None = None,
+        told: dict[str, tuple[int, int]] | None = None,
+    ) -> Settlement:
         """Return what the lane must know of the call that ends now."""
         c = self.claimed
         return Settlement(
             token=c.token,
             model=c.model,
             outcome=outcome,
-            claimed_at=c.claimed_at,
+            ticket=msgspec.Raw(c.ticket),
             latency_ms=now_ms() - self.started_at,
             bytes=len(c.payload),
-            guessed_input=c.guessed_input,
-            guessed_output=c.guessed_output,
+            told=told or {},
             input=usage.input_tokens + usage.cache_creation_input_tokens if usage else None,
             output=usage.output_tokens if usage else None,
         )
 
-    def result(
+    def result(  # noqa: PLR0913 - what is known at a job's end
         self,
         status: JobState,
         attempt: Attempt | None,
@@ -177,8 +185,16 @@ class Flight:
             again=int(again),
             input=row.usage.input_tokens + row.usage.cache_creation_input_tokens,
             output=row.usage.output_tokens,
+            fault=_fault(row),
             kept=_kept(self, row),
         )
+
+
+def _fault(row: Result) -> str:
+    """Return what a row failed of, the same for failures of one kind; "" unless it failed."""
+    if row.status is not JobState.FAILED or row.error is None:
+        return ""
+    return f"{row.error.type}: {NUMBERS.sub('#', row.error.message)[:FAULT_CHARS]}"
 
 
 def _kept(flight: Flight, row: Result) -> bytes:

@@ -91,6 +91,7 @@ class LocalRun:
         ):
             batches = Batches(redis)
             await batches.try_line_again(self._line)
+            await batches.resume(self._batch)
             async with Feeder(self._batch, producer, batches, store, self._changed) as feeder:
                 await feeder.check(lines())
                 try:
@@ -141,7 +142,7 @@ class LocalRun:
         show(counts, refused)
         if line.get("state") == "stopped":
             return counts, line["reason"]
-        return counts, f"the batch is {counts.flag}" if counts.flag == "paused" else ""
+        return counts, f"paused: {counts.reason}" if counts.flag == "paused" else ""
 
     async def _seen(self, batches: Batches) -> tuple[Counts, int, dict[str, str]]:
         """Return counts, 429s and the line; waits for an embedded server that is being revived."""

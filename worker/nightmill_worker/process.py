@@ -26,6 +26,7 @@ from nightmill_worker.events import Event, Events, RedisAway
 from nightmill_worker.fleet import FleetWorker
 from nightmill_worker.logs import log_events
 from nightmill_worker.messages.client import MessagesClient
+from nightmill_worker.supervisor import STORE_AWAY, UNUSABLE
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -38,7 +39,7 @@ SPARE_FILES = 256
 def main() -> int:
     """Run until told to stop; returns the exit code.
 
-    1: the store is away, another start may find it; 2: settings or server unusable.
+    STORE_AWAY, UNUSABLE (settings or server), or 0.
     """
     try:
         settings = load_settings()
@@ -50,7 +51,7 @@ def main() -> int:
                 uvloop.run(_work(settings, None))
     except NightmillError as error:
         sys.stderr.write(f"error: {error}\n")
-        return 1 if isinstance(error, StoreUnavailableError) else 2
+        return STORE_AWAY if isinstance(error, StoreUnavailableError) else UNUSABLE
     return 0
 
 

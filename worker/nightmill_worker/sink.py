@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from nightmill.cost import load
 from nightmill.errors import StoreError, StoreUnavailableError
 from nightmill.store.rows import from_row, to_row
 from nightmill_worker.batcher import Batcher
@@ -95,6 +96,7 @@ class Sink:
 
     async def run(self) -> None:
         """Commit until `close`, then what is left; what cannot be stored stays in the spool."""
+        await asyncio.to_thread(load)
         coming_back = asyncio.create_task(self._come_back())
         try:
             await self._batcher.run()
@@ -103,6 +105,7 @@ class Sink:
             await asyncio.gather(coming_back, return_exceptions=True)
         if self.away:
             await self._return()
+        self._spool.close()
 
     def close(self) -> None:
         """Make `run` return once nothing is left."""

@@ -63,6 +63,11 @@ class Spool:
         """Remove the file: the store has it all."""
         if self._file is not None:
             self._path.unlink(missing_ok=True)
+            self.close()
+
+    def close(self) -> None:
+        """Leave the file to whoever starts next."""
+        if self._file is not None:
             os.close(self._file)
             self._file, self._size = None, 0
 

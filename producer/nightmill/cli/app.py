@@ -9,13 +9,15 @@ from typing import Annotated, Final
 
 import typer
 
+from nightmill.cli.control import pause, resume
 from nightmill.cli.enqueue import enqueue
+from nightmill.cli.lanes import lanes
 from nightmill.cli.results import results
 from nightmill.cli.status import status
 from nightmill.errors import NightmillError
 
 GROUP: Final = "nightmill.commands"
-OWN: Final = (enqueue, status, results)
+OWN: Final = (enqueue, status, results, lanes, pause, resume)
 BAD_INPUT: Final = 2
 
 MORE: Final = (

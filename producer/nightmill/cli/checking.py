@@ -37,14 +37,18 @@ def batch_name(path: Path, given: str | None) -> str:
 
 
 @contextmanager
-def checked_source(path: Path, defaults: Defaults, *, skip_bad: bool = False) -> Iterator[Summary]:
+def checked_source(
+    path: Path, defaults: Defaults, batch: str, *, skip_bad: bool, told_as: Path | None = None
+) -> Iterator[Summary]:
     """Yield what the file at `path` holds; `read_checked` gives its lines within the block.
 
+    With `skip_bad`, the bad ones go to a side file that is named after `batch`. What is wrong is
+    told of `told_as`, when the file is only a copy of that.
     Raises SourceError for a file that cannot be read or, unless `skip_bad`, has bad lines.
     """
     with TemporaryDirectory(prefix="nightmill-") as folder:
         summary = check_file(path, defaults, ids=Path(folder) / "ids.db")
-        _tell(summary, skip_bad=skip_bad)
+        _tell(summary, told_as or path, _side_path(batch) if skip_bad else None)
         yield summary
 
 
@@ -59,25 +63,24 @@ def read_stream(
     return lines if skip_bad is None else _without_rejects(lines, _side_path(skip_bad))
 
 
-def _tell(summary: Summary, *, skip_bad: bool) -> None:
+def _tell(summary: Summary, source: Path, side: Path | None) -> None:
     """Report a file's warnings and bad lines. Raises SourceError when it cannot be used."""
     for warned in summary.warnings:
         times = f"{warned.count:,} lines, first line {warned.first}"
         typer.echo(f"warning: {warned.text} ({times})", err=True)
     if not summary.rejected:
         return
-    if skip_bad and summary.jobs:
-        side = _side_path(summary.path.stem)
+    if side is not None and summary.jobs:
         _write_rejects(read_rejects(summary), side)
         _tell_left_out(summary.rejected, side)
         return
     for rejected in summary.shown:
-        typer.echo(f"{summary.path}: {rejected.error}", err=True)
+        typer.echo(f"{source}: {rejected.error}", err=True)
     if summary.rejected > len(summary.shown):
         typer.echo(f"... and {summary.rejected - len(summary.shown):,} more", err=True)
     some = f"{summary.rejected:,} of {summary.jobs + summary.rejected:,} lines"
     fix = "correct them, or leave them out with --skip-bad" if summary.jobs else "correct them"
-    raise SourceError(f"{summary.path}: {some} cannot be jobs, nothing was enqueued; {fix}")
+    raise SourceError(f"{source}: {some} cannot be jobs, nothing was enqueued; {fix}")
 
 
 def _each_once(lines: Iterable[Line | Rejected]) -> Iterator[Line | Rejected]:
@@ -111,8 +114,8 @@ def _without_rejects(lines: Iterable[Line | Rejected], side: Path) -> Iterator[L
         _tell_left_out(len(rejects), side)
 
 
-def _side_path(stem: str) -> Path:
-    return Path(f"{stem}.rejected.jsonl")
+def _side_path(batch: str) -> Path:
+    return Path(f"{batch}.rejected.jsonl")
 
 
 def _tell_left_out(count: int, side: Path) -> None:

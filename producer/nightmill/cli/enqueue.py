@@ -78,7 +78,7 @@ def _opened(source: Path, name: str, settings: Settings, *, skip_bad: bool) -> I
     if is_stream(source):
         yield lambda: read_stream(source, defaults, skip_bad=name if skip_bad else None)
     else:
-        with checked_source(source, defaults, skip_bad=skip_bad) as checked:
+        with checked_source(source, defaults, name, skip_bad=skip_bad) as checked:
             yield lambda: read_checked(checked, defaults)
 
 
@@ -98,7 +98,7 @@ async def _feed(
             await feeder.check(read())
         try:
             async with showing(session.batches, name):
-                return await feeder.feed(read())
+                return await feeder.feed(read(), live=not twice)
         except (InvalidParamsError, SourceError) as error:
             raise SourceError(f"{error}; {feeder.fed.total:,} jobs before it went in") from None
 

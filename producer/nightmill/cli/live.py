@@ -31,6 +31,7 @@ class Live:
         self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self._every_s = every_s
         self._next = 0.0
+        self._said = self._last = ""
         self._drawn = live.Live(console=self._console, auto_refresh=False)
 
     def __enter__(self) -> Self:
@@ -40,8 +41,10 @@ class Live:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give it back."""
+        """Give it back; where there is none, the last state is said if it was not."""
         self._drawn.stop()
+        if self._last != self._said:
+            self._console.print(self._last, markup=False)
 
     def show(self, text: str, now: float) -> None:
         """Show `text`; `now` is the seconds of a steady clock."""
@@ -50,6 +53,9 @@ class Live:
         elif now >= self._next:
             self._next = now + self._every_s
             self._console.print(text, markup=False)
+            self._said = self._last = text
+        else:
+            self._last = text
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nightmill.batch import Counts
-from nightmill.errors import BatchNotFoundError
 from nightmill.keys import SINGLES
 
 if TYPE_CHECKING:
@@ -62,6 +61,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         }
         if self.state(batch) == "stopped":
             told["line"] = self.stopped
+        if counts.reason:
+            told["reason"] = counts.reason
         return told
 
 
@@ -70,10 +71,8 @@ async def look(batches: Batches, batch: str | None) -> View:
 
     Raises BatchNotFoundError that names the batches there are.
     """
-    names = await batches.names()
-    if batch and batch not in names:
-        known = ", ".join(names) or "none"
-        raise BatchNotFoundError(f'no batch "{batch}"; batches: {known}')
+    if batch:
+        await batches.require(batch)
     if batch is None:
         counts = {**await batches.all(), SINGLES: await batches.counts(SINGLES)}
     else:

@@ -76,7 +76,11 @@ class _Shape:
     """What is written of a result: nested fields, or with `columns` a flat row."""
 
     def __init__(self, columns: dict[str, Kind] | None, fields: Sequence[str] | None) -> None:
-        known = list(nested(Result(job_id="", status=JobState.EXPIRED))) if columns is None else list(columns)
+        known = (
+            list(nested(Result(job_id="", status=JobState.EXPIRED)))
+            if columns is None
+            else list(columns)
+        )
         for name in fields or ():
             if name not in known:
                 raise ExportError(f'no field "{name}"; there are: {", ".join(known)}')

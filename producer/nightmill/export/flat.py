@@ -34,7 +34,7 @@ _asked = msgspec.json.Decoder(_Asked)
 _COLUMNS: Final[dict[str, tuple[Kind, Callable[[Result], object]]]] = {
     "custom_id": ("text", lambda r: r.custom_id),
     "status": ("text", lambda r: r.status.value),
-    "prompt": ("text", lambda r: prompt(r)),
+    "prompt": ("text", lambda r: _prompt(r)),  # noqa: PLW0108 - defined below
     "text": ("text", lambda r: r.text if r.message is not None else None),
     "stop_reason": ("text", lambda r: r.stop_reason),
     "model": ("text", lambda r: r.model),
@@ -70,7 +70,7 @@ def row_of(result: Result) -> Row:
     return {name: read(result) for name, (_, read) in _COLUMNS.items()}
 
 
-def prompt(result: Result) -> str | None:
+def _prompt(result: Result) -> str | None:
     """Return the text of the last user message, None when the request was not kept."""
     if result.params is None:
         return None

@@ -20,7 +20,7 @@ Format = Literal["jsonl", "csv", "parquet"]
 
 GROUP_ROWS: Final = 5_000
 """Rows of a Parquet row group, which is built in memory,"""
-GROUP_BYTES: Final = 8 << 20
+GROUP_BYTES: Final = 2 << 20
 """or fewer, where their text is this long."""
 
 
@@ -94,7 +94,12 @@ class Parquet:
         }
         self._schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
         self._group = pa.RecordBatch.from_pylist
-        self._writer = parquet.ParquetWriter(file, self._schema, compression="zstd")
+        # The footer, in memory to the end, has the least and greatest value of each group's
+        # columns: of long texts that is a lot, and nobody looks a text up by its order.
+        ordered = [name for name, kind in columns.items() if kind != "text"]
+        self._writer = parquet.ParquetWriter(
+            file, self._schema, compression="zstd", write_statistics=ordered
+        )
         self._rows: list[Row] = []
         self._bytes = 0
 

@@ -27,11 +27,12 @@ def open_source(path: Path) -> Iterator[BinaryIO]:
 
     Raises SourceError when it is missing, a directory, unreadable or empty.
     """
-    if path == STDIN:
-        yield sys.stdin.buffer
-        return
+    if path == STDIN and sys.stdin is None:
+        raise SourceError(f"{path}: standard input is closed")
     try:
-        stream = path.open("rb", buffering=BUFFER_BYTES)
+        # Not sys.stdin: a thread that reads it for ever would crash the interpreter's exit.
+        which = sys.stdin.fileno() if path == STDIN else path
+        stream = open(which, "rb", buffering=BUFFER_BYTES, closefd=path != STDIN)  # noqa: SIM115
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file") from None
     except IsADirectoryError:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
+from sqlalchemy import RowMapping
 
 from nightmill.keys import SINGLES
 from nightmill.result import Attempt, ErrorInfo, Result, Usage, trimmed
 from nightmill.state import JobState
 
 _encode = msgspec.json.Encoder().encode
+Row: TypeAlias = RowMapping | dict[str, Any]
+"""The columns of a row by name, from the store or from a spool."""
+
 _attempts = msgspec.json.Decoder(tuple[Attempt, ...])
 _error = msgspec.json.Decoder(ErrorInfo)
 _reasons = msgspec.json.Decoder(dict[str, int])
@@ -56,7 +59,7 @@ def to_row(result: Result) -> dict[str, Any]:
     }
 
 
-def from_row(row: Mapping[str, Any]) -> Result:
+def from_row(row: Row) -> Result:
     """Return the Result that `row`, with every column of `results`, was made from."""
     return Result(
         job_id=row["job_id"],
@@ -78,8 +81,8 @@ def from_row(row: Mapping[str, Any]) -> Result:
         enqueued_at=row["enqueued_at"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
-        error=_error.decode(row["error"]) if row["error"] else None,
-        attempts=_attempts.decode(row["attempts"]),
+        error=error_of(row["error"]),
+        attempts=attempts_of(row["attempts"]),
         params=_raw(row["params"]),
         message=_raw(row["message"]),
         lane=row["lane"],
@@ -88,7 +91,17 @@ def from_row(row: Mapping[str, Any]) -> Result:
     )
 
 
-def usage_of(row: Mapping[str, Any]) -> Usage:
+def error_of(column: str | None) -> ErrorInfo | None:
+    """Return what the column `error` says."""
+    return _error.decode(column) if column else None
+
+
+def attempts_of(column: str) -> tuple[Attempt, ...]:
+    """Return what the column `attempts` says."""
+    return _attempts.decode(column)
+
+
+def usage_of(row: Row) -> Usage:
     """Return the four token columns of `row`, or of a sum over rows."""
     return Usage(**{field: int(row[field] or 0) for field in Usage.__struct_fields__})
 

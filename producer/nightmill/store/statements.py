@@ -6,12 +6,20 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
-from sqlalchemy import ARRAY, Text, any_, bindparam, func, select, tuple_
+from sqlalchemy import ARRAY, Text, any_, bindparam, delete, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
-from nightmill.result import Usage
+from nightmill.result import ErrorInfo, Usage
 from nightmill.state import TERMINAL, JobState
-from nightmill.store.rows import from_row, storable, succeeding, to_row, usage_of
+from nightmill.store.rows import (
+    attempts_of,
+    error_of,
+    from_row,
+    storable,
+    succeeding,
+    to_row,
+    usage_of,
+)
 from nightmill.store.schema import results
 
 if TYPE_CHECKING:
@@ -24,6 +32,9 @@ if TYPE_CHECKING:
 Insert = TypeVar("Insert", sqlite.Insert, postgresql.Insert)
 
 PAGE_ROWS: Final = 200
+PRUNE_ROWS: Final = 5_000
+"""Rows that one transaction deletes: writers wait for no longer than that."""
+UNKNOWN: Final = ErrorInfo(type="unknown", message="no error was recorded")
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,3 +178,39 @@ def usage(connection: Connection, batch: str) -> Usage:
     sums = [func.coalesce(func.sum(column), 0).label(column.name) for column in _TOKENS]
     query = select(*sums).where(results.c.batch == batch)
     return usage_of(connection.execute(query).mappings().one())
+
+
+def errors(connection: Connection, batch: str) -> list[tuple[ErrorInfo, int, str]]:
+    """Return the different errors of `batch`, how often each, and a job it happened to."""
+    query = (
+        select(results.c.error, func.count(), func.min(results.c.job_id))
+        .where(results.c.batch == batch, results.c.status == JobState.FAILED)
+        .group_by(results.c.error)
+    )
+    return [
+        (error_of(error) or UNKNOWN, count, example)
+        for error, count, example in connection.execute(query)
+    ]
+
+
+def lost(connection: Connection, batch: str) -> tuple[int, float]:
+    """Return how many calls ended with their worker, and dollars: each as its job's row cost."""
+    query = select(results.c.attempts, results.c.cost).where(
+        results.c.batch == batch, results.c.attempts.contains('"outcome":"lost"', autoescape=True)
+    )
+    calls, dollars = 0, 0.0
+    for attempts, cost in connection.execute(query):
+        number = sum(each.outcome == "lost" for each in attempts_of(attempts))
+        calls += number
+        dollars += number * (cost or 0.0)
+    return calls, dollars
+
+
+def prune(connection: Connection, batch: str | None, before_ms: int | None) -> int:
+    """Delete up to PRUNE_ROWS rows of `batch`, or of all, that ended before; return how many."""
+    some = select(results.c.job_id).limit(PRUNE_ROWS)
+    if batch is not None:
+        some = some.where(results.c.batch == batch)
+    if before_ms is not None:
+        some = some.where(results.c.finished_at < before_ms)
+    return connection.execute(delete(results).where(results.c.job_id.in_(some))).rowcount

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
     from pathlib import Path
 
-    from nightmill.result import Result, Usage
+    from nightmill.result import ErrorInfo, Result, Usage
     from nightmill.store.database import Database
     from nightmill.store.statements import Stored
 
@@ -123,6 +123,28 @@ class ResultStore:
     async def batches(self) -> dict[str, dict[JobState, int]]:
         """Return every batch's counts, as `counts` gives them, sorted by name."""
         return await self._database.run(statements.counts)
+
+    async def errors(self, batch: str) -> list[tuple[ErrorInfo, int, str]]:
+        """Return the different errors of `batch`, how often each, and a job it happened to."""
+        return await self._database.run(partial(statements.errors, batch=batch))
+
+    async def lost(self, batch: str) -> tuple[int, float]:
+        """Return how many calls of `batch` ended with their worker, and about what they cost.
+
+        Dollars: a lost call counts as much as the call that its job's row was stored for.
+        """
+        return await self._database.run(partial(statements.lost, batch=batch))
+
+    async def prune(self, batch: str | None = None, *, before_ms: int | None = None) -> int:
+        """Delete the rows of `batch` (None: of all) that ended before `before_ms`; count them.
+
+        Not for a batch that still runs: a job without its row is paid for again.
+        """
+        deleted = 0
+        work = partial(statements.prune, batch=batch, before_ms=before_ms)
+        while some := await self._database.run(work, write=True):
+            deleted += some
+        return deleted
 
 
 def get_sync(where: str | Path, job_id: str) -> Result | None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import typer
 
+PASS_ON: Final = {
+    "ignore_unknown_options": True,
+    "allow_extra_args": True,
+    "help_option_names": [],
+}
+"""For a command that parses its arguments itself."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the worker's commands to `app`; called through the `nightmill.commands` entry points."""
-    from nightmill_worker.cli.doctor import doctor  # noqa: PLC0415 - `--help` stays fast
+    from nightmill_worker.cli.doctor import doctor  # noqa: PLC0415 - only when typer is there
     from nightmill_worker.cli.run import run  # noqa: PLC0415
+    from nightmill_worker.cli.simulate import simulate  # noqa: PLC0415
     from nightmill_worker.cli.worker import worker  # noqa: PLC0415
-    from nightmill_worker.simulator.command import simulate  # noqa: PLC0415
 
-    for command in (run, worker, doctor, simulate):
+    for command in (run, worker, doctor):
         app.command()(command)
+    app.command(context_settings=PASS_ON)(simulate)

@@ -3,38 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Final
 
-import msgspec
 import typer
-from nightmill.server import with_redis
-from rich.console import Console
-
-from nightmill import keys
-from nightmill.connect import connect, redis_errors
-from nightmill.errors import NightmillError
-from nightmill.settings import Settings, load_settings
-from nightmill.store import ResultStore
-from nightmill_worker.cli.worker import NO_CREDENTIAL
-from nightmill_worker.messages.classify import classify
-from nightmill_worker.messages.client import MessagesClient
-from nightmill_worker.messages.outcome import Broken, Fail, StopLine
 
 UNWELL: Final = 2
-# Refused by every Messages endpoint before it costs anything, but only after the credential.
-_FREE_CALL: Final = b'{"model":"nightmill-doctor","max_tokens":0,"messages":[]}'
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing looked at: whether it is well, what was seen, and what to do if it is not."""
-
-    what: str
-    well: bool
-    seen: str
-    fix: str = ""
 
 
 def doctor(
@@ -51,6 +24,11 @@ def doctor(
 
     nightmill doctor --redis-url redis://localhost:6379 --base-url http://127.0.0.1:8399
     """
+    from rich.console import Console  # noqa: PLC0415 - `--help` stays fast
+
+    from nightmill.settings import load_settings  # noqa: PLC0415
+    from nightmill_worker.cli.examine import examine  # noqa: PLC0415
+
     settings = load_settings(redis_url=redis_url, base_url=base_url)
     findings = asyncio.run(examine(settings))
     out = Console(highlight=False, soft_wrap=True)
@@ -62,75 +40,3 @@ def doctor(
             out.print(f"     fix: {finding.fix}", markup=False)
     if not all(finding.well for finding in findings):
         raise typer.Exit(UNWELL)
-
-
-async def examine(settings: Settings) -> list[Finding]:
-    """Return what was found, in the order it is shown."""
-    checks: dict[str, Callable[[Settings], Awaitable[list[Finding]]]] = {
-        "redis": _redis,
-        "store": _store,
-        "endpoint": _endpoint,
-    }
-    findings = []
-    for what, check in checks.items():
-        try:
-            findings += await check(settings)
-        except NightmillError as error:
-            findings.append(Finding(what=what, well=False, seen=str(error)))
-    return findings
-
-
-@contextlib.asynccontextmanager
-async def _served(settings: Settings) -> AsyncIterator[Settings]:
-    with contextlib.ExitStack() as servers:
-        yield await asyncio.to_thread(servers.enter_context, with_redis(settings))
-
-
-async def _redis(settings: Settings) -> list[Finding]:
-    async with _served(settings) as served, contextlib.aclosing(connect(served)) as redis:
-        with redis_errors():
-            server = await redis.info("server")
-            saved = await redis.info("persistence")
-            memory = await redis.info("memory")
-            stock = await redis.exists(f"{keys.QUEUE}:health-check")
-    found = [Finding(what="redis", well=True, seen=f"version {server['redis_version']} answers")]
-    if not saved["aof_enabled"]:
-        fix = "appendonly yes, or a restart of Redis loses what is queued (results are safe)"
-        found.append(Finding(what="redis persistence", well=False, seen="AOF is off", fix=fix))
-    if (policy := memory["maxmemory_policy"]) != "noeviction":
-        fix = "maxmemory-policy noeviction, or Redis throws queued jobs away when it is full"
-        found.append(Finding(what="redis eviction", well=False, seen=policy, fix=fix))
-    if stock:
-        fix = "stop that worker, or give it another queue: it would run or delete our jobs"
-        seen = f"a stock arq worker listens on {keys.QUEUE}"
-        found.append(Finding(what="redis queue", well=False, seen=seen, fix=fix))
-    return found
-
-
-async def _store(settings: Settings) -> list[Finding]:
-    async with ResultStore.open(settings.store_at) as store:
-        batches = await store.batches()
-    return [Finding(what="store", well=True, seen=f"{store!r}, {len(batches)} batches")]
-
-
-async def _endpoint(settings: Settings) -> list[Finding]:
-    where = settings.base_url
-    if not settings.has_credential:
-        return [Finding(what="credential", well=False, seen="none", fix=NO_CREDENTIAL)]
-    async with MessagesClient(settings) as client:
-        reply = await client.send(_FREE_CALL)
-    if isinstance(reply, Broken):
-        fix = "check NIGHTMILL_BASE_URL and the network"
-        return [Finding(what="endpoint", well=False, seen=f"{where}: {reply.detail}", fix=fix)]
-    outcome = classify(reply, time.time())
-    reached = Finding(what="endpoint", well=True, seen=f"{where} answers ({reply.status})")
-    if isinstance(outcome, StopLine):
-        fix = outcome.error.fix or "check the credential"
-        return [
-            reached,
-            Finding(what="credential", well=False, seen=outcome.error.message, fix=fix),
-        ]
-    if isinstance(outcome, Fail):
-        return [reached, Finding(what="credential", well=True, seen="accepted")]
-    message = getattr(getattr(outcome, "error", None), "message", "an unexpected answer")
-    return [reached, Finding(what="credential", well=True, seen=f"not judged: {message}")]

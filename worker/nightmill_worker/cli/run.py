@@ -5,50 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import signal
-import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Annotated, Final
+from typing import Annotated
 
 import typer
 
-from nightmill.batch import Counts
 from nightmill.cli import options
-from nightmill.cli.checking import batch_name, checked_source
-from nightmill.cli.live import Live
 from nightmill.errors import SettingsError, SourceError
-from nightmill.export import export_jsonl
-from nightmill.feed import Changed
-from nightmill.intake import defaults_of
-from nightmill.progress import Progress, duration, short
-from nightmill.server import with_redis
-from nightmill.settings import Settings, load_settings
-from nightmill.sources import Summary, is_stream, read_checked
-from nightmill.store import ResultStore
 from nightmill_worker.cli.worker import NO_CREDENTIAL
-from nightmill_worker.local import End, Ending, LocalRun
-from nightmill_worker.simulator import Simulator, SimulatorConfig
-from nightmill_worker.supervisor import Supervisor
-
-SOME_FAILED: Final = 1
-EXIT_CODES: Final = {End.STOPPED: 3, End.INTERRUPTED: 130}
-LOG: Final = "worker.log"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a run is to do, as the command line gave it; a simulator stands for a rehearsal."""
-
-    batch: str
-    out: Path
-    processes: int
-    changed: Changed | None
-    simulator: SimulatorConfig | None
-
 
 Output = Annotated[
     Path | None,
@@ -95,6 +61,10 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
 
     NIGHTMILL_RPM=600 nightmill run prompts.jsonl --processes 2 --max-tokens 500
     """
+    from nightmill.cli.checking import batch_name, checked_source  # noqa: PLC0415 - fast `--help`
+    from nightmill.intake import defaults_of  # noqa: PLC0415
+    from nightmill.settings import load_settings  # noqa: PLC0415
+
     name = batch_name(source, batch)
     settings = load_settings(
         model=model,
@@ -107,139 +77,44 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
         only_batch=name,
         **({} if simulate else {"rpm": rpm, "itpm": itpm, "otpm": otpm}),
     )
-    simulator = None
-    if simulate:
-        simulator = SimulatorConfig(latency_s=latency, jitter=0.3, rpm=rpm, itpm=itpm, otpm=otpm)
-    elif not settings.has_credential:
+    if not simulate and not settings.has_credential:
         raise SettingsError(f"{NO_CREDENTIAL}; or rehearse without one: add --simulate")
-    plan = Plan(
-        batch=name,
-        out=output or Path(f"{name}.results.jsonl"),
-        processes=processes,
-        changed=changed,
-        simulator=simulator,
-    )
+    defaults = defaults_of(settings)
     with (
         _readable(source) as path,
-        checked_source(path, defaults_of(settings), skip_bad=skip_bad) as checked,
+        checked_source(path, defaults, name, skip_bad=skip_bad, told_as=source) as checked,
     ):
-        code = asyncio.run(_run(settings, checked, plan))
+        from nightmill_worker.cli.running import Plan, run_plan  # noqa: PLC0415
+        from nightmill_worker.simulator import SimulatorConfig  # noqa: PLC0415
+
+        simulator = None
+        if simulate:
+            simulator = SimulatorConfig(
+                latency_s=latency, jitter=0.3, rpm=rpm, itpm=itpm, otpm=otpm
+            )
+        plan = Plan(
+            batch=name,
+            out=output or Path(f"{name}.results.jsonl"),
+            processes=processes,
+            changed=changed,
+            simulator=simulator,
+        )
+        code = asyncio.run(run_plan(settings, checked, plan))
     raise typer.Exit(code)
 
 
 @contextlib.contextmanager
 def _readable(source: Path) -> Iterator[Path]:
-    """Yield a path that can be read twice: standard input is copied to a file first."""
+    """Yield a path that can be read twice: a stream is copied to a file first."""
+    from nightmill.sources import is_stream, open_source  # noqa: PLC0415
+
     if not is_stream(source):
         yield source
         return
     with tempfile.NamedTemporaryFile(prefix="nightmill-", suffix=".jsonl") as copy:
-        shutil.copyfileobj(sys.stdin.buffer, copy)
+        with open_source(source) as stream:
+            shutil.copyfileobj(stream, copy)
         copy.flush()
+        if not copy.tell():
+            raise SourceError(f"{source}: it is empty; give one JSON object a line")
         yield Path(copy.name)
-
-
-async def _run(settings: Settings, checked: Summary, plan: Plan) -> int:
-    """Run, export, tell; returns the exit code."""
-    defaults = defaults_of(settings)
-    async with _endpoint(settings, plan.simulator) as reached:
-        with with_redis(reached) as served, _log(served) as log, Live() as live:
-            workers = Supervisor(reached, plan.processes, log=log)
-            local = LocalRun(workers, served, plan.batch, plan.changed)
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, local.interrupt)
-            started = time.monotonic()
-            shown = _Shown(live, plan.batch)
-            ending = await local.run(lambda: read_checked(checked, defaults), shown.counts)
-            took_s = time.monotonic() - started
-        # What is said goes to stderr: stdout may be carrying the results.
-        typer.echo(_story(ending, plan.batch, took_s, shown.refused), err=True)
-        if ending.end is not End.INTERRUPTED:
-            written = await _export(reached, plan.batch, plan.out)
-            typer.echo(f"{written:,} results in {plan.out}", err=True)
-    for line in _advice(ending, plan.batch):
-        typer.echo(line, err=True)
-    return _exit_code(ending)
-
-
-@contextlib.asynccontextmanager
-async def _endpoint(
-    settings: Settings, simulator: SimulatorConfig | None
-) -> AsyncIterator[Settings]:
-    """Yield the settings with the endpoint to call: the simulator's while it runs, or as given."""
-    if simulator is None:
-        yield settings
-        return
-    async with Simulator(simulator) as running:
-        known = {name: getattr(settings, name) for name in settings.model_fields_set}
-        credential = {"api_key": "simulated", "auth_token": None}
-        yield settings.model_validate({**known, **credential, "base_url": running.url})
-
-
-@contextlib.contextmanager
-def _log(settings: Settings) -> Iterator[IO[bytes]]:
-    """Yield the file that takes the workers' log: the terminal is for progress."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    with (settings.data_dir / LOG).open("ab") as log:
-        yield log
-
-
-class _Shown:
-    """Turns counts into the progress line."""
-
-    def __init__(self, live: Live, batch: str) -> None:
-        self._live = live
-        self._batch = batch
-        self._progress: Progress | None = None
-
-    @property
-    def refused(self) -> int:
-        return self._progress.refused if self._progress else 0
-
-    def counts(self, counts: Counts, refused: int) -> None:
-        now = time.monotonic()
-        if self._progress is None:
-            self._progress = Progress(counts, now, refused=refused)
-        self._progress.add(counts, now, refused=refused)
-        self._live.show(f"{self._batch}: {self._progress.line()}", now)
-
-
-async def _export(settings: Settings, batch: str, out: Path) -> int:
-    async with ResultStore.open(settings.store_at) as store:
-        try:
-            return await export_jsonl(store, batch, out)
-        except OSError as error:
-            raise SourceError(f"{out}: cannot be written: {error.strerror}") from None
-
-
-def _story(ending: Ending, batch: str, took_s: float, refused: int) -> str:
-    """Return the closing summary."""
-    counts, fed = ending.counts, ending.fed
-    left = max(counts.accepted, counts.total or 0) - counts.terminal
-    numbers = {"cancelled": counts.cancelled, "expired": counts.expired, "left": left}
-    parts = [f"{counts.succeeded:,} succeeded", f"{counts.failed:,} failed"]
-    parts += [f"{number:,} {name}" for name, number in numbers.items() if number]
-    tokens = f"{short(counts.input_tokens)} in + {short(counts.output_tokens)} out tokens"
-    story = f"{fed.new:,} new, {fed.stored_already:,} stored before; {tokens}; {refused:,} 429s"
-    return f"{batch}: {', '.join(parts)} in {duration(took_s)} ({story})"
-
-
-def _advice(ending: Ending, batch: str) -> list[str]:
-    """Return what to do next, if there is anything."""
-    lines = []
-    if ending.end is End.STOPPED:
-        lines.append(f"stopped: {ending.reason}")
-        lines.append("nothing is lost: mend that and run the same command again")
-    if ending.end is End.INTERRUPTED:
-        lines.append("interrupted, nothing is lost: run the same command again to go on")
-    if ending.counts.failed:
-        lines.append(f"the failed ones and why: nightmill results {batch} --failed")
-    return lines
-
-
-def _exit_code(ending: Ending) -> int:
-    if ending.end in EXIT_CODES:
-        return EXIT_CODES[ending.end]
-    counts = ending.counts
-    return SOME_FAILED if counts.failed or counts.cancelled or counts.expired else 0

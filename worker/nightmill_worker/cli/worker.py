@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nightmill.errors import SettingsError
-from nightmill.settings import Settings, load_settings
-from nightmill_worker.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from nightmill.settings import Settings
 
 NO_CREDENTIAL = (
     "no credential: set NIGHTMILL_API_KEY (or ANTHROPIC_API_KEY), or NIGHTMILL_AUTH_TOKEN for a "
@@ -34,6 +35,8 @@ def worker(
 
     NIGHTMILL_RPM=600 nightmill worker --redis-url redis://localhost:6379
     """
+    from nightmill.settings import load_settings  # noqa: PLC0415 - `--help` stays fast
+
     settings = load_settings(redis_url=redis_url, base_url=base_url)
     if not settings.has_credential:
         raise SettingsError(NO_CREDENTIAL)
@@ -41,6 +44,8 @@ def worker(
 
 
 async def _supervise(settings: Settings, processes: int) -> None:
+    from nightmill_worker.supervisor import Supervisor  # noqa: PLC0415
+
     supervisor = Supervisor(settings, processes)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

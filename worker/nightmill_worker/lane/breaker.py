@@ -1,4 +1,4 @@
-"""The breaker of a lane: an endpoint that fails is left alone for a while, then tried once. Pure."""
+"""The breaker of a lane: a failing endpoint is left alone for a while, then tried once. Pure."""
 
 from __future__ import annotations
 

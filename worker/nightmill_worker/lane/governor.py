@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from nightmill import keys
-from nightmill_worker.lane.aimd import Law, Seen, step
+from nightmill_worker.lane.breaker import Breaker, watch
+from nightmill_worker.lane.law import Law, orders, step
+from nightmill_worker.lane.mirror import Told
+from nightmill_worker.lane.terms import Caps, Gate, Orders, Seen
 
 if TYPE_CHECKING:
+    import random
+
     from redis.asyncio import Redis
+
+    from nightmill.settings import Settings
 
 TICK_S: Final = 0.1
 """How often the law runs, seconds."""
@@ -18,21 +25,111 @@ LOCK_MS: Final = 1500
 """The governor's lock; another worker takes over when it runs out."""
 
 
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """A lane's orders as claim.lua reads them; `round` counts the breaker's moves."""
+
+    window: int
+    gates: dict[str, Gate]
+    reserves: bool
+    pause: float
+    breaker: str = "closed"
+    round: int = 0
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What the governor remembers of a lane, in its hash: another may take over at any time."""
+
+    law: Law = Law()
+    breaker: Breaker = Breaker()
+    round: int = 0
+
+
+class Hot(msgspec.Struct, frozen=True, kw_only=True):
+    """What lane.lua counts; see there."""
+
+    sent: int = 0
+    ok: int = 0
+    refused: int = 0
+    unsent: int = 0
+    failed: int = 0
+    rejected: int = 0
+    latency: float = 0.0
+    used_input: float = 0.0
+    used_output: float = 0.0
+    bound: dict[str, int] = {}
+    epoch: int = 0
+    cut_in_flight: int = 0
+    cut_gate: str = ""
+    told: dict[str, Told] = {}
+    trial_end: str = ""
+
+    def seen(self, in_flight: int) -> Seen:
+        """Return it as the law sees it."""
+        return Seen(
+            in_flight=in_flight,
+            sent=self.sent,
+            ok=self.ok,
+            refused=self.refused,
+            unsent=self.unsent,
+            latency=self.latency,
+            input=self.used_input,
+            output=self.used_output,
+            bound=self.bound,
+            epoch=self.epoch,
+            cut_in_flight=self.cut_in_flight,
+            cut_gate=self.cut_gate,
+            told=self.told,
+        )
+
+
+_hot = msgspec.json.Decoder(Hot, strict=False)
+_kept = msgspec.json.Decoder(Kept)
+
+
+def caps_of(settings: Settings) -> Caps:
+    """Return what the operator allows the lanes."""
+    return Caps(
+        requests=settings.rpm,
+        input=settings.itpm,
+        output=settings.otpm,
+        window=settings.fleet_max_in_flight,
+        polite=settings.polite,
+    )
+
+
+def first_orders(caps: Caps) -> msgspec.Raw:
+    """Return the orders of a lane that nobody has used yet, as JSON."""
+    return msgspec.Raw(msgspec.json.encode(_published(orders(Law(), caps), Breaker(), 0)))
+
+
+def _published(given: Orders, breaker: Breaker, number: int) -> Published:
+    return Published(
+        window=given.window,
+        gates=given.gates,
+        reserves=given.reserves,
+        pause=given.pause,
+        breaker=breaker.state,
+        round=number,
+    )
+
+
 class Governor:
     """Runs the law for the lanes of one line while it holds the lock."""
 
-    def __init__(self, redis: Redis, *, line: str, worker: str) -> None:
-        """Take a client, the line, and this worker's name (it marks the lock)."""
+    def __init__(
+        self, redis: Redis, *, line: str, worker: str, caps: Caps, rng: random.Random
+    ) -> None:
+        """Take a client, the line, this worker's name (it marks the lock), caps, and jitter."""
         self._redis = redis
         self._line = line
         self._worker = worker
+        self._caps = caps
+        self._rng = rng
         self._lock = f"{keys.GOVERNOR}{line}"
-        self._before: dict[str, dict[bytes, bytes]] = {}
 
     async def tick(self) -> None:
         """Take or keep the lock; holding it, run the law once for every lane."""
         if not await self._holds_lock():
-            self._before.clear()
             return
         for member in await self._redis.execute_command("SMEMBERS", keys.LANES):
             name = member.decode()
@@ -51,23 +148,25 @@ class Governor:
 
     async def _govern(self, lane: str) -> None:
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hgetall(lane)
+            pipe.hmget(lane, ["hot", "kept"])
             pipe.zcard(f"{lane}:slots")
-            now, in_flight = await pipe.execute()
-        before = self._before.get(lane, now)
-        self._before[lane] = now
-        law = msgspec.json.decode(now[b"law"], type=Law) if b"law" in now else Law()
-        seen = Seen(
-            answered=_int(now, b"ok") - _int(before, b"ok"),
-            bound=_int(now, b"bound_window") - _int(before, b"bound_window"),
-            epoch=_int(now, b"epoch"),
-            in_flight=in_flight,
+            pipe.time()
+            (found, remembered), in_flight, (seconds, micros) = await pipe.execute()
+        if found is None:
+            return
+        hot, now = _hot.decode(found), seconds + micros / 1e6
+        kept = _kept.decode(remembered) if remembered else Kept()
+        law = step(kept.law, hot.seen(in_flight), now)
+        breaker = watch(
+            kept.breaker,
+            calls=hot.ok + hot.refused + hot.failed + hot.rejected,
+            failed=hot.failed,
+            trial=hot.trial_end,
+            now=now,
+            chance=self._rng.random(),
         )
-        after = step(law, seen)
-        if after != law or b"law" not in now:
-            window, kept = int(after.window), msgspec.json.encode(after)
-            await self._redis.execute_command("HSET", lane, "window", window, "law", kept)
-
-
-def _int(fields: dict[bytes, bytes], name: bytes) -> int:
-    return int(float(fields.get(name, 0)))
+        number = kept.round + (breaker.state != kept.breaker.state)
+        given = _published(orders(law, self._caps), breaker, number)
+        after = msgspec.json.encode(Kept(law=law, breaker=breaker, round=number))
+        given_json = msgspec.json.encode(given)
+        await self._redis.execute_command("HSET", lane, "kept", after, "orders", given_json)

@@ -2,7 +2,7 @@
 
 Two of these run in a lane: `Probe` for the rate at which the endpoint's bucket refills, `Window`
 for how many calls it lets run at once. Both pay for a try with a refusal at most, so both wait
-between tries until enough calls have passed for the refusals to stay below 1 in 250.
+between tries until enough calls have passed for the refusals to stay below 1 in 250 or so.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-CALLS_PER_REFUSAL: Final = 250
+CALLS_PER_REFUSAL: Final = 300
 """Calls that must pass for every refusal of the last try before the next one."""
 ENOUGH: Final = 8
 """Calls between two refusals from which the refill between them can be read, roughly."""
@@ -86,7 +86,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def step(self) -> float:
         """The share above `rate` that is being tried."""
-        return float(min(1.0, self.first * 2.0**self.trying))
+        return float(min(1.0, self.first * 2.0 ** min(self.trying, 16.0)))
 
     def refill(self, now: float, used: float) -> float:
         """Return what came since the bucket was empty, units a second: never more than refills."""
@@ -114,7 +114,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
         """Return what is known `passed` seconds later without a refusal."""
         if not bound or calls - self.calls < self.hold:
             return self
-        need = (used - self.used) / max(1.0, calls - self.calls)
+        need = max(1e-9, (used - self.used) / max(1.0, calls - self.calls))
         spare = self.rate * (now - self.proven_at) - (used - self.proven_used)
         most = max(self.most, BEYOND * self.refill(now, used))
         doublings = passed * min(1 / DOUBLING_S, self.now / need / DOUBLING_CALLS)
@@ -143,6 +143,10 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     def sure(self) -> bool:
         """Whether the roof was met again and again."""
         return self.pause >= SURE
+
+    def new(self, in_flight: int) -> bool:
+        """Tell whether this many in flight were not known to pass: a record, or a try's doing."""
+        return in_flight > self.peak or 0 < self.roof <= min(in_flight, self.size - 1)
 
     def refuse(self, size: float) -> Window:
         """Return the window after a refusal that `size` calls in flight would not have met."""

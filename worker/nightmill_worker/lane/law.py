@@ -14,74 +14,40 @@ from typing import Final
 import msgspec
 
 from nightmill_worker.lane.growth import ENOUGH, Probe, Window
-from nightmill_worker.lane.mirror import Drift, Told, refill, reserve
+from nightmill_worker.lane.mirror import Drift, refill, reserve
+from nightmill_worker.lane.terms import Caps, Gate, Orders, Seen
 
 DIMENSIONS: Final = ("requests", "input", "output")
 FIRST_LATENCY_S: Final = 1.0
 """Taken for a call's length until the first has ended."""
 AHEAD: Final = 1.5
 """Calls start this much faster than the window turns over, evenly, never in bursts."""
-GRAIN_S: Final = 0.05
-"""A bucket that we fill ourselves holds this many seconds' worth, one call at least."""
 FAR_AHEAD: Final = 5.0
 """The same once the endpoint's cap is known: a free slot need not wait."""
+GRAIN_S: Final = 0.05
+"""A bucket that we fill ourselves holds a call and this many seconds' worth for late claims."""
+LONGEST_S: Final = 60.0
+"""Between two steps no more time passes than this, whatever the clock says."""
 PAUSE_S: Final = (0.25, 4.0)
 """Bounds of the first pause after a refusal; it grows with the debts that refusals ran into."""
 LATELY_S: Final = 1.0
 """A gate that kept calls waiting within this time was binding."""
-SEMANTICS_S: Final = 30.0
+SEMANTICS_S: Final = 90.0
 """A mirror of output that proves wrong changes how output is charged, this often at most."""
+COMPARED: Final = 4
+"""Measurements before dimensions are compared."""
 SURER: Final = 0.7
 """Another dimension is believed when its refills agree with each other this much better."""
 
 
-class Caps(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator allows: per minute, in flight; `polite` is the share left to others."""
+class Law(msgspec.Struct, frozen=True, kw_only=True):
+    """What the law knows of a lane. `seen` and `at` are of its last step.
 
-    requests: float | None = None
-    input: float | None = None
-    output: float | None = None
-    window: int | None = None
-    polite: float = 0.0
-
-
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What a lane's hash says: counters since its beginning, and the last refusal that counted.
-
-    `ok`, `refused`, `unsent` and `latency` (s, summed) count answers, `sent` claims; `input` and
-    `output` are real tokens; `bound` says per gate how often it kept a job waiting. `epoch` counts
-    refusals of calls sent after the refusal before; `cut_in_flight` (with the refused call) and
-    `cut_gate` (what the 429 or its headers name, "" for nothing) are of the last one.
+    `clock` is the law's own time in seconds, which no jump of `at` moves far.
     """
 
-    in_flight: int = 0
-    sent: int = 0
-    ok: int = 0
-    refused: int = 0
-    unsent: int = 0
-    latency: float = 0.0
-    input: float = 0.0
-    output: float = 0.0
-    bound: dict[str, int] = {}
-    epoch: int = 0
-    cut_in_flight: int = 0
-    cut_gate: str = ""
-    told: dict[str, Told] = {}
-
-    @property
-    def accepted(self) -> int:
-        """Calls that the endpoint let in, those on their way included."""
-        return self.sent - self.refused - self.unsent
-
-    def used(self, dimension: str) -> float:
-        """Return the units of a dimension used so far."""
-        return float(self.accepted if dimension == "requests" else getattr(self, dimension))
-
-
-class Law(msgspec.Struct, frozen=True, kw_only=True):
-    """What the law knows of a lane. `seen` and `at` are of its last step."""
-
     at: float = 0.0
+    clock: float = 0.0
     seen: Seen = Seen()
     latency: float = 0.0
     window: Window = Window()
@@ -101,39 +67,16 @@ class Law(msgspec.Struct, frozen=True, kw_only=True):
     cut_in_flight: int = 0
 
 
-class Gate(msgspec.Struct, frozen=True, kw_only=True):
-    """A bucket that claim keeps: units a second, what it holds, and what stays in it.
-
-    A `mirror` follows the endpoint's headers both ways; any other only learns that less is left.
-    """
-
-    rate: float
-    capacity: float
-    reserve: float = 0.0
-    mirror: bool = False
-
-
-class Orders(msgspec.Struct, frozen=True, kw_only=True):
-    """What the law publishes: calls in flight at most, and the gates by name.
-
-    `reserves` tells claim to charge a call's max_tokens instead of the output learned.
-    """
-
-    window: int
-    gates: dict[str, Gate]
-    reserves: bool
-    pause: float
-
-
 def step(law: Law, seen: Seen, now: float) -> Law:
-    """Return the law's next state; `now` is in seconds and may stand still or go back."""
-    passed = min(1.0, max(0.0, now - law.at))
-    law = _note(law, seen, now, passed)
+    """Return the law's next state; `now` is in seconds and may stand still, jump or go back."""
+    passed = min(LONGEST_S, max(0.0, now - law.at)) if law.at else 0.0
+    clock = law.clock + passed
+    law = _note(law, seen, clock, passed)
     if seen.epoch != law.seen.epoch:
-        law = _refused(law, seen, now)
+        law = _refused(law, seen, clock)
     else:
-        law = _grown(law, seen, now, passed)
-    return msgspec.structs.replace(law, seen=seen, at=now)
+        law = _grown(law, seen, clock, min(1.0, passed))
+    return msgspec.structs.replace(law, seen=seen, at=now, clock=clock)
 
 
 def _note(law: Law, seen: Seen, now: float, passed: float) -> Law:
@@ -202,7 +145,7 @@ def _blame(law: Law, seen: Seen, now: float) -> str:
         return ""
     if seen.cut_gate:
         return seen.cut_gate
-    record = seen.cut_in_flight > law.window.peak
+    record = law.window.new(seen.cut_in_flight)
     paced = now - law.bound_at.get(law.suspect, -LATELY_S) < LATELY_S
     same = abs(seen.cut_in_flight - law.cut_in_flight) <= 1
     return "window" if record and (same or not paced) else law.suspect
@@ -228,7 +171,7 @@ def _measured(law: Law, seen: Seen, now: float, *, cut: bool = False) -> Law:
             doubt[d] = doubt.get(d, 0.0) + 0.3 * (surprise - doubt.get(d, 0.0))
     measured = law.measured + (doubt != law.doubt)
     suspect = law.blamed if law.blamed in DIMENSIONS else law.suspect
-    if measured >= 4 and not seen.cut_gate:
+    if measured >= COMPARED and not seen.cut_gate:
         best = min(DIMENSIONS, key=lambda d: doubt[d])
         suspect = best if doubt[best] + 0.01 < SURER * doubt[suspect] else suspect
     return msgspec.structs.replace(
@@ -250,13 +193,14 @@ def _pace(law: Law) -> float:
 def orders(law: Law, caps: Caps) -> Orders:
     """Return what to publish: the slowest of told, found and allowed for each dimension."""
     pace = _pace(law)
-    gates = {"pace": Gate(rate=pace, capacity=max(1.0, GRAIN_S * pace))}
+    gates = {"pace": Gate(rate=pace, capacity=1.0 + GRAIN_S * pace)}
     for d in DIMENSIONS:
         gate = _gate(law, caps, d)
         if gate is not None:
             gates[d] = gate
     window = int(law.window.size)
-    return Orders(window=min(window, caps.window or window), gates=gates, reserves=law.reserves, pause=law.pause)
+    window = min(window, caps.window or window)
+    return Orders(window=window, gates=gates, reserves=law.reserves, pause=law.pause)
 
 
 def _gate(law: Law, caps: Caps, dimension: str) -> Gate | None:
@@ -274,5 +218,7 @@ def _gate(law: Law, caps: Caps, dimension: str) -> Gate | None:
         return None
     rate = max(1e-3, min(rates))
     if told is not None and rate == rates[0] and not caps.polite:
-        return Gate(rate=rate, capacity=told.most, reserve=reserve(told, law.drifts[dimension]), mirror=True)
-    return Gate(rate=rate, capacity=max(1.0, GRAIN_S * rate))
+        left = reserve(told, law.drifts[dimension])
+        return Gate(rate=rate, capacity=told.most, reserve=left, mirror=True)
+    need = law.seen.used(dimension) / max(1, law.seen.accepted)
+    return Gate(rate=rate, capacity=max(1.0, need) + GRAIN_S * rate)

@@ -43,7 +43,7 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
     caution: float = 1.0
 
     def care(self, passed: float, *, missed: bool) -> Drift:
-        """Return the drift `passed` seconds later; a refusal the mirror `missed` doubles caution."""
+        """Return the drift `passed` seconds later; a refusal that it `missed` doubles caution."""
         caution = 1.0 + (self.caution - 1.0) * math.exp(-passed / FORGET_S)
         caution = min(CAUTION, 2 * caution) if missed else caution
         return msgspec.structs.replace(self, caution=caution)
@@ -59,8 +59,13 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
             return msgspec.structs.replace(self, corrected=told.corrected)
         if seconds < DRIFT_S:
             return self
-        rate = self.rate + DRIFT_GAIN * (told.corrected - self.corrected) / seconds
-        rate = max(-0.95 * told.limit / 60, min(0.0, rate))
+        full = told.limit / 60
+        drain = (told.corrected - self.corrected) / seconds
+        if drain:
+            rate = self.rate + DRIFT_GAIN * max(-full, min(full, drain))
+        else:  # nothing heard: without calls there are no headers, and a drain may have ended
+            rate = self.rate * (1 - DRIFT_GAIN)
+        rate = max(-0.95 * full, min(0.0, rate))
         return msgspec.structs.replace(self, rate=rate, corrected=told.corrected, at=now)
 
 

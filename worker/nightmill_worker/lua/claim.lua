@@ -1,11 +1,10 @@
 -- Take jobs, their leases, their slots and their tokens together: as many as the lanes grant now.
 -- ARGV[1]  JSON: worker, seq (this claim's number), line (endpoint + credential fingerprint),
---          want (jobs), lease_ms, functions (names we run), model (default), spread (seconds a
---          request bucket holds), caps {rpm, itpm, otpm, window}, guess {ratio, output, window},
---          only? (a batch: claim no other jobs)
+--          want (jobs), lease_ms, functions (names we run), model (default), orders (of a lane no
+--          governor has seen), only? (a batch: claim no other jobs)
 -- Returns  {now_ms, wait_ms, JSON of what else a worker must know, job, job, ...}, each job
 --          {id, token, payload or "", queue, model, counted, refusals, snoozes, calls, verdict,
---          estimated input, estimated output, attempts as JSON}.
+--          ticket, attempts as JSON}.
 -- verdict: run | alone (run it with nothing else in the process) | aborted | poison | unreadable
 --          | gone (evicted or deleted, by somebody else).
 -- A repeated seq (the answer was lost on its way) gets the same jobs again, not new ones.
@@ -19,56 +18,8 @@ local lanes, granted, leased, wait = {}, {}, {}, 1000
 local LARGEST = 33 * 1024 * 1024 -- bytes of a payload: MAX_PAYLOAD_BYTES at most, and its envelope
 
 local function lane_of(model)
-  local lane = lanes[model]
-  if lane then return lane end
-  local key = LANE .. ask.line .. ':' .. model
-  local slots = key .. ':slots'
-  local fields = hash(key)
-  redis.call('ZREMRANGEBYSCORE', slots, '-inf', now) -- a dead worker's slots come back here
-  redis.call('SADD', LANES, ask.line .. ':' .. model)
-  lane = {
-    key = key, slots = slots, model = model,
-    ratio = tonumber(fields.ratio) or ask.guess.ratio,
-    output = tonumber(fields.output) or ask.guess.output,
-    in_flight = redis.call('ZCARD', slots),
-    window = math.floor(tonumber(fields.window) or ask.guess.window),
-    pause = math.max(0, (tonumber(fields.pause_until) or 0) - now),
-    requests = bucket(fields, 'requests', tonumber(fields.rpm) or ask.caps.rpm, ask.spread, now),
-    input = bucket(fields, 'input', ask.caps.itpm, 5, now),
-    output_tokens = bucket(fields, 'output_tokens', ask.caps.otpm, 5, now),
-    taken = {}, sent = 0, bound = nil,
-  }
-  if ask.caps.window then lane.window = math.min(lane.window, ask.caps.window) end
-  lanes[model] = lane
-  return lane
-end
-
--- Returns nil when the lane grants one more job of this cost, else the gate that binds.
-local function gate(lane, input)
-  if lane.pause > 0 then wait = math.min(wait, lane.pause); return 'pause' end
-  if lane.in_flight >= lane.window then return 'window' end
-  local needs = { requests = 1, input = input, output_tokens = lane.output }
-  for name, need in pairs(needs) do
-    local b = lane[name]
-    if b then
-      local short = math.min(need, b.capacity) - b.level
-      if short > 0 then
-        wait = math.min(wait, math.ceil(short / b.rate))
-        return name
-      end
-    end
-  end
-  return nil
-end
-
-local function take(lane, input, token)
-  lane.in_flight = lane.in_flight + 1
-  lane.sent = lane.sent + 1
-  if lane.requests then lane.requests.level = lane.requests.level - 1 end
-  if lane.input then lane.input.level = lane.input.level - input end
-  if lane.output_tokens then lane.output_tokens.level = lane.output_tokens.level - lane.output end
-  lane.taken[#lane.taken + 1] = lease_end
-  lane.taken[#lane.taken + 1] = token
+  lanes[model] = lanes[model] or open_lane(ask.line, model, now / 1000, ask.orders)
+  return lanes[model]
 end
 
 -- The previous holder's lease ran out during a call: tell it as a lost attempt, count the death.
@@ -92,17 +43,16 @@ local function verdict_on(id, record, aborts)
   return deaths >= 2 and 'alone' or 'run'
 end
 
-local function reply(id, payload, queue, model, record, verdict, input, output)
+local function reply(id, payload, queue, model, record, verdict, ticket)
   local attempts = '[]'
   if (tonumber(record.calls) or 1) > 1 then
     attempts = '[' .. table.concat(redis.call('LRANGE', ATTEMPTS .. id, 0, -1), ',') .. ']'
   end
   return { id, record.token, payload, queue, model, record.counted or '0', record.refusals or '0',
-    record.snoozes or '0', tostring(record.calls), verdict, tostring(input), tostring(output),
-    attempts }
+    record.snoozes or '0', tostring(record.calls), verdict, ticket, attempts }
 end
 
-local function grant(id, payload, queue, lane, aborts, unfit)
+local function grant(id, payload, queue, lane, guess, aborts, unfit)
   local token = ask.worker .. ':' .. ask.seq .. ':' .. (#granted + 1)
   if not redis.call('SET', IN_PROGRESS .. id, token, 'NX', 'PX', ask.lease_ms) then
     local left = redis.call('PTTL', IN_PROGRESS .. id)
@@ -117,16 +67,15 @@ local function grant(id, payload, queue, lane, aborts, unfit)
     counts.add(batch, 'in_flight', 1)
   end
   record.token, record.calls = token, (tonumber(record.calls) or 0) + 1
-  local input = math.ceil(#payload * lane.ratio)
   redis.call('HSET', RECORD .. id, 'state', 'in_flight', 'token', token, 'worker', ask.worker,
     'calls', record.calls, 'claimed_at', now, 'deaths', record.deaths or 0, 'alone', 0,
     'alone_deaths', record.alone_deaths or 0)
   if queue == QUEUE then redis.call('PERSIST', PAYLOAD .. id) end -- arq gives it a day to live
-  take(lane, input, token)
+  local ticket = take(lane, guess, token, now / 1000, lease_end)
   leased[queue] = leased[queue] or {}
   table.insert(leased[queue], lease_end)
   table.insert(leased[queue], id)
-  granted[#granted + 1] = reply(id, payload, queue, lane.model, record, verdict, input, lane.output)
+  granted[#granted + 1] = reply(id, payload, queue, lane.model, record, verdict, ticket)
 end
 
 -- What stands in the queue under `id`: its function and, in the shared queue, its model.
@@ -171,13 +120,15 @@ local function consider(id, payload, queue, aborts)
     return
   end
   local lane = lane_of(model or ask.model)
-  local closed = gate(lane, #(payload or '') * lane.ratio)
+  local guess = guess_of(lane, payload or '')
+  local closed, ms = closed_gate(lane, guess, now / 1000)
   if closed then
+    wait = math.min(wait, math.ceil(ms))
     lane.bound = closed
     return closed
   end
   if payload and not fn then redis.call('HSET', QUARANTINE, id, payload) end
-  grant(id, fn and payload or '', queue, lane, aborts, not payload and 'gone' or not fn and 'unreadable')
+  grant(id, fn and payload or '', queue, lane, guess, aborts, not payload and 'gone' or not fn and 'unreadable')
 end
 
 -- The shared queue mixes models: when its head is all of closed lanes, let what is behind pass.
@@ -238,21 +189,18 @@ end
 
 local function grant_again(last) -- the worker never saw the answer to this very claim
   for _, job in ipairs(last.jobs) do
-    local id, queue, verdict = job[1], job[2], job[3]
+    local id, queue, model, verdict, ticket = unpack(job)
     local payload = redis.call('GET', PAYLOAD .. id)
     if payload or verdict == 'gone' then
-      payload = payload or ''
-      local _, model = read(payload, queue)
-      local lane, record = lane_of(model or ask.model), hash(RECORD .. id)
-      granted[#granted + 1] = reply(id, verdict == 'unreadable' and '' or payload, queue,
-        lane.model, record, verdict, math.ceil(#payload * lane.ratio), lane.output)
+      local shown = verdict == 'unreadable' and '' or payload or ''
+      granted[#granted + 1] = reply(id, shown, queue, model, hash(RECORD .. id), verdict, ticket)
     end
   end
 end
 
 local function remember()
   local jobs = {}
-  for i, job in ipairs(granted) do jobs[i] = { job[1], job[4], job[10] } end
+  for i, job in ipairs(granted) do jobs[i] = { job[1], job[4], job[5], job[10], job[11] } end
   local memory = cjson.encode({ seq = ask.seq, jobs = jobs })
   redis.call('SET', grant_key, memory, 'PX', ask.lease_ms)
 end
@@ -264,17 +212,9 @@ end
 
 local function write_lanes()
   for _, lane in pairs(lanes) do
-    if #lane.taken > 0 then redis.call('ZADD', lane.slots, unpack(lane.taken)) end
-    local fields = { 'refilled_at', now }
-    for _, name in ipairs({ 'requests', 'input', 'output_tokens' }) do
-      if lane[name] then
-        fields[#fields + 1] = name
-        fields[#fields + 1] = lane[name].level
-      end
-    end
-    redis.call('HSET', lane.key, unpack(fields))
-    if lane.sent > 0 then redis.call('HINCRBY', lane.key, 'sent', lane.sent) end
-    if lane.bound then redis.call('HINCRBY', lane.key, 'bound_' .. lane.bound, 1) end
+    local bound = lane.hot.bound
+    if lane.bound and bound[lane.bound] then bound[lane.bound] = bound[lane.bound] + 1 end
+    save_lane(lane)
   end
 end
 

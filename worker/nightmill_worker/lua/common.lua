@@ -1,4 +1,4 @@
--- Shared by the worker's scripts: the clock, the buckets of a lane, the batch a queue belongs to.
+-- Shared by the worker's scripts: the clock, who holds a job, the counts of batches.
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -32,21 +32,6 @@ local function tally()
         end
       end
     end,
-  }
-end
-
--- A token bucket of `per_minute`, refilled to `now`, holding at most `seconds` worth. It may be in
--- debt (a call larger than the bucket is granted at a full one); nil per_minute means no limit.
-local function bucket(lane, name, per_minute, seconds, now)
-  if not per_minute then return nil end
-  local rate = per_minute / 60000
-  local capacity = math.max(1, per_minute * seconds / 60)
-  local level = lane[name] and tonumber(lane[name]) or capacity
-  local since = lane.refilled_at and tonumber(lane.refilled_at) or now
-  return {
-    level = math.min(capacity, level + rate * math.max(0, now - since)),
-    rate = rate,
-    capacity = capacity,
   }
 end
 

@@ -1,11 +1,34 @@
 -- Take finished jobs out of their queues; called only after their rows are committed.
--- ARGV[1]  JSON: items [{id, token, queue, status, again (0 | 1: its row was stored before this
---          claim), input, output (tokens)}]
+-- ARGV[1]  JSON: canary (identical failures in a row that pause a batch, 0 = never), items [{id,
+--          token, queue, status, again (0 | 1: its row was stored before this claim), input,
+--          output (tokens), fault ("" or what it failed of)}]
 -- ARGV[2..] what to keep under arq:result:<id>, one an item, in order
 -- Returns  the ids that were no longer this worker's; nothing of theirs was touched.
 local told = cjson.decode(ARGV[1])
 local counts, late = tally(), {}
 local keys, ids_of = {}, {}
+
+-- A batch whose jobs all fail alike is wrong as a whole: stop before a million of them are paid.
+local streaks = {}
+local function watch_canary(batch, item)
+  if batch == SINGLES or told.canary == 0 then return end
+  if not streaks[batch] then
+    local known = redis.call('HMGET', BATCH .. batch, 'streak', 'streak_of')
+    streaks[batch] = { length = tonumber(known[1]) or 0, of = known[2] or '' }
+  end
+  local streak = streaks[batch]
+  if item.fault == '' then
+    streak.length = 0
+  else
+    streak.length = item.fault == streak.of and streak.length + 1 or 1
+    streak.of = item.fault
+  end
+  if streak.length == told.canary then
+    local reason = streak.length .. ' jobs in a row failed alike: ' .. item.fault
+    redis.call('HSET', BATCH .. batch, 'flag', 'paused', 'reason', reason)
+  end
+end
+
 for i, item in ipairs(told.items) do
   local record = redis.call('HMGET', RECORD .. item.id, 'token', 'deaths')
   if record[1] == item.token then
@@ -20,6 +43,7 @@ for i, item in ipairs(told.items) do
       counts.add(batch, item.status, 1)
       counts.add(batch, 'input_tokens', item.input)
       counts.add(batch, 'output_tokens', item.output)
+      watch_canary(batch, item)
     end
   else
     late[#late + 1] = item.id
@@ -30,5 +54,8 @@ for queue, ids in pairs(ids_of) do
   if redis.call('EXISTS', ABORTS) == 1 then redis.call('ZREM', ABORTS, unpack(ids)) end
 end
 if #keys > 0 then redis.call('DEL', unpack(keys)) end
+for batch, streak in pairs(streaks) do
+  redis.call('HSET', BATCH .. batch, 'streak', streak.length, 'streak_of', streak.of)
+end
 counts.write()
 return late

@@ -1,0 +1,100 @@
+"""`nightmill lanes`: what each lane does, and a plain sentence for why it is not faster."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from nightmill.cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import RenderableType
+
+    from nightmill.lanes import Lane, Look
+    from nightmill.settings import Settings
+
+LOOK_S: Final = 1.0
+DIMENSIONS: Final = ("requests", "input", "output")
+
+
+def lanes(
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every second.")] = False,
+    redis_url: options.RedisUrl = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Show what binds each lane (endpoint, credential, model): limits, use, window, refusals.
+
+    Looks for one second: rates and shares are of that second.
+
+    For example:
+
+    nightmill lanes
+
+    nightmill lanes --watch
+    """
+    from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.settings import load_settings  # noqa: PLC0415
+
+    with with_redis(load_settings(redis_url=redis_url, data_dir=data_dir)) as settings:
+        asyncio.run(_lanes(settings, watch=watch))
+
+
+async def _lanes(settings: Settings, *, watch: bool) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
+
+    from nightmill.cli.session import open_batches  # noqa: PLC0415
+    from nightmill.lanes import read_lanes  # noqa: PLC0415
+
+    console = Console(highlight=False)
+    async with open_batches(settings) as batches:
+        before = await read_lanes(batches.redis)
+        with Live(console=console, auto_refresh=False) as live:
+            while True:
+                await asyncio.sleep(LOOK_S)
+                now = await read_lanes(batches.redis)
+                live.update(_drawn(_looks(before, now)), refresh=True)
+                if not watch:
+                    return
+                before = now
+
+
+def _looks(before: Iterable[Lane], now: Iterable[Lane]) -> list[Look]:
+    from nightmill.lanes import Look  # noqa: PLC0415
+
+    known = {(lane.line, lane.model): lane for lane in before}
+    return [Look(before=known.get((lane.line, lane.model), lane), now=lane) for lane in now]
+
+
+def _drawn(looks: list[Look]) -> RenderableType:
+    from rich.console import Group  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    if not looks:
+        return Text("no lane yet: nothing was ever claimed here")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("lane", "binds", "in flight", *(f"{d}/min of" for d in DIMENSIONS), "429s"):
+        table.add_column(name)
+    for look in looks:
+        lane = look.now
+        cells = [_used(look, dimension) for dimension in DIMENSIONS]
+        flight = f"{lane.in_flight:,} of {lane.orders.window:,}"
+        refused = f"{lane.hot.refused:,} ({lane.refused_share:.2%})"
+        table.add_row(_name(lane), look.binds, flight, *cells, refused)
+    return Group(table, *(Text(f"{_name(look.now)}: {look.why}") for look in looks))
+
+
+def _name(lane: Lane) -> str:
+    return f"{lane.model} {lane.line[:6]}"
+
+
+def _used(look: Look, dimension: str) -> str:
+    limit, used = look.now.limit(dimension), look.used(dimension)
+    rate = f"{look.rate(dimension):,.0f}"
+    return rate if limit is None else f"{rate} of {limit:,.0f} ({used:.0%})"

@@ -1,0 +1,150 @@
+"""A run in a terminal: its endpoint, workers and progress, what it says at the end, its code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+import typer
+
+from nightmill.batch import Counts
+from nightmill.cli.live import Live
+from nightmill.errors import SourceError
+from nightmill.export import export_jsonl
+from nightmill.feed import Changed
+from nightmill.intake import defaults_of
+from nightmill.progress import Progress, duration, short
+from nightmill.server import with_redis
+from nightmill.settings import Settings
+from nightmill.sources import Summary, read_checked
+from nightmill.store import ResultStore
+from nightmill_worker.local import End, Ending, LocalRun
+from nightmill_worker.simulator import Simulator, SimulatorConfig
+from nightmill_worker.supervisor import Supervisor
+
+SOME_FAILED: Final = 1
+EXIT_CODES: Final = {End.STOPPED: 3, End.INTERRUPTED: 130}
+LOG: Final = "worker.log"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run is to do, as the command line gave it; a simulator stands for a rehearsal."""
+
+    batch: str
+    out: Path
+    processes: int
+    changed: Changed | None
+    simulator: SimulatorConfig | None
+
+
+async def run_plan(settings: Settings, checked: Summary, plan: Plan) -> int:
+    """Run the lines of a checked file, export, tell; returns the exit code."""
+    defaults = defaults_of(settings)
+    async with _endpoint(settings, plan.simulator) as reached:
+        with with_redis(reached) as served, _log(served) as log, Live() as live:
+            workers = Supervisor(reached, plan.processes, log=log)
+            local = LocalRun(workers, served, plan.batch, plan.changed)
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, local.interrupt)
+            started = time.monotonic()
+            shown = _Shown(live, plan.batch)
+            ending = await local.run(lambda: read_checked(checked, defaults), shown.counts)
+            took_s = time.monotonic() - started
+        # What is said goes to stderr: stdout may be carrying the results.
+        typer.echo(_story(ending, plan.batch, took_s, shown.refused), err=True)
+        if ending.end is not End.INTERRUPTED:
+            written = await _export(reached, plan.batch, plan.out)
+            typer.echo(f"{written:,} results in {plan.out}", err=True)
+    for line in _advice(ending, plan.batch):
+        typer.echo(line, err=True)
+    return _exit_code(ending)
+
+
+@contextlib.asynccontextmanager
+async def _endpoint(
+    settings: Settings, simulator: SimulatorConfig | None
+) -> AsyncIterator[Settings]:
+    """Yield the settings with the endpoint to call: the simulator's while it runs, or as given."""
+    if simulator is None:
+        yield settings
+        return
+    async with Simulator(simulator) as running:
+        known = {name: getattr(settings, name) for name in settings.model_fields_set}
+        credential = {"api_key": "simulated", "auth_token": None}
+        yield settings.model_validate({**known, **credential, "base_url": running.url})
+
+
+@contextlib.contextmanager
+def _log(settings: Settings) -> Iterator[IO[bytes]]:
+    """Yield the file that takes the workers' log: the terminal is for progress."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with (settings.data_dir / LOG).open("ab") as log:
+        yield log
+
+
+class _Shown:
+    """Turns counts into the progress line."""
+
+    def __init__(self, live: Live, batch: str) -> None:
+        self._live = live
+        self._batch = batch
+        self._progress: Progress | None = None
+
+    @property
+    def refused(self) -> int:
+        return self._progress.refused if self._progress else 0
+
+    def counts(self, counts: Counts, refused: int) -> None:
+        now = time.monotonic()
+        if self._progress is None:
+            self._progress = Progress(counts, now, refused=refused)
+        self._progress.add(counts, now, refused=refused)
+        self._live.show(f"{self._batch}: {self._progress.line()}", now)
+
+
+async def _export(settings: Settings, batch: str, out: Path) -> int:
+    async with ResultStore.open(settings.store_at) as store:
+        try:
+            return await export_jsonl(store, batch, out)
+        except OSError as error:
+            raise SourceError(f"{out}: cannot be written: {error.strerror}") from None
+
+
+def _story(ending: Ending, batch: str, took_s: float, refused: int) -> str:
+    """Return the closing summary."""
+    counts, fed = ending.counts, ending.fed
+    left = max(counts.accepted, counts.total or 0) - counts.terminal
+    numbers = {"cancelled": counts.cancelled, "expired": counts.expired, "left": left}
+    parts = [f"{counts.succeeded:,} succeeded", f"{counts.failed:,} failed"]
+    parts += [f"{number:,} {name}" for name, number in numbers.items() if number]
+    tokens = f"{short(counts.input_tokens)} in + {short(counts.output_tokens)} out tokens"
+    story = f"{fed.new:,} new, {fed.stored_already:,} stored before; {tokens}; {refused:,} 429s"
+    return f"{batch}: {', '.join(parts)} in {duration(took_s)} ({story})"
+
+
+def _advice(ending: Ending, batch: str) -> list[str]:
+    """Return what to do next, if there is anything."""
+    lines = []
+    if ending.end is End.STOPPED:
+        lines.append(f"stopped: {ending.reason}")
+        lines.append("nothing is lost: mend that and run the same command again")
+    if ending.end is End.INTERRUPTED:
+        lines.append("interrupted, nothing is lost: run the same command again to go on")
+    if ending.counts.failed:
+        lines.append(f"the failed ones and why: nightmill results {batch} --failed")
+    return lines
+
+
+def _exit_code(ending: Ending) -> int:
+    if ending.end in EXIT_CODES:
+        return EXIT_CODES[ending.end]
+    counts = ending.counts
+    return SOME_FAILED if counts.failed or counts.cancelled or counts.expired else 0

@@ -1,0 +1,19 @@
+"""`nightmill simulate`: hand the arguments on to the simulator's own command."""
+
+from __future__ import annotations
+
+import typer
+
+
+def simulate(context: typer.Context) -> None:
+    """Stand in for the Messages endpoint, to rehearse a run without paying for it."""
+    from nightmill_worker.simulator import command  # noqa: PLC0415 - other commands need none
+
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.command()(command.simulate)
+    app(context.args, prog_name=context.command_path)

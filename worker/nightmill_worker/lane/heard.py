@@ -1,0 +1,42 @@
+"""What an answer says of the endpoint's limits: its rate-limit headers, and what a 429 names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+_PREFIX: Final = "anthropic-ratelimit-"
+_HEADERS: Final = {
+    dimension: (f"{_PREFIX}{name}-limit", f"{_PREFIX}{name}-remaining")
+    for dimension, name in (
+        ("requests", "requests"),
+        ("input", "input-tokens"),
+        ("output", "output-tokens"),
+    )
+}
+# In this order: "output tokens per minute" is about output, whatever else it mentions.
+_NAMES: Final = (
+    ("window", re.compile(r"concurren|in flight|simultaneous|parallel", re.IGNORECASE)),
+    ("output", re.compile(r"output[ -]token", re.IGNORECASE)),
+    ("input", re.compile(r"input[ -]token|prompt token", re.IGNORECASE)),
+    ("requests", re.compile(r"requests? per|request limit|number of requests", re.IGNORECASE)),
+)
+
+
+def limits_in(headers: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+    """Return dimension -> (limit a minute, remaining) for what `headers` tell, {} for nothing.
+
+    A header that is no whole number is taken as absent.
+    """
+    told = {}
+    for dimension, (limit_name, remaining_name) in _HEADERS.items():
+        limit, remaining = headers.get(limit_name), headers.get(remaining_name)
+        if limit and remaining and limit.isdecimal() and remaining.isdecimal() and int(limit) > 0:
+            told[dimension] = (int(limit), int(remaining))
+    return told
+
+
+def gate_named(message: str) -> str | None:
+    """Return which limit a 429's message names: window, requests, input or output; None if none."""
+    return next((name for name, words in _NAMES if words.search(message)), None)

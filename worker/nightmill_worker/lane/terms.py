@@ -1,0 +1,74 @@
+"""What goes into the law and what comes out of it: plain records, kept in a lane's hash."""
+
+from __future__ import annotations
+
+import msgspec
+
+from nightmill_worker.lane.mirror import Told
+
+
+class Caps(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator allows: per minute, in flight; `polite` is the share left to others."""
+
+    requests: float | None = None
+    input: float | None = None
+    output: float | None = None
+    window: int | None = None
+    polite: float = 0.0
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What a lane's hash says: counters since its beginning, and the last refusal that counted.
+
+    `ok`, `refused`, `unsent` and `latency` (s, summed) count answers, `sent` claims; `input` and
+    `output` are real tokens; `bound` says per gate how often it kept a job waiting. `epoch` counts
+    refusals of calls sent after the refusal before; `cut_in_flight` (with the refused call) and
+    `cut_gate` (what the 429 or its headers name, "" for nothing) are of the last one.
+    """
+
+    in_flight: int = 0
+    sent: int = 0
+    ok: int = 0
+    refused: int = 0
+    unsent: int = 0
+    latency: float = 0.0
+    input: float = 0.0
+    output: float = 0.0
+    bound: dict[str, int] = {}
+    epoch: int = 0
+    cut_in_flight: int = 0
+    cut_gate: str = ""
+    told: dict[str, Told] = {}
+
+    @property
+    def accepted(self) -> int:
+        """Calls that the endpoint let in, those on their way included."""
+        return self.sent - self.refused - self.unsent
+
+    def used(self, dimension: str) -> float:
+        """Return the units of a dimension used so far."""
+        return float(self.accepted if dimension == "requests" else getattr(self, dimension))
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """A bucket that claim keeps: units a second, what it holds, and what stays in it.
+
+    A `mirror` follows the endpoint's headers both ways; any other only learns that less is left.
+    """
+
+    rate: float
+    capacity: float
+    reserve: float = 0.0
+    mirror: bool = False
+
+
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
+    """What the law publishes: calls in flight at most, and the gates by name.
+
+    `reserves` tells claim to charge a call's max_tokens instead of the output learned.
+    """
+
+    window: int
+    gates: dict[str, Gate]
+    reserves: bool
+    pause: float
