@@ -16,13 +16,14 @@ import uvloop
 from benchmarks.depth import run_depth
 from benchmarks.endpoint import Endpoint, endpoint
 from benchmarks.filling import run_enqueue
+from benchmarks.lanes import run_lanes
 from benchmarks.latency import run_latency
 from benchmarks.loads import LOADS, run_load
 from benchmarks.machine import busy_with_others, describe
 from benchmarks.table import Table
 
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
-NAMES: Final = ("cpu", "fleet", "wide", "enqueue", "latency", "depth", "memory")
+NAMES: Final = ("cpu", "fleet", "wide", "enqueue", "latency", "depth", "memory", "lanes")
 INTERRUPTED: Final = 130
 NOTES: Final = """\
 Every contender runs in processes of its own (uvloop) against one simulated endpoint in another
@@ -74,6 +75,8 @@ async def _run(names: list[str] | tuple[str, ...], *, quick: bool) -> list[Table
 async def _scenario(name: str, there: Endpoint, *, quick: bool) -> Table:
     if name in LOADS:
         return await run_load(name, there, quick=quick)
+    if name == "lanes":
+        return await run_lanes(there, quick=quick)
     if name == "depth":
         return await run_depth(there, quick=quick)
     return await (run_enqueue if name == "enqueue" else run_latency)(quick=quick)

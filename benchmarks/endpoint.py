@@ -45,6 +45,16 @@ class Endpoint:
         await self._client.post(f"{self.url}/admin/config", json={"latency_s": latency_s})
         await self._client.post(f"{self.url}/admin/reset")
 
+    async def configure(self, **changes: object) -> None:
+        """Change the simulator's settings from now on."""
+        async with self._client.post(f"{self.url}/admin/config", json=changes) as response:
+            response.raise_for_status()
+
+    async def ask(self, path: str) -> bytes:
+        """Return what an admin route answers."""
+        async with self._client.get(f"{self.url}{path}") as response:
+            return await response.read()
+
     async def stats(self) -> Stats:
         """Return the counts of this moment."""
         async with self._client.get(f"{self.url}/admin/stats") as response:

@@ -169,8 +169,7 @@ async def frozen_alone(folder: Path, _rng: random.Random, _scale: int) -> Report
         await asyncio.sleep(2 * LEASE_S + 0.5)
         mill.workers[0].send_signal(signal.SIGCONT)
         await mill.wait_for_rows(40)
-        # An answer on its way to the store just then may be asked for again.
-        return await judge(mill, "the only worker frozen for two leases", 40, extra=5)
+        return await judge(mill, "the only worker frozen for two leases", 40, extra=0)
 
 
 async def poison(folder: Path, _rng: random.Random, _scale: int) -> Report:

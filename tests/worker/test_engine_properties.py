@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 from hypothesis import HealthCheck, Phase, settings
@@ -19,13 +20,36 @@ from redis import Redis
 
 from nightmill import keys, wire
 from nightmill.job import Job
-from nightmill_worker.engine import Ask, _source
+from nightmill_worker.engine import Ask, Settlement, _source
 
 LINE, MODEL = "l", "m"
 LANE = f"{keys.LANE}{LINE}:{MODEL}"
 BATCHES = ("", "b", "c")
-WINDOW, LEASE_MS, RPM = 4, 60_000, 6000
+WINDOW, LEASE_MS = 4, 60_000
+GATES = {
+    "pace": {"rate": 1000, "capacity": 50, "reserve": 0, "mirror": False},
+    "requests": {"rate": 100, "capacity": 20, "reserve": 0, "mirror": False},
+    "input": {"rate": 1000, "capacity": 100, "reserve": 0, "mirror": False},
+    "output": {"rate": 10_000, "capacity": 2000, "reserve": 0, "mirror": False},
+}
+"""Buckets that run empty within a few claims and are full again within a second."""
+ORDERS = msgspec.Raw(
+    msgspec.json.encode(
+        {
+            "window": WINDOW,
+            "gates": GATES,
+            "reserves": False,
+            "pause": 0,
+            "breaker": "closed",
+            "round": 0,
+        }
+    )
+)
+DEBT = {"pace": 1, "requests": 1, "input": 100, "output": 2000}
+"""How far one call may take a bucket below zero: its cost, where that is above the capacity."""
 STATES = ("in_flight", "retrying", "snoozed", "succeeded", "failed", "cancelled", "expired")
+Outcome = Literal["ok", "refused", "failed", "rejected", "unsent"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 PAYLOAD = wire.encode_job(Job(params=msgspec.Raw(b'{"model":"m","messages":[]}')), 1)
 
 
@@ -45,6 +69,14 @@ class Seen:
     ended: list[str] = field(default_factory=list)
 
 
+class Claim(NamedTuple):
+    """What was granted: a job, its lease's token, what settle wants back."""
+
+    job_id: str
+    token: str
+    ticket: msgspec.Raw
+
+
 class Fleet(RuleBasedStateMachine):
     """Two workers that claim, renew, settle, release and finish, also late and twice."""
 
@@ -56,9 +88,9 @@ class Fleet(RuleBasedStateMachine):
         self.scripts = {name: self.redis.register_script(_source(name)) for name in names}
         self.scripts["enqueue"] = self.redis.register_script(wire.enqueue_script())
         self.jobs: dict[str, Seen] = {}
-        self.claims: list[tuple[str, str]] = []
+        self.claims: list[Claim] = []
         self.seqs = {"w": 0, "v": 0}
-        self.last: dict[str, list[tuple[str, str]]] = {}
+        self.last: dict[str, list[Claim]] = {}
 
     @initialize()
     def begin(self) -> None:
@@ -96,8 +128,8 @@ class Fleet(RuleBasedStateMachine):
         assert self.scripts["enqueue"](args=args) == b"1"
         job.state = "queued"
 
-    def claim_as(self, worker: str, want: int) -> list[tuple[str, str]]:
-        """Claim; return (id, token) of what was granted."""
+    def claim_as(self, worker: str, want: int) -> list[Claim]:
+        """Claim; return what was granted."""
         ask = Ask(
             worker=worker,
             seq=self.seqs[worker],
@@ -106,47 +138,59 @@ class Fleet(RuleBasedStateMachine):
             lease_ms=LEASE_MS,
             functions={wire.FUNCTION: True},
             model=MODEL,
-            spread=1.0,
-            caps={"window": WINDOW, "rpm": RPM, "itpm": 60_000},
-            guess={"ratio": 0.25, "output": 200.0, "window": 16.0},
+            orders=ORDERS,
         )
         rows = self.scripts["claim"](args=[msgspec.json.encode(ask)])[3:]
-        return [(row[0].decode(), row[1].decode()) for row in rows]
+        return [Claim(row[0].decode(), row[1].decode(), msgspec.Raw(row[10])) for row in rows]
 
     @rule(worker=st.sampled_from("wv"), want=st.integers(1, 6))
     def claim(self, worker: str, want: int) -> None:
         """Nobody gets a job whose lease runs."""
         self.seqs[worker] += 1
-        granted = self.claim_as(worker, want)
-        assert len(granted) == len(dict(granted)) <= want
-        for job_id, token in granted:
-            job = self.jobs[job_id]
+        self.note(worker, self.claim_as(worker, want), want)
+
+    def note(self, worker: str, granted: list[Claim], want: int) -> None:
+        """Check a new grant against the model, and enter it there."""
+        assert len(granted) == len({claim.job_id for claim in granted}) <= want
+        for claim in granted:
+            job = self.jobs[claim.job_id]
             assert job.state != "over"
             assert job.state != "in_flight" or job.expired
-            assert token not in {old for _, old in self.claims}
-            job.state, job.token, job.expired = "in_flight", token, False
+            assert claim.token not in {old.token for old in self.claims}
+            job.state, job.token, job.expired = "in_flight", claim.token, False
         self.claims += granted
         self.last[worker] = granted
 
     @rule(worker=st.sampled_from("wv"))
     def claim_repeated(self, worker: str) -> None:
-        """A claim whose answer was lost gets the same jobs again, those that are still there."""
+        """A claim whose answer was lost gets the same jobs again, those that are still its own."""
         if not self.last.get(worker):
             return
-        again = self.claim_as(worker, 6)
-        assert {job_id for job_id, _ in again} <= {job_id for job_id, _ in self.last[worker]}
+        again = {(claim.job_id, claim.token) for claim in self.claim_as(worker, 6)}
+        held = {claim[:2] for claim in self.last[worker] if self.holds(claim)}
+        assert again == held
 
-    def draw_claim(self, data: st.DataObject) -> tuple[str, str, bool]:
+    @rule(worker=st.sampled_from("wv"), want=st.integers(1, 6))
+    def claim_repeated_too_late(self, worker: str, want: int) -> None:
+        """Its first grant is forgotten by then: it is a new claim, with tokens of its own."""
+        self.redis.delete(keys.GRANT + worker)
+        self.note(worker, self.claim_as(worker, want), want)
+
+    def draw_claim(self, data: st.DataObject) -> tuple[Claim, bool]:
         """Pick any claim there ever was; tell whether its token still holds the job."""
-        job_id, token = data.draw(st.sampled_from(self.claims))
-        job = self.jobs[job_id]
-        return job_id, token, job.state == "in_flight" and job.token == token
+        claim = data.draw(st.sampled_from(self.claims))
+        return claim, self.holds(claim)
+
+    def holds(self, claim: Claim) -> bool:
+        """Tell whether a claim's job is still its own."""
+        job = self.jobs[claim.job_id]
+        return job.state == "in_flight" and job.token == claim.token
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data(), state=st.sampled_from(("retrying", "snoozed")), called=st.booleans())
     def release(self, data: st.DataObject, state: str, *, called: bool) -> None:
         """Only the holder gives a job back; a late one changes nothing."""
-        job_id, token, holds = self.draw_claim(data)
+        (job_id, token, _), holds = self.draw_claim(data)
         queue = queue_of(self.jobs[job_id].batch)
         attempt = '{"n":1,"started_at":1,"outcome":"failed"}' if called else ""
         item = {"id": job_id, "token": token, "queue": queue, "state": state, "wait_ms": 0}
@@ -163,10 +207,11 @@ class Fleet(RuleBasedStateMachine):
     @rule(data=st.data(), status=st.sampled_from(("succeeded", "failed", "cancelled", "expired")))
     def finish(self, data: st.DataObject, status: str) -> None:
         """Only the holder finishes; afterwards nothing of the job is left but its result."""
-        job_id, token, holds = self.draw_claim(data)
+        (job_id, token, _), holds = self.draw_claim(data)
         job = self.jobs[job_id]
         item = {"id": job_id, "token": token, "queue": queue_of(job.batch), "status": status}
-        told = msgspec.json.encode({"items": [item | {"again": 0, "input": 3, "output": 4}]})
+        item |= {"again": 0, "input": 3, "output": 4, "fault": ""}
+        told = msgspec.json.encode({"canary": 0, "items": [item]})
         late = self.scripts["finish"](args=[told, b"{}"])
         assert late == ([] if holds else [job_id.encode()])
         if holds:
@@ -176,23 +221,30 @@ class Fleet(RuleBasedStateMachine):
             assert not self.redis.exists(*(prefix + job_id for prefix in prefixes))
 
     @precondition(lambda self: self.claims)
-    @rule(data=st.data(), outcome=st.sampled_from(("ok", "failed", "unsent", "rejected")))
-    def settle(self, data: st.DataObject, outcome: str) -> None:
+    @rule(data=st.data(), outcome=st.sampled_from(OUTCOMES))
+    def settle(self, data: st.DataObject, outcome: Outcome) -> None:
         """An answer frees its slot, whoever holds the job by now."""
-        _, token, holds = self.draw_claim(data)
-        if not holds or not self.redis.zscore(f"{LANE}:slots", token):
+        claim, holds = self.draw_claim(data)
+        if not holds or not self.redis.zscore(f"{LANE}:slots", claim.token):
             return
-        guess = {"guessed_input": len(PAYLOAD) * 0.25, "guessed_output": 200}
-        item = {"token": token, "model": MODEL, "outcome": outcome, "claimed_at": 1}
-        item |= {"latency_ms": 5, "bytes": len(PAYLOAD), "input": 1, "output": 1, **guess}
-        self.run_script("settle", line=LINE, items=[item])
-        assert self.redis.zscore(f"{LANE}:slots", token) is None
+        item = Settlement(
+            token=claim.token,
+            model=MODEL,
+            outcome=outcome,
+            ticket=claim.ticket,
+            latency_ms=5,
+            bytes=len(PAYLOAD),
+            input=1,
+            output=1,
+        )
+        self.run_script("settle", line=LINE, orders=ORDERS, items=[item])
+        assert self.redis.zscore(f"{LANE}:slots", claim.token) is None
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
     def renew(self, data: st.DataObject) -> None:
         """Only the holder's lease is prolonged, also one that ran out and that nobody took."""
-        job_id, token, holds = self.draw_claim(data)
+        (job_id, token, _), holds = self.draw_claim(data)
         job = self.jobs[job_id]
         item = {"id": job_id, "token": token, "queue": queue_of(job.batch), "model": MODEL}
         lost = self.run_script("renew", line=LINE, lease_ms=LEASE_MS, items=[item])
@@ -258,9 +310,11 @@ class Fleet(RuleBasedStateMachine):
     def limits_hold(self) -> None:
         """Slots fit the window; no bucket is further in debt than one call can take it."""
         assert self.redis.execute_command("ZCARD", f"{LANE}:slots") <= WINDOW
-        lane = self.redis.execute_command("HGETALL", LANE)
-        assert float(lane.get(b"requests", 0)) > -1
-        assert float(lane.get(b"input", 0)) >= -len(PAYLOAD)
+        hot = self.redis.execute_command("HGET", LANE, "hot")
+        if hot is not None:
+            told = msgspec.json.decode(hot)
+            assert all(told["level"][name] >= -debt for name, debt in DEBT.items()), told
+            assert sum(told[outcome] for outcome in OUTCOMES) <= told["sent"] == len(self.claims)
 
 
 def test_any_order_of_scripts_keeps_the_promises(redis_url: str) -> None:

@@ -63,6 +63,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Literal["run", "alone", "aborted", "poison", "unreadable", "gone"]
     ticket: bytes
     attempts: bytes
+    cut: bytes
     claimed_at: int
 
 
@@ -275,15 +276,21 @@ _PASSING = (
     "TRYAGAIN",
     "BUSY",
     "MISCONF",
-    "NOSCRIPT",
+)
+
+
+# redis-py takes the code word of these off their text.
+_PASSING_TYPES = (
+    exceptions.NoScriptError,  # forgotten again between redis-py's SCRIPT LOAD and its EVALSHA
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
 )
 
 
 def _passing(error: Exception) -> bool:
     """Tell an answer that time or an operator mends from one that would come back for ever."""
     text = str(error)
-    known = (exceptions.BusyLoadingError, exceptions.ReadOnlyError, exceptions.OutOfMemoryError)
-    return isinstance(error, known) or any(word in text[:200] for word in _PASSING)
+    return isinstance(error, _PASSING_TYPES) or any(word in text[:200] for word in _PASSING)
 
 
 _PARTS = {"claim": ("common", "lane"), "settle": ("common", "lane")}
@@ -306,7 +313,7 @@ def _without_kept(item: Finish) -> dict[str, object]:
 
 def _claimed(row: list[bytes], now: int) -> Claimed:
     job_id, token, payload, queue, model, counted, refusals, snoozes, calls, *rest = row
-    verdict, ticket, past = rest
+    verdict, ticket, past, cut = rest
     return Claimed(
         id=job_id.decode(),
         token=token.decode(),
@@ -320,5 +327,6 @@ def _claimed(row: list[bytes], now: int) -> Claimed:
         verdict=verdict.decode(),  # type: ignore[arg-type]
         ticket=ticket,
         attempts=past,
+        cut=cut,
         claimed_at=now,
     )

@@ -224,10 +224,12 @@ class FleetWorker(Worker):
             return
         new = [claimed for claimed in grant.jobs if not self.roster.adopt(claimed)]
         flights = [Flight(claimed, self.name, self.line, self._defaults) for claimed in new]
-        for flight in flights:
-            self.roster.hold(flight)
+        ids = [claimed.id for claimed in new]
         try:
-            stored = await self._lookup([flight.claimed.id for flight in flights])
+            await self.roster.let_go(ids)
+            for flight in flights:
+                self.roster.hold(flight)
+            stored = await self._lookup(ids)
         except asyncio.CancelledError:
             for flight in flights:
                 self._executor.cut_off(flight)

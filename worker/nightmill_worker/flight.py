@@ -34,6 +34,17 @@ _EMPTY = Job(params=msgspec.Raw(b"{}"))
 _attempts = msgspec.json.Decoder(tuple[Attempt, ...])
 
 
+class _Cut(msgspec.Struct, frozen=True):
+    """What common.lua sums up of the calls between the first and the last ones."""
+
+    counted: int = 0
+    call_ms: int = 0
+    reasons: dict[str, int] = {}
+
+
+_cut = msgspec.json.Decoder(_Cut)
+
+
 class Flight:
     """A claimed job on its way through the executor; `problem` says why it needs no call."""
 
@@ -141,7 +152,9 @@ class Flight:
         """Return the row of a job that ends now."""
         past = _attempts.decode(self.claimed.attempts)
         attempts = (*past, attempt) if attempt else past
-        uncounted = Counter(a.error_type or a.outcome for a in attempts if not a.counted)
+        cut = _cut.decode(self.claimed.cut or b"{}")
+        uncounted = Counter(cut.reasons)
+        uncounted.update(a.error_type or a.outcome for a in attempts if not a.counted)
         started_at = attempts[0].started_at if attempts else None
         usage = message.usage if message else Usage()
         model = message.model if message else self.claimed.model
@@ -157,7 +170,7 @@ class Flight:
             message=msgspec.Raw(message.message) if message else None,
             error=error,
             attempts=trimmed(attempts),
-            attempt_count=len(attempts) - uncounted.total(),
+            attempt_count=cut.counted + sum(a.counted for a in attempts),
             snooze_count=uncounted.total(),
             snooze_reasons=dict(uncounted),
             usage=usage,
@@ -169,7 +182,7 @@ class Flight:
             started_at=started_at,
             finished_at=now_ms(),
             queue_ms=None if started_at is None else max(0, started_at - self.enqueued_at),
-            call_ms=sum(a.duration_ms for a in attempts),
+            call_ms=cut.call_ms + sum(a.duration_ms for a in attempts),
             worker=self.worker,
             lane=f"{self.line}:{self.claimed.model}",
         )

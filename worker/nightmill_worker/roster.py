@@ -52,6 +52,16 @@ class Roster:
         flight.claimed = claimed
         return True
 
+    async def let_go(self, ids: Collection[str]) -> None:
+        """Wait until what this process still holds of `ids` is stored, or released, or lost.
+
+        A process that was blocked past its leases may claim a job whose answer is on its way to
+        the store: looked up before that is there, it would be paid for twice.
+        """
+        while any(job_id in self._held for job_id in ids):
+            self.changed.clear()
+            await self.changed.wait()
+
     def forget(self, job_id: str, token: str) -> None:
         """Drop a flight whose end Redis knows, unless the job was claimed anew meanwhile."""
         if self.holds(job_id, token):

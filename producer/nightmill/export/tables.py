@@ -20,7 +20,7 @@ Format = Literal["jsonl", "csv", "parquet"]
 
 GROUP_ROWS: Final = 5_000
 """Rows of a Parquet row group, which is built in memory,"""
-GROUP_BYTES: Final = 2 << 20
+GROUP_BYTES: Final = 3 << 20
 """or fewer, where their text is this long."""
 
 

@@ -162,7 +162,7 @@ class Governor:
             calls=hot.ok + hot.refused + hot.failed + hot.rejected,
             failed=hot.failed,
             trial=hot.trial_end,
-            now=now,
+            now=law.clock,
             chance=self._rng.random(),
         )
         number = kept.round + (breaker.state != kept.breaker.state)

@@ -4,7 +4,7 @@
 --          governor has seen), only? (a batch: claim no other jobs)
 -- Returns  {now_ms, wait_ms, JSON of what else a worker must know, job, job, ...}, each job
 --          {id, token, payload or "", queue, model, counted, refusals, snoozes, calls, verdict,
---          ticket, attempts as JSON}.
+--          ticket, attempts as JSON, what was cut out of them as JSON or ""}.
 -- verdict: run | alone (run it with nothing else in the process) | aborted | poison | unreadable
 --          | gone (evicted or deleted, by somebody else).
 -- A repeated seq (the answer was lost on its way) gets the same jobs again, not new ones.
@@ -30,7 +30,7 @@ local function note_death(id, record)
     n = tonumber(record.calls), started_at = tonumber(record.claimed_at), outcome = 'lost',
     counted = false, worker = record.worker, duration_ms = now - tonumber(record.claimed_at),
   })
-  redis.call('RPUSH', ATTEMPTS .. id, lost)
+  tell(id, lost)
   record.deaths, record.alone_deaths = deaths, alone
   return deaths, alone
 end
@@ -44,16 +44,18 @@ local function verdict_on(id, record, aborts)
 end
 
 local function reply(id, payload, queue, model, record, verdict, ticket)
-  local attempts = '[]'
+  local attempts, cut = '[]', nil
   if (tonumber(record.calls) or 1) > 1 then
     attempts = '[' .. table.concat(redis.call('LRANGE', ATTEMPTS .. id, 0, -1), ',') .. ']'
+    cut = redis.call('HGET', RECORD .. id, 'cut')
   end
   return { id, record.token, payload, queue, model, record.counted or '0', record.refusals or '0',
-    record.snoozes or '0', tostring(record.calls), verdict, ticket, attempts }
+    record.snoozes or '0', tostring(record.calls), verdict, ticket, attempts, cut or '' }
 end
 
 local function grant(id, payload, queue, lane, guess, aborts, unfit)
-  local token = ask.worker .. ':' .. ask.seq .. ':' .. (#granted + 1)
+  -- Unique also when this claim is asked again after its grant was forgotten: hence the time.
+  local token = ask.worker .. ':' .. ask.seq .. ':' .. (#granted + 1) .. ':' .. now
   if not redis.call('SET', IN_PROGRESS .. id, token, 'NX', 'PX', ask.lease_ms) then
     local left = redis.call('PTTL', IN_PROGRESS .. id)
     redis.call('ZADD', queue, now + math.max(1, left), id)
@@ -189,9 +191,9 @@ end
 
 local function grant_again(last) -- the worker never saw the answer to this very claim
   for _, job in ipairs(last.jobs) do
-    local id, queue, model, verdict, ticket = unpack(job)
+    local id, token, queue, model, verdict, ticket = unpack(job)
     local payload = redis.call('GET', PAYLOAD .. id)
-    if payload or verdict == 'gone' then
+    if holds(id, token) and (payload or verdict == 'gone') then
       local shown = verdict == 'unreadable' and '' or payload or ''
       granted[#granted + 1] = reply(id, shown, queue, model, hash(RECORD .. id), verdict, ticket)
     end
@@ -200,7 +202,7 @@ end
 
 local function remember()
   local jobs = {}
-  for i, job in ipairs(granted) do jobs[i] = { job[1], job[4], job[5], job[10], job[11] } end
+  for i, job in ipairs(granted) do jobs[i] = { job[1], job[2], job[4], job[5], job[10], job[11] } end
   local memory = cjson.encode({ seq = ask.seq, jobs = jobs })
   redis.call('SET', grant_key, memory, 'PX', ask.lease_ms)
 end

@@ -40,3 +40,23 @@ local function hash(key)
   for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
   return fields
 end
+
+-- Add a call to the story of job `id`. Like a row, it keeps the first 5 and the last 20; those that
+-- fall out between are summed up in the record's `cut`, so a row's totals stay exact.
+local function tell(id, attempt)
+  local key, record = ATTEMPTS .. id, RECORD .. id
+  if redis.call('RPUSH', key, attempt) <= 25 then return end
+  local old = cjson.decode(redis.call('LINDEX', key, 5))
+  redis.call('LSET', key, 5, '')
+  redis.call('LREM', key, 1, '')
+  local cut = redis.call('HGET', record, 'cut')
+  cut = cut and cjson.decode(cut) or { counted = 0, call_ms = 0, reasons = {} }
+  cut.call_ms = cut.call_ms + (old.duration_ms or 0)
+  if old.counted == false then
+    local reason = old.error_type or old.outcome
+    cut.reasons[reason] = (cut.reasons[reason] or 0) + 1
+  else
+    cut.counted = cut.counted + 1
+  end
+  redis.call('HSET', record, 'cut', cjson.encode(cut))
+end

@@ -8,6 +8,7 @@ local GATES = { 'pace', 'requests', 'input', 'output' }
 local COUNTERS = { 'sent', 'ok', 'refused', 'unsent', 'failed', 'rejected', 'stop', 'latency',
   'used_input', 'used_output', 'epoch', 'running', 'pause_until', 'cut_at', 'cut_in_flight',
   'refilled_at' }
+local LONGEST_PAUSE = 900 -- seconds: then one call asks again, whatever was said
 local FIRST = { ratio = 0.25, output = 200 } -- of a lane that has had no answer yet
 
 local function fresh()
@@ -79,7 +80,8 @@ end
 -- Which gate keeps a call of this cost waiting, and for how many ms; nil when none does.
 local function closed_gate(lane, guess, now)
   if broken(lane) then return 'breaker', 250 end
-  if lane.hot.pause_until > now then return 'pause', (lane.hot.pause_until - now) * 1000 end
+  local pause = math.min(LONGEST_PAUSE, lane.hot.pause_until - now)
+  if pause > 0 then return 'pause', pause * 1000 end
   if lane.in_flight >= lane.orders.window then return 'window', 1000 end
   for _, name in ipairs(GATES) do
     local gate = lane.orders.gates[name]
@@ -175,5 +177,5 @@ local function refuse(lane, item, now)
   end
   local pause = math.min(4, lane.orders.pause * 2 ^ math.max(0, hot.running - 1))
   pause = math.max(pause, (item.retry_after_ms or 0) / 1000)
-  hot.pause_until = math.max(hot.pause_until, now + pause)
+  hot.pause_until = math.max(hot.pause_until, now + math.min(LONGEST_PAUSE, pause))
 end

@@ -20,7 +20,7 @@ for _, item in ipairs(told.items) do
       redis.call('HDEL', record, 'refusals')
     end
     if item.attempt ~= '' then
-      redis.call('RPUSH', ATTEMPTS .. item.id, item.attempt)
+      tell(item.id, item.attempt)
     else
       redis.call('HINCRBY', record, 'calls', -1)
     end

@@ -1,0 +1,165 @@
+"""Cold starts and short nights of real worker processes against limits that nobody told them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from benchmarks.endpoint import Endpoint
+from benchmarks.table import Table
+
+PER_MINUTE: Final = 60
+PLAIN: Final[dict[str, object]] = {"rpm": None, "otpm": None, "burst": None, "cap": None}
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """A lane and its work: prompts, calls a second, requests the bucket holds, seconds a call.
+
+    `floor_s` is the least any program could take, `bar_s` what we mean to keep, both from the
+    first request to the last response at the simulator.
+    """
+
+    name: str
+    jobs: int
+    latency_s: float
+    rps: float | None = None
+    burst: int | None = None
+    cap: int | None = None
+    otpm: int | None = None
+    headers: bool = True
+    processes: int = 2
+    bar_s: float | None = None
+
+    @property
+    def floor_s(self) -> float:
+        """Return the least any program could take, seconds."""
+        if self.rps:
+            return max(0, self.jobs - (self.burst or 0)) / self.rps + self.latency_s
+        if self.cap:
+            return self.jobs / self.cap * self.latency_s
+        if self.otpm:
+            return (self.jobs * TOKENS - self.otpm) / self.otpm * PER_MINUTE + self.latency_s
+        return self.latency_s
+
+
+TOKENS: Final = 50
+"""Output tokens of every answer: max_tokens cuts it."""
+CASES: Final = (
+    Case(name="20 rps, burst 5, headers", jobs=400, latency_s=1, rps=20, burst=5, bar_s=22.5),
+    Case(
+        name="20 rps, burst 5, no headers",
+        jobs=400,
+        latency_s=1,
+        rps=20,
+        burst=5,
+        headers=False,
+        bar_s=30,
+    ),
+    Case(name="50 rps, burst 50, headers", jobs=600, latency_s=0.2, rps=50, burst=50, bar_s=13),
+    Case(
+        name="50 rps, burst 50, no headers",
+        jobs=600,
+        latency_s=0.2,
+        rps=50,
+        burst=50,
+        headers=False,
+        bar_s=18,
+    ),
+    Case(name="no limit, 1 s calls", jobs=20_000, latency_s=1, headers=False),
+    Case(name="no limit, 20 ms calls", jobs=10_000, latency_s=0.02, headers=False),
+    Case(name="600 RPM, burst 10, headers", jobs=500, latency_s=2, rps=10, burst=10, processes=4),
+    Case(
+        name="600 RPM, burst 10, no headers",
+        jobs=500,
+        latency_s=2,
+        rps=10,
+        burst=10,
+        headers=False,
+        processes=4,
+    ),
+    Case(name="cap 64, no headers", jobs=2000, latency_s=1, cap=64, headers=False, processes=4),
+    Case(name="OTPM 60k, headers", jobs=2000, latency_s=1, otpm=60_000, processes=4),
+)
+
+
+class _Totals(msgspec.Struct, frozen=True):
+    calls: int
+    answered: int
+    refused: int
+
+
+class _Stats(msgspec.Struct, frozen=True):
+    totals: _Totals
+    max_in_flight: int
+    first_request_at: float
+    last_response_at: float
+    answered_more_than_once: int
+
+
+async def run_lanes(there: Endpoint, *, quick: bool) -> Table:
+    """Run every case (`quick`: the first four) through `nightmill run`; nothing is told."""
+    rows = []
+    for case in CASES[:4] if quick else CASES:
+        rows.append(await _row(case, there))
+    await there.configure(**PLAIN, headers=True, jitter=0)
+    return Table(
+        title="lanes: limits that nobody told",
+        what="`nightmill run`, seconds from the first request to the last response.",
+        heads=(
+            "endpoint",
+            "jobs",
+            "took s",
+            "floor s",
+            "bar s",
+            "refused",
+            "lost",
+            "twice",
+            "peak",
+        ),
+        rows=tuple(rows),
+    )
+
+
+async def _row(case: Case, there: Endpoint) -> tuple[str, ...]:
+    await there.prepare(case.latency_s)
+    rpm = None if case.rps is None else round(case.rps * PER_MINUTE)
+    limits = {"rpm": rpm, "burst": case.burst, "cap": case.cap, "otpm": case.otpm}
+    await there.configure(**{**PLAIN, **limits}, headers=case.headers, jitter=0.1)
+    with tempfile.TemporaryDirectory(prefix="nm-lanes-") as folder:
+        done = await _night(case, there, Path(folder))
+    stats = msgspec.json.decode(await there.ask("/admin/stats"), type=_Stats)
+    took_s = stats.last_response_at - stats.first_request_at
+    return (
+        case.name,
+        f"{case.jobs:,}",
+        f"{took_s:.1f}",
+        f"{case.floor_s:.1f}",
+        "-" if case.bar_s is None else f"{case.bar_s:g}",
+        f"{stats.totals.refused:,}",
+        f"{case.jobs - done:,}",
+        f"{stats.answered_more_than_once:,}",
+        f"{stats.max_in_flight:,}",
+    )
+
+
+async def _night(case: Case, there: Endpoint, folder: Path) -> int:
+    """Run the case in `folder` and return how many results came out."""
+    lines = ({"prompt": f"say {n}", "max_tokens": TOKENS} for n in range(case.jobs))
+    (folder / "in.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name("nightmill")),
+        *("run", "in.jsonl", "-o", "out.jsonl", "--processes", str(case.processes)),
+        cwd=folder,
+        env={**os.environ, "NIGHTMILL_BASE_URL": there.url, "NIGHTMILL_API_KEY": "bench"},
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    await process.wait()
+    out = folder / "out.jsonl"
+    return out.read_bytes().count(b'"type":"succeeded"') if out.exists() else 0

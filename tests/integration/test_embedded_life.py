@@ -1,0 +1,110 @@
+"""The embedded server's life: found by every command, revived, and never left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+from tests.integration.shell import Endpoint, Shell, finish, slowly, until
+
+
+def servers(shell: Shell) -> list[int]:
+    """Return the embedded servers of the shell's folder."""
+    return shell.pids("valkey")
+
+
+def starts(shell: Shell) -> int:
+    """Return how many servers were ever started there."""
+    return (shell.data / "valkey.log").read_text().count("Server initialized")
+
+
+def test_two_commands_at_once_share_one_server(shell: Shell) -> None:
+    """A second server on the same files would destroy them."""
+    first, second = shell.write(200, "first.jsonl"), shell.write(200, "second.jsonl")
+    with shell.started("enqueue", first) as one, shell.started("run", second) as two:
+        finish(one, 0)
+        finish(two, 0)
+    assert len(shell.rows("second.results.jsonl")) == 200
+    assert shell.status("first")["queued"] == 200
+    assert starts(shell) <= 3
+
+
+def test_a_second_feeder_is_refused(shell: Shell, endpoint: Endpoint) -> None:
+    """Two feeders would count one batch twice; the first goes on undisturbed."""
+    slowly(shell, endpoint)
+    source = shell.write(300)
+    with shell.started("run", source) as run:
+        until(lambda: endpoint.answered())
+        second = shell("run", source)
+        assert (second.code, second.err.count("\n")) == (2, 1)
+        assert 'batch "prompts" is being fed by process' in second.err
+        assert shell("enqueue", source).code == 2
+        endpoint.configure(latency_s=0)
+        finish(run, 0)
+    assert endpoint.answered() == [1] * 300
+
+
+def test_a_killed_server_is_revived_under_a_run(shell: Shell, endpoint: Endpoint) -> None:
+    """Its file has what it knew, its source the rest: the run ends as if nothing had been."""
+    slowly(shell, endpoint)
+    source = shell.write(500)
+    with shell.started("run", source) as run:
+        until(lambda: sum(endpoint.answered()) > 100)
+        (server,) = servers(shell)
+        os.kill(server, signal.SIGKILL)
+        endpoint.configure(latency_s=0)
+        finish(run, 0)
+    assert len(shell.rows()) == 500
+    assert starts(shell) == 2
+    assert len(endpoint.calls()) == 500
+
+
+def test_after_everything_was_killed_any_command_goes_on(shell: Shell, endpoint: Endpoint) -> None:
+    """A power cut: the supervisor, its workers and the server end in the same moment."""
+    slowly(shell, endpoint)
+    source = shell.write(300)
+    with shell.started("run", source, "--processes", "2") as run:
+        until(lambda: sum(endpoint.answered()) > 50)
+        run.kill()
+        for pid in shell.pids():
+            os.kill(pid, signal.SIGKILL)
+    told = shell.status()
+    assert told["failed"] == 0
+    endpoint.configure(latency_s=0)
+    assert shell("run", source).code == 0
+    assert len(shell.rows()) == 300
+    assert len(endpoint.calls()) == 300
+
+
+def test_a_stale_socket_is_in_nobodys_way(shell: Shell) -> None:
+    """A crash leaves one behind; nobody listens at it."""
+    shell.data.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(shell.data / "valkey.sock"))
+    assert shell("status").code == 0
+
+
+def test_a_folder_with_a_very_long_path_is_as_good_as_any(tmp_path: Path) -> None:
+    """A socket's path is short by law, so it lies elsewhere, and every client finds it there."""
+    folder = tmp_path / ("deep and wide " * 8) / ("deeper" * 20)
+    folder.mkdir(parents=True)
+    shell = Shell(folder)
+    with shell.started("enqueue", "-", "--batch", "live", stdin=subprocess.PIPE) as feeding:
+        assert feeding.stdin is not None
+        feeding.stdin.write('{"prompt": "hello"}\n')
+        feeding.stdin.flush()
+        until(lambda: (shell.data / "valkey.pid").exists())
+        shell.python(
+            "from nightmill import SyncProducer\n"
+            "message = {'role': 'user', 'content': 'x'}\n"
+            "with SyncProducer() as p: p.enqueue({'messages': [message], 'max_tokens': 5})"
+        )
+        feeding.stdin.close()
+        feeding.stdin = None
+        finish(feeding, 0)
+    assert json.loads(shell("status", "--json").out)["single"]["queued"] == 1
+    shell.assert_nothing_runs()

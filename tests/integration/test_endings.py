@@ -1,0 +1,156 @@
+"""How a command ends: its exit code, why, and what to do; and that nothing is lost by it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.shell import Endpoint, Shell
+
+STATUS_KEYS = {
+    *("batch", "state", "total", "queued", "in_flight", "retrying", "snoozed"),
+    *("succeeded", "failed", "cancelled", "expired", "tokens"),
+}
+
+
+def test_some_failed_is_1(shell: Shell) -> None:
+    """The others are there all the same, and `results --failed` says what to mend."""
+    source = shell.write(3)
+    with (shell.folder / source).open("a") as file:
+        file.write('{"custom_id": "bad", "prompt": "x", "model": "missing-x"}\n')
+    done = shell("run", source)
+    assert done.code == 1
+    assert "3 succeeded, 1 failed" in done.err
+    assert "nightmill results prompts --failed" in done.err
+    failed = shell("results", "prompts", "--failed")
+    (row,) = failed.out.splitlines()
+    assert json.loads(row)["custom_id"] == "bad"
+    assert json.loads(row)["result"]["error"]["error"]["type"] == "not_found_error"
+
+
+def test_a_refused_key_is_3_and_the_right_one_goes_on(shell: Shell, endpoint: Endpoint) -> None:
+    """Nothing fails by it, nothing is lost, and the reason is told."""
+    endpoint.configure(auth="right-key")
+    source = shell.write(20)
+    done = shell("run", source, NIGHTMILL_API_KEY="wrong-key")
+    assert done.code == 3
+    assert "stopped: " in done.err
+    assert "401" in done.err or "x-api-key" in done.err
+    assert "run the same command again" in done.err
+    assert "wrong-key" not in done.err
+    told = shell.status()
+    assert (told["state"], told["failed"], told["succeeded"]) == ("stopped", 0, 0)
+    done = shell("run", source, NIGHTMILL_API_KEY="right-key")
+    assert done.code == 0
+    assert len(shell.rows()) == 20
+
+
+@pytest.mark.parametrize(
+    ("env", "told"),
+    [
+        ({}, "no credential: set NIGHTMILL_API_KEY"),
+        ({"NIGHTMILL_API_KEY": "a", "NIGHTMILL_AUTH_TOKEN": "b"}, "are both set"),
+        ({"ANTHROPIC_API_KEY": "a", "ANTHROPIC_AUTH_TOKEN": "b"}, "are both set"),
+    ],
+)
+def test_one_credential_is_needed(tmp_path: Path, env: dict[str, str], told: str) -> None:
+    """None, or two at one level: exit 2 before anything is done."""
+    shell = Shell(tmp_path)
+    done = shell("run", shell.write(1), **env)
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert told in done.err
+    assert ("--simulate" in done.err) == (not env)
+    assert not shell.data.exists()
+
+
+def test_a_rehearsal_is_never_taken_for_the_real_thing(shell: Shell, endpoint: Endpoint) -> None:
+    """A simulated answer in real results would be found by a customer."""
+    source = shell.write(3)
+    assert shell("run", source, "--simulate", "--latency", "0").code == 0
+    real = shell("run", source)
+    assert real.code == 2
+    assert "a rehearsal" in real.err
+    assert endpoint.calls() == {}
+    assert shell("run", source, "--changed", "rerun").code == 0
+    assert endpoint.answered() == [1] * 3
+
+
+def test_a_changed_request_is_refused_unless_told(shell: Shell, endpoint: Endpoint) -> None:
+    """`keep` calls nobody, `rerun` only what changed."""
+    source = shell.write(3)
+    assert shell("run", source).code == 0
+    before = (shell.folder / "prompts.results.jsonl").read_bytes()
+    lines = (shell.folder / source).read_text().replace("number 1", "number one")
+    (shell.folder / source).write_text(lines)
+    refused = shell("run", source)
+    assert refused.code == 2
+    assert 'line 2: "c1" is stored in batch "prompts" with another request' in refused.err
+    assert shell("run", source, "--changed", "keep").code == 0
+    assert (shell.folder / "prompts.results.jsonl").read_bytes() == before
+    assert len(endpoint.calls()) == 3
+    assert shell("run", source, "--changed", "rerun").code == 0
+    assert endpoint.answered() == [1] * 4
+    assert "number one" in (shell.folder / "prompts.results.jsonl").read_text()
+
+
+def test_status_has_the_promised_keys(shell: Shell) -> None:
+    """Scripts rely on them."""
+    assert shell("enqueue", shell.write(3)).code == 0
+    assert set(shell.status()) == STATUS_KEYS
+    both = json.loads(shell("status", "--json").out)
+    assert set(both["single"]) == set(both["batches"]["prompts"]) == STATUS_KEYS
+    unknown = shell("status", "other", "--json")
+    assert (unknown.code, unknown.err) == (2, 'error: no batch "other"; batches: prompts\n')
+
+
+def test_doctor_says_the_fix(shell: Shell, endpoint: Endpoint) -> None:
+    """All well is 0; each thing amiss has its own fix and makes it 2."""
+    well = shell("doctor")
+    assert (well.code, well.err) == (0, "")
+    assert "fix:" not in well.out
+    endpoint.configure(auth="right-key")
+    refused = shell("doctor")
+    assert refused.code == 2
+    assert "FAIL credential" in refused.out
+    assert "fix: " in refused.out
+    away = shell("doctor", "--redis-url", "redis://127.0.0.1:1", "--base-url", "http://127.0.0.1:1")
+    assert away.code == 2
+    assert "FAIL redis: Redis does not answer" in away.out
+    assert "fix: check NIGHTMILL_BASE_URL" in away.out
+    none = shell("doctor", NIGHTMILL_API_KEY="", NIGHTMILL_STORE_URL="nonsense://")
+    assert none.code == 2
+    assert "FAIL store" in none.out
+    assert "fix: no credential: set NIGHTMILL_API_KEY" in none.out
+
+
+def test_workers_that_cannot_live_end_the_run(shell: Shell) -> None:
+    """A worker that dies as soon as it starts would otherwise be started for ever."""
+    broken = shell.folder / "broken"
+    broken.mkdir()
+    (broken / "uvloop.py").write_text("raise RuntimeError('uvloop is broken here')\n")
+    (shell.folder / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'nightmill_worker.process' in sys.orig_argv:\n"
+        f"    sys.path.insert(0, {str(broken)!r})\n"
+        "import nightmill_worker.supervisor as supervisor\n"
+        "supervisor.RESTART_S = (0.01, 0.01)\n"
+    )
+    path = f"{shell.folder}:{shell.env.get('PYTHONPATH', '')}"
+    done = shell("run", shell.write(3), PYTHONPATH=path)
+    assert done.code == 2
+    last = done.err.splitlines()[-1]
+    assert last.startswith("error: workers die as soon as they start (exit code 1)")
+    assert last.endswith("worker.log ends with: RuntimeError: uvloop is broken here")
+
+
+def test_help_loads_no_room_it_does_not_need(tmp_path: Path) -> None:
+    """What is asked a hundred times a day answers at once."""
+    told = Shell(tmp_path)("--help", PYTHONPROFILEIMPORTTIME="1")
+    assert told.code == 0
+    for command in ("enqueue", "status", "results", "run", "worker", "doctor", "simulate"):
+        assert f"  {command} " in told.out
+    loaded = {line.rpartition("|")[2].strip() for line in told.err.splitlines()}
+    assert "typer" in loaded
+    assert not loaded & {"redis", "pydantic", "aiohttp", "arq", "sqlalchemy", "uvloop", "rich.live"}

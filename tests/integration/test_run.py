@@ -1,0 +1,95 @@
+"""A night's run: what goes in comes out, once, whatever is done to it on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from tests.integration.shell import Endpoint, Shell, finish, slowly, until
+
+MANY = 2000
+
+
+def assert_whole(shell: Shell, count: int) -> None:
+    """Fail unless there is one succeeded row an input, in the input's order."""
+    rows = shell.rows()
+    assert [row["custom_id"] for row in rows] == [f"c{i}" for i in range(count)]
+    for row in rows:
+        assert isinstance(row["result"], dict)
+        assert row["result"]["type"] == "succeeded"
+
+
+def test_a_night_calls_every_prompt_once_and_its_second_run_none(
+    shell: Shell, endpoint: Endpoint
+) -> None:
+    """A prompt that is called twice is paid twice."""
+    source = shell.write(MANY)
+    done = shell("run", source, "--processes", "2")
+    assert (done.code, done.out) == (0, "")
+    assert "2,000 succeeded, 0 failed" in done.err
+    assert_whole(shell, MANY)
+    assert endpoint.answered() == [1] * MANY
+    first = (shell.folder / "prompts.results.jsonl").read_bytes()
+    again = shell("run", source, "--processes", "2")
+    assert again.code == 0
+    assert "0 new, 2,000 stored before" in again.err
+    assert (shell.folder / "prompts.results.jsonl").read_bytes() == first
+    assert endpoint.answered() == [1] * MANY
+
+
+def test_a_rehearsal_at_a_rate_limit_needs_no_key_and_minds_none(tmp_path: Path) -> None:
+    """The simulator lives inside the command, with a key of its own whatever else is set."""
+    shell = Shell(tmp_path, auth_token="a-real-one")  # noqa: S106 - not a secret
+    done = shell("run", shell.write(MANY), "--simulate", "--rpm", "60000", "--latency", "0.1")
+    assert done.code == 0
+    assert "2,000 succeeded, 0 failed" in done.err
+    assert_whole(shell, MANY)
+    shell.assert_nothing_runs()
+
+
+def test_after_a_ctrl_c_only_the_rest_is_called(shell: Shell, endpoint: Endpoint) -> None:
+    """The calls under way finish, and nothing of them is lost or repeated."""
+    slowly(shell, endpoint)
+    source = shell.write(500)
+    with shell.started("run", source) as run:
+        until(lambda: sum(endpoint.answered()) > 50)
+        run.send_signal(signal.SIGINT)
+        err = finish(run, 130).err
+    assert "interrupted, nothing is lost" in err
+    shell.assert_nothing_runs()
+    before = sum(endpoint.answered())
+    assert before < 500
+    endpoint.configure(latency_s=0)
+    assert shell("run", source).code == 0
+    assert_whole(shell, 500)
+    assert endpoint.answered() == [1] * 500
+
+
+def test_a_killed_worker_loses_no_row(shell: Shell, endpoint: Endpoint) -> None:
+    """Another is started; what the dead one had in flight is called again, nothing else."""
+    slowly(shell, endpoint)
+    source = shell.write(600)
+    with shell.started("run", source, "--processes", "2") as run:
+        until(lambda: sum(endpoint.answered()) > 20)
+        victim = shell.pids("nightmill_worker.process")[0]
+        os.kill(victim, signal.SIGKILL)
+        endpoint.configure(latency_s=0)
+        err = finish(run, 0).err
+    assert "a worker ended (killed by SIGKILL); starting another" in err
+    assert_whole(shell, 600)
+    assert set(endpoint.answered()) <= {1, 2}
+    assert len(endpoint.calls()) == 600
+
+
+def test_a_killed_run_leaves_nothing_behind_and_goes_on(shell: Shell, endpoint: Endpoint) -> None:
+    """Its workers notice, drain and leave; the next run adopts what they stored."""
+    slowly(shell, endpoint)
+    source = shell.write(500)
+    with shell.started("run", source) as run:
+        until(lambda: sum(endpoint.answered()) > 50)
+        run.kill()
+    endpoint.configure(latency_s=0)
+    assert shell("run", source).code == 0
+    assert_whole(shell, 500)
+    assert endpoint.answered() == [1] * 500

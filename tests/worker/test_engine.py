@@ -1,0 +1,117 @@
+"""The scripts as a worker calls them, against a real Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nightmill import wire
+from nightmill.intake import defaults_of
+from nightmill.result import KEPT_FIRST, KEPT_LAST, Attempt
+from nightmill.state import JobState
+from nightmill_worker.engine import Ask, Claimed, Engine, Release
+from nightmill_worker.flight import Flight
+from tests.rig import hello, rigged
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.rig import Rig
+
+LINE, LEASE_MS = "l", 60_000
+OPEN = {"window": 999, "gates": {}, "reserves": False, "pause": 0, "breaker": "closed", "round": 0}
+ORDERS = msgspec.Raw(msgspec.json.encode(OPEN))
+CALLS = 3 * (KEPT_FIRST + KEPT_LAST)
+
+
+def engine_of(rig: Rig) -> Engine:
+    """Return an engine whose lanes keep nobody waiting."""
+    return Engine(
+        rig.redis,
+        line=LINE,
+        orders=ORDERS,
+        lease_ms=LEASE_MS,
+        canary=0,
+        emit=rig.told.append,
+    )
+
+
+async def claim_one(engine: Engine, seq: int) -> Claimed:
+    """Claim the only job there is."""
+    ask = Ask(
+        worker="w",
+        seq=seq,
+        line=LINE,
+        want=1,
+        lease_ms=LEASE_MS,
+        functions={wire.FUNCTION: True},
+        model="m",
+        orders=ORDERS,
+    )
+    (claimed,) = (await engine.claim(ask)).jobs
+    return claimed
+
+
+async def call(engine: Engine, attempt: Attempt) -> None:
+    """Claim the job, and give it back after a call that went like `attempt`."""
+    claimed = await claim_one(engine, attempt.n)
+    item = Release(
+        id=claimed.id,
+        token=claimed.token,
+        queue=claimed.queue,
+        state="retrying" if attempt.counted else "snoozed",
+        wait_ms=0,
+        counted=int(attempt.counted),
+        refused=int(not attempt.counted),
+        attempt=msgspec.json.encode(attempt).decode(),
+    )
+    assert await engine.release([item]) == set()
+
+
+def story() -> list[Attempt]:
+    """Return a night of attempts: refused, stopped by deploys, and a few that counted."""
+    kinds = ("rate_limit_error", "shutdown", None) * (CALLS // 3)
+    return [
+        Attempt(n=n, started_at=n, duration_ms=n, outcome="x", counted=n % 10 == 0, error_type=kind)
+        for n, kind in enumerate(kinds, 1)
+    ]
+
+
+async def test_a_long_story_keeps_its_ends_and_exact_totals(redis_url: str, tmp_path: Path) -> None:
+    """A job that is refused all night neither grows without bound nor is miscounted."""
+    past = story()
+    async with rigged(redis_url, tmp_path) as rig:
+        await rig.producer.enqueue(hello())
+        engine = engine_of(rig)
+        for attempt in past:
+            await call(engine, attempt)
+        flight = Flight(await claim_one(engine, CALLS + 1), "w", LINE, defaults_of(rig.settings))
+    row = flight.result(JobState.FAILED, None, keep_params=False, rehearsal=False)
+    assert row.attempts == (*past[:KEPT_FIRST], *past[-KEPT_LAST:])
+    assert row.attempt_count == sum(each.counted for each in past)
+    assert row.snooze_count == CALLS - row.attempt_count
+    uncounted = Counter(each.error_type or each.outcome for each in past if not each.counted)
+    assert row.snooze_reasons == uncounted
+    assert (row.started_at, row.call_ms) == (1, sum(each.duration_ms for each in past))
+
+
+async def test_calls_ride_out_a_server_that_forgets_its_scripts(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """redis-py loads a forgotten script once; it may be forgotten again before it is called."""
+    async with rigged(redis_url, tmp_path) as rig:
+        engine = engine_of(rig)
+        stop = asyncio.Event()
+
+        async def forget() -> None:
+            while not stop.is_set():
+                await rig.redis.script_flush()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(forget())
+            for _ in range(20):
+                await engine.sweep()
+            stop.set()
