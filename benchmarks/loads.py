@@ -43,12 +43,12 @@ LOADS: Final = {
     ),
     "fleet": Load(
         course=Course(processes=4, slots=500, latency_s=2, jobs=8000),
-        quick=Course(processes=4, slots=250, latency_s=1, jobs=4000),
+        quick=Course(processes=4, slots=125, latency_s=1, jobs=2000),
         contenders=("bare loop", "stock arq", "nightmill"),
     ),
     "wide": Load(
         course=Course(processes=20, slots=100, latency_s=2, jobs=8000),
-        quick=Course(processes=20, slots=50, latency_s=1, jobs=4000),
+        quick=Course(processes=20, slots=25, latency_s=1, jobs=2000),
         contenders=("bare loop", "nightmill"),
         remark=" Stock arq is left out: 20 of its workers on two cores do about 50 jobs/s.",
     ),

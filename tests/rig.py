@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import inspect
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,16 @@ def hello(text: str = "hello") -> dict[str, object]:
     return {"messages": [{"role": "user", "content": text}], "max_tokens": 50}
 
 
+async def until(true: Callable[[], object], *, within: float = 20) -> None:
+    """Wait until a condition holds, asynchronous or not. Raises TimeoutError after seconds."""
+    async with asyncio.timeout(within):
+        while True:
+            found = true()
+            if await found if inspect.isawaitable(found) else found:
+                return
+            await asyncio.sleep(0.01)
+
+
 @dataclass
 class Rig:
     """What a test of running workers needs; `told` are all events of all workers, in order."""
@@ -43,8 +54,11 @@ class Rig:
     sim: Simulator
     told: list[Event] = field(default_factory=list)
 
-    def worker(self, *, burst: bool = False, **changed: object) -> FleetWorker:
-        """Return a worker that does not run yet."""
+    def worker(self, **changed: object) -> FleetWorker:
+        """Return a worker that does not run yet, with settings that differ."""
+        return self._worker(changed, burst=False)
+
+    def _worker(self, changed: dict[str, object], *, burst: bool) -> FleetWorker:
         settings = self.settings.model_copy(update=changed)
         events = Events()
         events.subscribe(self.told.append)
@@ -55,7 +69,7 @@ class Rig:
     async def work_off(self) -> None:
         """Run a worker until nothing is queued."""
         async with asyncio.timeout(20):
-            await self.worker(burst=True).main()
+            await self._worker({}, burst=True).main()
 
     @asynccontextmanager
     async def working(self, **changed: object) -> AsyncIterator[FleetWorker]:
@@ -70,10 +84,10 @@ class Rig:
 
     async def row(self, job_id: str) -> Result:
         """Wait for the stored row of a job."""
-        async with asyncio.timeout(20):
-            while (found := await self.store.get(job_id)) is None:
-                await asyncio.sleep(0.01)
-            return found
+        await until(lambda: self.store.get(job_id))
+        found = await self.store.get(job_id)
+        assert found is not None
+        return found
 
     def heard(self, kind: type[E]) -> list[E]:
         """Return the events of one kind so far."""

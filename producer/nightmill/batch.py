@@ -166,6 +166,14 @@ class Batches:
         total = max(lines, (await self.counts(batch)).accepted)
         await self._write(batch, total=str(total))
 
+    async def forget(self, batch: str) -> None:
+        """Remove what is known of `batch`, which has neither jobs nor rows."""
+        with redis_errors():
+            async with self.redis.pipeline(transaction=True) as pipe:
+                pipe.srem(keys.BATCHES, batch)
+                pipe.delete(keys.BATCH + batch, keys.QUEUES_OF + batch)
+                await pipe.execute()
+
     async def reconcile(self, batch: str, store: ResultStore | None) -> bool:
         """Set the counts of ended jobs from the rows in `store`; tell whether that was done.
 

@@ -6,25 +6,20 @@ what is stored is skipped, what is queued stays, and only the rest is new.
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 import msgspec
 
 from nightmill import keys
-from nightmill.errors import (
-    BatchChangedError,
-    QueueFullError,
-    QueueUnavailableError,
-    StoreUnavailableError,
-)
+from nightmill.errors import BatchChangedError
 from nightmill.intake import CHUNK, Ready, Receipt, Taken, ready_line
 from nightmill.job import request_hash
 from nightmill.lock import FeederLock
 from nightmill.sources import Line, Rejected, live_chunks
+from nightmill.window import Window, patiently
 
 if TYPE_CHECKING:
     from nightmill.batch import Batches
@@ -34,11 +29,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Changed = Literal["rerun", "keep"]
-
-PATIENCE_S: Final = 300.0
-"""How long feeding waits for a Redis or a store that is away or full, seconds."""
-_AWAY_S: Final = 1.0
-_WINDOW_S: Final = 0.05
 
 
 class Fed(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,8 +71,7 @@ class Feeder:
         self._producer, self._batches, self._store = producer, batches, store
         self._changed = changed
         self._lock = FeederLock(batches.redis, batch)
-        self._window = producer.settings.window
-        self._room = 0
+        self._window = Window(batches, batch, producer.settings.window)
 
     def __repr__(self) -> str:
         """Say how far it is."""
@@ -123,13 +112,13 @@ class Feeder:
         """
         self.fed = Fed()
         chunks = live_chunks if live else _chunks_at_hand
-        async for chunk in chunks(lines, self._chunk_size()):
+        async for chunk in chunks(lines, self._window.chunk(CHUNK)):
             good = _good(chunk)
             await self._feed(good)
             if len(good) < len(chunk) and isinstance(bad := chunk[len(good)], Rejected):
                 raise bad.error
-        await _patiently(lambda: self._batches.reconcile(self.batch, self._store))
-        await _patiently(lambda: self._batches.set_total(self.batch, self.fed.total))
+        await patiently(lambda: self._batches.reconcile(self.batch, self._store))
+        await patiently(lambda: self._batches.set_total(self.batch, self.fed.total))
         return self.fed
 
     async def lost(self) -> int:
@@ -137,8 +126,8 @@ class Feeder:
 
         A Redis that lost its last second loses jobs; feeding the lines again brings them back.
         """
-        await _patiently(lambda: self._batches.reconcile(self.batch, self._store))
-        counts = await _patiently(lambda: self._batches.counts(self.batch))
+        await patiently(lambda: self._batches.reconcile(self.batch, self._store))
+        counts = await patiently(lambda: self._batches.counts(self.batch))
         if counts.total is None or not counts.drained:
             return 0
         return max(0, counts.total - counts.terminal)
@@ -147,8 +136,8 @@ class Feeder:
         self._lock.require()
         found = await self._stored(lines)
         jobs, changed = self._jobs(lines, found)
-        await self._make_room(len(jobs))
-        receipts = await _patiently(lambda: self._producer.send(jobs))
+        await self._window.make_room(len(jobs))
+        receipts = await patiently(lambda: self._producer.send(jobs))
         fed = self.fed
         self.fed = Fed(
             new=fed.new + _count(receipts, Taken.ENQUEUED),
@@ -177,9 +166,14 @@ class Feeder:
         return jobs, changed
 
     def _differs(self, line: Line, stored: Stored) -> bool:
-        """Whether the stored row answers another request; one that was unreadable answers this."""
+        """Whether the stored row answers another request.
+
+        The row of a job that was unreadable answers this one, unless it is to be run again.
+        """
+        if stored.request_hash is None:
+            return self._changed == "rerun"
         asked = request_hash(line.body, rehearsal=self._producer.settings.rehearsal)
-        return stored.request_hash not in (None, asked)
+        return stored.request_hash != asked
 
     def _require_same(self, line: Line, stored: Stored | None) -> None:
         if stored is not None and self._differs(line, stored):
@@ -195,23 +189,10 @@ class Feeder:
         store = self._store
         if store is None:
             return {}
-        return await _patiently(lambda: store.lookup([self._id(line) for line in lines]))
+        return await patiently(lambda: store.lookup([self._id(line) for line in lines]))
 
     def _id(self, line: Line) -> str:
         return keys.job_id(self.batch, line.custom_id)
-
-    def _chunk_size(self) -> int:
-        """Return how many lines go at once: a narrow window is refilled before it is empty."""
-        return max(1, min(CHUNK, self._window // 4)) if self._window else CHUNK
-
-    async def _make_room(self, jobs: int) -> None:
-        """Wait until the window has room for `jobs` more."""
-        while self._window and self._room < jobs:
-            counts = await _patiently(lambda: self._batches.counts(self.batch))
-            self._room = self._window - counts.waiting - counts.in_flight
-            if self._room < jobs:
-                await asyncio.sleep(_WINDOW_S)
-        self._room -= jobs
 
 
 def _chunks(lines: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -237,15 +218,3 @@ def _good(chunk: Iterable[Line | Rejected]) -> list[Line]:
 
 def _count(receipts: Iterable[Receipt], taken: Taken) -> int:
     return sum(receipt.taken is taken for receipt in receipts)
-
-
-async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Repeat `call` while Redis or the store is away or full, PATIENCE_S at most."""
-    until = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return await call()
-        except (QueueUnavailableError, QueueFullError, StoreUnavailableError):
-            if time.monotonic() > until:
-                raise
-        await asyncio.sleep(_AWAY_S)

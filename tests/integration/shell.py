@@ -17,7 +17,7 @@ from typing import IO, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from redis import Redis
-from redis.exceptions import ConnectionError
+from redis.exceptions import ConnectionError as NoRedisError
 
 from nightmill import keys
 from nightmill.connect import embedded_socket
@@ -52,12 +52,14 @@ class Shell:
         """Set NIGHTMILL_* variables for all commands to come."""
         self.env |= {f"NIGHTMILL_{name.upper()}": value for name, value in env.items()}
 
-    def __call__(self, *args: str, given: bytes | None = None, **env: str) -> Done:
-        """Run a command to its end; `env` is for it alone."""
+    def __call__(
+        self, *args: str, given: bytes | None = None, env: Mapping[str, str] | None = None
+    ) -> Done:
+        """Run a command to its end; `given` is its standard input, `env` is for it alone."""
         done = subprocess.run(
             [NIGHTMILL, *args],
             cwd=self.folder,
-            env=self.env | env,
+            env={**self.env, **(env or {})},
             input=given,
             stdin=subprocess.DEVNULL if given is None else None,
             capture_output=True,
@@ -123,7 +125,7 @@ class Shell:
         socket = embedded_socket(self.data)
         if not socket.is_socket():
             return 0
-        with suppress(ConnectionError), Redis(unix_socket_path=str(socket)) as client:
+        with suppress(NoRedisError), Redis(unix_socket_path=str(socket)) as client:
             return int(client.zcard(keys.batch_queue(batch, MODEL)))
         return 0
 

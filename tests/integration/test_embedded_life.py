@@ -38,7 +38,7 @@ def test_a_second_feeder_is_refused(shell: Shell, endpoint: Endpoint) -> None:
     slowly(shell, endpoint)
     source = shell.write(300)
     with shell.started("run", source) as run:
-        until(lambda: endpoint.answered())
+        until(endpoint.answered)
         second = shell("run", source)
         assert (second.code, second.err.count("\n")) == (2, 1)
         assert 'batch "prompts" is being fed by process' in second.err
@@ -51,16 +51,16 @@ def test_a_second_feeder_is_refused(shell: Shell, endpoint: Endpoint) -> None:
 def test_a_killed_server_is_revived_under_a_run(shell: Shell, endpoint: Endpoint) -> None:
     """Its file has what it knew, its source the rest: the run ends as if nothing had been."""
     slowly(shell, endpoint)
-    source = shell.write(500)
+    source = shell.write(300)
     with shell.started("run", source) as run:
         until(lambda: sum(endpoint.answered()) > 100)
         (server,) = servers(shell)
         os.kill(server, signal.SIGKILL)
         endpoint.configure(latency_s=0)
         finish(run, 0)
-    assert len(shell.rows()) == 500
+    assert len(shell.rows()) == 300
     assert starts(shell) == 2
-    assert len(endpoint.calls()) == 500
+    assert len(endpoint.calls()) == 300
 
 
 def test_after_everything_was_killed_any_command_goes_on(shell: Shell, endpoint: Endpoint) -> None:
@@ -97,7 +97,7 @@ def test_a_folder_with_a_very_long_path_is_as_good_as_any(tmp_path: Path) -> Non
         assert feeding.stdin is not None
         feeding.stdin.write('{"prompt": "hello"}\n')
         feeding.stdin.flush()
-        until(lambda: (shell.data / "valkey.pid").exists())
+        until((shell.data / "valkey.pid").exists)
         shell.python(
             "from nightmill import SyncProducer\n"
             "message = {'role': 'user', 'content': 'x'}\n"

@@ -34,7 +34,7 @@ def test_a_refused_key_is_3_and_the_right_one_goes_on(shell: Shell, endpoint: En
     """Nothing fails by it, nothing is lost, and the reason is told."""
     endpoint.configure(auth="right-key")
     source = shell.write(20)
-    done = shell("run", source, NIGHTMILL_API_KEY="wrong-key")
+    done = shell("run", source, env={"NIGHTMILL_API_KEY": "wrong-key"})
     assert done.code == 3
     assert "stopped: " in done.err
     assert "401" in done.err or "x-api-key" in done.err
@@ -42,7 +42,7 @@ def test_a_refused_key_is_3_and_the_right_one_goes_on(shell: Shell, endpoint: En
     assert "wrong-key" not in done.err
     told = shell.status()
     assert (told["state"], told["failed"], told["succeeded"]) == ("stopped", 0, 0)
-    done = shell("run", source, NIGHTMILL_API_KEY="right-key")
+    done = shell("run", source, env={"NIGHTMILL_API_KEY": "right-key"})
     assert done.code == 0
     assert len(shell.rows()) == 20
 
@@ -58,7 +58,7 @@ def test_a_refused_key_is_3_and_the_right_one_goes_on(shell: Shell, endpoint: En
 def test_one_credential_is_needed(tmp_path: Path, env: dict[str, str], told: str) -> None:
     """None, or two at one level: exit 2 before anything is done."""
     shell = Shell(tmp_path)
-    done = shell("run", shell.write(1), **env)
+    done = shell("run", shell.write(1), env=env)
     assert (done.code, len(done.err.splitlines())) == (2, 1)
     assert told in done.err
     assert ("--simulate" in done.err) == (not env)
@@ -119,7 +119,7 @@ def test_doctor_says_the_fix(shell: Shell, endpoint: Endpoint) -> None:
     assert away.code == 2
     assert "FAIL redis: Redis does not answer" in away.out
     assert "fix: check NIGHTMILL_BASE_URL" in away.out
-    none = shell("doctor", NIGHTMILL_API_KEY="", NIGHTMILL_STORE_URL="nonsense://")
+    none = shell("doctor", env={"NIGHTMILL_API_KEY": "", "NIGHTMILL_STORE_URL": "nonsense://"})
     assert none.code == 2
     assert "FAIL store" in none.out
     assert "fix: no credential: set NIGHTMILL_API_KEY" in none.out
@@ -138,7 +138,7 @@ def test_workers_that_cannot_live_end_the_run(shell: Shell) -> None:
         "supervisor.RESTART_S = (0.01, 0.01)\n"
     )
     path = f"{shell.folder}:{shell.env.get('PYTHONPATH', '')}"
-    done = shell("run", shell.write(3), PYTHONPATH=path)
+    done = shell("run", shell.write(3), env={"PYTHONPATH": path})
     assert done.code == 2
     last = done.err.splitlines()[-1]
     assert last.startswith("error: workers die as soon as they start (exit code 1)")
@@ -147,7 +147,7 @@ def test_workers_that_cannot_live_end_the_run(shell: Shell) -> None:
 
 def test_help_loads_no_room_it_does_not_need(tmp_path: Path) -> None:
     """What is asked a hundred times a day answers at once."""
-    told = Shell(tmp_path)("--help", PYTHONPROFILEIMPORTTIME="1")
+    told = Shell(tmp_path)("--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
     assert told.code == 0
     for command in ("enqueue", "status", "results", "run", "worker", "doctor", "simulate"):
         assert f"  {command} " in told.out

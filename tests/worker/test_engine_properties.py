@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import msgspec
 from hypothesis import HealthCheck, Phase, settings
@@ -26,13 +26,12 @@ LINE, MODEL = "l", "m"
 LANE = f"{keys.LANE}{LINE}:{MODEL}"
 BATCHES = ("", "b", "c")
 WINDOW, LEASE_MS = 4, 60_000
+CAPACITY = {"pace": 5, "requests": 4, "input": 100, "output": 700}
+"""Buckets that run empty within a few claims; time stands still until `time_passes`."""
 GATES = {
-    "pace": {"rate": 1000, "capacity": 50, "reserve": 0, "mirror": False},
-    "requests": {"rate": 100, "capacity": 20, "reserve": 0, "mirror": False},
-    "input": {"rate": 1000, "capacity": 100, "reserve": 0, "mirror": False},
-    "output": {"rate": 10_000, "capacity": 2000, "reserve": 0, "mirror": False},
+    name: {"rate": 1e-12, "capacity": capacity, "reserve": 0, "mirror": False}
+    for name, capacity in CAPACITY.items()
 }
-"""Buckets that run empty within a few claims and are full again within a second."""
 ORDERS = msgspec.Raw(
     msgspec.json.encode(
         {
@@ -45,8 +44,8 @@ ORDERS = msgspec.Raw(
         }
     )
 )
-DEBT = {"pace": 1, "requests": 1, "input": 100, "output": 2000}
-"""How far one call may take a bucket below zero: its cost, where that is above the capacity."""
+DEBT = {"pace": 1, "requests": 1, "input": 100, "output": 200}
+"""What one call may cost: so far below zero a refusal or a wrong guess may take a bucket."""
 STATES = ("in_flight", "retrying", "snoozed", "succeeded", "failed", "cancelled", "expired")
 Outcome = Literal["ok", "refused", "failed", "rejected", "unsent"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -80,10 +79,12 @@ class Claim(NamedTuple):
 class Fleet(RuleBasedStateMachine):
     """Two workers that claim, renew, settle, release and finish, also late and twice."""
 
-    def __init__(self, url: str) -> None:
+    url: ClassVar[str]
+
+    def __init__(self) -> None:
         """Connect; `begin` empties the server."""
         super().__init__()
-        self.redis = Redis.from_url(url)
+        self.redis = Redis.from_url(self.url)
         names = ("claim", "renew", "settle", "release", "finish", "sweep")
         self.scripts = {name: self.redis.register_script(_source(name)) for name in names}
         self.scripts["enqueue"] = self.redis.register_script(wire.enqueue_script())
@@ -94,8 +95,9 @@ class Fleet(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Start from nothing."""
+        """Start from nothing, and without sidesteps: they are a matter of real time."""
         self.redis.flushall()
+        self.redis.set(keys.SIDESTEP, 1)
 
     def teardown(self) -> None:
         """Disconnect."""
@@ -120,11 +122,12 @@ class Fleet(RuleBasedStateMachine):
     @precondition(lambda self: any(job.state == "over" for job in self.jobs.values()))
     @rule(data=st.data())
     def requeue(self, data: st.DataObject) -> None:
-        """A finished job's next run is a job like any other."""
+        """Run a finished job again: it is a job like any other."""
         over = sorted(job_id for job_id, job in self.jobs.items() if job.state == "over")
         job_id = data.draw(st.sampled_from(over))
         job = self.jobs[job_id]
-        args = [queue_of(job.batch), job.batch, 0, 1, job.ended.pop(), job_id, PAYLOAD]
+        run: tuple[str | int, ...] = (0, 1, job.ended.pop())
+        args = [queue_of(job.batch), job.batch, *run, job_id, PAYLOAD]
         assert self.scripts["enqueue"](args=args) == b"1"
         job.state = "queued"
 
@@ -163,7 +166,7 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from("wv"))
     def claim_repeated(self, worker: str) -> None:
-        """A claim whose answer was lost gets the same jobs again, those that are still its own."""
+        """Lose a claim's answer: it gets the same jobs again, those that are still its own."""
         if not self.last.get(worker):
             return
         again = {(claim.job_id, claim.token) for claim in self.claim_as(worker, 6)}
@@ -210,8 +213,8 @@ class Fleet(RuleBasedStateMachine):
         (job_id, token, _), holds = self.draw_claim(data)
         job = self.jobs[job_id]
         item = {"id": job_id, "token": token, "queue": queue_of(job.batch), "status": status}
-        item |= {"again": 0, "input": 3, "output": 4, "fault": ""}
-        told = msgspec.json.encode({"canary": 0, "items": [item]})
+        about = {"again": 0, "input": 3, "output": 4, "fault": ""}
+        told = msgspec.json.encode({"canary": 0, "items": [item | about]})
         late = self.scripts["finish"](args=[told, b"{}"])
         assert late == ([] if holds else [job_id.encode()])
         if holds:
@@ -223,7 +226,7 @@ class Fleet(RuleBasedStateMachine):
     @precondition(lambda self: self.claims)
     @rule(data=st.data(), outcome=st.sampled_from(OUTCOMES))
     def settle(self, data: st.DataObject, outcome: Outcome) -> None:
-        """An answer frees its slot, whoever holds the job by now."""
+        """Account for an answer: it frees its slot."""
         claim, holds = self.draw_claim(data)
         if not holds or not self.redis.zscore(f"{LANE}:slots", claim.token):
             return
@@ -264,9 +267,17 @@ class Fleet(RuleBasedStateMachine):
         self.redis.zadd(queue_of(job.batch), {job_id: 1}, xx=True)
         self.redis.zadd(f"{LANE}:slots", {job.token: 1}, xx=True)
 
+    @precondition(lambda self: self.redis.exists(LANE))
+    @rule()
+    def time_passes(self) -> None:
+        """All buckets are full again."""
+        hot = msgspec.json.decode(self.redis.execute_command("HGET", LANE, "hot"))
+        hot["level"] = CAPACITY
+        self.redis.execute_command("HSET", LANE, "hot", msgspec.json.encode(hot))
+
     @rule()
     def sweep(self) -> None:
-        """The sweep changes nothing about our own producers' jobs."""
+        """Sweep: that changes nothing about our own producers' jobs."""
         before = self.redis.dump(keys.QUEUE)
         self.redis.delete(keys.SWEEP)
         assert self.scripts["sweep"](args=[]) == 0
@@ -280,7 +291,7 @@ class Fleet(RuleBasedStateMachine):
 
     @invariant()
     def one_live_token_a_job(self) -> None:
-        """The lease, the record and the model name the same holder."""
+        """Find the same holder in the lease, the record and the model."""
         with self.redis.pipeline(transaction=False) as pipe:
             for job_id in self.jobs:
                 pipe.get(keys.IN_PROGRESS + job_id)
@@ -293,7 +304,7 @@ class Fleet(RuleBasedStateMachine):
 
     @invariant()
     def counts_add_up(self) -> None:
-        """The counts of every batch are those of the model, and sum up to what was accepted."""
+        """Find the model's counts in every batch; they sum up to what was accepted."""
         for batch in BATCHES:
             told = {
                 k.decode(): v
@@ -327,4 +338,5 @@ def test_any_order_of_scripts_keeps_the_promises(redis_url: str) -> None:
         suppress_health_check=list(HealthCheck),
         phases=[Phase.generate],
     )
-    run_state_machine_as_test(lambda: Fleet(redis_url), settings=quick)
+    Fleet.url = redis_url
+    run_state_machine_as_test(Fleet, settings=quick)

@@ -14,7 +14,7 @@ from nightmill.state import JobState
 from nightmill_worker.events import CallFailed, JobFinished, LineStopped, WorkerStopped
 from nightmill_worker.simulator import Fault
 from nightmill_worker.simulator.config import make_config
-from tests.rig import Rig, hello, rigged
+from tests.rig import Rig, hello, rigged, until
 
 
 @pytest.fixture
@@ -30,6 +30,11 @@ async def nothing_left(rig: Rig) -> list[bytes]:
     kept = [key for key in kept if not key.startswith(keys.QUEUES.encode())]
     prefixes = (keys.PAYLOAD, keys.IN_PROGRESS, keys.RECORD, keys.ATTEMPTS, keys.QUEUE)
     return [key for key in kept if key.decode().startswith(prefixes)]
+
+
+async def all_gone(rig: Rig) -> bool:
+    """Tell whether nothing of a job is left."""
+    return not await nothing_left(rig)
 
 
 async def test_every_job_is_called_once_and_leaves_one_row(rig: Rig) -> None:
@@ -123,9 +128,7 @@ async def test_a_line_that_refuses_everybody_stops_and_keeps_the_jobs(rig: Rig) 
     await rig.producer.enqueue_many(hello(f"{i}") for i in range(10))
     async with rig.working():
         await rig.sim.until(lambda: rig.calls() > 0)
-        async with asyncio.timeout(5):
-            while not rig.heard(LineStopped):
-                await asyncio.sleep(0.01)
+        await until(lambda: rig.heard(LineStopped), within=5)
     assert await rig.redis.zcard(keys.QUEUE) == 10
     assert await rig.store.get("") is None
 
@@ -147,13 +150,12 @@ async def test_an_answer_on_its_way_to_the_store_is_waited_for(rig: Rig) -> None
     """Blocked past the lease with the answer in hand, a process claims its own job: one call."""
     receipt = await rig.producer.enqueue(hello())
     async with rig.working() as worker:
-        await rig.sim.until(lambda: len(worker.roster) == 1 and not worker.roster.running)
+        await rig.sim.until(lambda: rig.calls() == 1)
+        await until(lambda: not worker.roster.running)
         await rig.redis.delete(keys.IN_PROGRESS + receipt.job_id)
         await rig.redis.zadd(keys.QUEUE, {receipt.job_id: 1}, xx=True)
         row = await rig.row(receipt.job_id)
-        async with asyncio.timeout(5):
-            while await nothing_left(rig):
-                await asyncio.sleep(0.01)
+        await until(lambda: all_gone(rig))
     assert (row.status, rig.calls()) == (JobState.SUCCEEDED, 1)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from nightmill_worker.supervisor import Supervisor, WorkersFailedError
-from tests.rig import Rig, hello, rigged
+from tests.rig import Rig, hello, rigged, until
 
 
 @pytest.fixture
@@ -36,13 +36,6 @@ async def supervised(rig: Rig, count: int = 1) -> AsyncIterator[Supervisor]:
             supervisor.stop()
             async with asyncio.timeout(20):
                 await running
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Wait for what other processes do."""
-    async with asyncio.timeout(20):
-        while not true():
-            await asyncio.sleep(0.02)
 
 
 async def test_a_dead_worker_is_started_again(rig: Rig) -> None:

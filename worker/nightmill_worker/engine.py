@@ -142,7 +142,7 @@ _also = msgspec.json.Decoder(_Also)
 class Engine:
     """The scripts of one worker process on one Redis."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a connection, and five facts by keyword
         self,
         redis: Redis,
         *,

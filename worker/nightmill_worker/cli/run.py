@@ -25,6 +25,9 @@ Simulate = Annotated[
     bool, typer.Option("--simulate", help="Rehearse against the simulator: no key, no cost.")
 ]
 Rpm = Annotated[int | None, typer.Option(min=1, help="Cap, or the simulator's limit.")]
+NoCanary = Annotated[
+    bool, typer.Option("--no-canary", help="Do not pause a batch after 20 like failures in a row.")
+]
 Latency = Annotated[float, typer.Option(min=0, help="The simulator's mean call, seconds.")]
 
 
@@ -39,6 +42,7 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     skip_bad: options.SkipBad = False,
     changed: options.Changed = None,
     window: options.Window = None,
+    no_canary: NoCanary = False,
     simulate: Simulate = False,
     rpm: Rpm = None,
     itpm: Rpm = None,
@@ -74,6 +78,7 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
         store_url=store_url,
         data_dir=data_dir,
         rehearsal=simulate or None,
+        canary=0 if no_canary else None,
         only_batch=name,
         **({} if simulate else {"rpm": rpm, "itpm": itpm, "otpm": otpm}),
     )
