@@ -32,8 +32,10 @@ are on. Figures are medians of three rounds in turns (`memory`: one round).
 
 - *CPU us/job*: user + system time of the worker processes over all jobs; start-up is left out.
 - *while full*, *slots busy*: from the moment the slots are first full until the queue is shorter
-  than the slots, by the endpoint's own count of calls in flight. nightmill's window starts at 16
-  and doubles each round trip, so its *jobs/s* of such short runs is lower than what it settles at.
+  than the slots, by the endpoint's own count of calls in flight. nightmill's window starts
+  small and grows, so its *jobs/s* of such short runs is lower than what it settles at.
+  A star marks slots that were never 95 % full (or only when the queue had run short): what
+  stands there begins at 95 % of the most that contender reached, and flatters it.
 - *Redis commands/job*: all that the server executed, those inside scripts included.
 """
 

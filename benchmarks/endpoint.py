@@ -28,6 +28,7 @@ class Stats(msgspec.Struct, frozen=True):
 
     totals: Totals
     in_flight: int
+    max_in_flight: int
     answered_per_s: float
     answered_more_than_once: int
 

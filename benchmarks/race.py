@@ -35,11 +35,16 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run took, a job; times in microseconds, memory in MB of the largest process."""
+    """What a run took, a job; times in microseconds, memory in MB of the largest process.
+
+    `busy` and `full` (1 or 0) are those of `watch.Steady`.
+    """
 
     jobs_per_s: float
     steady_jobs_per_s: float
     busy: float
+    full: float
+    most_in_flight: float
     cpu_us: float
     commands: float
     server_us: float
@@ -69,6 +74,8 @@ async def race(course: Course, contender: str, endpoint: Endpoint) -> Figures:
             jobs_per_s=stats.answered_per_s,
             steady_jobs_per_s=middle.jobs_per_s,
             busy=middle.busy,
+            full=float(middle.full),
+            most_in_flight=stats.max_in_flight,
             cpu_us=sum(s.cpu_s for s in spent) / course.jobs * 1e6,
             commands=db.commands / course.jobs,
             server_us=db.cpu_s / course.jobs * 1e6,

@@ -48,12 +48,13 @@ __all__ = [
 _ROOMS = ("state", "errors", "result", "wire", "settings", "intake", "client", "sync")
 """Where these names live, the lightest module first."""
 
+if not TYPE_CHECKING:  # type checkers know the names from above, and no others
 
-def __getattr__(name: str) -> object:
-    """Fetch a public name when it is first used: `nightmill --help` must not wait for Redis's."""
-    for room in _ROOMS if name in __all__ else ():
-        module = import_module(f"nightmill.{room}")
-        if hasattr(module, name):
-            globals()[name] = getattr(module, name)
-            return globals()[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        """Fetch a public name when it is first used: `nightmill --help` waits for none."""
+        for room in _ROOMS if name in __all__ else ():
+            module = import_module(f"nightmill.{room}")
+            if hasattr(module, name):
+                globals()[name] = getattr(module, name)
+                return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -59,9 +59,9 @@ def _failure(batch: str, error: ErrorInfo, count: int, example: str) -> Failure:
 
 
 def _command(batch: str, kind: str) -> str:
-    name = shlex.quote(batch)
+    name, error = shlex.quote(batch), shlex.quote(kind)
     if kind in _FEED_AGAIN:
-        return f"nightmill enqueue FILE --batch {name}"
+        return f"nightmill enqueue IN.jsonl --batch {name} --changed rerun"
     if kind in _AS_IT_WAS:
-        return f"nightmill retry {name}"
-    return f"nightmill retry {name} --patch '{{...}}'"
+        return f"nightmill retry {name} --error {error}"
+    return f"nightmill retry {name} --error {error} --set FIELD=VALUE"

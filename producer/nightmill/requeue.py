@@ -131,11 +131,7 @@ def next_run(
     now_ms: int,
 ) -> Ready:
     """Encode the next run of a stored job. Raises InvalidParamsError when `patch` spoils it."""
-    request = decode(params)
-    if patch and isinstance(request, dict):
-        merged = {**request, **patch}
-        request = {name: value for name, value in merged.items() if value is not None}
-    checked = check(msgspec.json.encode(request), defaults)
+    checked = check(_patched(params, patch) if patch else params, defaults)
     job = Job(
         params=msgspec.Raw(checked.body),
         custom_id=row.custom_id,
@@ -152,3 +148,14 @@ def next_run(
         again=True,
         leaves=row.status,
     )
+
+
+def _patched(
+    params: msgspec.Raw, patch: Mapping[str, object]
+) -> Mapping[str, object] | msgspec.Raw:
+    """Put `patch` over a request; what it says is None is left out."""
+    request = decode(params)
+    if not isinstance(request, dict):
+        return params  # the contract will say what it should be
+    gone = {name for name, value in patch.items() if value is None}
+    return {name: value for name, value in {**request, **patch}.items() if name not in gone}

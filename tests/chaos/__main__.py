@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.chaos.faults import ROWS
 from tests.chaos.report import Report, table
 
-LONG = 4
+LONG = 10
 """How many times more jobs and faults than in the short form."""
 
 

@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from typing import Final
 import pytest
 
 from nightmill.batch import Batches
+from nightmill.connect import connect
 from nightmill.result import Result
 from tests.chaos.mill import BATCH, GRACE_S, LEASE_S, SLOTS, Mill, milling
 from tests.chaos.report import Report, judge
@@ -25,7 +27,7 @@ Fault = Callable[[Path, random.Random, int], Awaitable[Report]]
 
 async def kill_nine(folder: Path, rng: random.Random, scale: int) -> Report:
     """One worker of four is killed every second and a half, and another started."""
-    jobs, kills = 300 * scale, 3 * scale
+    jobs, kills = 120 * scale, 2 * scale
     async with milling(folder, latency_s=1.0) as mill:
         await mill.feed(range(jobs))
         await mill.start_workers(4)
@@ -52,12 +54,12 @@ def recovery(row: Result) -> float:
 
 async def rolling_restart(folder: Path, _rng: random.Random, scale: int) -> Report:
     """Every worker is replaced, SIGTERM by SIGTERM, while calls are under way."""
-    jobs = 200 * scale
-    async with milling(folder, latency_s=0.7) as mill:
+    jobs = 60 * scale
+    async with milling(folder, latency_s=0.5) as mill:
         await mill.feed(range(jobs))
         await mill.start_workers(2)
         slowest = 0.0
-        for _ in range(2 + 2 * scale):
+        for _ in range(1 + scale):
             await asyncio.sleep(0.3)
             mill.start_worker()
             slowest = max(slowest, await mill.end(mill.workers[0]))
@@ -71,17 +73,17 @@ async def rolling_restart(folder: Path, _rng: random.Random, scale: int) -> Repo
 
 async def short_grace(folder: Path, _rng: random.Random, _scale: int) -> Report:
     """Stop while calls outlast the grace period: given back, and no attempt is spent."""
-    async with milling(folder, latency_s=4.0, grace_s=0.5) as mill:
-        await mill.feed(range(20))
+    async with milling(folder, latency_s=2.0, grace_s=0.2) as mill:
+        await mill.feed(range(8))
         await mill.start_workers(1)
-        await until(lambda: _in_flight(mill, 10))
+        await until(lambda: _in_flight(mill, 4))
         took = await mill.end(mill.workers[0])
         await mill.start_workers(1)
-        await mill.wait_for_rows(20)
-        report = await judge(mill, "SIGTERM, calls longer than the grace", 20, extra=20)
+        await mill.wait_for_rows(8)
+        report = await judge(mill, "SIGTERM, calls longer than the grace", 8, extra=8)
         spent = [row for row in await mill.results() if row.attempt_count != 1]
         report.expect("0 attempts spent", kept=not spent)
-        report.expect(f"exit <= grace + 2 s: {took:.1f}", kept=took <= 2.5)
+        report.expect(f"exit <= grace + 2 s: {took:.1f}", kept=took <= 2.2)
         return report
 
 
@@ -91,7 +93,7 @@ async def _in_flight(mill: Mill, count: int) -> bool:
 
 async def redis_killed(folder: Path, rng: random.Random, scale: int) -> Report:
     """Redis is killed and started again; nobody loses what the file has."""
-    jobs = 200 * scale
+    jobs = 80 * scale
     async with milling(folder, latency_s=0.5) as mill:
         await mill.feed(range(jobs))
         await asyncio.sleep(1.1)  # as long as appendfsync everysec may be behind
@@ -114,7 +116,7 @@ async def redis_killed(folder: Path, rng: random.Random, scale: int) -> Report:
 
 async def aof_cut(folder: Path, _rng: random.Random, scale: int) -> Report:
     """Lose the file's last second, as in a power loss, and feed the batch again."""
-    jobs = 200 * scale
+    jobs = 80 * scale
     async with milling(folder, latency_s=0.5) as mill:
         await mill.feed(range(jobs // 2))
         await mill.start_workers(2)
@@ -132,16 +134,17 @@ async def aof_cut(folder: Path, _rng: random.Random, scale: int) -> Report:
         report = await judge(mill, "Redis killed, last second of its file cut", jobs)
         report.recovery_s = time.monotonic() - began
         # A finish that was cut off left its row, and its job in the queue: it ends uncounted.
-        batches = Batches(mill.redis)
-        await until(lambda: batches.reconcile(BATCH, mill.store))
-        counts = await batches.counts(BATCH)
+        async with aclosing(connect(mill.settings)) as redis:
+            batches = Batches(redis)
+            await until(lambda: batches.reconcile(BATCH, mill.store))
+            counts = await batches.counts(BATCH)
         report.expect(f"counts are the rows: {counts}", kept=counts.terminal == jobs)
         return report
 
 
 async def dropped_connections(folder: Path, _rng: random.Random, scale: int) -> Report:
     """Every connection is dropped every 100 ms."""
-    jobs, seconds = 200 * scale, 4 * scale
+    jobs, seconds = 80 * scale, 2 * scale
     async with milling(folder, latency_s=0.5) as mill:
         await mill.feed(range(jobs))
         await mill.start_workers(2)
@@ -152,37 +155,40 @@ async def dropped_connections(folder: Path, _rng: random.Random, scale: int) -> 
         return await judge(mill, "connections dropped every 100 ms", jobs)
 
 
+FROZEN_LEASE_S: Final = 1.0
+
+
 async def frozen_worker(folder: Path, rng: random.Random, _scale: int) -> Report:
     """Freeze a worker for two leases: others take over, and it comes back too late."""
-    async with milling(folder, latency_s=1.0) as mill:
-        await mill.feed(range(120))
+    async with milling(folder, latency_s=0.8, lease_s=FROZEN_LEASE_S) as mill:
+        await mill.feed(range(60))
         await mill.start_workers(3)
-        await until(lambda: _in_flight(mill, 30))
+        await until(lambda: _in_flight(mill, 10))
         worker = rng.choice(mill.workers)
         worker.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(2 * LEASE_S + 0.5)
+        await asyncio.sleep(2 * FROZEN_LEASE_S + 0.3)
         worker.send_signal(signal.SIGCONT)
-        await mill.wait_for_rows(120)
-        return await judge(mill, "a worker frozen for two leases", 120, extra=SLOTS)
+        await mill.wait_for_rows(60)
+        return await judge(mill, "a worker frozen for two leases", 60, extra=SLOTS)
 
 
 async def frozen_alone(folder: Path, _rng: random.Random, _scale: int) -> Report:
     """Freeze the only worker for two leases: it takes its own jobs up again, unpaid."""
-    async with milling(folder, latency_s=1.0) as mill:
-        await mill.feed(range(40))
+    async with milling(folder, latency_s=0.8, lease_s=FROZEN_LEASE_S) as mill:
+        await mill.feed(range(20))
         await mill.start_workers(1)
         await until(lambda: _in_flight(mill, 10))
         mill.workers[0].send_signal(signal.SIGSTOP)
-        await asyncio.sleep(2 * LEASE_S + 0.5)
+        await asyncio.sleep(2 * FROZEN_LEASE_S + 0.3)
         mill.workers[0].send_signal(signal.SIGCONT)
-        await mill.wait_for_rows(40)
-        return await judge(mill, "the only worker frozen for two leases", 40, extra=0)
+        await mill.wait_for_rows(20)
+        return await judge(mill, "the only worker frozen for two leases", 20, extra=0)
 
 
 async def poison(folder: Path, _rng: random.Random, _scale: int) -> Report:
     """Feed a job that kills every process it runs in; its neighbours must not suffer for it."""
     entry = str(Path(__file__).with_name("poisoned.py"))
-    jobs = 60
+    jobs = 30
     async with milling(folder, latency_s=0.3, lease_s=1.0) as mill, asyncio.TaskGroup() as group:
         reviving = group.create_task(_revive(mill, entry))
         await mill.feed(range(jobs))
@@ -214,12 +220,12 @@ async def _revive(mill: Mill, entry: str) -> None:
 async def full_redis(folder: Path, _rng: random.Random, _scale: int) -> Report:
     """Redis is full: producers are refused, workers go on and make room."""
     async with milling(folder, latency_s=0.3) as mill:
-        await mill.feed(range(150))
+        await mill.feed(range(60))
         await mill.start_workers(2)
         await mill.wait_for_rows(10)
         await mill.redis.config_set("maxmemory", 1_000_000)
-        await mill.wait_for_rows(150)
-        report = await judge(mill, "Redis full (OOM)", 150, extra=0)
+        await mill.wait_for_rows(60)
+        report = await judge(mill, "Redis full (OOM)", 60, extra=0)
         await mill.redis.config_set("maxmemory", 0)
         return report
 
@@ -227,32 +233,32 @@ async def full_redis(folder: Path, _rng: random.Random, _scale: int) -> Report:
 async def read_only(folder: Path, _rng: random.Random, _scale: int) -> Report:
     """Redis becomes a replica for two seconds, as in a failover."""
     async with milling(folder, latency_s=0.3) as mill:
-        await mill.feed(range(150))
+        await mill.feed(range(60))
         await mill.start_workers(2)
         await mill.wait_for_rows(20)
         await mill.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
         await asyncio.sleep(2)
         await mill.redis.execute_command("REPLICAOF", "NO", "ONE")
-        await mill.wait_for_rows(150)
-        return await judge(mill, "Redis read-only for 2 s", 150)
+        await mill.wait_for_rows(60)
+        return await judge(mill, "Redis read-only for 2 s", 60)
 
 
 async def forgotten_scripts(folder: Path, _rng: random.Random, _scale: int) -> Report:
     """Empty the script cache all the time."""
     async with milling(folder, latency_s=0.3) as mill:
-        await mill.feed(range(150))
+        await mill.feed(range(60))
         await mill.start_workers(2)
-        for _ in range(200):
+        for _ in range(150):
             await mill.redis.script_flush()
             await asyncio.sleep(0.01)
-        await mill.wait_for_rows(150)
-        return await judge(mill, "SCRIPT FLUSH every 10 ms", 150, extra=0)
+        await mill.wait_for_rows(60)
+        return await judge(mill, "SCRIPT FLUSH every 10 ms", 60, extra=0)
 
 
 async def small_behind_huge(folder: Path, _rng: random.Random, scale: int) -> Report:
     """Five jobs behind thousands start at once."""
     async with milling(folder, latency_s=0.5) as mill:
-        await mill.feed(range(5000 * scale), batch="huge")
+        await mill.feed(range(2000 * scale), batch="huge")
         await mill.start_workers(2)
         await mill.wait_for_rows(50, "huge")
         await mill.feed(range(5))

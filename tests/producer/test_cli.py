@@ -92,7 +92,10 @@ def jobs(redis: Redis) -> int:
 def test_version_and_help(shell: Shell) -> None:
     """Every command says what it does, with an example."""
     assert shell("--version")[1].startswith("nightmill ")
-    for command in ("enqueue", "status", "results"):
+    for command in (
+        *("enqueue", "status", "results", "lanes", "pause", "resume"),
+        *("show", "errors", "retry", "verify", "prune"),
+    ):
         code, out, _ = shell(command, "--help")
         assert code == 0
         assert "For example:" in out

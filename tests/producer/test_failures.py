@@ -49,8 +49,11 @@ async def test_failures_that_differ_in_numbers_only_are_one(store: ResultStore) 
     )
     first, second = await failures(store, "night")
     assert (first.type, first.count, first.example) == ("overloaded_error", 3, "night:line-1")
-    assert first.command == "nightmill retry night"
-    assert (second.count, second.command) == (1, "nightmill retry night --patch '{...}'")
+    assert first.command == "nightmill retry night --error overloaded_error"
+    assert second.count == 1
+    assert second.command == (
+        "nightmill retry night --error invalid_request_error --set FIELD=VALUE"
+    )
 
 
 async def test_a_batch_without_failures_has_none(store: ResultStore) -> None:

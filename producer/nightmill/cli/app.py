@@ -11,13 +11,21 @@ import typer
 
 from nightmill.cli.control import pause, resume
 from nightmill.cli.enqueue import enqueue
+from nightmill.cli.errors import errors
 from nightmill.cli.lanes import lanes
+from nightmill.cli.prune import prune
 from nightmill.cli.results import results
+from nightmill.cli.retry import retry
+from nightmill.cli.show import show
 from nightmill.cli.status import status
+from nightmill.cli.verify import verify
 from nightmill.errors import NightmillError
 
 GROUP: Final = "nightmill.commands"
-OWN: Final = (enqueue, status, results, lanes, pause, resume)
+OWN: Final = (
+    *(enqueue, status, pause, resume, lanes),
+    *(results, show, errors, retry, verify, prune),
+)
 BAD_INPUT: Final = 2
 
 MORE: Final = (

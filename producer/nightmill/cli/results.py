@@ -1,15 +1,17 @@
-"""`nightmill results`: write a batch's stored results as JSON Lines."""
+"""`nightmill results`: write a batch's stored results to a file, to stdout or to a URL."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from nightmill.cli import options
-from nightmill.errors import BatchNotFoundError, StoreError
+from nightmill.errors import ExportError, SourceError, StoreError
 from nightmill.state import JobState
 
 if TYPE_CHECKING:
@@ -20,9 +22,21 @@ if TYPE_CHECKING:
 def results(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     batch: Annotated[str, typer.Argument(metavar="BATCH", help='The batch; "" for single jobs.')],
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", help="A file; - is standard output.")] = Path(
-        "-"
-    ),
+    out: Annotated[
+        str, typer.Option("-o", "--out", help="A file or a URL; - is standard output.")
+    ] = "-",
+    format: Annotated[  # noqa: A002 - as the option is called
+        Literal["jsonl", "csv", "parquet"],
+        typer.Option(help="JSON Lines have every detail; csv and parquet a flat row a job."),
+    ] = "jsonl",
+    fields: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Only these fields, in this order.")
+    ] = None,
+    flat: Annotated[bool, typer.Option("--flat", help="JSON Lines of flat rows.")] = False,
+    source: Annotated[
+        Path | None,
+        typer.Option(metavar="IN.jsonl", help="Put the columns of the batch's input beside."),
+    ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only jobs that failed.")] = False,
     succeeded: Annotated[
         bool, typer.Option("--succeeded", help="Only jobs that succeeded.")
@@ -33,46 +47,63 @@ def results(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
     store_url: options.StoreUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Write the stored results of a batch as JSON Lines, also while it still runs.
+    """Write the stored results of a batch, also while it still runs.
 
-    Each line has the result in the Message Batches shape, the usage and every attempt.
+    Each JSON line has the result in the Message Batches shape, the usage and every attempt. A file
+    is replaced when all is written, and not before.
 
     For example:
 
     nightmill results prompts -o results.jsonl
 
     nightmill results prompts --failed --order finished
-    """
-    from nightmill.settings import load_settings  # noqa: PLC0415 - `--help` stays fast
 
+    nightmill results prompts --format csv --fields custom_id,text,cost -o results.csv
+
+    nightmill results prompts --format parquet --source prompts.jsonl -o s3://bucket/results.parquet
+    """
+    from nightmill.export import export  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.settings import load_settings  # noqa: PLC0415
+
+    if source is not None and not source.is_file():
+        raise SourceError(f"{source}: no such file")
     asked = {JobState.FAILED: failed, JobState.SUCCEEDED: succeeded}
-    statuses = {state for state, wanted in asked.items() if wanted} or None
     settings = load_settings(store_url=store_url, data_dir=data_dir)
-    written = asyncio.run(_export(settings, batch, out, statuses, ordered=order == "input"))
+    work = partial(
+        export,
+        batch=batch,
+        out=out,
+        format=format,
+        fields=_names(fields),
+        flat=flat,
+        source=source,
+        statuses={state for state, wanted in asked.items() if wanted} or None,
+        ordered=order == "input",
+    )
+    written = asyncio.run(_export(settings, batch, out, work))
     typer.echo(f'{written:,} results of batch "{batch}"', err=True)
 
 
-async def _export(
-    settings: Settings, batch: str, out: Path, statuses: set[JobState] | None, *, ordered: bool
-) -> int:
-    from nightmill.cli.session import open_store  # noqa: PLC0415
-    from nightmill.export import export_jsonl  # noqa: PLC0415
+def _names(fields: str | None) -> list[str] | None:
+    """Split what --fields was given. Raises ExportError when it names nothing."""
+    if fields is None:
+        return None
+    names = [name.strip() for name in fields.split(",") if name.strip()]
+    if not names:
+        raise ExportError("--fields names no field; for example: --fields custom_id,text")
+    return names
 
-    where = settings.store_at
-    if isinstance(where, Path) and not where.exists():
-        raise BatchNotFoundError(f"no results here: there is no {where}")
-    async with open_store(settings) as store:
-        await _require(store, batch)
+
+async def _export(
+    settings: Settings, batch: str, out: str, work: Callable[[ResultStore], Awaitable[int]]
+) -> int:
+    from nightmill.cli.session import open_results  # noqa: PLC0415
+
+    async with open_results(settings, batch) as store:
         try:
-            return await export_jsonl(store, batch, out, statuses=statuses, ordered=ordered)
+            return await work(store)
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise StoreError(f"{out}: cannot be written: {error.strerror}") from None
-
-
-async def _require(store: ResultStore, batch: str) -> None:
-    """Raise BatchNotFoundError that names the batches there are, unless `batch` has a row."""
-    if not sum((await store.counts(batch)).values()):
-        known = ", ".join(name for name in await store.batches() if name) or "none"
-        raise BatchNotFoundError(f'no results of a batch "{batch}"; batches with results: {known}')
+            problem = error.strerror or str(error) or type(error).__name__
+            raise StoreError(f"{out}: cannot be written: {problem}") from None

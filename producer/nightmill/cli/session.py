@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from nightmill.batch import Batches
 from nightmill.client import Producer
 from nightmill.connect import connect, redis_errors
-from nightmill.errors import StoreMissingError
+from nightmill.errors import BatchNotFoundError, StoreMissingError
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -58,6 +58,27 @@ async def open_store(settings: Settings) -> AsyncIterator[ResultStore]:
 
     async with ResultStore.open(settings.store_at) as store:
         yield store
+
+
+@asynccontextmanager
+async def open_results(settings: Settings, batch: str) -> AsyncIterator[ResultStore]:
+    """Connect to the store that has results of `batch`, "" for the single jobs.
+
+    Raises BatchNotFoundError that names the batches there are when it has none.
+    """
+    where = settings.store_at
+    if isinstance(where, Path) and not where.exists():
+        raise BatchNotFoundError(f"no results here: there is no {where}")
+    async with open_store(settings) as store:
+        await require_rows(store, batch)
+        yield store
+
+
+async def require_rows(store: ResultStore, batch: str) -> None:
+    """Raise BatchNotFoundError that names the batches there are, unless `batch` has a row."""
+    if not sum((await store.counts(batch)).values()):
+        known = ", ".join(name for name in await store.batches() if name) or "none"
+        raise BatchNotFoundError(f'no results of a batch "{batch}"; batches with results: {known}')
 
 
 def _has_store(settings: Settings) -> bool:

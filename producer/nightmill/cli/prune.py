@@ -1,0 +1,88 @@
+"""`nightmill prune`: delete stored results that are no longer needed."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from nightmill.cli import options
+from nightmill.errors import BatchBusyError, SettingsError, StoreMissingError
+
+if TYPE_CHECKING:
+    from nightmill.settings import Settings
+
+_UNITS_MS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000}
+_AGE: Final = re.compile(rf"(\d+)([{''.join(_UNITS_MS)}])")
+
+
+def prune(  # noqa: PLR0913 - one parameter an option: that is typer's interface
+    batch: Annotated[
+        str | None, typer.Argument(metavar="[BATCH]", help="A batch; none: all, of some age.")
+    ] = None,
+    *,
+    older_than: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Only what ended before: 30d, 12h, 45m.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    redis_url: options.RedisUrl = None,
+    store_url: options.StoreUrl = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Delete stored results; a job that is enqueued again after that is paid for again.
+
+    A batch with jobs on their way is left alone. SQLite's file keeps its size, its room is used
+    for new results.
+
+    For example:
+
+    nightmill prune prompts
+
+    nightmill prune --older-than 30d --yes
+    """
+    from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.settings import load_settings  # noqa: PLC0415
+
+    if batch is None and older_than is None:
+        raise SettingsError("what to delete? name a batch, or give --older-than 30d")
+    before_ms = None if older_than is None else time.time_ns() // 1_000_000 - _age_ms(older_than)
+    what = "all batches" if batch is None else f'batch "{batch}"'
+    age = f" that ended more than {older_than} ago" if older_than else ""
+    if not yes:
+        typer.confirm(f"Delete the results of {what}{age}?", abort=True, err=True)
+    loaded = load_settings(redis_url=redis_url, store_url=store_url, data_dir=data_dir)
+    with with_redis(loaded) as settings:
+        deleted = asyncio.run(_prune(settings, batch, before_ms))
+    typer.echo(f"deleted {deleted:,} results of {what}{age}")
+
+
+def _age_ms(given: str) -> int:
+    """Return an age in ms. Raises SettingsError."""
+    found = _AGE.fullmatch(given)
+    if found is None:
+        raise SettingsError(f"--older-than: {given!r} is no age; for example 30d, 12h or 45m")
+    return int(found[1]) * _UNITS_MS[found[2]]
+
+
+async def _prune(settings: Settings, batch: str | None, before_ms: int | None) -> int:
+    """Delete, and return how many; of all batches those that run are left, which is told."""
+    from nightmill.cli.session import open_session, require_rows  # noqa: PLC0415
+    from nightmill.pruning import prune as delete  # noqa: PLC0415
+
+    async with open_session(settings) as session:
+        store = session.store
+        if store is None:
+            raise StoreMissingError
+        if batch is not None:
+            await require_rows(store, batch)
+            return await delete(batch, store, session.batches, before_ms=before_ms)
+        deleted = 0
+        for name in await store.batches():
+            try:
+                deleted += await delete(name, store, session.batches, before_ms=before_ms)
+            except BatchBusyError as error:
+                typer.echo(f"left alone: {error}", err=True)
+        return deleted

@@ -1,0 +1,51 @@
+"""`nightmill show`: one job's whole story."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nightmill.cli import options
+from nightmill.errors import JobNotFoundError
+
+if TYPE_CHECKING:
+    from nightmill.settings import Settings
+
+
+def show(
+    job: Annotated[
+        str, typer.Argument(metavar="JOB", help="<batch>:<custom_id>, or a single job's id.")
+    ],
+    *,
+    redis_url: options.RedisUrl = None,
+    store_url: options.StoreUrl = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Tell one job's whole story: every call, every wait, how it ended, what to fix.
+
+    For example:
+
+    nightmill show prompts:line-7
+    """
+    from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.settings import load_settings  # noqa: PLC0415
+
+    loaded = load_settings(redis_url=redis_url, store_url=store_url, data_dir=data_dir)
+    with with_redis(loaded) as settings:
+        typer.echo("\n".join(asyncio.run(_story(settings, job))))
+
+
+async def _story(settings: Settings, job: str) -> list[str]:
+    """Return what Redis and the store know of a job: one of its runs may be stored, one queued."""
+    from nightmill.cli.session import open_session  # noqa: PLC0415
+    from nightmill.story import tell, tell_waiting  # noqa: PLC0415
+
+    async with open_session(settings) as session:
+        waiting = await tell_waiting(session.batches.redis, job)
+        row = await session.store.get(job) if session.store else None
+    if waiting is None and row is None:
+        message = f'no job "{job}", queued or stored; a batch\'s job is <batch>:<custom_id>'
+        raise JobNotFoundError(message)
+    return [*(waiting or ()), *(tell(row) if row else ())]

@@ -1,0 +1,145 @@
+"""`nightmill verify`: prove that every accepted job has its one row, or say what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from nightmill.cli import options
+from nightmill.errors import BatchNotFoundError, SourceError, StoreMissingError
+from nightmill.sources import Line
+
+if TYPE_CHECKING:
+    from nightmill.cli.session import Session
+    from nightmill.settings import Settings
+    from nightmill.sources import Rejected
+    from nightmill.store import ResultStore
+    from nightmill.verify import Verdict
+
+    Read = Callable[[], Iterable[Line | Rejected]]
+
+
+def verify(  # noqa: PLR0913 - one parameter an option: that is typer's interface
+    batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch.")],
+    *,
+    source: Annotated[
+        Path | None,
+        typer.Option(metavar="IN.jsonl", help="What was fed: finds the jobs that are missing."),
+    ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Feed what is missing again; needs --source.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    redis_url: options.RedisUrl = None,
+    store_url: options.StoreUrl = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Check the promise: every accepted job ends in exactly one stored result.
+
+    Exits with 0 when it holds and with 1 when it does not. Also tells what calls were lost in
+    crashes. A batch may still run: its jobs on their way are not missing.
+
+    For example:
+
+    nightmill verify prompts
+
+    nightmill verify prompts --source prompts.jsonl --repair
+    """
+    from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.settings import load_settings  # noqa: PLC0415
+
+    if repair and source is None:
+        raise SourceError("--repair needs --source IN.jsonl, the file that was fed")
+    loaded = load_settings(redis_url=redis_url, store_url=store_url, data_dir=data_dir)
+    opened = nullcontext() if source is None else _opened(source, loaded)
+    with opened as read, with_redis(loaded) as settings:
+        verdict = asyncio.run(_verify(settings, batch, read, repair=repair))
+    typer.echo(_as_json(batch, verdict) if json else "\n".join(_told(batch, verdict)))
+    if not verdict.holds:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _opened(source: Path, settings: Settings) -> Iterator[Read]:
+    """Yield what reads the jobs of a file any number of times; its bad lines are no jobs."""
+    from nightmill.intake import defaults_of  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.sources import check_file, is_stream, read_checked  # noqa: PLC0415
+
+    if is_stream(source):
+        raise SourceError(f"{source} can be read only once: give the file that was fed")
+    defaults = defaults_of(settings)
+    with TemporaryDirectory(prefix="nightmill-") as folder:
+        checked = check_file(source, defaults, ids=Path(folder) / "ids.db")
+        if checked.rejected:
+            typer.echo(f"{source}: {checked.rejected:,} lines are no jobs", err=True)
+        yield lambda: read_checked(checked, defaults)
+
+
+async def _verify(settings: Settings, batch: str, read: Read | None, *, repair: bool) -> Verdict:
+    """Check, and when that finds something and `repair` is asked for, mend and check again."""
+    from nightmill.cli.session import open_session  # noqa: PLC0415
+    from nightmill.verify import verify as check  # noqa: PLC0415
+
+    async with open_session(settings) as session:
+        store = session.store
+        if store is None:
+            raise StoreMissingError
+        await _require(session, store, batch)
+        verdict = await check(batch, store, session.batches, _ids(read))
+        if verdict.holds or not repair or read is None:
+            return verdict
+        for problem in verdict.problems:
+            typer.echo(f"found: {problem}", err=True)
+        await _repair(session, batch, read)
+        return await check(batch, store, session.batches, _ids(read))
+
+
+async def _require(session: Session, store: ResultStore, batch: str) -> None:
+    """Raise BatchNotFoundError unless Redis or the store knows `batch`."""
+    known = {name for name in (*await session.batches.names(), *await store.batches()) if name}
+    if batch not in known:
+        names = ", ".join(sorted(known)) or "none"
+        raise BatchNotFoundError(f'no batch "{batch}"; batches: {names}')
+
+
+async def _repair(session: Session, batch: str, read: Read) -> None:
+    """Feed the source again: what has a row or a job is left as it is."""
+    from nightmill.feed import Feeder  # noqa: PLC0415
+
+    async with Feeder(batch, session.producer, session.batches, session.store, "keep") as feeder:
+        fed = await feeder.feed(read())
+    typer.echo(f'repaired: {fed.new:,} jobs of batch "{batch}" fed again', err=True)
+
+
+def _ids(read: Read | None) -> Iterable[str]:
+    lines = read() if read else ()
+    return (line.custom_id for line in lines if isinstance(line, Line))
+
+
+def _told(batch: str, verdict: Verdict) -> list[str]:
+    """Return the verdict in words."""
+    what = "every job has its one row" if verdict.holds else "the promise does not hold"
+    lines = [f"{batch}: {what} ({verdict.rows:,} stored, {verdict.waiting:,} on their way)"]
+    lines += [f"  {problem}" for problem in verdict.problems]
+    if verdict.examples:
+        more = ", ..." if verdict.missing > len(verdict.examples) else ""
+        lines.append(f"  missing: {', '.join(verdict.examples)}{more}")
+        again = f"nightmill verify {shlex.quote(batch)} --source IN.jsonl --repair"
+        lines.append(f"  to fix it: {again}")
+    if verdict.lost_calls:
+        lost = f"{verdict.lost_calls:,} calls, about ${verdict.lost_dollars:.4f}"
+        lines.append(f"  wasted in crashes: {lost}")
+    return lines
+
+
+def _as_json(batch: str, verdict: Verdict) -> str:
+    told = {"batch": batch, "holds": verdict.holds} | msgspec.structs.asdict(verdict)
+    return msgspec.json.encode(told).decode()
