@@ -105,9 +105,7 @@ class _Stats(msgspec.Struct, frozen=True):
 
 async def run_lanes(there: Endpoint, *, quick: bool) -> Table:
     """Run every case (`quick`: the first four) through `nightmill run`; nothing is told."""
-    rows = []
-    for case in CASES[:4] if quick else CASES:
-        rows.append(await _row(case, there))
+    rows = [await _row(case, there) for case in (CASES[:4] if quick else CASES)]
     await there.configure(**PLAIN, headers=True, jitter=0)
     return Table(
         title="lanes: limits that nobody told",

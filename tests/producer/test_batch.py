@@ -138,7 +138,7 @@ async def test_refused_counts_429s_of_all_lanes(redis: Redis) -> None:
     """The lanes keep them as floats, one hash a model."""
     async with redis.pipeline() as pipe:
         pipe.sadd(keys.LANES, "f:a", "f:b", "f:c")
-        pipe.hset(keys.LANE + "f:a", "refused", "3")
-        pipe.hset(keys.LANE + "f:b", "refused", "4.0")
+        pipe.hset(keys.LANE + "f:a", "hot", '{"refused":3}')
+        pipe.hset(keys.LANE + "f:b", "hot", '{"refused":4.0,"sent":9}')
         await pipe.execute()
     assert await Batches(redis).refused() == 7

@@ -94,7 +94,7 @@ async def test_what_cannot_run_again_is_left_out_and_told(shell: Shell, rig: Rig
     told = shell("retry", "night", "--set", "temperature=9")
     assert (told.code, told.out) == (1, 'requeued 0 failed jobs of batch "night"\n')
     assert "1 would break the contract (line-8: temperature: " in told.err
-    assert "1 have no stored request: nightmill enqueue IN.jsonl --batch night" in told.err
+    assert "nightmill enqueue IN.jsonl --batch night --changed rerun" in told.err
 
 
 async def test_a_paused_batch_is_pointed_out(shell: Shell, rig: Rig) -> None:

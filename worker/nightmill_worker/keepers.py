@@ -11,7 +11,7 @@ from redis import exceptions
 
 from nightmill import keys
 from nightmill_worker.events import LeaseLost
-from nightmill_worker.lane.governor import TICK_S, Governor
+from nightmill_worker.lane.governor import STAND_BY_S, TICK_S, Governor
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -70,11 +70,11 @@ class Keepers:
         """Run the law, if this worker is the governor, and say that this worker lives."""
         last_beat = 0.0
         while True:
-            await self._engine.persist(self._governor.tick)
+            governs = await self._engine.persist(self._governor.tick)
             if time.monotonic() - last_beat > HEALTH_S:
                 last_beat = time.monotonic()
                 await self._engine.persist(lambda: self._beat(worker))
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(TICK_S if governs else STAND_BY_S)
 
     async def _sweep(self) -> None:
         """Go on looking after what plain arq producers enqueue; the fleet shares the work."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nightmill_worker.roster import Roster
     from nightmill_worker.sink import Ending, Sink
 
-LINGER_S: Final = 0.005
+LINGER_S: Final = 0.02
 LIMIT: Final = 500
 
 

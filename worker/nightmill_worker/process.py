@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from nightmill.settings import Settings
 
 STDIN = 0
+GC_THRESHOLDS = (10_000, 50, 100)
 SPARE_FILES = 256
 """Descriptors beside one a call in flight: Redis, the store, logs."""
 
@@ -73,7 +75,18 @@ async def _work(settings: Settings, servers: contextlib.ExitStack | None) -> Non
             loop.add_signal_handler(number, worker.handle_sig, number)
         if _has_parent():
             loop.add_reader(STDIN, _parent_gone, worker)
+        _calm_garbage_collector()
         await worker.main()
+
+
+def _calm_garbage_collector() -> None:
+    """Look for cycles seldom: a thousand calls in flight are many young objects, none of them one.
+
+    What start-up made is never looked at again. A third of the CPU of a job (benchmarks `cpu`).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _has_parent() -> bool:

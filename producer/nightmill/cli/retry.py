@@ -119,6 +119,8 @@ def _left_out(batch: str, done: Requeued) -> str:
     if done.invalid:
         parts.append(f"{done.invalid:,} would break the contract ({done.problem})")
     if done.without_request:
-        again = f"nightmill enqueue IN.jsonl --batch {shlex.quote(batch)} --changed rerun"
-        parts.append(f"{done.without_request:,} have no stored request: {again}")
+        parts.append(
+            f"{done.without_request:,} have no stored request; change them in their source, then "
+            f"nightmill enqueue IN.jsonl --batch {shlex.quote(batch)} --changed rerun"
+        )
     return "left out: " + "; ".join(parts)

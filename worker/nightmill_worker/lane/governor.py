@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 TICK_S: Final = 0.1
 """How often the law runs, seconds."""
+STAND_BY_S: Final = 0.4
+"""How often the others look whether the governor is gone, seconds."""
 LOCK_MS: Final = 1500
 """The governor's lock; another worker takes over when it runs out."""
 
@@ -127,14 +129,15 @@ class Governor:
         self._rng = rng
         self._lock = f"{keys.GOVERNOR}{line}"
 
-    async def tick(self) -> None:
-        """Take or keep the lock; holding it, run the law once for every lane."""
+    async def tick(self) -> bool:
+        """Take or keep the lock; holding it, run the law for every lane. Tells whether we do."""
         if not await self._holds_lock():
-            return
+            return False
         for member in await self._redis.execute_command("SMEMBERS", keys.LANES):
             name = member.decode()
             if name.startswith(f"{self._line}:"):
                 await self._govern(keys.LANE + name)
+        return True
 
     async def _holds_lock(self) -> bool:
         taken = await self._redis.set(self._lock, self._worker, nx=True, px=LOCK_MS)

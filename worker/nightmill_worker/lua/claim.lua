@@ -112,6 +112,15 @@ local function legible(id)
   return not string.find(rest, '[\128-\255]')
 end
 
+local function closed_for(lane, guess) -- the gate that keeps such a call waiting, noted
+  local closed, ms = closed_gate(lane, guess, now / 1000)
+  if closed then
+    lane.bound = closed
+    wait = math.min(wait, math.ceil(ms))
+  end
+  return closed
+end
+
 -- Grant one due job; returns the gate that binds when its lane grants nothing.
 local function consider(id, payload, queue, aborts)
   if not payload and queue ~= QUEUE then return vanish(id, queue) end -- fed again from its source
@@ -123,12 +132,8 @@ local function consider(id, payload, queue, aborts)
   end
   local lane = lane_of(model or ask.model)
   local guess = guess_of(lane, payload or '')
-  local closed, ms = closed_gate(lane, guess, now / 1000)
-  if closed then
-    wait = math.min(wait, math.ceil(ms))
-    lane.bound = closed
-    return closed
-  end
+  local closed = closed_for(lane, guess)
+  if closed then return closed end
   if payload and not fn then redis.call('HSET', QUARANTINE, id, payload) end
   grant(id, fn and payload or '', queue, lane, guess, aborts, not payload and 'gone' or not fn and 'unreadable')
 end
@@ -141,7 +146,17 @@ local function sidestep(queue, ids)
   redis.call('ZADD', queue, 'XX', unpack(later))
 end
 
+-- A batch's queue has one model: when its lane is closed, none of its jobs need be read.
+local function readable(queue, share)
+  local model = string.match(queue, '^' .. QUEUE .. ':[^:]+:(.+)$')
+  if not model then return share end
+  local lane = lane_of(model)
+  if closed_for(lane, guess_of(lane, '')) then return 0 end
+  return math.min(share, room(lane))
+end
+
 local function claim_from(queue, share, aborts)
+  if share == 0 then return end
   local ids = redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'LIMIT', 0, share)
   if #ids == 0 then
     if queue ~= QUEUE and redis.call('EXISTS', queue) == 0 then redis.call('SREM', QUEUES, queue) end
@@ -184,7 +199,7 @@ local function claim(want, aborts)
       local left = want - #granted
       if left <= 0 then return end
       local share = round == 1 and math.min(left, math.ceil(want * queue[2] / total)) or left
-      if round == 1 or #queues > 1 then claim_from(queue[1], share, aborts) end
+      if round == 1 or #queues > 1 then claim_from(queue[1], readable(queue[1], share), aborts) end
     end
   end
 end

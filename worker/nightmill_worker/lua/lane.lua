@@ -93,6 +93,16 @@ local function closed_gate(lane, guess, now)
   return nil
 end
 
+-- How many jobs to read for this lane at most: what it may grant now, and one to meet the gate.
+local function room(lane)
+  local most = lane.orders.window - lane.in_flight
+  for _, name in ipairs({ 'pace', 'requests' }) do
+    local gate = lane.orders.gates[name]
+    if gate then most = math.min(most, math.floor(lane.hot.level[name] - gate.reserve) + 1) end
+  end
+  return math.max(0, most) + 1
+end
+
 -- Take a slot and tokens; returns the ticket that settle wants back (JSON: when, the guess, the
 -- mirrors' marks, calls in flight), to which nobody between needs to pay attention.
 local function take(lane, guess, token, now, lease_end)
