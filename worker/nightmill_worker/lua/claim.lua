@@ -157,7 +157,9 @@ end
 
 local function claim_from(queue, share, aborts)
   if share == 0 then return end
-  local ids = redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'LIMIT', 0, share)
+  local least = queue == QUEUE and '(1' or '-inf'
+  -- arq's abort first makes a job due at 1 and then says so: what is due at 1 waits for the word.
+  local ids = redis.call('ZRANGEBYSCORE', queue, least, now, 'LIMIT', 0, share)
   if #ids == 0 then
     if queue ~= QUEUE and redis.call('EXISTS', queue) == 0 then redis.call('SREM', QUEUES, queue) end
     return
@@ -246,7 +248,7 @@ for _, id in ipairs(redis.call('ZRANGE', ABORTS, 0, 99)) do
   if legible(id) and redis.call('EXISTS', PAYLOAD .. id) == 1 then
     aborted[#aborted + 1], aborts[id] = id, true
     -- To be cancelled is not worth waiting for: a queued one comes first.
-    if redis.call('EXISTS', IN_PROGRESS .. id) == 0 then redis.call('ZADD', QUEUE, 'XX', 1, id) end
+    if redis.call('EXISTS', IN_PROGRESS .. id) == 0 then redis.call('ZADD', QUEUE, 'XX', 2, id) end
   else
     redis.call('ZREM', ABORTS, id) -- it is finished, or never was
   end

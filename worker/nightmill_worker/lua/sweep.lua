@@ -32,6 +32,12 @@ for _ = 1, ROUNDS do
   look_after_all(redis.call('ZREVRANGEBYSCORE', QUEUE, '+inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, PART))
   if earlier == before then break end
 end
+
+-- Due at 1 and not aborted after all (see claim.lua), or from a producer that says "at once" so.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', QUEUE, '-inf', 1, 'LIMIT', 0, PART)) do
+  redis.call('ZADD', QUEUE, 'XX', now, id)
+end
+
 redis.call('HSET', SWEEP, 'at', now, 'cursor', scanned[1])
 if earlier > 0 then redis.call('PUBLISH', WAKE, earlier) end
 return earlier

@@ -1,0 +1,79 @@
+"""Settings: where they come from, which wins, and how a wrong one is told."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from nightmill.errors import SettingsError
+from nightmill.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start from nothing: the developer's own variables have no part in this."""
+    for name in [name for name in os.environ if name.startswith(("NIGHTMILL_", "ANTHROPIC_"))]:
+        monkeypatch.delenv(name)
+
+
+def test_the_sdks_variables_stand_in_where_ours_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who uses the SDK has set them already."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "theirs")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
+    settings = load_settings()
+    assert settings.api_key is not None
+    assert settings.api_key.get_secret_value() == "theirs"
+    assert settings.base_url == "http://127.0.0.1:1"
+
+
+def test_the_two_levels_of_credentials_never_mix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token of ours beside a key of theirs is ours alone, not both."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "theirs")
+    monkeypatch.setenv("NIGHTMILL_AUTH_TOKEN", "ours")
+    settings = load_settings()
+    assert settings.api_key is None
+    assert settings.auth_token is not None
+
+
+def test_both_credentials_at_one_level_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call carries one, and which is not ours to guess."""
+    monkeypatch.setenv("NIGHTMILL_API_KEY", "key")
+    monkeypatch.setenv("NIGHTMILL_AUTH_TOKEN", "token")
+    with pytest.raises(SettingsError, match="unset either") as caught:
+        load_settings()
+    assert "token" not in str(caught.value).replace("AUTH_TOKEN", "")
+
+
+def test_an_option_beats_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is typed now counts more than what was exported once."""
+    monkeypatch.setenv("NIGHTMILL_RPM", "60")
+    assert load_settings(rpm=600).rpm == 600
+    assert load_settings(rpm=None).rpm == 60
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RPM", "zero"), ("LEASE_S", "0"), ("BASE_URL", "api.example"), ("MAX_IN_FLIGHT", "-1")],
+)
+def test_a_wrong_value_is_told_with_its_name_and_what_was_given(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """An operator mends the variable, so the error names the variable."""
+    monkeypatch.setenv(f"NIGHTMILL_{name}", value)
+    with pytest.raises(SettingsError, match=rf"NIGHTMILL_{name}: .*given: '{value}'"):
+        load_settings()
+
+
+def test_secrets_are_never_shown() -> None:
+    """Settings end up in logs and tracebacks."""
+    settings = load_settings(api_key="very-secret")
+    assert "very-secret" not in f"{settings!r} {settings}"
+
+
+def test_a_child_process_loads_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers get theirs through the environment, never on a command line."""
+    settings = load_settings(rpm=5, api_key="k", model="m")
+    for name, value in settings.to_env().items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == settings
