@@ -48,8 +48,8 @@ LARGEST_CLAIM: Final = 200
 CLAIM_GAP_S: Final = 0.025
 """Between two claims of a busy worker at least, seconds; a lane's buckets hold twice that."""
 FULL_GAP_S: Final = 0.1
-FEW_FREE: Final = 0.05
-"""The gap while no more than this share of the worker's slots is free."""
+FEW_FREE: Final = 0.02
+"""The longest gap, while no more than this share of the worker's slots is free."""
 LOOK_S: Final = 0.25
 """An idle worker looks this often, should a wake be lost; seconds."""
 STORE_AGAIN_S: Final = 1.0
@@ -296,11 +296,11 @@ class FleetWorker(Worker):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self.roster.changed.wait()
-        free = self.max_jobs - self.roster.running
-        gap = CLAIM_GAP_S if free > FEW_FREE * self.max_jobs else FULL_GAP_S
-        left = claimed_at + gap - self.loop.time()
-        if self.roster.running and left > 0:
-            await asyncio.sleep(left)
+        while self.roster.running and (waited := self.loop.time() - claimed_at) < FULL_GAP_S:
+            enough = self.max_jobs - self.roster.running > FEW_FREE * self.max_jobs
+            if enough and waited >= CLAIM_GAP_S:
+                return
+            await asyncio.sleep(CLAIM_GAP_S - waited % CLAIM_GAP_S)
 
     def _watch_line(self, line: dict[str, str]) -> None:
         stopped = line.get("state") == "stopped"
