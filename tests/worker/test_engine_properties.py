@@ -27,6 +27,8 @@ BATCHES = ("", "b", "c")
 WINDOW, LEASE_MS = 4, 60_000
 TOMORROW = 2e10  # epoch s
 CAPACITY = {"pace": 5, "requests": 4, "input": 100, "output": 700}
+PAST_MS = 1_000
+"""Long ago, but not the 1 that an abort of arq's sets."""
 """Buckets that run empty within a few claims; time stands still until `time_passes`."""
 GATE = {"rate": 1e-12, "reserve": 0, "mirror": False}
 GATES = {name: GATE | {"capacity": capacity} for name, capacity in CAPACITY.items()}
@@ -272,8 +274,8 @@ class Fleet(RuleBasedStateMachine):
         job = self.jobs[job_id]
         job.expired = True
         self.redis.delete(keys.IN_PROGRESS + job_id)
-        self.redis.zadd(queue_of(job.batch), {job_id: 1}, xx=True)
-        self.redis.zadd(f"{LANE}:slots", {job.token: 1}, xx=True)
+        self.redis.zadd(queue_of(job.batch), {job_id: PAST_MS}, xx=True)
+        self.redis.zadd(f"{LANE}:slots", {job.token: PAST_MS}, xx=True)
 
     @rule()
     def time_passes(self) -> None:

@@ -10,6 +10,7 @@
 -- A repeated seq (the answer was lost on its way) gets the same jobs again, not new ones.
 local ask = cjson.decode(ARGV[1])
 local now = now_ms()
+local moment = table.concat(redis.call('TIME'), '.') -- no two claims share one
 local lease_end = now + ask.lease_ms
 local line_key = LINE .. ask.line
 local grant_key = GRANT .. ask.worker
@@ -55,7 +56,7 @@ end
 
 local function grant(id, payload, queue, lane, guess, aborts, unfit)
   -- Unique also when this claim is asked again after its grant was forgotten: hence the time.
-  local token = ask.worker .. ':' .. ask.seq .. ':' .. (#granted + 1) .. ':' .. now
+  local token = ask.worker .. ':' .. ask.seq .. ':' .. (#granted + 1) .. ':' .. moment
   if not redis.call('SET', IN_PROGRESS .. id, token, 'NX', 'PX', ask.lease_ms) then
     local left = redis.call('PTTL', IN_PROGRESS .. id)
     redis.call('ZADD', queue, now + math.max(1, left), id)
