@@ -29,7 +29,9 @@ def tell(result: Result) -> list[str]:
     ]
     if calls:
         reasons = ", ".join(f"{times} {why}" for why, times in result.snooze_reasons.items())
-        lines.append(f"  {result.attempt_count} attempts, {result.snooze_count} not counted")
+        lines.append(
+            f"  counted attempts: {result.attempt_count}, not counted: {result.snooze_count}"
+        )
         lines[-1] += f" ({reasons})" if reasons else ""
     lines += [f"  {line}" for each in result.attempts for line in _call(each)]
     if kept < calls:

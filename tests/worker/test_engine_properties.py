@@ -27,8 +27,7 @@ BATCHES = ("", "b", "c")
 WINDOW, LEASE_MS = 4, 60_000
 TOMORROW = 2e10  # epoch s
 CAPACITY = {"pace": 5, "requests": 4, "input": 100, "output": 700}
-PAST_MS = 1_000
-"""Long ago, but not the 1 that an abort of arq's sets."""
+PAST_MS = 1_000  # long ago, but not the 1 that an abort of arq's sets
 """Buckets that run empty within a few claims; time stands still until `time_passes`."""
 GATE = {"rate": 1e-12, "reserve": 0, "mirror": False}
 GATES = {name: GATE | {"capacity": capacity} for name, capacity in CAPACITY.items()}

@@ -31,6 +31,8 @@ def batch_name(path: Path, given: str | None) -> str:
     """
     if given is None and is_stream(path):
         raise SourceError(f"{path} gives a batch no name: add --batch NAME")
+    if path.is_dir():
+        raise SourceError(f"{path}: is a directory; give a file of JSON Lines")
     name = path.stem.replace(":", "-") if given is None else given
     check_batch_name(name)
     return name
