@@ -67,7 +67,7 @@ def test_the_story_tells_every_call_and_wait() -> None:
     story = "\n".join(tell(SUCCEEDED))
     for part in (
         "night:line-7: succeeded",
-        "1 attempts, 1 not counted (1 rate_limit_error)",
+        "counted attempts: 1, not counted: 1 (1 rate_limit_error)",
         "1. 1970-01-01 00:00:02 snoozed HTTP 429",
         "waited 1.0 s",
         "2. 1970-01-01 00:00:03 succeeded HTTP 200",
