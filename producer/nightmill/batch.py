@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -13,6 +12,7 @@ import msgspec
 from nightmill import keys, wire
 from nightmill.connect import redis_errors
 from nightmill.errors import BatchNotFoundError
+from nightmill.job import now_ms
 from nightmill.state import TERMINAL
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Batches:
             async with self.redis.pipeline(transaction=True) as pipe:
                 pipe.sadd(keys.BATCHES, batch)
                 pipe.hdel(key, "total")
-                pipe.hsetnx(key, "created_at", str(time.time_ns() // 1_000_000))
+                pipe.hsetnx(key, "created_at", str(now_ms()))
                 await pipe.execute()
 
     async def pause(self, batch: str, reason: str) -> None:

@@ -28,6 +28,7 @@ from nightmill.intake import (
     receipts,
     script_args,
 )
+from nightmill.job import now_ms
 from nightmill.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Producer:
         job = prepare(
             params,
             self.defaults,
-            _now_ms(),
+            now_ms(),
             job_id=job_id,
             batch=batch,
             custom_id=custom_id,
@@ -102,7 +103,7 @@ class Producer:
         number = 0
         async for request in _aiter(requests):
             number += 1
-            pending.append(prepare_item(request, number, self.defaults, _now_ms(), batch))
+            pending.append(prepare_item(request, number, self.defaults, now_ms(), batch))
             if len(pending) == CHUNK:
                 done += await self.send(pending)
                 pending.clear()
@@ -153,10 +154,6 @@ class Producer:
             message = f"no job {job_id}: neither in the queue nor in the results"
             raise JobNotFoundError(message)
         return replies.from_redis(job_id, kept)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 async def _aiter(

@@ -6,7 +6,6 @@ what is stored is skipped, what is queued stays, and only the rest is new.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
@@ -16,7 +15,7 @@ import msgspec
 from nightmill import keys
 from nightmill.errors import BatchChangedError
 from nightmill.intake import CHUNK, Ready, Receipt, Taken, ready_line
-from nightmill.job import request_hash
+from nightmill.job import now_ms, request_hash
 from nightmill.lock import FeederLock
 from nightmill.sources import Line, Rejected, live_chunks
 from nightmill.window import Window, patiently
@@ -151,18 +150,18 @@ class Feeder:
 
     def _jobs(self, lines: list[Line], found: dict[str, Stored]) -> tuple[list[Ready], int]:
         """Return the jobs of those `lines` that are to be enqueued, and how many had changed."""
-        now_ms = time.time_ns() // 1_000_000
+        at = now_ms()
         jobs, changed = [], 0
         for line in lines:
             stored = found.get(self._id(line))
             if stored is None:
-                jobs.append(ready_line(line, self.batch, now_ms, asked=self._store is not None))
+                jobs.append(ready_line(line, self.batch, at, asked=self._store is not None))
             elif self._differs(line, stored):
                 changed += 1
                 if self._changed is None:
                     self._require_same(line, stored)
                 if self._changed == "rerun":
-                    jobs.append(ready_line(line, self.batch, now_ms, stored))
+                    jobs.append(ready_line(line, self.batch, at, stored))
         return jobs, changed
 
     def _differs(self, line: Line, stored: Stored) -> bool:

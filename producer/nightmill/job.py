@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 
 import msgspec
 
@@ -32,3 +33,8 @@ def request_hash(params: bytes | msgspec.Raw, *, rehearsal: bool = False) -> str
     """
     digest = hashlib.blake2b(bytes(params), digest_size=8).hexdigest()
     return REHEARSED + digest if rehearsal else digest
+
+
+def now_ms() -> int:
+    """Return this machine's clock, epoch ms: for the story told, never for leases or due times."""
+    return time.time_ns() // 1_000_000

@@ -6,7 +6,6 @@ before it. A page of rows is in memory at a time.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ import msgspec
 from nightmill import keys, wire
 from nightmill.errors import InvalidParamsError
 from nightmill.intake import CHUNK, Ready
-from nightmill.job import Job
+from nightmill.job import Job, now_ms
 from nightmill.lock import FeederLock
 from nightmill.params import Defaults, check, decode
 from nightmill.state import JobState
@@ -102,14 +101,14 @@ async def _send(
     producer: Producer, rows: Iterable[Result], patch: Mapping[str, object], done: Requeued
 ) -> Requeued:
     """Enqueue `rows` and return `done` with what became of them."""
-    now_ms = time.time_ns() // 1_000_000
+    at = now_ms()
     jobs, without, problems = [], 0, []
     for row in rows:
         if row.params is None:
             without += 1
             continue
         try:
-            jobs.append(next_run(row, row.params, patch, producer.defaults, now_ms))
+            jobs.append(next_run(row, row.params, patch, producer.defaults, at))
         except InvalidParamsError as error:
             problems.append(f"{row.custom_id or row.job_id}: {error}")
     receipts = await patiently(lambda: producer.send(jobs))
@@ -128,9 +127,12 @@ def next_run(
     params: msgspec.Raw,
     patch: Mapping[str, object],
     defaults: Defaults,
-    now_ms: int,
+    at: int,
 ) -> Ready:
-    """Encode the next run of a stored job. Raises InvalidParamsError when `patch` spoils it."""
+    """Encode the next run of a stored job, enqueued `at` (epoch ms).
+
+    Raises InvalidParamsError when `patch` spoils it.
+    """
     checked = check(_patched(params, patch) if patch else params, defaults)
     job = Job(
         params=msgspec.Raw(checked.body),
@@ -143,7 +145,7 @@ def next_run(
         row.job_id,
         keys.queue_of(row.batch, checked.model),
         row.batch or keys.SINGLES,
-        wire.encode_job(job, now_ms),
+        wire.encode_job(job, at),
         checked.warnings,
         again=True,
         leaves=row.status,

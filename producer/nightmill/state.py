@@ -27,7 +27,6 @@ class JobState(StrEnum):
 
 
 TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
-WAITING = frozenset({JobState.QUEUED, JobState.RETRYING, JobState.SNOOZED})
 
 # (from, to) -> why. An end -> queued starts the job's next run.
 TRANSITIONS: dict[tuple[JobState, JobState], str] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -21,6 +20,7 @@ from nightmill.intake import (
     receipts,
     script_args,
 )
+from nightmill.job import now_ms
 from nightmill.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class SyncProducer:
         job = prepare(
             params,
             self.defaults,
-            _now_ms(),
+            now_ms(),
             job_id=job_id,
             batch=batch,
             custom_id=custom_id,
@@ -82,7 +82,7 @@ class SyncProducer:
         done: list[Receipt] = []
         pending: list[Ready] = []
         for number, request in enumerate(requests, 1):
-            pending.append(prepare_item(request, number, self.defaults, _now_ms(), batch))
+            pending.append(prepare_item(request, number, self.defaults, now_ms(), batch))
             if len(pending) == CHUNK:
                 done += self.send(pending)
                 pending.clear()
@@ -110,7 +110,3 @@ def _run_aside(work: Callable[[], Coroutine[object, object, T]]) -> T:
     """Run `work` in an event loop of its own, also when the caller's thread has one running."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(lambda: asyncio.run(work())).result()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

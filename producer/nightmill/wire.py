@@ -7,7 +7,6 @@ what a plain arq producer passes as job_serializer and job_deserializer.
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from functools import cache
 from importlib.resources import files
@@ -16,7 +15,7 @@ import msgspec
 
 from nightmill import keys
 from nightmill.errors import JobFailedError, PayloadError
-from nightmill.job import Job
+from nightmill.job import Job, now_ms
 
 FUNCTION = "generate"
 
@@ -134,7 +133,7 @@ def _rebuild(error: dict[str, str]) -> BaseException:
 
 def new_job_id() -> str:
     """Return a UUIDv7 (RFC 9562): sorted by time, so that stores append rather than scatter."""
-    stamp = time.time_ns() // 1_000_000
+    stamp = now_ms()
     noise = uuid.uuid4().int & ((1 << 74) - 1)
     high, low = noise >> 62, noise & ((1 << 62) - 1)
     return str(uuid.UUID(int=stamp << 80 | 7 << 76 | high << 64 | 2 << 62 | low))

@@ -280,7 +280,7 @@ async def wrong_clocks(folder: Path, _rng: random.Random, _scale: int) -> Report
         began = time.monotonic()
         for ahead in (600_000, -600_000):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("nightmill.client._now_ms", lambda ahead=ahead: real + ahead)
+                patch.setattr("nightmill.client.now_ms", lambda ahead=ahead: real + ahead)
                 await mill.feed(range(5), batch=f"by {ahead}")
         for ahead in (600_000, -600_000):
             await mill.wait_for_rows(5, f"by {ahead}", within=5)

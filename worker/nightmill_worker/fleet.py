@@ -241,11 +241,10 @@ class FleetWorker(Worker):
             if stored.get(flight.claimed.id, -1) >= flight.job.run:
                 await self._finish_again(flight)
             elif flight.claimed.verdict == "alone":
-                self._lonely.add(
-                    flight
-                )  # before any of them starts: they do not wait for each other
+                self._lonely.add(flight)
             else:
                 self.roster.start(flight, self._executor.run(flight))
+        # Once all are known: they wait for everybody's calls but each other's.
         for flight in self._lonely.intersection(flights):
             self.roster.start(flight, self._run_alone(flight))
 

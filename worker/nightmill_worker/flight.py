@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +11,7 @@ import msgspec
 from nightmill import wire
 from nightmill.cost import cost
 from nightmill.errors import InvalidParamsError, PayloadError
-from nightmill.job import Job, request_hash
+from nightmill.job import Job, now_ms, request_hash
 from nightmill.params import Defaults, check
 from nightmill.result import Attempt, ErrorInfo, Result, Usage, trimmed
 from nightmill.state import JobState
@@ -236,8 +235,3 @@ def _kept(flight: Flight, row: Result) -> bytes:
             id=row.job_id,
         )
     )
-
-
-def now_ms() -> int:
-    """Return this machine's clock, epoch ms: for the story told, never for leases or due times."""
-    return time.time_ns() // 1_000_000

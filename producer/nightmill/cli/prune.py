@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -43,12 +42,13 @@ def prune(  # noqa: PLR0913 - one parameter an option: that is typer's interface
 
     nightmill prune --older-than 30d --yes
     """
-    from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.job import now_ms  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.server import with_redis  # noqa: PLC0415
     from nightmill.settings import load_settings  # noqa: PLC0415
 
     if batch is None and older_than is None:
         raise SettingsError("what to delete? name a batch, or give --older-than 30d")
-    before_ms = None if older_than is None else time.time_ns() // 1_000_000 - _age_ms(older_than)
+    before_ms = None if older_than is None else now_ms() - _age_ms(older_than)
     what = "all batches" if batch is None else f'batch "{batch}"'
     age = f" that ended more than {older_than} ago" if older_than else ""
     if not yes:
