@@ -2,88 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from nightmill import keys, wire
 from nightmill.connect import redis_errors
-from nightmill.errors import BatchNotFoundError
+from nightmill.counts import Counts, read_counts
+from nightmill.errors import BatchEndedError, BatchNotFoundError
 from nightmill.job import now_ms
+from nightmill.limits import NANO, Change, Limits
 from nightmill.state import TERMINAL
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from nightmill.store import ResultStore
-
-State = Literal["paused", "cancelled", "feeding", "running", "done"]
-
-_NUMBERS: Final = (
-    *("in_flight", "retrying", "snoozed", "succeeded", "failed", "cancelled", "expired"),
-    *("input_tokens", "output_tokens"),
-)
-
-
-class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """How many jobs of a batch are in each state, at one moment, and the tokens they took.
-
-    `total` is None until the batch's source has ended. `feeding` tells whether a feeder is at
-    work, `flag` is "paused" or "cancelled" when the batch is, `reason` why.
-    """
-
-    total: int | None = None
-    queued: int = 0
-    in_flight: int = 0
-    retrying: int = 0
-    snoozed: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    expired: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    feeding: bool = False
-    flag: str = ""
-    reason: str = ""
-
-    @property
-    def terminal(self) -> int:
-        """Jobs that have their stored result."""
-        return self.succeeded + self.failed + self.cancelled + self.expired
-
-    @property
-    def waiting(self) -> int:
-        """Jobs in Redis that are not in flight."""
-        return self.queued + self.retrying + self.snoozed
-
-    @property
-    def accepted(self) -> int:
-        """Every job, wherever it stands."""
-        return self.waiting + self.in_flight + self.terminal
-
-    @property
-    def drained(self) -> bool:
-        """Whether no job is on its way; some may be missing all the same, or not be fed yet."""
-        return not (self.waiting or self.in_flight)
-
-    @property
-    def done(self) -> bool:
-        """Whether the source has ended and every job of it has its result."""
-        return self.total is not None and self.terminal >= self.total and self.drained
-
-    @property
-    def state(self) -> State:
-        """The batch's state in one word."""
-        if self.flag:
-            return "paused" if self.flag == "paused" else "cancelled"
-        if self.feeding:
-            return "feeding"
-        ended = self.done or (self.total is None and self.drained)
-        return "done" if ended else "running"
 
 
 class _Refused(msgspec.Struct):
@@ -124,13 +61,17 @@ class Batches:
 
     async def _look(self, names: Sequence[str]) -> list[Counts]:
         with redis_errors():
-            return [_counts(*found) for found in await self._counts(args=list(names))]
+            return [read_counts(*found) for found in await self._counts(args=list(names))]
 
     async def open(self, batch: str, store: ResultStore | None) -> None:
         """Make `batch` known before it is fed; its total is unknown until its source has ended.
 
-        Where Redis knows nothing of it, its counts start from the rows in `store`.
+        Where Redis knows nothing of it, its counts start from the rows in `store`. Raises
+        BatchEndedError when it was cancelled or its deadline has passed.
         """
+        counts = await self.counts(batch)
+        if counts.ended:
+            raise BatchEndedError(batch, counts.flag)
         await self.reconcile(batch, store)
         key = keys.BATCH + batch
         with redis_errors():
@@ -151,6 +92,29 @@ class Batches:
                 pipe.hdel(keys.BATCH + batch, "flag", "reason", "streak")
                 pipe.publish(keys.WAKE, "resumed")
                 await pipe.execute()
+
+    async def cancel(self, batch: str) -> None:
+        """End `batch`: calls under way finish, the rest becomes `cancelled` rows without a call.
+
+        Takes effect at once; the rows are written behind it (see nightmill.withdraw).
+        """
+        await self._write(batch, flag="cancelled", reason="by nightmill cancel")
+
+    async def limit(self, batch: str, change: Change, *, model: str) -> Limits:
+        """Hold `batch` to new limits from the next claim on, and return all it has now.
+
+        `model` is that of its first calls, whose price a budget in dollars starts from. A batch
+        that its budget held, or that its deadline ended, goes on: if the new limits leave it no
+        room either, the next claim says so again. Raises InvalidLimitError that names the limit.
+        """
+        before = await self.counts(batch)
+        with redis_errors():
+            seconds, _ = await self.redis.execute_command("TIME")
+        limits = change.over(before.limits, now_ms=int(seconds) * 1000, model=model)
+        await self._write(batch, limits=msgspec.json.encode(limits).decode())
+        if before.flag in {"budget", "expired"}:
+            await self.resume(batch)
+        return limits
 
     async def _write(self, batch: str, **fields: str) -> None:
         with redis_errors():
@@ -182,10 +146,13 @@ class Batches:
         before = await self.counts(batch)
         if store is None or (before.terminal and not before.drained):
             return False
-        rows, usage = await store.counts(batch), await store.usage(batch)
+        rows, spent = await store.counts(batch), await store.spent(batch)
+        usage = spent.usage
         fields: dict[str, int] = {state: rows[state] for state in sorted(TERMINAL)}
         fields["input_tokens"] = usage.input_tokens + usage.cache_creation_input_tokens
         fields["output_tokens"] = usage.output_tokens
+        fields["nanodollars"] = round(spent.cost * NANO)
+        fields["unpriced"] = spent.unpriced
         flat = [part for pair in fields.items() for part in pair]
         with redis_errors():
             return bool(await self._reconcile(args=[batch, before.terminal, *flat]))
@@ -234,22 +201,6 @@ class Batches:
                 pipe.smembers(key)
                 (found,) = await pipe.execute()
         return sorted(name.decode() for name in found)
-
-
-def _counts(size: int, feeding: int, flat: Sequence[bytes]) -> Counts:
-    """Read counts.lua's answer for one batch."""
-    fields: Mapping[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
-    numbers = {name: int(fields.get(name.encode(), 0)) for name in _NUMBERS}
-    total = fields.get(b"total")
-    under_way = numbers["in_flight"] + numbers["retrying"] + numbers["snoozed"]
-    return Counts(
-        **numbers,
-        total=None if total is None else int(total),
-        queued=size - under_way,
-        feeding=bool(feeding),
-        flag=fields.get(b"flag", b"").decode(),
-        reason=fields.get(b"reason", b"").decode(),
-    )
 
 
 @cache

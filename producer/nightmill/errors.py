@@ -47,6 +47,25 @@ class BatchNotFoundError(NightmillError):
     """No such batch."""
 
 
+class BatchEndedError(NightmillError):
+    """A batch that was cancelled, or whose deadline has passed, takes no more jobs."""
+
+    def __init__(self, batch: str, flag: str) -> None:
+        """Name the batch and how it ended: "cancelled" or "expired"."""
+        self.batch, self.flag = batch, flag
+        if flag == "expired":
+            how = f'the deadline of batch "{batch}" has passed'
+            way_out = f"nightmill adjust {batch} --expires 24h sets another"
+        else:
+            how = f'batch "{batch}" was cancelled'
+            way_out = f"nightmill resume {batch} takes that back"
+        super().__init__(f"{how}: {way_out}, --batch NAME starts afresh")
+
+
+class InvalidLimitError(NightmillError):
+    """A limit of a batch is out of range."""
+
+
 class BatchBusyError(NightmillError):
     """Another process is already feeding this batch."""
 

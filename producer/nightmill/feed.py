@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 import msgspec
 
 from nightmill import keys
-from nightmill.errors import BatchChangedError
+from nightmill.errors import BatchChangedError, BatchEndedError
 from nightmill.intake import CHUNK, Ready, Receipt, Taken, ready_line
 from nightmill.job import now_ms, request_hash
 from nightmill.lock import FeederLock
@@ -31,12 +31,17 @@ Changed = Literal["rerun", "keep"]
 
 
 class Fed(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the lines of one pass; `changed` tells how many of them had changed."""
+    """What became of the lines of one pass; `changed` tells how many of them had changed.
+
+    `cut_short` says that the batch ended (cancelled, expired) before its source did: the lines
+    after that were never accepted.
+    """
 
     new: int = 0
     queued_already: int = 0
     stored_already: int = 0
     changed: int = 0
+    cut_short: bool = False
 
     @property
     def total(self) -> int:
@@ -77,7 +82,11 @@ class Feeder:
         return f"<Feeder {self.batch} {self.fed}>"
 
     async def __aenter__(self) -> Self:
-        """Become the batch's feeder. Raises BatchBusyError while another process is."""
+        """Become the batch's feeder.
+
+        Raises BatchBusyError while another process is, and BatchEndedError when the batch was
+        cancelled or its deadline has passed.
+        """
         await self._lock.__aenter__()
         try:
             await self._batches.open(self.batch, self._store)
@@ -110,15 +119,22 @@ class Feeder:
         PATIENCE_S.
         """
         self.fed = Fed()
+        try:
+            await self._feed_all(lines, live=live)
+        except BatchEndedError:
+            self.fed = msgspec.structs.replace(self.fed, cut_short=True)
+            return self.fed
+        await patiently(lambda: self._batches.reconcile(self.batch, self._store))
+        await patiently(lambda: self._batches.set_total(self.batch, self.fed.total))
+        return self.fed
+
+    async def _feed_all(self, lines: Iterable[Line | Rejected], *, live: bool) -> None:
         chunks = live_chunks if live else _chunks_at_hand
         async for chunk in chunks(lines, self._window.chunk(CHUNK)):
             good = _good(chunk)
             await self._feed(good)
             if len(good) < len(chunk) and isinstance(bad := chunk[len(good)], Rejected):
                 raise bad.error
-        await patiently(lambda: self._batches.reconcile(self.batch, self._store))
-        await patiently(lambda: self._batches.set_total(self.batch, self.fed.total))
-        return self.fed
 
     async def lost(self) -> int:
         """Return how many jobs have neither a row nor a place in Redis; 0 while any is under way.

@@ -42,12 +42,15 @@ FEEDER: Final = "nightmill:feeder:"
 LINE: Final = "nightmill:line:"
 LANE: Final = "nightmill:lane:"
 WORKERS: Final = "nightmill:workers"
+WITHDRAWAL: Final = "nightmill:withdrawal:"
+"""Who takes the queued jobs of an ended batch out."""
 
 SINGLES: Final = ""
 """The batch name under which single jobs are counted."""
 
 RESULT_TTL_MS: Final = 3_600_000
 FEEDER_TTL_MS: Final = 15_000
+WITHDRAWAL_TTL_MS: Final = 5_000
 
 
 def batch_queue(batch: str, model: str) -> str:

@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from nightmill.batch import Counts
+    from nightmill.counts import Counts
 
 SPAN_S: Final = 10.0
 """The rate is that of the last SPAN_S seconds."""
@@ -70,6 +70,8 @@ class Progress:
             f"{short(counts.input_tokens)} in + {short(counts.output_tokens)} out tokens",
             f"{self.refused:,} 429s",
         ]
+        if counts.cost:
+            parts.insert(-1, dollars(counts.cost))
         if not counts.done:
             parts.append(f"ETA {duration(self.eta_s)}")
         return " · ".join(parts)
@@ -83,6 +85,14 @@ def short(number: int) -> str:
             return f"{size:.1f}{unit}" if unit else str(number)
         size /= 1000
     return f"{size:,.1f}G"
+
+
+def dollars(amount: float | None) -> str:
+    """Return $0.0123, $1.23, $1,234: what is worth showing of an amount; "?" for None."""
+    if amount is None:
+        return "?"
+    digits = 4 if 0 < amount < 1 else 2 if amount < 100 else 0  # noqa: PLR2004 - see above
+    return f"${amount:,.{digits}f}"
 
 
 def duration(seconds: float | None) -> str:

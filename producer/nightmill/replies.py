@@ -1,4 +1,4 @@
-"""Read a finished job: its row where the store is installed, else what finish left in Redis."""
+"""What is kept of a finished job under arq:result:<id>, and reading it, or its row, again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from nightmill import wire
 from nightmill.errors import PayloadError, StoreMissingError
 from nightmill.result import ErrorInfo, Result, Usage
 from nightmill.state import JobState
@@ -43,6 +44,34 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     stop_reason: str | None = None
     usage: Usage = Usage()
+
+
+def kept(row: Result, queue: str) -> bytes:
+    """Return arq's result dict for `row`: a single job's message or error, a batch job's marker."""
+    result: object = row.message
+    if row.error is not None or row.message is None:
+        error = row.error or ErrorInfo(type=row.status, message=f"the job was {row.status}")
+        cancelled = row.status is JobState.CANCELLED
+        result = {
+            **wire.failure(error.message, cancelled=cancelled),
+            "type": error.type,
+            "fix": error.fix,
+            "status": row.status,
+        }
+    elif row.batch is not None:
+        result = {"stored": row.batch, "status": row.status}
+    return wire.encode_finished(
+        wire.Finished(
+            t=row.attempt_count,
+            et=row.enqueued_at,
+            s=row.status is JobState.SUCCEEDED,
+            r=result,
+            st=row.started_at or row.finished_at,
+            ft=row.finished_at,
+            q=queue,
+            id=row.job_id,
+        )
+    )
 
 
 def from_redis(job_id: str, kept: bytes) -> Result:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import TypedDict
+
 import msgspec
 
 from nightmill.state import JobState
@@ -113,3 +116,46 @@ def trimmed(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
     if len(attempts) <= KEPT_FIRST + KEPT_LAST:
         return attempts
     return attempts[:KEPT_FIRST] + attempts[-KEPT_LAST:]
+
+
+class _Cut(msgspec.Struct, frozen=True):
+    """What common.lua sums up of the calls between the first and the last ones."""
+
+    counted: int = 0
+    call_ms: int = 0
+    reasons: dict[str, int] = {}
+
+
+class Story(TypedDict):
+    """The fields of a Result that tell of its calls."""
+
+    attempts: tuple[Attempt, ...]
+    attempt_count: int
+    snooze_count: int
+    snooze_reasons: dict[str, int]
+    started_at: int | None
+    call_ms: int
+
+
+_attempts = msgspec.json.Decoder(tuple[Attempt, ...])
+_cut = msgspec.json.Decoder(_Cut)
+
+
+def story(past: bytes, cut: bytes, last: Attempt | None = None) -> Story:
+    """Tell the calls of one run from what Redis has of them, `last` being the one that ends it.
+
+    `past` is a JSON array of attempts, `cut` the JSON of what was summed up of others, or b"".
+    """
+    earlier = _attempts.decode(past)
+    attempts = (*earlier, last) if last else earlier
+    between = _cut.decode(cut or b"{}")
+    uncounted = Counter(between.reasons)
+    uncounted.update(a.error_type or a.outcome for a in attempts if not a.counted)
+    return Story(
+        attempts=trimmed(attempts),
+        attempt_count=between.counted + sum(a.counted for a in attempts),
+        snooze_count=uncounted.total(),
+        snooze_reasons=dict(uncounted),
+        started_at=attempts[0].started_at if attempts else None,
+        call_ms=between.call_ms + sum(a.duration_ms for a in attempts),
+    )

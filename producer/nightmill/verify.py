@@ -13,7 +13,8 @@ from nightmill.connect import redis_errors
 from nightmill.state import TERMINAL
 
 if TYPE_CHECKING:
-    from nightmill.batch import Batches, Counts
+    from nightmill.batch import Batches
+    from nightmill.counts import Counts
     from nightmill.store import ResultStore
 
 CHUNK: Final = 5_000

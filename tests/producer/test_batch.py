@@ -11,7 +11,8 @@ import pytest
 from redis.asyncio import Redis
 
 from nightmill import keys
-from nightmill.batch import Batches, Counts
+from nightmill.batch import Batches
+from nightmill.counts import Counts
 from nightmill_worker.simulator import SimulatorConfig
 from tests.rig import Rig, hello, rigged
 

@@ -93,7 +93,7 @@ def test_version_and_help(shell: Shell) -> None:
     """Every command says what it does, with an example."""
     assert shell("--version")[1].startswith("nightmill ")
     for command in (
-        *("enqueue", "status", "results", "lanes", "pause", "resume"),
+        *("enqueue", "status", "results", "lanes", "pause", "resume", "cancel", "adjust"),
         *("show", "errors", "retry", "verify", "prune"),
     ):
         code, out, _ = shell(command, "--help")
@@ -123,9 +123,12 @@ async def test_status_as_json_has_the_promised_keys(shell: Shell, rig: Rig) -> N
     shell("enqueue", shell.write(PROMPTS))
     await rig.producer.enqueue({"messages": [{"role": "user", "content": "single"}]})
     told = json.loads(shell("status", "prompts", "--json")[1])
-    tokens = {"input": 0, "output": 0}
+    used = {
+        "tokens": {"input": 0, "output": 0},
+        "cost": {"usd": 0.0, "projected_usd": None},
+    }
     states = {str(state): 5 if state is JobState.QUEUED else 0 for state in JobState}
-    assert told == {"batch": "prompts", "state": "running", "total": 5, "tokens": tokens} | states
+    assert told == {"batch": "prompts", "state": "running", "total": 5} | used | states
     both = json.loads(shell("status", "--json")[1])
     assert both["batches"] == {"prompts": told}
     assert (both["single"]["queued"], both["single"]["batch"]) == (1, None)

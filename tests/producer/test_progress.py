@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nightmill.batch import Counts
+from nightmill.counts import Counts
 from nightmill.progress import SPAN_S, Progress, duration, short
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple, get_args
+from typing import ClassVar
 
 import msgspec
 from hypothesis import HealthCheck, Phase, settings
@@ -18,63 +17,31 @@ from hypothesis.stateful import (
 from redis import Redis
 
 from nightmill import keys, wire
-from nightmill.job import Job
+from nightmill.withdraw import _source as withdraw_source
 from nightmill_worker.engine import Ask, Settlement, _source
-
-LINE, MODEL = "l", "m"
-LANE = f"{keys.LANE}{LINE}:{MODEL}"
-BATCHES = ("", "b", "c")
-WINDOW, LEASE_MS = 4, 60_000
-TOMORROW = 2e10  # epoch s
-CAPACITY = {"pace": 5, "requests": 4, "input": 100, "output": 700}
-PAST_MS = 1_000  # long ago, but not the 1 that an abort of arq's sets
-"""Buckets that run empty within a few claims; time stands still until `time_passes`."""
-GATE = {"rate": 1e-12, "reserve": 0, "mirror": False}
-GATES = {name: GATE | {"capacity": capacity} for name, capacity in CAPACITY.items()}
-ORDERS = msgspec.Raw(
-    msgspec.json.encode(
-        {
-            "window": WINDOW,
-            "gates": GATES,
-            "reserves": False,
-            "pause": 0,
-            "breaker": "closed",
-            "round": 0,
-        }
-    )
+from tests.worker.engine_model import (
+    BATCHES,
+    CAPACITY,
+    DEBT,
+    LANE,
+    LEASE_MS,
+    LINE,
+    MODEL,
+    ORDERS,
+    OUTCOMES,
+    PAST_MS,
+    PAYLOAD,
+    STATES,
+    TOMORROW,
+    WINDOW,
+    Claim,
+    Outcome,
+    Seen,
+    queue_of,
 )
-DEBT = {"pace": 1, "requests": 1, "input": 100, "output": 200}
-"""What one call may cost: so far below zero a refusal or a wrong guess may take a bucket."""
-STATES = ("in_flight", "retrying", "snoozed", "succeeded", "failed", "cancelled", "expired")
+
 PICK = st.integers(0, 999)
 """Picks a claim or a job, modulo how many there are: what is drawn must not hang on the clock."""
-Outcome = Literal["ok", "refused", "failed", "rejected", "unsent"]
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-PAYLOAD = wire.encode_job(Job(params=msgspec.Raw(b'{"model":"m","messages":[]}')), 1)
-
-
-def queue_of(batch: str) -> str:
-    """Return the queue of a batch's jobs."""
-    return keys.queue_of(batch or None, MODEL)
-
-
-@dataclass
-class Seen:
-    """What the model believes of one job."""
-
-    batch: str
-    state: str = "queued"
-    token: str = ""
-    expired: bool = False
-    ended: list[str] = field(default_factory=list)
-
-
-class Claim(NamedTuple):
-    """What was granted: a job, its lease's token, what settle wants back."""
-
-    job_id: str
-    token: str
-    ticket: msgspec.Raw
 
 
 class Fleet(RuleBasedStateMachine):
@@ -89,6 +56,7 @@ class Fleet(RuleBasedStateMachine):
         names = ("claim", "renew", "settle", "release", "finish", "sweep")
         self.scripts = {name: self.redis.register_script(_source(name)) for name in names}
         self.scripts["enqueue"] = self.redis.register_script(wire.enqueue_script())
+        self.scripts["withdraw"] = self.redis.register_script(withdraw_source())
         self.jobs: dict[str, Seen] = {}
         self.claims: list[Claim] = []
         self.seqs = {"w": 0, "v": 0}
@@ -217,7 +185,7 @@ class Fleet(RuleBasedStateMachine):
         (job_id, token, _), holds = self.pick_claim(pick)
         job = self.jobs[job_id]
         item = {"id": job_id, "token": token, "queue": queue_of(job.batch), "status": status}
-        about = {"again": 0, "input": 3, "output": 4, "fault": ""}
+        about = {"again": 0, "input": 3, "output": 4, "cost": 5, "fault": ""}
         told = msgspec.json.encode({"canary": 0, "items": [item | about]})
         late = self.scripts["finish"](args=[told, b"{}"])
         assert late == ([] if holds else [job_id.encode()])
@@ -291,7 +259,7 @@ class Fleet(RuleBasedStateMachine):
         """Sweep: that changes nothing about our own producers' jobs."""
         before = self.redis.dump(keys.QUEUE)
         self.redis.delete(keys.SWEEP)
-        assert self.scripts["sweep"](args=[]) == 0
+        assert self.scripts["sweep"](args=[]) == [0]
         assert self.redis.dump(keys.QUEUE) == before
 
     @rule(batch=st.sampled_from(BATCHES[1:]), paused=st.booleans())
@@ -299,6 +267,22 @@ class Fleet(RuleBasedStateMachine):
         """One flag decides whether a batch's jobs are claimed; its counts stay."""
         change = ("HSET", "paused") if paused else ("HDEL",)
         self.redis.execute_command(change[0], keys.BATCH + batch, "flag", *change[1:])
+
+    @rule(batch=st.sampled_from(BATCHES[1:]), end=st.sampled_from(("cancelled", "expired")))
+    def withdraw(self, batch: str, end: str) -> None:
+        """End a batch: all but its live calls are over, however they waited; then take it back."""
+        self.redis.execute_command("HSET", keys.BATCH + batch, "flag", end)
+        args: list[str | bytes | int] = [queue_of(batch), batch, "me", 0, 100]
+        flag, busy, *found = self.scripts["withdraw"](args=args)
+        left = {job_id for job_id, job in self.jobs.items() if job.batch == batch and job.waits}
+        assert {row[0].decode() for row in found} == left
+        done = [part for row in found for part in (row[0], b"{}")]
+        assert self.scripts["withdraw"](args=args + done) == [flag, busy]
+        for job_id in left:
+            job = self.jobs[job_id]
+            job.state, job.expired = "over", False
+            job.ended.append(end)
+        self.redis.execute_command("HDEL", keys.BATCH + batch, "flag")
 
     @invariant()
     def one_live_token_a_job(self) -> None:

@@ -23,6 +23,7 @@ ITEMS = [
             again=0,
             input=1,
             output=2,
+            cost=3,
             fault="",
             kept=b'{"a": "\xff"}',
         ),

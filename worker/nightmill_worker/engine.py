@@ -117,6 +117,7 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     again: int
     input: int
     output: int
+    cost: int
     fault: str
     kept: bytes
 
@@ -221,9 +222,10 @@ class Engine:
             late.update(i.decode() for i in await self._run("finish", args))
         return late
 
-    async def sweep(self) -> int:
-        """Look after jobs of plain arq producers; return how many are due earlier now."""
-        return int(await self._run("sweep", []))
+    async def sweep(self) -> list[str]:
+        """Look after what nobody claims; return the ended batches that have jobs queued."""
+        _, *ended = await self._run("sweep", [])
+        return [batch.decode() for batch in ended]
 
     async def mark_alone(self, job_id: str) -> None:
         """Note that nothing else runs in this process now: a death from here on is this job's."""
@@ -293,7 +295,7 @@ def _passing(error: Exception) -> bool:
     return isinstance(error, _PASSING_TYPES) or any(word in text[:200] for word in _PASSING)
 
 
-_PARTS = {"claim": ("common", "lane"), "settle": ("common", "lane")}
+_PARTS = {"claim": ("common", "lane", "batch"), "settle": ("common", "lane")}
 
 
 def _source(name: str) -> str:

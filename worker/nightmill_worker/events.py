@@ -74,6 +74,13 @@ class JobQuarantined(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class JobsWithdrawn(Event, frozen=True, kw_only=True):
+    """Queued jobs of a batch that was cancelled, or whose deadline passed, became rows."""
+
+    batch: str
+    rows: int
+
+
 class RedisAway(Event, frozen=True, kw_only=True):
     """Redis does not answer; nothing is claimed, answers are kept."""
 

@@ -18,6 +18,7 @@ from arq.worker import Worker
 from nightmill import keys, wire
 from nightmill.errors import StoreUnavailableError
 from nightmill.intake import defaults_of
+from nightmill.withdraw import Withdrawal
 from nightmill_worker.engine import Ask, Engine
 from nightmill_worker.events import Events, LineStopped, WorkerStarted, WorkerStopped
 from nightmill_worker.executor import Executor
@@ -112,7 +113,8 @@ class FleetWorker(Worker):
         chance = rng or random.Random()  # noqa: S311 - jitter, no secret
         self._executor = Executor(client, settings, self._outbox, self._emit, chance)
         governor = Governor(redis, line=self.line, worker=self.name, caps=caps, rng=chance)
-        self._keepers = Keepers(redis, self._engine, governor, self.roster, self._emit)
+        withdrawal = Withdrawal(redis, store, settings)
+        self._keepers = Keepers(redis, self._engine, governor, self.roster, withdrawal, self._emit)
         self._stopping, self._at_once = asyncio.Event(), asyncio.Event()
         self._one_alone = asyncio.Lock()
         self._lonely: set[Flight] = set()

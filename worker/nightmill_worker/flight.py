@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from nightmill import wire
+from nightmill import replies, wire
 from nightmill.cost import cost
 from nightmill.errors import InvalidParamsError, PayloadError
 from nightmill.job import Job, now_ms, request_hash
+from nightmill.limits import NANO
 from nightmill.params import Defaults, check
-from nightmill.result import Attempt, ErrorInfo, Result, Usage, trimmed
+from nightmill.result import Attempt, ErrorInfo, Result, Usage, story
 from nightmill.state import JobState
 from nightmill_worker.engine import Finish, Lease, Settlement
 
@@ -29,19 +29,9 @@ if TYPE_CHECKING:
 NUMBERS: Final = re.compile(r"\d+")
 """Left out of a fault: ids, positions and sizes differ between failures of one kind."""
 FAULT_CHARS: Final = 200
+UNPRICED: Final = -1
+"""The cost of a call that finish.lua is told when no price is known."""
 _EMPTY = Job(params=msgspec.Raw(b"{}"))
-_attempts = msgspec.json.Decoder(tuple[Attempt, ...])
-
-
-class _Cut(msgspec.Struct, frozen=True):
-    """What common.lua sums up of the calls between the first and the last ones."""
-
-    counted: int = 0
-    call_ms: int = 0
-    reasons: dict[str, int] = {}
-
-
-_cut = msgspec.json.Decoder(_Cut)
 
 
 class Flight:
@@ -149,12 +139,8 @@ class Flight:
         rehearsal: bool,
     ) -> Result:
         """Return the row of a job that ends now."""
-        past = _attempts.decode(self.claimed.attempts)
-        attempts = (*past, attempt) if attempt else past
-        cut = _cut.decode(self.claimed.cut or b"{}")
-        uncounted = Counter(cut.reasons)
-        uncounted.update(a.error_type or a.outcome for a in attempts if not a.counted)
-        started_at = attempts[0].started_at if attempts else None
+        told = story(self.claimed.attempts, self.claimed.cut, attempt)
+        started_at = told["started_at"]
         usage = message.usage if message else Usage()
         model = message.model if message else self.claimed.model
         return Result(
@@ -168,20 +154,15 @@ class Flight:
             params=msgspec.Raw(self.body) if keep_params and self.body else None,
             message=msgspec.Raw(message.message) if message else None,
             error=error,
-            attempts=trimmed(attempts),
-            attempt_count=cut.counted + sum(a.counted for a in attempts),
-            snooze_count=uncounted.total(),
-            snooze_reasons=dict(uncounted),
+            **told,
             usage=usage,
             cost=cost(model, usage),
             stop_reason=message.stop_reason if message else None,
             request_id=attempt.request_id if attempt else None,
             request_hash=request_hash(self.body, rehearsal=rehearsal) if self.body else None,
             enqueued_at=self.enqueued_at,
-            started_at=started_at,
             finished_at=now_ms(),
             queue_ms=None if started_at is None else max(0, started_at - self.enqueued_at),
-            call_ms=cut.call_ms + sum(a.duration_ms for a in attempts),
             worker=self.worker,
             lane=f"{self.line}:{self.claimed.model}",
         )
@@ -197,8 +178,9 @@ class Flight:
             again=int(again),
             input=row.usage.input_tokens + row.usage.cache_creation_input_tokens,
             output=row.usage.output_tokens,
+            cost=UNPRICED if row.cost is None else round(row.cost * NANO),
             fault=_fault(row),
-            kept=_kept(self, row),
+            kept=replies.kept(row, c.queue),
         )
 
 
@@ -207,31 +189,3 @@ def _fault(row: Result) -> str:
     if row.status is not JobState.FAILED or row.error is None:
         return ""
     return f"{row.error.type}: {NUMBERS.sub('#', row.error.message)[:FAULT_CHARS]}"
-
-
-def _kept(flight: Flight, row: Result) -> bytes:
-    """Return arq's result dict: a single job's message or error, a batch job's marker."""
-    result: object = row.message
-    if row.error is not None or row.message is None:
-        error = row.error or ErrorInfo(type=row.status, message=f"the job was {row.status}")
-        cancelled = row.status is JobState.CANCELLED
-        result = {
-            **wire.failure(error.message, cancelled=cancelled),
-            "type": error.type,
-            "fix": error.fix,
-            "status": row.status,
-        }
-    elif row.batch is not None:
-        result = {"stored": row.batch, "status": row.status}
-    return wire.encode_finished(
-        wire.Finished(
-            t=row.attempt_count,
-            et=flight.enqueued_at,
-            s=row.status is JobState.SUCCEEDED,
-            r=result,
-            st=row.started_at or row.finished_at,
-            ft=row.finished_at,
-            q=flight.claimed.queue,
-            id=row.job_id,
-        )
-    )

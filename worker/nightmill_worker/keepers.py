@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Final
 from redis import exceptions
 
 from nightmill import keys
-from nightmill_worker.events import LeaseLost
+from nightmill.errors import QueueUnavailableError, StoreUnavailableError
+from nightmill_worker.events import JobsWithdrawn, LeaseLost
 from nightmill_worker.lane.governor import STAND_BY_S, TICK_S, Governor
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from nightmill.withdraw import Withdrawal
     from nightmill_worker.engine import Engine
     from nightmill_worker.events import Emit
     from nightmill_worker.roster import Roster
@@ -28,14 +30,21 @@ SWEEP_S: Final = 0.5
 class Keepers:
     """The standing duties of one worker process."""
 
-    def __init__(
-        self, redis: Redis, engine: Engine, governor: Governor, roster: Roster, emit: Emit
+    def __init__(  # noqa: PLR0913, PLR0917 - one for each of its duties
+        self,
+        redis: Redis,
+        engine: Engine,
+        governor: Governor,
+        roster: Roster,
+        withdrawal: Withdrawal,
+        emit: Emit,
     ) -> None:
         """Take the connections, the lanes' governor, and the flights whose leases are kept."""
         self._redis = redis
         self._engine = engine
         self._governor = governor
         self._roster = roster
+        self._withdrawal = withdrawal
         self._emit = emit
 
     async def run(self, *, worker: str, lease_s: float) -> None:
@@ -77,9 +86,13 @@ class Keepers:
             await asyncio.sleep(TICK_S if governs else STAND_BY_S)
 
     async def _sweep(self) -> None:
-        """Go on looking after what plain arq producers enqueue; the fleet shares the work."""
+        """Go on looking after what nobody claims; the fleet shares the work."""
         while True:
-            await self._engine.sweep()
+            for batch in await self._engine.sweep():
+                with contextlib.suppress(QueueUnavailableError, StoreUnavailableError):
+                    rows = await self._withdrawal.run(batch)  # what fails comes again
+                    if rows:
+                        self._emit(JobsWithdrawn(batch=batch, rows=rows))
             await asyncio.sleep(SWEEP_S)
 
     async def _beat(self, worker: str) -> None:

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from nightmill.batch import Batches, Counts
+from nightmill.batch import Batches
 from nightmill.client import Producer
 from nightmill.connect import connect
+from nightmill.counts import Counts
 from nightmill.errors import QueueUnavailableError
 from nightmill.feed import Changed, Fed, Feeder
+from nightmill.limits import Change
 from nightmill.store import ResultStore
 from nightmill_worker.line import fingerprint
 from nightmill_worker.tasks import end_tasks
@@ -58,14 +60,16 @@ class LocalRun:
         served: Settings,
         batch: str,
         changed: Changed | None = None,
+        limits: Change | None = None,
     ) -> None:
         """Take the workers (not started), settings with a Redis that serves, the batch's name.
 
-        `changed` is the Feeder's.
+        `changed` is the Feeder's, `limits` what the batch is held to from now on.
         """
         self._served = served
         self._batch = batch
         self._changed = changed
+        self._limits = limits
         self._line = fingerprint(served)
         self._supervisor = supervisor
         self._interrupted = asyncio.Event()
@@ -91,7 +95,10 @@ class LocalRun:
         ):
             batches = Batches(redis)
             await batches.try_line_again(self._line)
-            await batches.resume(self._batch)
+            if self._limits:
+                await batches.limit(self._batch, self._limits, model=self._served.model)
+            if (await batches.counts(self._batch)).held:
+                await batches.resume(self._batch)
             async with Feeder(self._batch, producer, batches, store, self._changed) as feeder:
                 await feeder.check(lines())
                 try:
@@ -142,7 +149,7 @@ class LocalRun:
         show(counts, refused)
         if line.get("state") == "stopped":
             return counts, line["reason"]
-        return counts, f"paused: {counts.reason}" if counts.flag == "paused" else ""
+        return counts, f"paused: {counts.reason}" if counts.held else ""
 
     async def _seen(self, batches: Batches) -> tuple[Counts, int, dict[str, str]]:
         """Return counts, 429s and the line; waits for an embedded server that is being revived."""

@@ -9,6 +9,8 @@ from typing import Annotated, Final
 
 import typer
 
+from nightmill.cli.adjust import adjust
+from nightmill.cli.cancel import cancel
 from nightmill.cli.control import pause, resume
 from nightmill.cli.enqueue import enqueue
 from nightmill.cli.errors import errors
@@ -23,7 +25,7 @@ from nightmill.errors import NightmillError
 
 GROUP: Final = "nightmill.commands"
 OWN: Final = (
-    *(enqueue, status, pause, resume, lanes),
+    *(enqueue, status, pause, resume, cancel, adjust, lanes),
     *(results, show, errors, retry, verify, prune),
 )
 BAD_INPUT: Final = 2

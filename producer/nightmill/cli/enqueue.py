@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
 
-from nightmill.cli import options
+from nightmill.cli import limiting, options
 from nightmill.errors import InvalidParamsError, SourceError
 from nightmill.sources import is_stream
 
@@ -17,10 +18,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nightmill.feed import Changed, Fed
+    from nightmill.limits import Change
     from nightmill.settings import Settings
     from nightmill.sources import Line, Rejected
 
     Read = Callable[[], Iterator[Line | Rejected]]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to feed as: a batch, its limits, and whether its source can be read `twice`."""
+
+    batch: str
+    changed: Changed | None
+    limits: Change
+    twice: bool
 
 
 def enqueue(  # noqa: PLR0913 - one parameter an option: that is typer's interface
@@ -30,6 +42,11 @@ def enqueue(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
     window: options.Window = None,
     skip_bad: options.SkipBad = False,
     changed: options.Changed = None,
+    weight: limiting.Weight = None,
+    concurrency: limiting.Concurrency = None,
+    expires: limiting.Expires = None,
+    budget_usd: limiting.BudgetUsd = None,
+    budget_tokens: limiting.BudgetTokens = None,
     model: options.Model = None,
     max_tokens: options.MaxTokens = None,
     redis_url: options.RedisUrl = None,
@@ -47,6 +64,8 @@ def enqueue(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
 
     nightmill enqueue prompts.jsonl --batch night-2 --redis-url redis://localhost:6379
 
+    nightmill enqueue backfill.jsonl --weight 1 --budget-usd 40 --expires 24h
+
     make-prompts | nightmill enqueue - --batch live
     """
     from nightmill.cli.checking import batch_name  # noqa: PLC0415 - `--help` stays fast
@@ -61,9 +80,17 @@ def enqueue(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
         store_url=store_url,
         data_dir=data_dir,
     )
+    change = limiting.change(
+        weight=weight,
+        concurrency=concurrency,
+        expires=expires,
+        budget_usd=budget_usd,
+        budget_tokens=budget_tokens,
+    )
     name = batch_name(source, batch)
     with _opened(source, name, settings, skip_bad=skip_bad) as read, with_redis(settings) as served:
-        fed = asyncio.run(_feed(served, name, read, changed, twice=not is_stream(source)))
+        order = Order(name, changed, change, twice=not is_stream(source))
+        fed = asyncio.run(_feed(served, order, read))
     typer.echo(summary(name, fed))
 
 
@@ -82,23 +109,23 @@ def _opened(source: Path, name: str, settings: Settings, *, skip_bad: bool) -> I
             yield lambda: read_checked(checked, defaults)
 
 
-async def _feed(
-    settings: Settings, name: str, read: Read, changed: Changed | None, *, twice: bool
-) -> Fed:
-    """Feed what `read` gives; what can be read `twice` is looked through before."""
+async def _feed(settings: Settings, order: Order, read: Read) -> Fed:
+    """Feed what `read` gives; what can be read twice is looked through before."""
     from nightmill.cli.live import showing  # noqa: PLC0415
     from nightmill.cli.session import open_session  # noqa: PLC0415
     from nightmill.feed import Feeder  # noqa: PLC0415
 
-    async with (
-        open_session(settings) as session,
-        Feeder(name, session.producer, session.batches, session.store, changed) as feeder,
-    ):
-        if twice:
+    name = order.batch
+    async with open_session(settings) as session, AsyncExitStack() as stack:
+        if order.limits:
+            await session.batches.limit(name, order.limits, model=settings.model)
+        feeder = Feeder(name, session.producer, session.batches, session.store, order.changed)
+        await stack.enter_async_context(feeder)
+        if order.twice:
             await feeder.check(read())
         try:
             async with showing(session.batches, name):
-                return await feeder.feed(read(), live=not twice)
+                return await feeder.feed(read(), live=not order.twice)
         except (InvalidParamsError, SourceError) as error:
             raise SourceError(f"{error}; {feeder.fed.total:,} jobs before it went in") from None
 
@@ -110,6 +137,8 @@ def summary(batch: str, fed: Fed) -> str:
         parts.append(f"{fed.queued_already:,} queued already")
     if fed.stored_already:
         parts.append(f"{fed.stored_already:,} stored already")
+    if fed.cut_short:
+        parts.append("the batch ended before its source")
     if fed.changed:
         parts.append(f"{fed.changed:,} changed")
     return f'fed {fed.total:,} jobs as batch "{batch}": {", ".join(parts)}'

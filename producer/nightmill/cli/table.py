@@ -13,12 +13,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from nightmill.progress import Progress, short
+from nightmill.progress import Progress, dollars, short
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from nightmill.cli.view import View
+    from nightmill.counts import Counts
 
 _ALWAYS: Final = ("queued", "in_flight", "failed")
 _IF_ANY: Final = ("retrying", "snoozed", "cancelled", "expired")
@@ -48,7 +49,7 @@ def draw(view: View) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("batch")
     table.add_column("state")
-    for name in ("done", *numbers, "tokens in/out"):
+    for name in ("done", *numbers, "tokens in/out", "cost"):
         table.add_column(name.replace("_", " "), justify="right")
     for batch, counts in view.counts.items():
         total = "?" if counts.total is None else f"{counts.total:,}"
@@ -58,10 +59,25 @@ def draw(view: View) -> RenderableType:
             f"{counts.terminal:,}/{total}" if batch else f"{counts.terminal:,}",
             *(f"{getattr(counts, name):,}" for name in numbers),
             f"{short(counts.input_tokens)}/{short(counts.output_tokens)}",
+            _cost(counts),
         )
-    if view.stopped is None:
-        return table
-    return Group(table, Text(f"the line is stopped: {view.stopped}", style="red"))
+    notes = [
+        Text(f"{batch} is {counts.state}: {counts.reason}", style="yellow")
+        for batch, counts in view.counts.items()
+        if counts.reason
+    ]
+    if view.stopped is not None:
+        notes.append(Text(f"the line is stopped: {view.stopped}", style="red"))
+    return Group(table, *notes) if notes else table
+
+
+def _cost(counts: Counts) -> str:
+    """Return the dollars so far and, while it runs, about how many there will be."""
+    if counts.cost is None:
+        return "?"
+    likely = counts.projected_cost
+    more = likely is not None and not counts.done and not counts.ended
+    return f"{dollars(counts.cost)} of ~{dollars(likely)}" if more else dollars(counts.cost)
 
 
 class _Lines:

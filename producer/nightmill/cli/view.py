@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nightmill.batch import Counts
+from nightmill.counts import Counts
 from nightmill.keys import SINGLES
+from nightmill.limits import Limits
 
 if TYPE_CHECKING:
     from nightmill.batch import Batches
@@ -58,7 +59,10 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
             "cancelled": counts.cancelled,
             "expired": counts.expired,
             "tokens": {"input": counts.input_tokens, "output": counts.output_tokens},
+            "cost": {"usd": counts.cost, "projected_usd": counts.projected_cost},
         }
+        if counts.limits != Limits():
+            told["limits"] = counts.limits
         if self.state(batch) == "stopped":
             told["line"] = self.stopped
         if counts.reason:

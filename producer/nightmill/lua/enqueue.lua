@@ -5,9 +5,12 @@
 -- ARGV[4]  1 = also when a result of an earlier run is still in Redis (the caller asked the store)
 -- ARGV[5]  the count of the batch that the jobs leave as they start a later run, "" for none
 -- ARGV[6..] id, payload, id, payload ...
--- Returns one digit a job, in order: 1 enqueued, 0 queued or in flight already, 2 finished already.
+-- Returns one digit a job, in order: 1 enqueued, 0 queued or in flight already, 2 finished already;
+--          or "cancelled" or "expired", when the batch is, and nothing of it was enqueued.
 local queue, batch, delay, again = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
 local leaves = ARGV[5]
+local flag = batch ~= SINGLES and redis.call('HGET', BATCH .. batch, 'flag')
+if flag == 'cancelled' or flag == 'expired' then return flag end
 local time = redis.call('TIME')
 local due = time[1] * 1000 + math.floor(time[2] / 1000) + delay
 

@@ -45,6 +45,14 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     request_hash: str | None
 
 
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a batch took: tokens, US dollars, and how many of its rows have no price."""
+
+    usage: Usage = Usage()
+    cost: float = 0.0
+    unpriced: int = 0
+
+
 def _upsert(insert: Insert) -> Insert:
     """Insert rows; a higher run replaces a row, any other is refused."""
     return insert.on_conflict_do_update(
@@ -173,11 +181,14 @@ def counts(connection: Connection, batch: str | None = None) -> dict[str, dict[J
     return found
 
 
-def usage(connection: Connection, batch: str) -> Usage:
-    """Return the tokens of `batch`, summed."""
-    sums = [func.coalesce(func.sum(column), 0).label(column.name) for column in _TOKENS]
-    query = select(*sums).where(results.c.batch == batch)
-    return usage_of(connection.execute(query).mappings().one())
+def spent(connection: Connection, batch: str) -> Spent:
+    """Return what the rows of `batch` took, summed."""
+    columns = (*_TOKENS, results.c.cost)
+    sums = [func.coalesce(func.sum(column), 0).label(column.name) for column in columns]
+    priced = [func.count().label("rows"), func.count(results.c.cost).label("priced")]
+    query = select(*sums, *priced).where(results.c.batch == batch)
+    row = connection.execute(query).mappings().one()
+    return Spent(usage=usage_of(row), cost=float(row["cost"]), unpriced=row["rows"] - row["priced"])
 
 
 def errors(connection: Connection, batch: str) -> list[tuple[ErrorInfo, int, str]]:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
     from pathlib import Path
 
-    from nightmill.result import ErrorInfo, Result, Usage
+    from nightmill.result import ErrorInfo, Result
     from nightmill.store.database import Database
-    from nightmill.store.statements import Stored
+    from nightmill.store.statements import Spent, Stored
 
 
 class ResultStore:
@@ -116,9 +116,9 @@ class ResultStore:
         found = await self._database.run(partial(statements.counts, batch=batch))
         return found.get(batch) or dict.fromkeys(sorted(TERMINAL), 0)
 
-    async def usage(self, batch: str) -> Usage:
-        """Return the tokens of `batch`, summed over its rows."""
-        return await self._database.run(partial(statements.usage, batch=batch))
+    async def spent(self, batch: str) -> Spent:
+        """Return the tokens and the US dollars of `batch`, summed over its rows."""
+        return await self._database.run(partial(statements.spent, batch=batch))
 
     async def batches(self) -> dict[str, dict[JobState, int]]:
         """Return every batch's counts, as `counts` gives them, sorted by name."""

@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from nightmill.errors import StoreError
 from nightmill.result import KEPT_FIRST, KEPT_LAST, Attempt, Usage
 from nightmill.state import JobState
-from nightmill.store import ResultStore, Stored, get_sync
+from nightmill.store import ResultStore, Spent, Stored, get_sync
 from nightmill.store.schema import metadata
 from nightmill.store.statements import PAGE_ROWS
 from tests.producer.store.samples import FAILED, SINGLE, SUCCEEDED, numbered
@@ -185,13 +185,17 @@ class Conformance:
             "day": none | {JobState.SUCCEEDED: 1},
             "night": night,
         }
-        assert await store.usage("night") == Usage(
+        spent = await store.spent("night")
+        assert spent.usage == Usage(
             input_tokens=22,
             output_tokens=44,
             cache_read_input_tokens=66,
             cache_creation_input_tokens=88,
         )
-        assert await store.usage("unknown") == Usage()
+        costs = [row.cost for row in (SUCCEEDED, FAILED, numbered(1))]
+        assert spent.cost == pytest.approx(sum(cost or 0 for cost in costs))
+        assert spent.unpriced == costs.count(None)
+        assert await store.spent("unknown") == Spent()
 
     async def test_one_result_can_be_read_without_asyncio(
         self, store: ResultStore, where: str

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from nightmill.cli import options
+from nightmill.cli import limiting, options
 from nightmill.errors import SettingsError, SourceError
 from nightmill_worker.cli.worker import NO_CREDENTIAL
 
@@ -43,6 +43,10 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     changed: options.Changed = None,
     window: options.Window = None,
     no_canary: NoCanary = False,
+    concurrency: limiting.Concurrency = None,
+    expires: limiting.Expires = None,
+    budget_usd: limiting.BudgetUsd = None,
+    budget_tokens: limiting.BudgetTokens = None,
     simulate: Simulate = False,
     rpm: Rpm = None,
     itpm: Rpm = None,
@@ -64,11 +68,20 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     nightmill run prompts.jsonl --simulate --rpm 600
 
     NIGHTMILL_RPM=600 nightmill run prompts.jsonl --processes 2 --max-tokens 500
+
+    nightmill run prompts.jsonl --budget-usd 25 --expires 8h
     """
     from nightmill.cli.checking import batch_name, checked_source  # noqa: PLC0415 - fast `--help`
     from nightmill.intake import defaults_of  # noqa: PLC0415
     from nightmill.settings import load_settings  # noqa: PLC0415
 
+    limits = limiting.change(
+        weight=None,
+        concurrency=concurrency,
+        expires=expires,
+        budget_usd=budget_usd,
+        budget_tokens=budget_tokens,
+    )
     name = batch_name(source, batch)
     settings = load_settings(
         model=model,
@@ -102,6 +115,7 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
             out=output or Path(f"{name}.results.jsonl"),
             processes=processes,
             changed=changed,
+            limits=limits,
             simulator=simulator,
         )
         code = asyncio.run(run_plan(settings, checked, plan))

@@ -13,13 +13,14 @@ from typing import IO, Final
 
 import typer
 
-from nightmill.batch import Counts
 from nightmill.cli.live import Live
+from nightmill.counts import Counts
 from nightmill.errors import SourceError
 from nightmill.export import export_jsonl
 from nightmill.feed import Changed
 from nightmill.intake import defaults_of
-from nightmill.progress import Progress, duration, short
+from nightmill.limits import Change
+from nightmill.progress import Progress, dollars, duration, short
 from nightmill.server import with_redis
 from nightmill.settings import Settings
 from nightmill.sources import Summary, read_checked
@@ -41,6 +42,7 @@ class Plan:
     out: Path
     processes: int
     changed: Changed | None
+    limits: Change
     simulator: SimulatorConfig | None
 
 
@@ -50,7 +52,7 @@ async def run_plan(settings: Settings, checked: Summary, plan: Plan) -> int:
     async with _endpoint(settings, plan.simulator) as reached:
         with with_redis(reached) as served, _log(served) as log, Live() as live:
             workers = Supervisor(reached, plan.processes, log=log)
-            local = LocalRun(workers, served, plan.batch, plan.changed)
+            local = LocalRun(workers, served, plan.batch, plan.changed, plan.limits)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, local.interrupt)
@@ -60,6 +62,9 @@ async def run_plan(settings: Settings, checked: Summary, plan: Plan) -> int:
             took_s = time.monotonic() - started
         # What is said goes to stderr: stdout may be carrying the results.
         typer.echo(_story(ending, plan.batch, took_s, shown.refused), err=True)
+        if ending.fed.cut_short:
+            not_fed = checked.jobs - ending.fed.total
+            typer.echo(f"{ending.counts.state}: {not_fed:,} lines were not fed", err=True)
         if ending.end is not End.INTERRUPTED:
             written = await _export(reached, plan.batch, plan.out)
             typer.echo(f"{written:,} results in {plan.out}", err=True)
@@ -127,6 +132,8 @@ def _story(ending: Ending, batch: str, took_s: float, refused: int) -> str:
     parts += [f"{number:,} {name}" for name, number in numbers.items() if number]
     tokens = f"{short(counts.input_tokens)} in + {short(counts.output_tokens)} out tokens"
     story = f"{fed.new:,} new, {fed.stored_already:,} stored before; {tokens}; {refused:,} 429s"
+    if counts.cost:
+        story += f"; {dollars(counts.cost)}"
     return f"{batch}: {', '.join(parts)} in {duration(took_s)} ({story})"
 
 

@@ -15,12 +15,17 @@ local lease_end = now + ask.lease_ms
 local line_key = LINE .. ask.line
 local grant_key = GRANT .. ask.worker
 local counts = tally()
-local lanes, granted, leased, wait = {}, {}, {}, 1000
+local lanes, batches, granted, leased, wait = {}, {}, {}, {}, 1000
 local LARGEST = 33 * 1024 * 1024 -- bytes of a payload: MAX_PAYLOAD_BYTES at most, and its envelope
 
 local function lane_of(model)
   lanes[model] = lanes[model] or open_lane(ask.line, model, now / 1000, ask.orders)
   return lanes[model]
+end
+
+local function batch_named(name)
+  batches[name] = batches[name] or open_batch(name, now)
+  return batches[name]
 end
 
 -- The previous holder's lease ran out during a call: tell it as a lost attempt, count the death.
@@ -54,7 +59,7 @@ local function reply(id, payload, queue, model, record, verdict, ticket)
     record.snoozes or '0', tostring(record.calls), verdict, ticket, attempts, cut or '' }
 end
 
-local function grant(id, payload, queue, lane, guess, aborts, unfit)
+local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
   -- Unique also when this claim is asked again after its grant was forgotten: hence the time.
   local token = ask.worker .. ':' .. ask.seq .. ':' .. (#granted + 1) .. ':' .. moment
   if not redis.call('SET', IN_PROGRESS .. id, token, 'NX', 'PX', ask.lease_ms) then
@@ -63,12 +68,12 @@ local function grant(id, payload, queue, lane, guess, aborts, unfit)
     return
   end
   local record = hash(RECORD .. id)
-  local batch = batch_of(queue)
   local verdict = unfit or verdict_on(id, record, aborts)
   if record.state ~= 'in_flight' then
-    if record.state then counts.add(batch, record.state, -1) end
-    counts.add(batch, 'in_flight', 1)
+    if record.state then counts.add(batch.name, record.state, -1) end
+    counts.add(batch.name, 'in_flight', 1)
   end
+  note_taken(batch)
   record.token, record.calls = token, (tonumber(record.calls) or 0) + 1
   redis.call('HSET', RECORD .. id, 'state', 'in_flight', 'token', token, 'worker', ask.worker,
     'calls', record.calls, 'claimed_at', now, 'deaths', record.deaths or 0, 'alone', 0,
@@ -123,7 +128,7 @@ local function closed_for(lane, guess) -- the gate that keeps such a call waitin
 end
 
 -- Grant one due job; returns the gate that binds when its lane grants nothing.
-local function consider(id, payload, queue, aborts)
+local function consider(id, payload, queue, batch, aborts)
   if not payload and queue ~= QUEUE then return vanish(id, queue) end -- fed again from its source
   local fn, model = read(payload or '', queue)
   if fn and not ask.functions[fn] or not legible(id) then
@@ -135,8 +140,10 @@ local function consider(id, payload, queue, aborts)
   local guess = guess_of(lane, payload or '')
   local closed = closed_for(lane, guess)
   if closed then return closed end
+  if not affords(batch, payload or '') then return 'budget' end
   if payload and not fn then redis.call('HSET', QUARANTINE, id, payload) end
-  grant(id, fn and payload or '', queue, lane, guess, aborts, not payload and 'gone' or not fn and 'unreadable')
+  local unfit = not payload and 'gone' or not fn and 'unreadable'
+  grant(id, fn and payload or '', queue, batch, lane, guess, aborts, unfit)
 end
 
 -- The shared queue mixes models: when its head is all of closed lanes, let what is behind pass.
@@ -148,7 +155,8 @@ local function sidestep(queue, ids)
 end
 
 -- A batch's queue has one model: when its lane is closed, none of its jobs need be read.
-local function readable(queue, share)
+local function readable(queue, batch, share)
+  share = math.max(0, math.min(share, batch.room))
   local model = string.match(queue, '^' .. QUEUE .. ':[^:]+:(.+)$')
   if not model then return share end
   local lane = lane_of(model)
@@ -156,7 +164,7 @@ local function readable(queue, share)
   return math.min(share, room(lane))
 end
 
-local function claim_from(queue, share, aborts)
+local function claim_from(queue, batch, share, aborts)
   if share == 0 then return end
   local least = queue == QUEUE and '(1' or '-inf'
   -- arq's abort first makes a job due at 1 and then says so: what is due at 1 waits for the word.
@@ -169,40 +177,43 @@ local function claim_from(queue, share, aborts)
   for i, id in ipairs(ids) do names[i] = PAYLOAD .. id end
   local payloads = redis.call('MGET', unpack(names))
   for i, id in ipairs(ids) do
-    local closed = consider(id, payloads[i], queue, aborts)
+    local closed = consider(id, payloads[i], queue, batch, aborts)
     if closed and queue ~= QUEUE then return end
   end
   if queue == QUEUE and #ids == share and #granted == before then sidestep(queue, ids) end
 end
 
-local function open_queues() -- the active ones, in a new order every claim, with their weights
+-- The active queues with their batches, in a random order in which a heavier batch tends to be
+-- first: so that weights also hold where a claim is for one job.
+local function open_queues()
   local found, total = {}, 0
   for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
-    local name = batch_of(queue)
-    local batch = redis.call('HMGET', BATCH .. name, 'flag', 'weight')
-    if not batch[1] and (not ask.only or ask.only == name) then
-      local weight = tonumber(batch[2]) or 1
-      found[#found + 1] = { queue, weight }
-      total = total + weight
+    local batch = batch_named(batch_of(queue))
+    if batch.open and (not ask.only or ask.only == batch.name) then
+      found[#found + 1] = { queue, batch }
+      total = total + batch.weight
     end
   end
-  if not ask.only then found[#found + 1] = { QUEUE, 1 } end
-  if #found == 0 then return found, 1 end
-  local turn = ask.seq % #found
-  local queues = {}
-  for i = 1, #found do queues[i] = found[(i + turn - 1) % #found + 1] end
-  return queues, total + 1
+  if not ask.only then found[#found + 1] = { QUEUE, { name = SINGLES, weight = 1, room = math.huge } } end
+  if not found[2] then return found, 1 end
+  math.randomseed(tonumber(string.match(moment, '%d+$')) + ask.seq)
+  for _, each in ipairs(found) do each[3] = -math.log(1 - math.random()) / each[2].weight end
+  table.sort(found, function(a, b) return a[3] < b[3] end)
+  return found, total + 1
 end
 
 -- A share for each queue by weight first, then whatever is left to whoever has jobs.
 local function claim(want, aborts)
   local queues, total = open_queues()
   for round = 1, 2 do
-    for _, queue in ipairs(queues) do
-      local left = want - #granted
+    for _, each in ipairs(queues) do
+      local queue, batch, left = each[1], each[2], want - #granted
       if left <= 0 then return end
-      local share = round == 1 and math.min(left, math.ceil(want * queue[2] / total)) or left
-      if round == 1 or #queues > 1 then claim_from(queue[1], readable(queue[1], share), aborts) end
+      local fair = #queues > 1 and math.floor(want * batch.weight / total + math.random()) or left
+      local share = round == 1 and math.min(left, fair) or left
+      if round == 1 or #queues > 1 then
+        claim_from(queue, batch, readable(queue, batch, share), aborts)
+      end
     end
   end
 end

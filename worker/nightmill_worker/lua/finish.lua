@@ -1,7 +1,7 @@
 -- Take finished jobs out of their queues; called only after their rows are committed.
 -- ARGV[1]  JSON: canary (identical failures in a row that pause a batch, 0 = never), items [{id,
 --          token, queue, status, again (0 | 1: its row was stored before this claim), input,
---          output (tokens), fault ("" or what it failed of)}]
+--          output (tokens), cost (nano-dollars, -1 = not known), fault ("" or what it failed of)}]
 -- ARGV[2..] what to keep under arq:result:<id>, one an item, in order
 -- Returns  the ids that were no longer this worker's; nothing of theirs was touched.
 local told = cjson.decode(ARGV[1])
@@ -43,6 +43,7 @@ for i, item in ipairs(told.items) do
       counts.add(batch, item.status, 1)
       counts.add(batch, 'input_tokens', item.input)
       counts.add(batch, 'output_tokens', item.output)
+      counts.add(batch, item.cost < 0 and 'unpriced' or 'nanodollars', math.abs(item.cost))
       watch_canary(batch, item)
     end
   else

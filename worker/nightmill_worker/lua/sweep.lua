@@ -1,13 +1,15 @@
--- Look after what plain arq producers put in the shared queue, a part of it each call. arq gives
+-- Look after what nobody claims: ended batches, and what plain arq producers put in the shared
+-- queue, a part of it each call. arq gives
 -- a payload a day to live, and a backlog would lose it: the time-to-live is taken off. arq also
 -- stamps due times with the producer's clock: where that is ahead, what was enqueued "later" than
 -- now was enqueued now, and is due as much earlier. The time-to-live marks what is not swept yet.
 -- No arguments.
--- Returns  how many jobs became due earlier.
+-- Returns  {how many jobs became due earlier, names of batches that were cancelled or whose deadline
+--          has passed, while jobs of theirs are queued ...}.
 local EVERY_MS, PART, ROUNDS = 400, 100, 10
 local now = now_ms()
 local state = hash(SWEEP)
-if now - (tonumber(state.at) or 0) < EVERY_MS then return 0 end
+if now - (tonumber(state.at) or 0) < EVERY_MS then return { 0 } end
 
 local earlier = 0
 local function look_after(id, due)
@@ -38,6 +40,22 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', QUEUE, '-inf', 1, 'LIMIT', 0, PA
   redis.call('ZADD', QUEUE, 'XX', now, id)
 end
 
+-- A deadline ends a batch whatever else holds it; what is cancelled stays so.
+local told, seen = {}, {}
+for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
+  local name = batch_of(queue)
+  local batch = redis.call('HMGET', BATCH .. name, 'flag', 'limits')
+  local flag, limits = batch[1], batch[2] and cjson.decode(batch[2]) or {}
+  if flag ~= 'cancelled' and limits.expires_at and limits.expires_at <= now then
+    flag = 'expired'
+    redis.call('HSET', BATCH .. name, 'flag', flag, 'reason', 'its deadline has passed')
+  end
+  if (flag == 'cancelled' or flag == 'expired') and not seen[name] then
+    seen[name] = true
+    told[#told + 1] = name
+  end
+end
+
 redis.call('HSET', SWEEP, 'at', now, 'cursor', scanned[1])
 if earlier > 0 then redis.call('PUBLISH', WAKE, earlier) end
-return earlier
+return { earlier, unpack(told) }

@@ -1,0 +1,64 @@
+"""`nightmill adjust`: change the limits of a batch while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nightmill.cli import limiting, options
+from nightmill.errors import InvalidLimitError
+
+if TYPE_CHECKING:
+    from nightmill.limits import Change, Limits
+    from nightmill.settings import Settings
+
+
+def adjust(  # noqa: PLR0913 - one parameter an option: that is typer's interface
+    batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch to adjust.")],
+    *,
+    weight: limiting.Weight = None,
+    concurrency: limiting.Concurrency = None,
+    expires: limiting.Expires = None,
+    budget_usd: limiting.BudgetUsd = None,
+    budget_tokens: limiting.BudgetTokens = None,
+    model: options.Model = None,
+    redis_url: options.RedisUrl = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Change a batch's share, concurrency, deadline or budget; the next claim goes by it.
+
+    A batch that waits for its budget, or whose deadline has passed, goes on when it gets more.
+
+    For example:
+
+    nightmill adjust prompts --budget-usd 50
+
+    nightmill adjust prompts --weight 10 --concurrency 200 --expires 8h
+    """
+    from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.settings import load_settings  # noqa: PLC0415
+
+    change = limiting.change(
+        weight=weight,
+        concurrency=concurrency,
+        expires=expires,
+        budget_usd=budget_usd,
+        budget_tokens=budget_tokens,
+    )
+    if not change:
+        raise InvalidLimitError("nothing to adjust: give --weight, --expires, --budget-usd, ...")
+    loaded = load_settings(redis_url=redis_url, data_dir=data_dir, model=model)
+    with with_redis(loaded) as settings:
+        limits = asyncio.run(_adjust(settings, batch, change))
+    typer.echo(f'"{batch}": {limiting.told(limits, time.time())}')
+
+
+async def _adjust(settings: Settings, batch: str, change: Change) -> Limits:
+    from nightmill.cli.session import open_batches  # noqa: PLC0415
+
+    async with open_batches(settings) as batches:
+        await batches.require(batch)
+        return await batches.limit(batch, change, model=settings.model)

@@ -1,0 +1,87 @@
+"""The options that limit a batch, shared by `run`, `enqueue` and `adjust`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from nightmill.errors import InvalidLimitError
+
+if TYPE_CHECKING:
+    from nightmill.limits import Change, Limits
+
+Weight = Annotated[
+    int | None, typer.Option(help="Share of the fleet beside other batches, 1 to 1000.  [1]")
+]
+Concurrency = Annotated[
+    int | None, typer.Option(help="Calls of this batch in flight at most, over the fleet.")
+]
+Expires = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", help="From now, as 90m, 24h or 7d: what is not called by then expires."
+    ),
+]
+BudgetUsd = Annotated[
+    float | None, typer.Option(help="Dollars the whole batch may cost; it pauses before.")
+]
+BudgetTokens = Annotated[
+    int | None, typer.Option(help="Input and output tokens the whole batch may take.")
+]
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_TIME: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+
+
+def change(
+    *,
+    weight: int | None,
+    concurrency: int | None,
+    expires: str | None,
+    budget_usd: float | None,
+    budget_tokens: int | None,
+) -> Change:
+    """Return the limits that were given. Raises InvalidLimitError for a time that is none."""
+    from nightmill.limits import Change, Limits  # noqa: PLC0415 - `--help` stays fast
+
+    given = Change(
+        weight=weight,
+        concurrency=concurrency,
+        expires_s=None if expires is None else seconds(expires),
+        budget_usd=budget_usd,
+        budget_tokens=budget_tokens,
+    )
+    # Out of range is said before anything is started; the price of a model only matters later.
+    Limits(
+        weight=1 if weight is None else weight,
+        concurrency=concurrency,
+        budget_usd=budget_usd,
+        budget_tokens=budget_tokens,
+    )
+    return given
+
+
+def seconds(text: str) -> float:
+    """Read "90m", "24h", "1h30m" as seconds. Raises InvalidLimitError."""
+    parts = _TIME.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise InvalidLimitError(f"expires: a time such as 90m, 24h or 7d, not {text!r}")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def told(limits: Limits, now: float) -> str:
+    """Say `limits` in a line; `now` is epoch seconds."""
+    from nightmill.progress import duration  # noqa: PLC0415
+
+    parts = [f"weight {limits.weight}"]
+    if limits.concurrency is not None:
+        parts.append(f"{limits.concurrency:,} in flight at most")
+    if limits.expires_at is not None:
+        parts.append(f"expires in {duration(max(0, limits.expires_at / 1000 - now))}")
+    if limits.budget_usd is not None:
+        parts.append(f"${limits.budget_usd:,.2f} at most")
+    if limits.budget_tokens is not None:
+        parts.append(f"{limits.budget_tokens:,} tokens at most")
+    return ", ".join(parts)

@@ -1,0 +1,126 @@
+"""`cancel`, `adjust` and the limits of `run`, as an owner of a batch types them."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.shell import Endpoint, Shell, finish, slowly, until
+
+
+def test_cancel_ends_a_run_and_keeps_what_was_answered(shell: Shell, endpoint: Endpoint) -> None:
+    """Calls under way finish, the rest is told as cancelled; no prompt is called afterwards."""
+    slowly(shell, endpoint)
+    source = shell.write(2000)
+    with shell.started("run", source) as running:
+        until(lambda: len(endpoint.answered()) > 50)
+        asked = time.monotonic()
+        told = shell("cancel", "prompts")
+        assert told.code == 0, told.err
+        assert "is cancelled" in told.out
+        until(lambda: shell.queued("prompts") <= 25)
+        calls = len(endpoint.answered())
+        done = finish(running, 1)
+    assert time.monotonic() - asked < 20
+    assert "cancelled" in done.err
+    assert len(endpoint.answered()) == calls
+    rows = shell.rows()
+    assert len(rows) == 2000
+    status = shell.status()
+    assert (status["state"], status["succeeded"]) == ("cancelled", calls)
+    assert status["cancelled"] == 2000 - calls
+    again = shell("run", source)
+    assert again.code == 2
+    assert 'batch "prompts" was cancelled: nightmill resume prompts takes that back' in again.err
+
+
+def test_cancel_writes_the_rows_itself_where_nobody_works(shell: Shell) -> None:
+    """A night that was interrupted can be ended without another one."""
+    assert shell("enqueue", shell.write(700)).code == 0
+    told = shell("cancel", "prompts")
+    assert told.out.splitlines() == [
+        '"prompts" is cancelled: 0 calls under way finish, 700 jobs become cancelled rows',
+        "0 succeeded, 0 failed, 700 cancelled, 0 still in flight",
+    ]
+    assert len(shell("results", "prompts").out.splitlines()) == 700
+
+
+def test_a_budget_stops_the_run_and_more_lets_it_go_on(shell: Shell, endpoint: Endpoint) -> None:
+    """Exit 3 with the reason; nothing that was paid for is paid for again."""
+    source = shell.write(300)
+    done = shell("run", source, "--budget-usd", "0.02")
+    assert done.code == 3
+    assert re.search(r"stopped: paused: \$0\.0\d+ of \$0\.02 are spent", done.err), done.err
+    status = shell.status()
+    assert status["state"] == "paused: budget"
+    cost = status["cost"]
+    assert isinstance(cost, dict)
+    assert 0.01 < cost["usd"] < 0.021
+    assert cost["projected_usd"] > cost["usd"]
+    assert "of ~$" in shell("status", "prompts").out
+    more = shell("run", source, "--budget-usd", "10")
+    assert more.code == 0, more.err
+    assert len(shell.rows()) == 300
+    assert set(endpoint.answered()) == {1}
+
+
+def test_a_deadline_lets_the_rest_expire(shell: Shell, endpoint: Endpoint) -> None:
+    """What is not called by then has a row that says so, and the run ends by itself."""
+    slowly(shell, endpoint)
+    done = shell("run", shell.write(2000), "--expires", "4s")
+    assert done.code == 1
+    status = shell.status()
+    assert status["state"] == "expired"
+    succeeded, expired = status["succeeded"], status["expired"]
+    assert isinstance(succeeded, int)
+    assert isinstance(expired, int)
+    assert succeeded + expired == 2000
+    assert expired > 0
+    assert len(shell.rows()) == 2000
+
+
+def test_adjust_says_what_holds_now(shell: Shell) -> None:
+    """Limits that were not named stay."""
+    assert shell("enqueue", shell.write(3), "--weight", "5", "--expires", "1h30m").code == 0
+    told = shell("adjust", "prompts", "--concurrency", "20", "--budget-tokens", "5000")
+    assert told.code == 0, told.err
+    assert re.fullmatch(
+        '"prompts": weight 5, 20 in flight at most, expires in 1h (30|29)m, 5,000 tokens at most\n',
+        told.out,
+    )
+    assert shell.status()["limits"]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--weight", "0"), "weight: 1 to 1000, not 0"),
+        (("--concurrency", "-1"), "concurrency: 1 at least, not -1"),
+        (("--expires", "soon"), "expires: a time such as 90m, 24h or 7d, not 'soon'"),
+        (("--expires", "0h"), "expires: a time to come"),
+        (("--budget-usd", "0"), "budget_usd: dollars, more than 0"),
+        (("--budget-tokens", "0"), "budget_tokens: 1 at least"),
+        (("--budget-usd", "5", "--model", "house-model"), "no price is known for house-model"),
+        ((), "nothing to adjust"),
+    ],
+)
+def test_a_limit_out_of_range_is_one_line(
+    shell: Shell, options: tuple[str, ...], problem: str
+) -> None:
+    """Exit 2, naming the limit and what it may be."""
+    assert shell("enqueue", shell.write(1)).code == 0
+    told = shell("adjust", "prompts", *options)
+    assert told.code == 2
+    assert problem in told.err
+    assert len(told.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["cancel", "adjust"])
+def test_an_unknown_batch_is_named(tmp_path: Path, command: str) -> None:
+    """With those there are."""
+    options = ("--weight", "2") if command == "adjust" else ()
+    told = Shell(tmp_path)(command, "nope", *options)
+    assert (told.code, told.err) == (2, 'error: no batch "nope"; batches: none\n')

@@ -1,0 +1,64 @@
+-- A batch as a claim meets it: whether it is open, and what its limits leave room for.
+-- nightmill/limits.py says what the limits mean.
+
+local COUNTED = { 'in_flight', 'succeeded', 'input_tokens', 'output_tokens', 'nanodollars', 'unpriced' }
+
+local function open_batch(name, now)
+  local found = redis.call('HMGET', BATCH .. name, 'flag', 'limits')
+  local batch = { name = name, open = not found[1], weight = 1, room = math.huge }
+  if not found[2] then return batch end
+  local limits = cjson.decode(found[2])
+  batch.limits, batch.weight = limits, limits.weight or 1
+  if limits.expires_at and limits.expires_at <= now then batch.open = false end
+  if not batch.open then return batch end
+  local counted = redis.call('HMGET', BATCH .. name, unpack(COUNTED))
+  for i, field in ipairs(COUNTED) do batch[field] = tonumber(counted[i]) or 0 end
+  if limits.concurrency then batch.room = limits.concurrency - batch.in_flight end
+  return batch
+end
+
+local function note_taken(batch)
+  batch.room = batch.room - 1
+  if batch.limits then batch.in_flight = batch.in_flight + 1 end
+end
+
+-- What one more job may use: the mean of those that ended, and while there are few the job's own
+-- ceiling, which counts less and less.
+local function expected(batch, used, ceiling)
+  local ended = batch.succeeded
+  local mean = ended > 0 and used / ended or ceiling
+  return mean + math.max(0, ceiling - mean) / (1 + ended * ended)
+end
+
+local function spend_out(batch, ...)
+  local said = '%s%.7g of %s%.7g%s are spent, and the next job may take %.3g'
+  redis.call('HSET', BATCH .. batch.name, 'flag', 'budget', 'reason', string.format(said, ...))
+end
+
+-- Whether a budget has room for one more job beside those in flight. The very first may go: without
+-- it nobody learns what one takes. With nothing in flight any more, what does not fit never will.
+local function fits(batch, budget, used, ceiling, sign, unit)
+  local each = expected(batch, used, ceiling)
+  if used + (batch.in_flight + 1) * each <= budget or used + batch.in_flight == 0 then return true end
+  if batch.in_flight == 0 then spend_out(batch, sign, used, sign, budget, unit, each) end
+  return false
+end
+
+local function affords(batch, payload)
+  local limits = batch.limits
+  if not limits or not (limits.budget_tokens or limits.budget_usd) then return true end
+  local input = #payload / 3
+  local output = tonumber(string.match(payload, '"max_tokens":%s*(%d+)')) or 0
+  local tokens, nano = limits.budget_tokens, 1e9
+  if tokens and not fits(batch, tokens, batch.input_tokens + batch.output_tokens, input + output, '', ' tokens') then
+    return false
+  end
+  if not limits.budget_usd then return true end
+  if batch.unpriced > 0 then
+    local reason = 'no price is known for a model of this batch; give a budget in tokens'
+    redis.call('HSET', BATCH .. batch.name, 'flag', 'budget', 'reason', reason)
+    return false
+  end
+  local ceiling = (input * limits.price_in + output * limits.price_out) / nano
+  return fits(batch, limits.budget_usd, batch.nanodollars / nano, ceiling, '$', '')
+end
