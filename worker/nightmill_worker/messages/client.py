@@ -21,6 +21,7 @@ from nightmill.settings import Settings
 from nightmill_worker.messages.accumulate import Accumulator, StreamError
 from nightmill_worker.messages.outcome import NOT_JSON, BreakKind, Broken, Reply
 from nightmill_worker.messages.sse import Decoder
+from nightmill_worker.messages.watch import Watch, Watched
 
 STREAM_ABOVE_TOKENS: Final = 16_000  # a longer silence than such an answer takes gets cut
 DNS_TTL_S: Final = 300
@@ -69,11 +70,8 @@ class MessagesClient:
         }
         if value:
             self._headers[name] = value
-        self._timeout = aiohttp.ClientTimeout(
-            total=settings.job_timeout_s,
-            connect=settings.connect_timeout_s,
-            sock_read=settings.read_timeout_s,
-        )
+        self._timeout = aiohttp.ClientTimeout(sock_connect=settings.connect_timeout_s)
+        self._watch = Watch(settings.job_timeout_s, settings.read_timeout_s)
 
     async def __aenter__(self) -> Self:
         """Open the session; connections are made as calls need them, without a limit."""
@@ -104,18 +102,21 @@ class MessagesClient:
         body = _streamed(params)
         data = body if len(body) <= LARGE_BODY else io.BytesIO(body)
         try:
-            async with self._session.post(self._url, data=data, allow_redirects=False) as response:
-                return await self._reply(response)
+            with self._watch.begin() as call:
+                async with self._session.post(
+                    self._url, data=data, allow_redirects=False
+                ) as response:
+                    return await self._reply(response, call)
         except (aiohttp.ClientError, OSError, TimeoutError, StreamError) as error:
             return self._broken(error, response)
 
-    async def _reply(self, response: aiohttp.ClientResponse) -> Reply:
+    async def _reply(self, response: aiohttp.ClientResponse, call: Watched) -> Reply:
         """Read the whole answer. Raises what the network and StreamError have to say."""
         status, headers = response.status, response.headers
         if status >= REDIRECTS:
             body = self._without_secret(await _read_error(response))
         elif headers.get("content-type", "").startswith("text/event-stream"):
-            body = await _read_stream(response.content)
+            body = await _read_stream(response.content, call)
         else:
             body = await response.read()
         return Reply(status=status, headers=headers, body=body)
@@ -128,8 +129,6 @@ class MessagesClient:
             kinds = (kind for cls, kind in _KINDS if isinstance(error, cls))
             kind = next(kinds, "invalid_response")
         detail = str(error) or type(error).__name__
-        if type(error) is TimeoutError:  # aiohttp's total timeout, which has no text
-            detail = f"no whole answer within {self._timeout.total:g} s"
         if response is None:
             return Broken(kind=kind, detail=detail)
         return Broken(kind=kind, detail=detail, status=response.status, headers=response.headers)
@@ -183,10 +182,12 @@ async def _read_error(response: aiohttp.ClientResponse) -> bytes:
         return b""
 
 
-async def _read_stream(content: aiohttp.StreamReader) -> bytes:
+async def _read_stream(content: aiohttp.StreamReader, call: Watched) -> bytes:
     """Return the Message (or the error's JSON) that a stream of events amounts to."""
     decoder, accumulator = Decoder(), Accumulator()
+    loop = asyncio.get_running_loop()
     async for chunk in content.iter_any():
+        call.heard = loop.time()
         for event in decoder.feed(chunk):
             accumulator.add(event)
         if accumulator.done:
