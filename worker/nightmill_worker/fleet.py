@@ -19,6 +19,7 @@ from nightmill import keys, wire
 from nightmill.errors import StoreUnavailableError
 from nightmill.intake import defaults_of
 from nightmill.withdraw import Withdrawal
+from nightmill_worker.attachments import Attachments
 from nightmill_worker.engine import Ask, Engine
 from nightmill_worker.events import Events, LineStopped, WorkerStarted, WorkerStopped
 from nightmill_worker.executor import Executor
@@ -111,7 +112,15 @@ class FleetWorker(Worker):
         self._sink = Sink(store, self._engine, spool, self._emit, self.roster.forget)
         self._outbox = Outbox(self._engine, self._sink, self.roster, self._emit)
         chance = rng or random.Random()  # noqa: S311 - jitter, no secret
-        self._executor = Executor(client, settings, self._outbox, self._emit, chance)
+        self._attachments = Attachments(settings)
+        self._executor = Executor(
+            client,
+            settings,
+            self._outbox,
+            self._emit,
+            attachments=self._attachments,
+            rng=chance,
+        )
         governor = Governor(redis, line=self.line, worker=self.name, caps=caps, rng=chance)
         withdrawal = Withdrawal(redis, store, settings)
         self._keepers = Keepers(redis, self._engine, governor, self.roster, withdrawal, self._emit)
@@ -145,6 +154,7 @@ class FleetWorker(Worker):
             await self._say_last_words(carrying)
         finally:
             await end_tasks(*tasks)
+            self._attachments.close()
         self._emit(WorkerStopped(worker=self.name, given_back=given_back))
 
     async def _say_last_words(self, carrying: asyncio.Task[None]) -> None:

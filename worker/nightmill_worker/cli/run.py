@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -73,7 +75,7 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     """
     from nightmill.cli.checking import batch_name, checked_source  # noqa: PLC0415 - fast `--help`
     from nightmill.intake import defaults_of  # noqa: PLC0415
-    from nightmill.settings import load_settings  # noqa: PLC0415
+    from nightmill.settings import PREFIX, load_settings  # noqa: PLC0415
 
     limits = limiting.change(
         weight=None,
@@ -93,6 +95,7 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
         rehearsal=simulate or None,
         canary=0 if no_canary else None,
         only_batch=name,
+        attach_roots=os.environ.get(PREFIX + "ATTACH_ROOTS") or _own_folder(source),
         **({} if simulate else {"rpm": rpm, "itpm": itpm, "otpm": otpm}),
     )
     if not simulate and not settings.has_credential:
@@ -120,6 +123,14 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
         )
         code = asyncio.run(run_plan(settings, checked, plan))
     raise typer.Exit(code)
+
+
+def _own_folder(source: Path) -> str:
+    """Return the root of a run's attachments unless another is set: where its source lies."""
+    from nightmill.sources import is_stream  # noqa: PLC0415
+
+    folder = Path.cwd() if is_stream(source) else source.resolve().parent
+    return json.dumps([str(folder)])  # a colon in it would part it
 
 
 @contextlib.contextmanager
