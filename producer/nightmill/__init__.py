@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nightmill.batch import Counts
     from nightmill.client import Producer
+    from nightmill.counts import Counts
     from nightmill.errors import (
         BatchNotFoundError,
         BatchStoppedError,
@@ -62,7 +62,7 @@ _ROOMS = (
     "wire",
     "settings",
     "intake",
-    "batch",
+    "counts",
     "handle",
     "client",
     "sync",

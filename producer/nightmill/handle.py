@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
+from nightmill import hooks
 from nightmill.errors import BatchStoppedError, BatchTimeoutError
 from nightmill.window import patiently
 
@@ -48,6 +49,16 @@ class Batch:
         """Let its jobs be claimed again. Raises BatchNotFoundError."""
         await self._batches.require(self.name)
         await self._batches.resume(self.name)
+
+    async def on_complete(self, url: str) -> None:
+        """Have `url` told when all that was enqueued so far has ended: call it after the last.
+
+        Workers sign the webhook and try it again for a day. Raises BatchNotFoundError, and
+        SettingsError for what is no http(s) address.
+        """
+        await self._batches.require(self.name)
+        await hooks.arm(self._batches.redis, self.name, url)
+        await self._batches.set_total(self.name, 0)
 
     async def wait(
         self,

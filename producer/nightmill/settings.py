@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from collections.abc import Mapping
@@ -16,6 +17,9 @@ from nightmill.errors import SettingsError
 
 PREFIX: Final = "NIGHTMILL_"
 CREDENTIALS: Final = ("api_key", "auth_token")
+SECRETS: Final = (*CREDENTIALS, "webhook_secret")
+WEBHOOK_PREFIX: Final = "whsec_"
+WEBHOOK_KEY_BYTES: Final = range(24, 65)
 _BETWEEN_ROOTS: Final = re.compile(r":(?!//)")
 """A colon, but not that of a URL's scheme; a URL with a port needs the JSON list."""
 
@@ -64,6 +68,9 @@ class Settings(BaseSettings):
         512 << 20, ge=64 << 20, description="Attachments in calls, one process"
     )
 
+    webhook_secret: SecretStr | None = Field(None, description="whsec_...: signs webhooks")
+    webhook_allow_private: bool = Field(False, description="Webhooks may go to private addresses")
+
     only_batch: str | None = Field(None, description="A worker claims no other jobs than its")
     rehearsal: bool = Field(False, description="Answers are a simulator's, never taken for real")
 
@@ -81,6 +88,13 @@ class Settings(BaseSettings):
     @classmethod
     def _readable_roots(cls, given: str | None) -> str | None:
         split_roots(given)
+        return given
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _signing_secret(cls, given: SecretStr | None) -> SecretStr | None:
+        if given is not None:
+            signing_key(given.get_secret_value())
         return given
 
     @property
@@ -119,6 +133,20 @@ def split_roots(given: str | None) -> tuple[str, ...]:
         raise ValueError("not a JSON list of paths and URLs") from None
 
 
+def signing_key(secret: str) -> bytes:
+    """Return the key of a WEBHOOK_SECRET, as Standard Webhooks writes them: whsec_ and base64.
+
+    Raises ValueError that says what it should be.
+    """
+    try:
+        key = base64.b64decode(secret.removeprefix(WEBHOOK_PREFIX), validate=True)
+    except ValueError:
+        key = b""
+    if not secret.startswith(WEBHOOK_PREFIX) or len(key) not in WEBHOOK_KEY_BYTES:
+        raise ValueError("not whsec_ and the base64 of 24 to 64 random bytes")
+    return key
+
+
 def load_settings(**overrides: object) -> Settings:
     """Read the environment, then apply `overrides` (None means: not given on the command line).
 
@@ -140,7 +168,7 @@ def _explain(error: ValidationError) -> str:
     if not first["loc"]:
         return problem
     name = str(first["loc"][0])
-    given = "" if name in CREDENTIALS else f" (given: {first['input']!r})"
+    given = "" if name in SECRETS else f" (given: {first['input']!r})"
     return f"{PREFIX}{name.upper()}: {problem}{given}"
 
 

@@ -136,6 +136,10 @@ class SyncBatch:
         """Let its jobs be claimed again; see Batch.resume."""
         self._ask(lambda batch: batch.resume())
 
+    def on_complete(self, url: str) -> None:
+        """Have `url` told when all that was enqueued so far has ended; see Batch.on_complete."""
+        self._ask(lambda batch: batch.on_complete(url))
+
     def wait(self, timeout: float | None = None, *, keep_waiting: bool = False) -> Counts:
         """Wait until every job of it has its stored result; see Batch.wait."""
         return self._ask(lambda batch: batch.wait(timeout, keep_waiting=keep_waiting))

@@ -15,8 +15,9 @@ from nightmill import (
     BatchTimeoutError,
     SyncProducer,
 )
-from nightmill.batch import Batches, Counts
-from nightmill.handle import ended
+from nightmill.batch import Batches
+from nightmill.counts import Counts
+from nightmill.handle import over
 from nightmill_worker.simulator import Fault
 from tests.integration.shell import Shell, finish
 from tests.rig import Rig, hello
@@ -57,7 +58,7 @@ async def test_a_paused_batch_is_not_waited_for_unless_asked(rig: Rig) -> None:
     await enqueue(rig)
     batch = rig.producer.batch("night")
     await batch.pause("to look at it")
-    with pytest.raises(BatchStoppedError, match="is paused: to look at it; nightmill resume night"):
+    with pytest.raises(BatchStoppedError, match="is paused: to look at it; nightmill resume"):
         await batch.wait()
     waiting = asyncio.create_task(batch.wait(20, keep_waiting=True))
     async with rig.working():
@@ -100,12 +101,12 @@ async def test_a_program_without_a_loop_waits_too(rig: Rig) -> None:
 
 def test_a_batch_has_ended_when_nothing_more_will_come_of_it() -> None:
     """A source that is still read may be drained for a moment; a cancelled one never fills up."""
-    assert ended(Counts(total=5, succeeded=5, feeding=True))
-    assert ended(Counts(succeeded=5))
-    assert ended(Counts(total=9, cancelled=5, flag="cancelled"))
-    assert not ended(Counts(succeeded=5, feeding=True))
-    assert not ended(Counts(total=9, succeeded=5))
-    assert not ended(Counts(total=9, cancelled=5, in_flight=1, flag="cancelled"))
+    assert over(Counts(total=5, succeeded=5, feeding=True))
+    assert over(Counts(succeeded=5))
+    assert over(Counts(total=9, cancelled=5, flag="cancelled"))
+    assert not over(Counts(succeeded=5, feeding=True))
+    assert not over(Counts(total=9, succeeded=5))
+    assert not over(Counts(total=9, cancelled=5, in_flight=1, flag="cancelled"))
 
 
 async def test_the_command_tells_by_its_exit_code(rig: Rig, shell: Shell) -> None:

@@ -32,6 +32,7 @@ from nightmill_worker.roster import Roster
 from nightmill_worker.sink import Ending, Sink
 from nightmill_worker.spool import Spool
 from nightmill_worker.tasks import end_tasks
+from nightmill_worker.webhook import Courier
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -123,7 +124,16 @@ class FleetWorker(Worker):
         )
         governor = Governor(redis, line=self.line, worker=self.name, caps=caps, rng=chance)
         withdrawal = Withdrawal(redis, store, settings)
-        self._keepers = Keepers(redis, self._engine, governor, self.roster, withdrawal, self._emit)
+        courier = Courier(settings, redis, self._emit, chance)
+        self._keepers = Keepers(
+            redis,
+            self._engine,
+            governor,
+            self.roster,
+            self._emit,
+            withdrawal=withdrawal,
+            courier=courier,
+        )
         self._stopping, self._at_once = asyncio.Event(), asyncio.Event()
         self._one_alone = asyncio.Lock()
         self._lonely: set[Flight] = set()

@@ -10,13 +10,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nightmill.cli import limiting, options
 from nightmill.errors import SettingsError, SourceError
 from nightmill_worker.cli.worker import NO_CREDENTIAL
+
+if TYPE_CHECKING:
+    from nightmill.settings import Settings
 
 Output = Annotated[
     Path | None,
@@ -30,6 +33,9 @@ Rpm = Annotated[int | None, typer.Option(min=1, help="Cap, or the simulator's li
 NoCanary = Annotated[
     bool, typer.Option("--no-canary", help="Do not pause a batch after 20 like failures in a row.")
 ]
+NO_WEBHOOK_SECRET = (
+    "set NIGHTMILL_WEBHOOK_SECRET, which signs it: whsec_ and the base64 of 24 random bytes or more"  # noqa: S105 - says how to make one
+)
 Latency = Annotated[float, typer.Option(min=0, help="The simulator's mean call, seconds.")]
 
 
@@ -43,6 +49,7 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     max_tokens: options.MaxTokens = None,
     skip_bad: options.SkipBad = False,
     changed: options.Changed = None,
+    on_complete: options.OnComplete = None,
     window: options.Window = None,
     no_canary: NoCanary = False,
     concurrency: limiting.Concurrency = None,
@@ -100,6 +107,8 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     )
     if not simulate and not settings.has_credential:
         raise SettingsError(f"{NO_CREDENTIAL}; or rehearse without one: add --simulate")
+    if on_complete:
+        _require_hook(on_complete, settings)
     defaults = defaults_of(settings)
     with (
         _readable(source) as path,
@@ -119,10 +128,20 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
             processes=processes,
             changed=changed,
             limits=limits,
+            on_complete=on_complete,
             simulator=simulator,
         )
         code = asyncio.run(run_plan(settings, checked, plan))
     raise typer.Exit(code)
+
+
+def _require_hook(url: str, settings: Settings) -> None:
+    """Raise SettingsError unless a webhook can go to `url`, signed."""
+    from nightmill.hooks import require_url  # noqa: PLC0415
+
+    require_url(url)
+    if not settings.webhook_secret:
+        raise SettingsError(f"--on-complete: {NO_WEBHOOK_SECRET}")
 
 
 def _own_folder(source: Path) -> str:
