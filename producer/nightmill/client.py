@@ -121,7 +121,7 @@ class Producer:
         return done
 
     def batch(self, name: str) -> Batch:
-        """Return the handle of a batch: its counts, pause and resume, and `wait`."""
+        """Return the handle of a batch: its counts, pause, resume, cancel, and `wait`."""
         return Batch(Batches(self._redis), name)
 
     async def result(self, job_id: str, *, wait: float | None = 0) -> Result:

@@ -50,6 +50,14 @@ class Batch:
         await self._batches.require(self.name)
         await self._batches.resume(self.name)
 
+    async def cancel(self) -> None:
+        """End it: calls under way finish, workers write `cancelled` rows of the rest, uncalled.
+
+        Raises BatchNotFoundError.
+        """
+        await self._batches.require(self.name)
+        await self._batches.cancel(self.name)
+
     async def on_complete(self, url: str) -> None:
         """Have `url` told when all that was enqueued so far has ended: call it after the last.
 

@@ -136,6 +136,10 @@ class SyncBatch:
         """Let its jobs be claimed again; see Batch.resume."""
         self._ask(lambda batch: batch.resume())
 
+    def cancel(self) -> None:
+        """End it; see Batch.cancel."""
+        self._ask(lambda batch: batch.cancel())
+
     def on_complete(self, url: str) -> None:
         """Have `url` told when all that was enqueued so far has ended; see Batch.on_complete."""
         self._ask(lambda batch: batch.on_complete(url))
