@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from nightmill.result import Result
 from nightmill.state import JobState
 from nightmill_worker.attachments import MAX_IMAGE, MAX_REQUEST, Attachments, Budget, locate
 from nightmill_worker.events import CallFailed
-from nightmill_worker.files import FileRefusedError, Roots
+from nightmill_worker.files import FileRefusedError, Found, Roots
+from nightmill_worker.messages.outcome import Retry
 from nightmill_worker.simulator.request import read_prompt
 from tests.rig import Rig, rigged, until
 
@@ -92,7 +94,6 @@ async def sent(files: Path, params: dict[str, object]) -> bytes:
     attachments = Attachments(load_settings(attach_roots=str(files)))
     async with attachments.loaded(json.dumps(params).encode()) as body:
         assert isinstance(body, bytes), body
-    attachments.close()
     return body
 
 
@@ -248,7 +249,33 @@ async def test_memory_is_bounded_and_comes_back(files: Path) -> None:
     await asyncio.gather(*calls, return_exceptions=True)
     assert most == 2
     assert repr(attachments._budget) == f"<Budget {64 << 20:,} of {64 << 20:,}>"
-    attachments.close()
+
+
+async def test_a_disk_that_hangs_costs_a_wait_and_keeps_no_more_than_its_readers(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can end a read that hangs: its job is tried again, and others wait for a reader."""
+    monkeypatch.setattr("nightmill_worker.attachments.PATIENCE_S", 0.05)
+    monkeypatch.setattr("nightmill_worker.attachments.READERS", 1)
+    back = threading.Event()
+    monkeypatch.setattr(Found, "read", lambda _: back.wait(20) and PNG)
+    attachments = Attachments(load_settings(attach_roots=str(files)))
+    body = json.dumps(image("a.png")).encode()
+
+    async def outcome() -> object:
+        async with attachments.loaded(body) as found:
+            return found
+
+    assert isinstance(await outcome(), Retry)
+    monkeypatch.setattr("nightmill_worker.attachments.PATIENCE_S", 20)
+    waits = asyncio.create_task(outcome())
+    cut_off = asyncio.create_task(outcome())
+    await until(attachments._places.locked)
+    cut_off.cancel()
+    assert not waits.done()
+    back.set()
+    assert isinstance(await waits, bytes)
+    assert repr(attachments._budget) == f"<Budget {512 << 20:,} of {512 << 20:,}>"
 
 
 async def test_a_budget_serves_in_order_and_survives_who_gives_up() -> None:

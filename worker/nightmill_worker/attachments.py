@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
+from threading import Thread
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -53,11 +55,6 @@ class Attachments:
         self._roots = Roots.of(settings)
         self._budget = Budget(settings.attach_memory_bytes)
         self._places = asyncio.Semaphore(READERS)
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="attachments")
-
-    def close(self) -> None:
-        """Read no more; a file that is being read is not waited for."""
-        self._readers.shutdown(wait=False, cancel_futures=True)
 
     @asynccontextmanager
     async def loaded(self, body: bytes) -> AsyncIterator[bytes | Fail | Retry]:
@@ -80,16 +77,47 @@ class Attachments:
 
     async def _aside(self, work: Callable[[], T]) -> T | Fail | Retry:
         """Do `work` in a thread, READERS at once: a slow disk must not hold up the loop."""
-        loop = asyncio.get_running_loop()
+        await self._places.acquire()
+        done = _in_thread(work, self._places.release)
         try:
-            async with self._places, asyncio.timeout(PATIENCE_S):
-                return await loop.run_in_executor(self._readers, work)
+            async with asyncio.timeout(PATIENCE_S):
+                return await done
         except FileRefusedError as error:
             return Fail(error=error.info)
         except FileUnavailableError as error:
             return Retry(error=error.info)
         except TimeoutError:
             return Retry(error=FileUnavailableError(f"not read within {PATIENCE_S:g} s").info)
+
+
+def _in_thread(work: Callable[[], T], ended: Callable[[], None]) -> asyncio.Future[T]:
+    """Do `work` in a thread that no pool waits for: a disk that hangs must not keep the process.
+
+    `ended` is called when the thread is free again, which may be long after nobody waits for it.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(outcome: Future[T]) -> None:
+        ended()
+        if done.cancelled():
+            return
+        if (error := outcome.exception()) is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(outcome.result())
+
+    def run() -> None:
+        outcome: Future[T] = Future()
+        try:
+            outcome.set_result(work())
+        except Exception as error:  # noqa: BLE001 - it is the waiter's to judge
+            outcome.set_exception(error)
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, outcome)
+
+    Thread(target=run, name="attachments", daemon=True).start()
+    return done
 
 
 class Budget:

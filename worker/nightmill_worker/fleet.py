@@ -113,13 +113,12 @@ class FleetWorker(Worker):
         self._sink = Sink(store, self._engine, spool, self._emit, self.roster.forget)
         self._outbox = Outbox(self._engine, self._sink, self.roster, self._emit)
         chance = rng or random.Random()  # noqa: S311 - jitter, no secret
-        self._attachments = Attachments(settings)
         self._executor = Executor(
             client,
             settings,
             self._outbox,
             self._emit,
-            attachments=self._attachments,
+            attachments=Attachments(settings),
             rng=chance,
         )
         governor = Governor(redis, line=self.line, worker=self.name, caps=caps, rng=chance)
@@ -164,7 +163,6 @@ class FleetWorker(Worker):
             await self._say_last_words(carrying)
         finally:
             await end_tasks(*tasks)
-            self._attachments.close()
         self._emit(WorkerStopped(worker=self.name, given_back=given_back))
 
     async def _say_last_words(self, carrying: asyncio.Task[None]) -> None:
