@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nightmill.client import Producer
+    from nightmill.counts import Counts
     from nightmill.errors import (
+        BatchNotFoundError,
+        BatchStoppedError,
+        BatchTimeoutError,
         InvalidParamsError,
         JobFailedError,
         JobNotFoundError,
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
         QueueUnavailableError,
         ResultTimeoutError,
     )
+    from nightmill.handle import Batch
     from nightmill.intake import Receipt, Taken
     from nightmill.result import Attempt, ErrorInfo, Result, Usage
     from nightmill.settings import Settings, load_settings
@@ -25,6 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Attempt",
+    "Batch",
+    "BatchNotFoundError",
+    "BatchStoppedError",
+    "BatchTimeoutError",
+    "Counts",
     "ErrorInfo",
     "InvalidParamsError",
     "JobFailedError",
@@ -45,7 +55,18 @@ __all__ = [
     "load_settings",
 ]
 
-_ROOMS = ("state", "errors", "result", "wire", "settings", "intake", "client", "sync")
+_ROOMS = (
+    "state",
+    "errors",
+    "result",
+    "wire",
+    "settings",
+    "intake",
+    "counts",
+    "handle",
+    "client",
+    "sync",
+)
 """Where these names live, the lightest module first."""
 
 if not TYPE_CHECKING:  # type checkers know the names from above, and no others

@@ -15,8 +15,10 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Self
 
 from nightmill import keys, replies, wire
+from nightmill.batch import Batches
 from nightmill.connect import connect, redis_errors
 from nightmill.errors import JobNotFoundError, ResultTimeoutError
+from nightmill.handle import Batch
 from nightmill.intake import (
     CHUNK,
     Ready,
@@ -117,6 +119,10 @@ class Producer:
                 codes = await self._enqueue(args=script_args(group, delay_ms))
                 done += receipts(group, codes)
         return done
+
+    def batch(self, name: str) -> Batch:
+        """Return the handle of a batch: its counts, pause, resume, cancel, and `wait`."""
+        return Batch(Batches(self._redis), name)
 
     async def result(self, job_id: str, *, wait: float | None = 0) -> Result:
         """Return a job's result; `wait` is in seconds, None waits for ever, 0 only looks.

@@ -30,7 +30,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
     `total` is None until the batch's source has ended. `feeding` tells whether a feeder is at
     work, `flag` is "paused", "budget", "cancelled" or "expired" when the batch is held or ended,
-    `reason` why. `nanodollars` is what its calls cost, but for those of `unpriced` jobs.
+    `reason` why. `nanodollars` is what its calls cost, but for those of `unpriced` jobs. `webhook`
+    is how far its webhook is, a Hook as JSON.
     """
 
     total: int | None = None
@@ -50,6 +51,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     flag: str = ""
     reason: str = ""
     limits: Limits = Limits()
+    webhook: str = ""
 
     @property
     def terminal(self) -> int:
@@ -124,5 +126,6 @@ def read_counts(size: int, feeding: int, flat: Sequence[bytes]) -> Counts:
         feeding=bool(feeding),
         flag=fields.get(b"flag", b"").decode(),
         reason=fields.get(b"reason", b"").decode(),
+        webhook=fields.get(b"webhook", b"").decode(),
         limits=msgspec.json.decode(fields.get(b"limits", b"{}"), type=Limits),
     )

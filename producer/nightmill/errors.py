@@ -74,6 +74,14 @@ class BatchChangedError(NightmillError):
     """A request changed under an id that is stored already."""
 
 
+class BatchStoppedError(NightmillError):
+    """A batch cannot go on until somebody acts; the text says why."""
+
+
+class BatchTimeoutError(NightmillError):
+    """A batch was not done in time; its jobs are still on their way."""
+
+
 class QueueUnavailableError(NightmillError):
     """Redis cannot be reached."""
 

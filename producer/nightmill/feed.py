@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 import msgspec
 
-from nightmill import keys
+from nightmill import hooks, keys
 from nightmill.errors import BatchChangedError, BatchEndedError
 from nightmill.intake import CHUNK, Ready, Receipt, Taken, ready_line
 from nightmill.job import now_ms, request_hash
@@ -56,24 +56,28 @@ class Feeder:
     were `lost` feed the same lines again.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is fed through which connections, and two options
         self,
         batch: str,
         producer: Producer,
         batches: Batches,
         store: ResultStore | None,
         changed: Changed | None = None,
+        *,
+        on_complete: str | None = None,
     ) -> None:
         """Feed through `producer`; without a `store` only Redis tells what is finished.
 
         `changed` says what to do with a request that is not the one stored under its id: store
         the new one's answer instead (`rerun`) or leave the row (`keep`); None refuses it. At most
         `producer.settings.window` jobs of the batch are in Redis at once, 0 means any number.
+        `on_complete` is the address that a worker tells when the batch is done.
         """
         self.batch = batch
         self.fed = Fed()
         self._producer, self._batches, self._store = producer, batches, store
         self._changed = changed
+        self._on_complete = on_complete
         self._lock = FeederLock(batches.redis, batch)
         self._window = Window(batches, batch, producer.settings.window)
 
@@ -84,12 +88,14 @@ class Feeder:
     async def __aenter__(self) -> Self:
         """Become the batch's feeder.
 
-        Raises BatchBusyError while another process is, and BatchEndedError when the batch was
-        cancelled or its deadline has passed.
+        Raises BatchBusyError while another process is, BatchEndedError when the batch was cancelled
+        or its deadline has passed, SettingsError for an `on_complete` that is no address.
         """
         await self._lock.__aenter__()
         try:
             await self._batches.open(self.batch, self._store)
+            if self._on_complete:
+                await hooks.arm(self._batches.redis, self.batch, self._on_complete)
         except BaseException:
             await self._lock.__aexit__()
             raise

@@ -48,6 +48,11 @@ WITHDRAWAL: Final = "nightmill:withdrawal:"
 SINGLES: Final = ""
 """The batch name under which single jobs are counted."""
 
+WEBHOOKS: Final = "nightmill:webhooks"
+"""Sorted set: batches whose completion is still to be told -> when to look, epoch ms."""
+WEBHOOK: Final = "nightmill:webhook:"
+"""Held by the worker that tells of a batch right now."""
+
 RESULT_TTL_MS: Final = 3_600_000
 FEEDER_TTL_MS: Final = 15_000
 WITHDRAWAL_TTL_MS: Final = 5_000

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+import msgspec
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from nightmill.errors import SettingsError
 
 PREFIX: Final = "NIGHTMILL_"
 CREDENTIALS: Final = ("api_key", "auth_token")
+SECRETS: Final = (*CREDENTIALS, "webhook_secret")
+WEBHOOK_PREFIX: Final = "whsec_"
+WEBHOOK_KEY_BYTES: Final = range(24, 65)
+_BETWEEN_ROOTS: Final = re.compile(r":(?!//)")
+"""A colon, but not that of a URL's scheme; a URL with a port needs the JSON list."""
 
 
 class Settings(BaseSettings):
@@ -55,6 +63,14 @@ class Settings(BaseSettings):
     window: int = Field(50_000, ge=0, description="Jobs of one batch in Redis at once; 0 = all")
     keep_params: bool = Field(True, description="Store each request beside its result")
 
+    attach_roots: str | None = Field(None, description="Where attachments may be read: a:b or JSON")
+    attach_memory_bytes: int = Field(
+        512 << 20, ge=64 << 20, description="Attachments in calls, one process"
+    )
+
+    webhook_secret: SecretStr | None = Field(None, description="whsec_...: signs webhooks")
+    webhook_allow_private: bool = Field(False, description="Webhooks may go to private addresses")
+
     only_batch: str | None = Field(None, description="A worker claims no other jobs than its")
     rehearsal: bool = Field(False, description="Answers are a simulator's, never taken for real")
 
@@ -67,6 +83,19 @@ class Settings(BaseSettings):
             msg = "API_KEY and AUTH_TOKEN are both set, and a call carries one: unset either"
             raise ValueError(msg)
         return self
+
+    @field_validator("attach_roots")
+    @classmethod
+    def _readable_roots(cls, given: str | None) -> str | None:
+        split_roots(given)
+        return given
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _signing_secret(cls, given: SecretStr | None) -> SecretStr | None:
+        if given is not None:
+            signing_key(given.get_secret_value())
+        return given
 
     @property
     def store_at(self) -> str | Path:
@@ -87,6 +116,35 @@ class Settings(BaseSettings):
                 plain = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
                 env[PREFIX + name.upper()] = plain
         return env
+
+
+def split_roots(given: str | None) -> tuple[str, ...]:
+    """Return the paths and URLs of ATTACH_ROOTS, which stand like those of PATH or as a JSON list.
+
+    Raises ValueError that says what it should be.
+    """
+    if not given:
+        return ()
+    if not given.startswith("["):
+        return tuple(part for part in _BETWEEN_ROOTS.split(given) if part)
+    try:
+        return msgspec.json.decode(given, type=tuple[str, ...])
+    except msgspec.MsgspecError:
+        raise ValueError("not a JSON list of paths and URLs") from None
+
+
+def signing_key(secret: str) -> bytes:
+    """Return the key of a WEBHOOK_SECRET, as Standard Webhooks writes them: whsec_ and base64.
+
+    Raises ValueError that says what it should be.
+    """
+    try:
+        key = base64.b64decode(secret.removeprefix(WEBHOOK_PREFIX), validate=True)
+    except ValueError:
+        key = b""
+    if not secret.startswith(WEBHOOK_PREFIX) or len(key) not in WEBHOOK_KEY_BYTES:
+        raise ValueError("not whsec_ and the base64 of 24 to 64 random bytes")
+    return key
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -110,7 +168,7 @@ def _explain(error: ValidationError) -> str:
     if not first["loc"]:
         return problem
     name = str(first["loc"][0])
-    given = "" if name in CREDENTIALS else f" (given: {first['input']!r})"
+    given = "" if name in SECRETS else f" (given: {first['input']!r})"
     return f"{PREFIX}{name.upper()}: {problem}{given}"
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
     from datetime import datetime, timedelta
 
+    from nightmill.counts import Counts
+    from nightmill.handle import Batch
     from nightmill.result import Result
 
 T = TypeVar("T")
@@ -96,6 +98,10 @@ class SyncProducer:
                 done += receipts(group, self._enqueue(args=script_args(group, delay_ms)))
         return done
 
+    def batch(self, name: str) -> SyncBatch:
+        """Return the handle of a batch; see Producer.batch."""
+        return SyncBatch(self.settings, name)
+
     def result(self, job_id: str, *, wait: float | None = 0) -> Result:
         """Return a job's result; see Producer.result. `wait` is in seconds."""
 
@@ -104,6 +110,50 @@ class SyncProducer:
                 return await producer.result(job_id, wait=wait)
 
         return _run_aside(fetch)
+
+
+class SyncBatch:
+    """A batch by its name, with plain calls; see nightmill.handle.Batch."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        """Take where Redis is, and which batch."""
+        self.name = name
+        self._settings = settings
+
+    def __repr__(self) -> str:
+        """Name the batch."""
+        return f"<SyncBatch {self.name}>"
+
+    def counts(self) -> Counts:
+        """Return how many of its jobs are in each state; see Batch.counts."""
+        return self._ask(lambda batch: batch.counts())
+
+    def pause(self, reason: str = "by its producer") -> None:
+        """Let no more of its jobs be claimed; see Batch.pause."""
+        self._ask(lambda batch: batch.pause(reason))
+
+    def resume(self) -> None:
+        """Let its jobs be claimed again; see Batch.resume."""
+        self._ask(lambda batch: batch.resume())
+
+    def cancel(self) -> None:
+        """End it; see Batch.cancel."""
+        self._ask(lambda batch: batch.cancel())
+
+    def on_complete(self, url: str) -> None:
+        """Have `url` told when all that was enqueued so far has ended; see Batch.on_complete."""
+        self._ask(lambda batch: batch.on_complete(url))
+
+    def wait(self, timeout: float | None = None, *, keep_waiting: bool = False) -> Counts:
+        """Wait until every job of it has its stored result; see Batch.wait."""
+        return self._ask(lambda batch: batch.wait(timeout, keep_waiting=keep_waiting))
+
+    def _ask(self, question: Callable[[Batch], Coroutine[object, object, T]]) -> T:
+        async def ask() -> T:
+            async with Producer(settings=self._settings) as producer:
+                return await question(producer.batch(self.name))
+
+        return _run_aside(ask)
 
 
 def _run_aside(work: Callable[[], Coroutine[object, object, T]]) -> T:

@@ -122,6 +122,21 @@ class ModelUnpriced(Event, frozen=True, kw_only=True):
     model: str
 
 
+class WebhookDelivered(Event, frozen=True, kw_only=True):
+    """Somebody was told that a batch is done, at the `tries`-th try."""
+
+    batch: str
+    tries: int
+
+
+class WebhookFailed(Event, frozen=True, kw_only=True):
+    """Nobody could be told that a batch is done; None seconds until the next try: given up."""
+
+    batch: str
+    reason: str
+    again_s: float | None
+
+
 class StoreBack(Event, frozen=True, kw_only=True):
     """The results store takes rows again."""
 

@@ -1,4 +1,4 @@
-"""One attempt as named steps over one Flight: look, call, classify, decide, settle, end.
+"""One attempt as named steps over one Flight: look, attach, call, classify, settle, decide, end.
 
 Nothing here raises for what an endpoint, a payload or a job does: every flight ends as a row in
 the sink or as a release to its queue.
@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
+from nightmill.job import now_ms
 from nightmill.result import Attempt, ErrorInfo
 from nightmill.state import JobState
 from nightmill_worker import retry
+from nightmill_worker.attachments import attached
 from nightmill_worker.engine import Release, Settlement
 from nightmill_worker.events import CallFailed, CallRefused, JobQuarantined
 from nightmill_worker.lane.heard import gate_named, limits_in
 from nightmill_worker.messages.classify import classify
-from nightmill_worker.messages.outcome import Retry, Snooze, StopLine, Succeeded
+from nightmill_worker.messages.outcome import Fail, Retry, Snooze, StopLine, Succeeded
 from nightmill_worker.sink import Ending
 
 if TYPE_CHECKING:
     import random
 
     from nightmill.settings import Settings
+    from nightmill_worker.attachments import Attachments
     from nightmill_worker.events import Emit
     from nightmill_worker.flight import Ended, Flight
     from nightmill_worker.messages.client import MessagesClient
@@ -57,16 +60,19 @@ class Outlets(Protocol):
 class Executor:
     """Runs attempts; shared by all flights of a process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what an attempt needs from outside
         self,
         client: MessagesClient,
         settings: Settings,
         outlets: Outlets,
         emit: Emit,
+        *,
+        attachments: Attachments,
         rng: random.Random,
     ) -> None:
-        """Take the endpoint's client, where things go, and the randomness of waits."""
+        """Take the endpoint's client, the files, where things go, and the randomness of waits."""
         self._client = client
+        self._attachments = attachments
         self._settings = settings
         self._outlets = outlets
         self._emit = emit
@@ -77,11 +83,32 @@ class Executor:
 
         Raises nothing else but a defect of nightmill.
         """
-        if not self._ends_without_a_call(flight):
-            reply = await self._client.send(flight.body)
-            outcome = classify(reply, time.time())
-            self._settle(flight, outcome, limits_in(reply.headers))
-            self._conclude(flight, outcome)
+        if self._ends_without_a_call(flight):
+            return
+        if attached(flight.body):
+            await self._attach_and_call(flight)
+        else:
+            await self._call(flight, flight.body)
+
+    async def _attach_and_call(self, flight: Flight) -> None:
+        """Call with the attachments in place, or end or give back what has none to send."""
+        async with self._attachments.loaded(flight.body) as body:
+            if isinstance(body, bytes):
+                flight.started_at = now_ms()  # reading files is no part of the call
+                await self._call(flight, body)
+                return
+        flight.settled = True
+        self._outlets.settle(flight.settlement("unsent"))
+        if isinstance(body, Fail):
+            self._end(flight, JobState.FAILED, None, error=body.error)
+        else:
+            self._conclude(flight, body)
+
+    async def _call(self, flight: Flight, body: bytes) -> None:
+        reply = await self._client.send(body)
+        outcome = classify(reply, time.time())
+        self._settle(flight, outcome, limits_in(reply.headers))
+        self._conclude(flight, outcome)
 
     def _ends_without_a_call(self, flight: Flight) -> bool:
         """End what must not be paid for: aborted, expired, invalid, poison."""

@@ -19,6 +19,7 @@ from nightmill import keys, wire
 from nightmill.errors import StoreUnavailableError
 from nightmill.intake import defaults_of
 from nightmill.withdraw import Withdrawal
+from nightmill_worker.attachments import Attachments
 from nightmill_worker.engine import Ask, Engine
 from nightmill_worker.events import Events, LineStopped, WorkerStarted, WorkerStopped
 from nightmill_worker.executor import Executor
@@ -31,6 +32,7 @@ from nightmill_worker.roster import Roster
 from nightmill_worker.sink import Ending, Sink
 from nightmill_worker.spool import Spool
 from nightmill_worker.tasks import end_tasks
+from nightmill_worker.webhook import Courier
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -111,10 +113,26 @@ class FleetWorker(Worker):
         self._sink = Sink(store, self._engine, spool, self._emit, self.roster.forget)
         self._outbox = Outbox(self._engine, self._sink, self.roster, self._emit)
         chance = rng or random.Random()  # noqa: S311 - jitter, no secret
-        self._executor = Executor(client, settings, self._outbox, self._emit, chance)
+        self._executor = Executor(
+            client,
+            settings,
+            self._outbox,
+            self._emit,
+            attachments=Attachments(settings),
+            rng=chance,
+        )
         governor = Governor(redis, line=self.line, worker=self.name, caps=caps, rng=chance)
         withdrawal = Withdrawal(redis, store, settings)
-        self._keepers = Keepers(redis, self._engine, governor, self.roster, withdrawal, self._emit)
+        courier = Courier(settings, redis, self._emit, chance)
+        self._keepers = Keepers(
+            redis,
+            self._engine,
+            governor,
+            self.roster,
+            self._emit,
+            withdrawal=withdrawal,
+            courier=courier,
+        )
         self._stopping, self._at_once = asyncio.Event(), asyncio.Event()
         self._one_alone = asyncio.Lock()
         self._lonely: set[Flight] = set()

@@ -188,4 +188,6 @@ def _fault(row: Result) -> str:
     """Return what a row failed of, the same for failures of one kind; "" unless it failed."""
     if row.status is not JobState.FAILED or row.error is None:
         return ""
+    if row.error.type.startswith("attachment_"):  # the messages name a file each
+        return row.error.type
     return f"{row.error.type}: {NUMBERS.sub('#', row.error.message)[:FAULT_CHARS]}"

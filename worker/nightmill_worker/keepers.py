@@ -1,4 +1,4 @@
-"""What runs beside the claims: renewing leases, hearing wakes, governing lanes, a heartbeat."""
+"""What runs beside the claims: renewing leases, hearing wakes, governing lanes, webhooks."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nightmill_worker.engine import Engine
     from nightmill_worker.events import Emit
     from nightmill_worker.roster import Roster
+    from nightmill_worker.webhook import Courier
 
 HEALTH_S: Final = 5.0
 LISTEN_AGAIN_S: Final = 1.0
@@ -30,16 +31,19 @@ SWEEP_S: Final = 0.5
 class Keepers:
     """The standing duties of one worker process."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - one for each of its duties
+    def __init__(  # noqa: PLR0913 - one for each of its duties
         self,
         redis: Redis,
         engine: Engine,
         governor: Governor,
         roster: Roster,
-        withdrawal: Withdrawal,
         emit: Emit,
+        *,
+        withdrawal: Withdrawal,
+        courier: Courier,
     ) -> None:
-        """Take the connections, the lanes' governor, and the flights whose leases are kept."""
+        """Take the connections, the governor, the flights whose leases are kept, the webhooks."""
+        self._courier = courier
         self._redis = redis
         self._engine = engine
         self._governor = governor
@@ -50,7 +54,11 @@ class Keepers:
     async def run(self, *, worker: str, lease_s: float) -> None:
         """Keep everything until cancelled."""
         await asyncio.gather(
-            self._renew(lease_s), self._listen(), self._govern(worker), self._sweep()
+            self._renew(lease_s),
+            self._listen(),
+            self._govern(worker),
+            self._sweep(),
+            self._courier.run(),
         )
 
     async def _renew(self, lease_s: float) -> None:

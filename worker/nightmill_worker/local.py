@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 from enum import Enum
+from random import Random
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -24,6 +25,7 @@ from nightmill.limits import Change
 from nightmill.store import ResultStore
 from nightmill_worker.line import fingerprint
 from nightmill_worker.tasks import end_tasks
+from nightmill_worker.webhook import Courier
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 LOOK_S: Final = 0.2
 """Between two looks at the counts, seconds."""
+TELL_S: Final = 30.0
+"""For telling the webhook; later, another worker or run goes on."""
 
 
 class End(Enum):
@@ -54,18 +58,22 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 class LocalRun:
     """One batch from its source to its last row, with workers of its own."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the workers, the batch, and what is asked of it
         self,
         supervisor: Supervisor,
         served: Settings,
         batch: str,
         changed: Changed | None = None,
         limits: Change | None = None,
+        *,
+        on_complete: str | None = None,
     ) -> None:
         """Take the workers (not started), settings with a Redis that serves, the batch's name.
 
-        `changed` is the Feeder's, `limits` what the batch is held to from now on.
+        `changed` and `on_complete` are the Feeder's, `limits` what the batch is held to from now
+        on.
         """
+        self._on_complete = on_complete
         self._served = served
         self._batch = batch
         self._changed = changed
@@ -99,12 +107,32 @@ class LocalRun:
                 await batches.limit(self._batch, self._limits, model=self._served.model)
             if (await batches.counts(self._batch)).held:
                 await batches.resume(self._batch)
-            async with Feeder(self._batch, producer, batches, store, self._changed) as feeder:
+            async with Feeder(
+                self._batch,
+                producer,
+                batches,
+                store,
+                self._changed,
+                on_complete=self._on_complete,
+            ) as feeder:
                 await feeder.check(lines())
                 try:
-                    return await self._see_through(feeder, batches, lines, show)
+                    ending = await self._see_through(feeder, batches, lines, show)
                 finally:
                     await self._stop_workers()
+                if ending.end is End.DONE and ending.counts.webhook:
+                    ending = await self._tell(ending, batches)
+                return ending
+
+    async def _tell(self, ending: Ending, batches: Batches) -> Ending:
+        """Tell whoever wants to know that the batch is done, unless interrupted."""
+        courier = Courier(self._served, batches.redis, lambda _: None, Random())  # noqa: S311
+        telling = asyncio.create_task(courier.see_to(self._batch, TELL_S))
+        interrupted = asyncio.create_task(self._interrupted.wait())
+        await asyncio.wait({telling, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+        await end_tasks(telling, interrupted)
+        counts, _, _ = await self._seen(batches)
+        return msgspec.structs.replace(ending, counts=counts)
 
     async def _see_through(
         self,

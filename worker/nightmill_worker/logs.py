@@ -30,6 +30,7 @@ LEVELS: Final[dict[type[Event], int]] = {
     events.SpoolFailed: logging.ERROR,
     events.SpoolDamaged: logging.ERROR,
     events.ModelUnpriced: logging.WARNING,
+    events.WebhookFailed: logging.WARNING,
 }
 
 

@@ -21,11 +21,12 @@ from nightmill.cli.retry import retry
 from nightmill.cli.show import show
 from nightmill.cli.status import status
 from nightmill.cli.verify import verify
+from nightmill.cli.wait import wait
 from nightmill.errors import NightmillError
 
 GROUP: Final = "nightmill.commands"
 OWN: Final = (
-    *(enqueue, status, pause, resume, cancel, adjust, lanes),
+    *(enqueue, status, wait, pause, resume, cancel, adjust, lanes),
     *(results, show, errors, retry, verify, prune),
 )
 BAD_INPUT: Final = 2

@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to feed as: a batch, its limits, and whether its source can be read `twice`."""
+    """What to feed as: a batch, its limits, whom to tell, whether its source is read `twice`."""
 
     batch: str
     changed: Changed | None
     limits: Change
+    on_complete: str | None
     twice: bool
 
 
@@ -42,6 +43,7 @@ def enqueue(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
     window: options.Window = None,
     skip_bad: options.SkipBad = False,
     changed: options.Changed = None,
+    on_complete: options.OnComplete = None,
     weight: limiting.Weight = None,
     concurrency: limiting.Concurrency = None,
     expires: limiting.Expires = None,
@@ -69,6 +71,7 @@ def enqueue(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
     make-prompts | nightmill enqueue - --batch live
     """
     from nightmill.cli.checking import batch_name  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.hooks import require_url  # noqa: PLC0415
     from nightmill.server import with_redis  # noqa: PLC0415
     from nightmill.settings import load_settings  # noqa: PLC0415
 
@@ -88,8 +91,10 @@ def enqueue(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
         budget_tokens=budget_tokens,
     )
     name = batch_name(source, batch)
+    if on_complete:
+        require_url(on_complete)
     with _opened(source, name, settings, skip_bad=skip_bad) as read, with_redis(settings) as served:
-        order = Order(name, changed, change, twice=not is_stream(source))
+        order = Order(name, changed, change, on_complete, twice=not is_stream(source))
         fed = asyncio.run(_feed(served, order, read))
     typer.echo(summary(name, fed))
 
@@ -119,7 +124,14 @@ async def _feed(settings: Settings, order: Order, read: Read) -> Fed:
     async with open_session(settings) as session, AsyncExitStack() as stack:
         if order.limits:
             await session.batches.limit(name, order.limits, model=settings.model)
-        feeder = Feeder(name, session.producer, session.batches, session.store, order.changed)
+        feeder = Feeder(
+            name,
+            session.producer,
+            session.batches,
+            session.store,
+            order.changed,
+            on_complete=order.on_complete,
+        )
         await stack.enter_async_context(feeder)
         if order.twice:
             await feeder.check(read())

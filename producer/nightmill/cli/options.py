@@ -39,5 +39,9 @@ Changed = Annotated[
     Literal["rerun", "keep"] | None,
     typer.Option(help="A request changed since its result was stored: run it again, or keep that."),
 ]
+OnComplete = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Tell this address, signed, when the batch is done."),
+]
 Model = Annotated[str | None, typer.Option(help="Model of requests that name none.")]
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="max_tokens of those that name none.")]

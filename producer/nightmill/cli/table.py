@@ -66,6 +66,9 @@ def draw(view: View) -> RenderableType:
         for batch, counts in view.counts.items()
         if counts.reason
     ]
+    notes += [
+        Text(f"webhook of {name}: {told}") for name in view.counts if (told := view.webhook(name))
+    ]
     if view.stopped is not None:
         notes.append(Text(f"the line is stopped: {view.stopped}", style="red"))
     return Group(table, *notes) if notes else table

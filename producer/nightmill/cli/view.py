@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from nightmill import hooks
 from nightmill.counts import Counts
 from nightmill.keys import SINGLES
 from nightmill.limits import Limits
@@ -37,6 +38,11 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         counts = self.counts[batch]
         return "stopped" if self.stopped is not None and counts.waiting else counts.state
 
+    def webhook(self, batch: str) -> str:
+        """Return how far a batch's webhook is, "" when it has none."""
+        raw = self.counts[batch].webhook
+        return hooks.told(hooks.decode(raw)) if raw else ""
+
     def to_json(self) -> bytes:
         """Return the one batch, or {"batches": {name: ...}, "single": ...}."""
         if self.only is not None:
@@ -65,6 +71,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
             told["limits"] = counts.limits
         if self.state(batch) == "stopped":
             told["line"] = self.stopped
+        if counts.webhook:
+            told["webhook"] = self.webhook(batch)
         if counts.reason:
             told["reason"] = counts.reason
         return told

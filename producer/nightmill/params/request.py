@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from nightmill.errors import InvalidParamsError, PayloadTooLargeError
+from nightmill.params.files import MARK, require_placed
 from nightmill.params.refusal import MAX_DEPTH, refused, require_json
 from nightmill.params.rules import require_request
 
@@ -83,7 +84,10 @@ def check(params: Mapping[str, object] | bytes | msgspec.Raw, defaults: Defaults
     try:
         _decode_plain(body)
     except msgspec.ValidationError:
-        require_request(_decode(body))
+        decoded = _decode(body)
+        require_request(decoded)
+        if MARK in body:
+            require_placed(decoded)
     warnings = (BOTH_SAMPLERS,) if "temperature" in request and "top_p" in request else ()
     return Checked(body=body, model=request["model"], warnings=warnings)
 

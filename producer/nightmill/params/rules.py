@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from nightmill.params.files import IMAGE_TYPES, require_reference
 from nightmill.params.refusal import MISSING, refused
 
 Rule = Callable[[str, object], None]
 Object = dict[str, object]
 
-IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/gif", "image/webp")
 _A_TEXT: Final = "a non-empty string"
 _MESSAGES: Final = "a non-empty list of messages"
 
@@ -150,16 +150,26 @@ def _tool_result(path: str, value: object) -> None:
     _blocks(path, value)
 
 
+def _document(path: str, value: object) -> None:
+    kind, source = _typed(path, value)
+    if kind == "content" and isinstance(source.get("content"), list):
+        _blocks(f"{path}.content", source["content"])  # type: ignore[arg-type]
+    _source(path, value, "document")
+
+
 def _image(path: str, value: object) -> None:
-    _source(path, value)
+    _source(path, value, "image")
     source = _object(path, value)
     if source["type"] == "base64" and source["media_type"] not in IMAGE_TYPES:
         raise refused(f"{path}.media_type", source["media_type"], ", ".join(IMAGE_TYPES))
 
 
-def _source(path: str, value: object) -> None:
+def _source(path: str, value: object, block: str) -> None:
     kind, source = _typed(path, value)
     for name in SOURCES.get(kind, ()):
+        if name == "data" and isinstance(source.get(name), dict):
+            require_reference(f"{path}.data", source, block)
+            return
         _text(f"{path}.{name}", source.get(name, MISSING))
     if kind == "base64" and str(source["data"]).startswith("data:"):
         fix = "cut off the prefix up to and including the comma"
@@ -176,7 +186,7 @@ SOURCES: Final[dict[str, tuple[str, ...]]] = {
 BLOCKS: Final[dict[str, dict[str, Rule]]] = {
     "text": {"text": _text},
     "image": {"source": _image},
-    "document": {"source": _source},
+    "document": {"source": _document},
     "tool_use": {"id": _text, "name": _text, "input": _an_object},
     "tool_result": {"tool_use_id": _text, "content": _tool_result},
 }

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nightmill.cli import limiting, options
 from nightmill.errors import SettingsError, SourceError
 from nightmill_worker.cli.worker import NO_CREDENTIAL
+
+if TYPE_CHECKING:
+    from nightmill.settings import Settings
 
 Output = Annotated[
     Path | None,
@@ -28,6 +33,9 @@ Rpm = Annotated[int | None, typer.Option(min=1, help="Cap, or the simulator's li
 NoCanary = Annotated[
     bool, typer.Option("--no-canary", help="Do not pause a batch after 20 like failures in a row.")
 ]
+NO_WEBHOOK_SECRET = (
+    "set NIGHTMILL_WEBHOOK_SECRET, which signs it: whsec_ and the base64 of 24 random bytes or more"  # noqa: S105 - says how to make one
+)
 Latency = Annotated[float, typer.Option(min=0, help="The simulator's mean call, seconds.")]
 
 
@@ -41,6 +49,7 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     max_tokens: options.MaxTokens = None,
     skip_bad: options.SkipBad = False,
     changed: options.Changed = None,
+    on_complete: options.OnComplete = None,
     window: options.Window = None,
     no_canary: NoCanary = False,
     concurrency: limiting.Concurrency = None,
@@ -73,7 +82,7 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     """
     from nightmill.cli.checking import batch_name, checked_source  # noqa: PLC0415 - fast `--help`
     from nightmill.intake import defaults_of  # noqa: PLC0415
-    from nightmill.settings import load_settings  # noqa: PLC0415
+    from nightmill.settings import PREFIX, load_settings  # noqa: PLC0415
 
     limits = limiting.change(
         weight=None,
@@ -93,10 +102,13 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
         rehearsal=simulate or None,
         canary=0 if no_canary else None,
         only_batch=name,
+        attach_roots=os.environ.get(PREFIX + "ATTACH_ROOTS") or _own_folder(source),
         **({} if simulate else {"rpm": rpm, "itpm": itpm, "otpm": otpm}),
     )
     if not simulate and not settings.has_credential:
         raise SettingsError(f"{NO_CREDENTIAL}; or rehearse without one: add --simulate")
+    if on_complete:
+        _require_hook(on_complete, settings)
     defaults = defaults_of(settings)
     with (
         _readable(source) as path,
@@ -116,10 +128,28 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
             processes=processes,
             changed=changed,
             limits=limits,
+            on_complete=on_complete,
             simulator=simulator,
         )
         code = asyncio.run(run_plan(settings, checked, plan))
     raise typer.Exit(code)
+
+
+def _require_hook(url: str, settings: Settings) -> None:
+    """Raise SettingsError unless a webhook can go to `url`, signed."""
+    from nightmill.hooks import require_url  # noqa: PLC0415
+
+    require_url(url)
+    if not settings.webhook_secret:
+        raise SettingsError(f"--on-complete: {NO_WEBHOOK_SECRET}")
+
+
+def _own_folder(source: Path) -> str:
+    """Return the root of a run's attachments unless another is set: where its source lies."""
+    from nightmill.sources import is_stream  # noqa: PLC0415
+
+    folder = Path.cwd() if is_stream(source) else source.resolve().parent
+    return json.dumps([str(folder)])  # a colon in it would part it
 
 
 @contextlib.contextmanager

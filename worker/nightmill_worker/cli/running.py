@@ -13,6 +13,7 @@ from typing import IO, Final
 
 import typer
 
+from nightmill import hooks
 from nightmill.cli.live import Live
 from nightmill.counts import Counts
 from nightmill.errors import SourceError
@@ -43,6 +44,7 @@ class Plan:
     processes: int
     changed: Changed | None
     limits: Change
+    on_complete: str | None
     simulator: SimulatorConfig | None
 
 
@@ -52,7 +54,14 @@ async def run_plan(settings: Settings, checked: Summary, plan: Plan) -> int:
     async with _endpoint(settings, plan.simulator) as reached:
         with with_redis(reached) as served, _log(served) as log, Live() as live:
             workers = Supervisor(reached, plan.processes, log=log)
-            local = LocalRun(workers, served, plan.batch, plan.changed, plan.limits)
+            local = LocalRun(
+                workers,
+                served,
+                plan.batch,
+                plan.changed,
+                plan.limits,
+                on_complete=plan.on_complete,
+            )
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, local.interrupt)
@@ -145,6 +154,8 @@ def _advice(ending: Ending, batch: str) -> list[str]:
         lines.append("nothing is lost: mend that and run the same command again")
     if ending.end is End.INTERRUPTED:
         lines.append("interrupted, nothing is lost: run the same command again to go on")
+    if ending.counts.webhook:
+        lines.append(f"webhook: {hooks.told(hooks.decode(ending.counts.webhook))}")
     if ending.counts.failed:
         lines.append(f"the failed ones and why: nightmill results {batch} --failed")
     return lines

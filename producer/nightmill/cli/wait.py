@@ -1,0 +1,86 @@
+"""`nightmill wait`: until every job of a batch has its stored result."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from nightmill.cli import options
+from nightmill.errors import BatchStoppedError, BatchTimeoutError
+
+if TYPE_CHECKING:
+    from nightmill.cli.view import View
+    from nightmill.settings import Settings
+
+SOME_FAILED: Final = 1
+STOPPED: Final = 3
+TIMED_OUT: Final = 124
+
+
+def wait(  # noqa: PLR0913 - one parameter an option: that is typer's interface
+    batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch to wait for.")],
+    *,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Longest wait, seconds.  [default: for ever]")
+    ] = None,
+    keep_waiting: Annotated[
+        bool, typer.Option("--keep-waiting", help="Also while it is paused or its line stopped.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="The counts as one JSON object.")] = False,
+    redis_url: options.RedisUrl = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Wait until every job of a batch has its stored result.
+
+    Exit codes: 0 all succeeded, 1 some failed, were cancelled or expired, 2 no such batch or bad
+    usage, 3 it is paused, its line is stopped or jobs were lost, 124 timed out, 130 Ctrl-C.
+
+    For example:
+
+    nightmill wait prompts && nightmill results prompts -o results.jsonl
+
+    nightmill wait prompts --timeout 3600 --json
+    """
+    from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.settings import load_settings  # noqa: PLC0415
+
+    with with_redis(load_settings(redis_url=redis_url, data_dir=data_dir)) as settings:
+        code, view = asyncio.run(_wait(settings, batch, timeout, keep_waiting=keep_waiting))
+    typer.echo(view.to_json().decode() if json else _story(view, batch))
+    raise typer.Exit(code)
+
+
+async def _wait(
+    settings: Settings,
+    name: str,
+    timeout: float | None,  # noqa: ASYNC109 - the handle keeps it
+    *,
+    keep_waiting: bool,
+) -> tuple[int, View]:
+    from nightmill.cli.live import showing  # noqa: PLC0415
+    from nightmill.cli.session import open_batches  # noqa: PLC0415
+    from nightmill.cli.view import look  # noqa: PLC0415
+    from nightmill.handle import Batch  # noqa: PLC0415
+
+    async with open_batches(settings) as batches:
+        await batches.require(name)
+        try:
+            async with showing(batches, name):
+                counts = await Batch(batches, name).wait(timeout, keep_waiting=keep_waiting)
+        except (BatchStoppedError, BatchTimeoutError) as error:
+            typer.echo(f"error: {error}", err=True)
+            code = STOPPED if isinstance(error, BatchStoppedError) else TIMED_OUT
+        else:
+            code = SOME_FAILED if counts.terminal > counts.succeeded else 0
+        return code, await look(batches, name)
+
+
+def _story(view: View, batch: str) -> str:
+    counts = view.counts[batch]
+    ends = {name: getattr(counts, name) for name in ("failed", "cancelled", "expired")}
+    left = max(counts.accepted, counts.total or 0) - counts.terminal
+    parts = [f"{counts.succeeded:,} succeeded"]
+    parts += [f"{number:,} {name}" for name, number in {**ends, "left": left}.items() if number]
+    return f"{batch}: {', '.join(parts)}"

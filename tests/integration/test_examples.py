@@ -1,0 +1,140 @@
+"""The examples, as they are, on a machine without Redis, database or credential."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+import pytest
+
+from tests.integration.shell import PATIENCE_S, Done, Process, Shell, finish
+from tests.postgres import postgres
+
+EXAMPLES: Final = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[Shell]:
+    """Return a shell in an empty folder with nothing set; nothing may be left running after it."""
+    shell = Shell(tmp_path)
+    yield shell
+    shell.assert_nothing_runs()
+
+
+@contextmanager
+def started(shell: Shell, name: str, *args: str) -> Iterator[Process]:
+    """Start an example; it does not outlive the block."""
+    with subprocess.Popen(
+        [sys.executable, EXAMPLES / name, *args],
+        cwd=shell.folder,
+        env=shell.env,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def run(shell: Shell, name: str, *args: str) -> Done:
+    """Run an example to its end, which is a good one."""
+    with started(shell, name, *args) as process:
+        return finish(process, 0)
+
+
+def test_a_dataset_is_generated_and_a_second_run_pays_nothing(bare: Shell) -> None:
+    """Every pair once, as JSON Lines."""
+    assert "96 new\n96 pairs in dataset.jsonl, 0 missing" in run(bare, "dataset.py").err
+    rows = bare.rows("dataset.jsonl")
+    assert len({(row["topic"], row["level"], row["kind"]) for row in rows}) == 96
+    assert all(row["text"] for row in rows)
+    assert "0 new\n96 pairs" in run(bare, "dataset.py").err
+
+
+def test_a_table_of_its_own_is_backfilled(bare: Shell) -> None:
+    """Without an address there is a PostgreSQL all the same."""
+    assert run(bare, "backfill.py").err == "100 documents without a summary\nall done\n"
+
+
+def test_a_table_is_backfilled_once(bare: Shell) -> None:
+    """What is there stays, what a crash kept from being written costs no call, a change does."""
+    with postgres() as server:
+        table = "CREATE TABLE documents (id bigint, body text, summary text)"
+        asyncio.run(in_database(server.url, table))
+        rows = "INSERT INTO documents VALUES (1, 'a', 'kept'), (2, 'b', NULL), (3, 'c', NULL)"
+        asyncio.run(in_database(server.url, rows))
+        assert run(bare, "backfill.py", server.url).err.startswith("2 documents")
+        first = asyncio.run(in_database(server.url))
+        assert first[1] == "kept"
+        assert all(first.values())
+        asyncio.run(in_database(server.url, "UPDATE documents SET summary = NULL WHERE id = 2"))
+        changed = "UPDATE documents SET body = 'new', summary = NULL WHERE id = 3"
+        asyncio.run(in_database(server.url, changed))
+        assert run(bare, "backfill.py", server.url).err.startswith("2 documents")
+        second = asyncio.run(in_database(server.url))
+    assert {n: second[n] == first[n] for n in first} == {1: True, 2: True, 3: False}
+    stored = json_lines(bare("results", "backfill", "--data-dir", "rehearsal"))
+    assert len(stored) == 3  # two of the first run, and the change
+
+
+async def in_database(dsn: str, command: str | None = None) -> dict[int, str]:
+    """Do something in a database; return id -> summary."""
+    database = await asyncpg.connect(dsn)
+    try:
+        if command:
+            await database.execute(command)
+        rows = await database.fetch("SELECT id, summary FROM documents")
+        return {row["id"]: row["summary"] for row in rows}
+    finally:
+        await database.close()
+
+
+def json_lines(done: Done) -> list[dict[str, object]]:
+    """Return what a command printed, as rows."""
+    assert done.code == 0, done.err
+    return [json.loads(line) for line in done.out.splitlines()]
+
+
+def ask(port: int, method: str, path: str, body: str = "", **headers: str) -> tuple[int, object]:
+    """Send a request; return its status and what came as JSON."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    told: Mapping[str, str] = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request(method, path, body=body.encode(), headers=dict(told))
+    reply = connection.getresponse()
+    found = json.loads(reply.read())
+    connection.close()
+    return reply.status, found
+
+
+def test_a_service_answers_and_stops_in_good_order(bare: Shell) -> None:
+    """One job an Idempotency-Key, errors as statuses, and SIGTERM leaves nothing behind."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with started(bare, "service.py", str(port)) as service:
+        assert service.stdout is not None
+        assert "Running on" in service.stdout.readline()
+        status, first = ask(port, "POST", "/summaries", "The tide.", Idempotency_Key="k")
+        assert isinstance(first, dict)
+        assert (status, first["status"]) == (200, "succeeded")
+        assert first["summary"]
+        again = ask(port, "POST", "/summaries", "Another tide.", Idempotency_Key="k")
+        assert again == (200, first)
+        assert ask(port, "GET", f"/summaries/{first['job']}") == (200, first)
+        assert ask(port, "GET", "/summaries/nobody")[0] == 404
+        service.send_signal(signal.SIGTERM)
+        finish(service, 0)

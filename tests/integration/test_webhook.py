@@ -1,0 +1,116 @@
+"""A run and a fleet that tell somebody when a batch is done."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from nightmill_worker.webhook import sign
+from tests.integration.shell import Endpoint, Shell, finish, until
+
+KEY = b"k" * 24
+SECRET = "whsec_a2tra2tra2tra2tra2tra2tra2tra2tr"  # noqa: S105
+
+
+class Receiver(HTTPServer):
+    """Takes webhooks on loopback; answers with `status`."""
+
+    def __init__(self) -> None:
+        """Listen."""
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/hook?token=secret"
+        self.status = 204
+        self.got: list[tuple[str, dict[str, object]]] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Checks the signature and keeps what was told."""
+
+    server: Receiver
+
+    def do_POST(self) -> None:
+        """Take one."""
+        body = self.rfile.read(int(self.headers["content-length"]))
+        name, at = self.headers["webhook-id"], int(self.headers["webhook-timestamp"])
+        assert self.headers["webhook-signature"] == sign(KEY, name, at, body)
+        self.server.got.append((name, json.loads(body)))
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Run a receiver in a thread."""
+    with Receiver() as made:
+        thread = threading.Thread(target=made.serve_forever)
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_a_run_tells_before_it_ends(shell: Shell, receiver: Receiver) -> None:
+    """Once a completion; and a run that finds all done before has nothing new to tell."""
+    shell.export(webhook_secret=SECRET, webhook_allow_private="true")
+    source = shell.write(20)
+    for _ in range(2):
+        done = shell("run", source, "--on-complete", receiver.url)
+        assert done.code == 0, done.err
+        assert "webhook: delivered" in done.err
+    [(_, told)] = receiver.got
+    assert isinstance(data := told["data"], dict)
+    assert data["counts"] == {
+        "total": 20,
+        "succeeded": 20,
+        "failed": 0,
+        "cancelled": 0,
+        "expired": 0,
+    }
+    assert data["cost"] > 0
+    assert shell.status()["webhook"] == "delivered"
+    assert "webhook of prompts: delivered" in shell("status").out
+
+
+def test_what_cannot_be_told_is_said_at_once(shell: Shell, endpoint: Endpoint) -> None:
+    """Before anything is paid: no secret, no address; and a private one, when it is tried."""
+    source = shell.write(2)
+    told = shell("run", source, "--on-complete", "http://example.com/")
+    assert told.code == 2
+    assert "NIGHTMILL_WEBHOOK_SECRET" in told.err
+    shell.export(webhook_secret=SECRET)
+    for command in ("run", "enqueue"):
+        told = shell(command, source, "--on-complete", "example.com")
+        assert (told.code, endpoint.calls()) == (2, {})
+        assert "on-complete: not an http(s) address" in told.err
+    told = shell("run", source, "--on-complete", "http://127.0.0.1:9/")
+    assert told.code == 0
+    assert "webhook: given up (127.0.0.1 is a private address" in told.err
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_workers_go_on_trying_after_a_restart(shell: Shell, receiver: Receiver) -> None:
+    """The receiver was down when the batch ended; its next try comes from another process."""
+    shell.export(webhook_secret=SECRET, webhook_allow_private="true")
+    receiver.status = 503
+    source = shell.write(5)
+    assert shell("enqueue", source, "--on-complete", receiver.url).code == 0
+    assert shell.status()["webhook"] == "waiting"
+    with shell.started("worker") as worker:
+        until(lambda: "retrying after 1 tries (503)" in str(shell.status()["webhook"]))
+        worker.terminate()
+        finish(worker, 0)
+    receiver.status = 204
+    with shell.started("worker") as worker:
+        until(lambda: shell.status()["webhook"] == "delivered")
+        worker.terminate()
+        finish(worker, 0)
+    assert len({name for name, _ in receiver.got}) == 1
+    assert len(receiver.got) == 2
