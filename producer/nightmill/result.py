@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TypedDict
 
 import msgspec
@@ -148,14 +147,17 @@ def story(past: bytes, cut: bytes, last: Attempt | None = None) -> Story:
     """
     earlier = _attempts.decode(past)
     attempts = (*earlier, last) if last else earlier
-    between = _cut.decode(cut or b"{}")
-    uncounted = Counter(between.reasons)
-    uncounted.update(a.error_type or a.outcome for a in attempts if not a.counted)
+    between = _cut.decode(cut) if cut else _Cut()
+    reasons = dict(between.reasons)
+    for attempt in attempts:
+        if not attempt.counted:
+            reason = attempt.error_type or attempt.outcome
+            reasons[reason] = reasons.get(reason, 0) + 1
     return Story(
         attempts=trimmed(attempts),
         attempt_count=between.counted + sum(a.counted for a in attempts),
-        snooze_count=uncounted.total(),
-        snooze_reasons=dict(uncounted),
+        snooze_count=sum(reasons.values()),
+        snooze_reasons=reasons,
         started_at=attempts[0].started_at if attempts else None,
         call_ms=between.call_ms + sum(a.duration_ms for a in attempts),
     )

@@ -20,6 +20,7 @@ from nightmill.errors import StoreUnavailableError
 from nightmill.intake import defaults_of
 from nightmill.withdraw import Withdrawal
 from nightmill_worker.attachments import Attachments
+from nightmill_worker.conclusion import Concluder, Conclusion
 from nightmill_worker.engine import Ask, Engine
 from nightmill_worker.events import Events, LineStopped, WorkerStarted, WorkerStopped
 from nightmill_worker.executor import Executor
@@ -111,16 +112,10 @@ class FleetWorker(Worker):
         )
         spool = Spool(settings.data_dir / "spool", self.name)
         self._sink = Sink(store, self._engine, spool, self._emit, self.roster.forget)
-        self._outbox = Outbox(self._engine, self._sink, self.roster, self._emit)
         chance = rng or random.Random()  # noqa: S311 - jitter, no secret
-        self._executor = Executor(
-            client,
-            settings,
-            self._outbox,
-            self._emit,
-            attachments=Attachments(settings),
-            rng=chance,
-        )
+        concluder = Concluder(settings, self._emit, chance, self.roster.alone_in_lane)
+        self._outbox = Outbox(self._engine, self._sink, self.roster, concluder, self._emit)
+        self._executor = Executor(client, Attachments(settings), concluder, self._outbox.put)
         governor = Governor(redis, line=self.line, worker=self.name, caps=caps, rng=chance)
         withdrawal = Withdrawal(redis, store, settings)
         courier = Courier(settings, redis, self._emit, chance)
@@ -286,8 +281,8 @@ class FleetWorker(Worker):
         if row is None:  # pruned between the two looks
             self.roster.start(flight, self._executor.run(flight))
             return
-        self._outbox.settle(flight.settlement("unsent"))
-        self._outbox.end(Ending(row=None, finish=flight.finish(row, again=True)))
+        ending = Ending(row=None, finish=flight.finish(row, again=True))
+        self._outbox.put(Conclusion(settlement=flight.settlement("unsent"), ending=ending))
 
     async def _run_alone(self, flight: Flight) -> None:
         """Run a job that two workers died under, with nothing else in this process."""

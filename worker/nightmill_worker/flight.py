@@ -40,12 +40,12 @@ class Flight:
     __slots__ = (
         "body",
         "claimed",
+        "ended_at",
         "ending",
         "enqueued_at",
         "job",
         "line",
         "problem",
-        "settled",
         "started_at",
         "task",
         "worker",
@@ -57,7 +57,7 @@ class Flight:
         self.line = line
         self.worker = worker
         self.started_at = now_ms()
-        self.settled = False
+        self.ended_at: int | None = None
         self.ending: Literal["", "abort", "shutdown", "lost"] = ""
         self.task: asyncio.Task[None] | None = None
         self.job, self.enqueued_at, self.body, self.problem = _EMPTY, self.started_at, b"", None
@@ -93,19 +93,35 @@ class Flight:
         """Whether the job's deadline had passed when it was claimed (by Redis's clock)."""
         return self.job.expires_at is not None and self.job.expires_at <= self.claimed.claimed_at
 
-    def attempt(self, outcome: str, *, counted: bool = True, **details: object) -> Attempt:
-        """Return the record of the call that ends now; details as in Attempt."""
-        return msgspec.convert(
-            {
-                "n": self.claimed.calls,
-                "started_at": self.started_at,
-                "duration_ms": now_ms() - self.started_at,
-                "outcome": outcome,
-                "counted": counted,
-                "worker": self.worker,
-                **details,
-            },
-            Attempt,
+    @property
+    def call_ms(self) -> int:
+        """How long the call took, or has taken so far."""
+        return (self.ended_at or now_ms()) - self.started_at
+
+    def attempt(  # noqa: PLR0913 - the fields of Attempt that a flight does not know
+        self,
+        outcome: str,
+        *,
+        counted: bool,
+        status: int | None = None,
+        error_type: str | None = None,
+        error_message: str | None = None,
+        request_id: str | None = None,
+        wait_ms: int | None = None,
+    ) -> Attempt:
+        """Return the record of the call."""
+        return Attempt(
+            n=self.claimed.calls,
+            started_at=self.started_at,
+            duration_ms=self.call_ms,
+            outcome=outcome,
+            counted=counted,
+            status=status,
+            error_type=error_type,
+            error_message=error_message,
+            request_id=request_id,
+            wait_ms=wait_ms,
+            worker=self.worker,
         )
 
     def settlement(
@@ -121,7 +137,7 @@ class Flight:
             model=c.model,
             outcome=outcome,
             ticket=msgspec.Raw(c.ticket),
-            latency_ms=now_ms() - self.started_at,
+            latency_ms=self.call_ms,
             bytes=len(c.payload),
             told=told or {},
             input=usage.input_tokens + usage.cache_creation_input_tokens if usage else None,

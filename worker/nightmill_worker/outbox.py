@@ -1,66 +1,74 @@
-"""The outbox: what executors hand over, carried to Redis and the store many at a time."""
+"""The outbox: answers, concluded and carried to Redis and the store many at a time."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
 from nightmill_worker.batcher import Batcher
+from nightmill_worker.conclusion import Answer, Conclusion
 from nightmill_worker.events import FinishRefused
 
 if TYPE_CHECKING:
-    from nightmill_worker.engine import Engine, Release, Settlement
+    from collections.abc import Sequence
+
+    from nightmill_worker.conclusion import Concluder
+    from nightmill_worker.engine import Engine, Release
     from nightmill_worker.events import Emit
-    from nightmill_worker.flight import Flight
     from nightmill_worker.roster import Roster
-    from nightmill_worker.sink import Ending, Sink
+    from nightmill_worker.sink import Sink
 
 LINGER_S: Final = 0.02
 LIMIT: Final = 500
 
 
 class Outbox:
-    """Settlements, releases and endings of one process; each kind goes out in groups."""
+    """What the flights of one process come to, in groups."""
 
-    def __init__(self, engine: Engine, sink: Sink, roster: Roster, emit: Emit) -> None:
+    def __init__(
+        self, engine: Engine, sink: Sink, roster: Roster, concluder: Concluder, emit: Emit
+    ) -> None:
         """Take where things go, and the roster that forgets what has gone."""
         self._engine = engine
         self._sink = sink
         self._roster = roster
+        self._concluder = concluder
         self._emit = emit
-        self._settlements = Batcher(self._send_settlements, linger_s=LINGER_S, limit=LIMIT)
-        self._releases = Batcher(self._send_releases, linger_s=LINGER_S, limit=LIMIT)
+        self._batcher: Batcher[Answer | Conclusion] = Batcher(
+            self._carry, linger_s=LINGER_S, limit=LIMIT
+        )
 
-    def settle(self, item: Settlement) -> None:
-        """Account for an answer."""
-        self._settlements.put(item)
-
-    def release(self, item: Release) -> None:
-        """Give a job back."""
-        self._releases.put(item)
-
-    def end(self, item: Ending) -> None:
-        """Store a row and finish its job."""
-        self._sink.put(item)
-
-    def alone_in_lane(self, flight: Flight) -> bool:
-        """Tell whether nothing else of this flight's lane runs here."""
-        return self._roster.alone_in_lane(flight)
+    def put(self, item: Answer | Conclusion) -> None:
+        """Take an answer, or what is concluded of a flight without one."""
+        self._batcher.put(item)
 
     async def run(self) -> None:
         """Carry until `close`, then what is left."""
-        await asyncio.gather(self._settlements.run(), self._releases.run(), self._sink.run())
+        await asyncio.gather(self._carry_on(), self._sink.run())
 
     def close(self) -> None:
         """Make `run` return once nothing is left."""
-        for outlet in (self._settlements, self._releases, self._sink):
-            outlet.close()
+        self._batcher.close()
 
-    async def _send_settlements(self, items: list[Settlement]) -> None:
-        await self._engine.settle(items)
+    async def _carry_on(self) -> None:
+        await self._batcher.run()
+        self._sink.close()  # it has heard of the last answers by now
+
+    async def _carry(self, items: list[Answer | Conclusion]) -> None:
+        now = time.time()
+        done = [
+            self._concluder.answered(item, now) if isinstance(item, Answer) else item
+            for item in items
+        ]
+        for each in done:
+            if each.ending is not None:
+                self._sink.put(each.ending)
+        await self._engine.settle([each.settlement for each in done])
         self._roster.changed.set()  # slots are free now
+        await self._release([each.release for each in done if each.release is not None])
 
-    async def _send_releases(self, items: list[Release]) -> None:
+    async def _release(self, items: Sequence[Release]) -> None:
         late = await self._engine.release(items)
         for item in items:
             self._roster.forget(item.id, item.token)
