@@ -79,6 +79,9 @@ _AMONG: Final = {
     "postgresql": results.c.job_id == any_(bindparam("ids", type_=ARRAY(Text))),
 }
 _STORED: Final = select(results.c.job_id, results.c.run, results.c.status, results.c.request_hash)
+# Every claim asks this; compiling and caching the statement anew costs more than SQLite's answer.
+_LOOKUP_SQLITE: Final = str(_STORED.where(_AMONG["sqlite"]).compile(dialect=sqlite.dialect()))
+_LOOKUP_POSTGRESQL: Final = _STORED.where(_AMONG["postgresql"])
 _TOKENS: Final = [results.c[field] for field in Usage.__struct_fields__]
 
 
@@ -122,13 +125,15 @@ def _with_history(connection: Connection, wave: dict[str, Result]) -> list[Resul
 
 def lookup(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
     """Return job_id -> what is stored, for those of `ids` that are."""
-    query = _STORED.where(_AMONG[connection.dialect.name])
     named = {storable(job_id): job_id for job_id in ids}
+    bound = _bound(connection, list(named))
+    if isinstance(bound, str):
+        rows = connection.exec_driver_sql(_LOOKUP_SQLITE, (bound,))
+    else:
+        rows = connection.execute(_LOOKUP_POSTGRESQL, {"ids": bound})
     return {
         named[job_id]: Stored(run=run, status=JobState(status), request_hash=request_hash)
-        for job_id, run, status, request_hash in connection.execute(
-            query, {"ids": _bound(connection, list(named))}
-        )
+        for job_id, run, status, request_hash in rows
     }
 
 

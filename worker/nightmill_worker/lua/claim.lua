@@ -183,6 +183,12 @@ local function claim_from(queue, batch, share, aborts)
   if queue == QUEUE and #ids == share and #granted == before then sidestep(queue, ids) end
 end
 
+-- A job in flight waits in its queue for the end of its lease: claims do not meet it before.
+local function write_leases()
+  for queue, scores in pairs(leased) do redis.call('ZADD', queue, 'XX', unpack(scores)) end
+  leased = {}
+end
+
 -- The active queues with their batches, in a random order in which a heavier batch tends to be
 -- first: so that weights also hold where a claim is for one job.
 local function open_queues()
@@ -194,12 +200,15 @@ local function open_queues()
       total = total + batch.weight
     end
   end
-  if not ask.only then found[#found + 1] = { QUEUE, { name = SINGLES, weight = 1, room = math.huge } } end
-  if not found[2] then return found, 1 end
+  if not ask.only and redis.call('EXISTS', QUEUE) == 1 then
+    found[#found + 1] = { QUEUE, { name = SINGLES, weight = 1, room = math.huge } }
+    total = total + 1
+  end
+  if not found[2] then return found, total end
   math.randomseed(tonumber(string.match(moment, '%d+$')) + ask.seq)
   for _, each in ipairs(found) do each[3] = -math.log(1 - math.random()) / each[2].weight end
   table.sort(found, function(a, b) return a[3] < b[3] end)
-  return found, total + 1
+  return found, total
 end
 
 -- A share for each queue by weight first, then whatever is left to whoever has jobs.
@@ -208,13 +217,14 @@ local function claim(want, aborts)
   for round = 1, 2 do
     for _, each in ipairs(queues) do
       local queue, batch, left = each[1], each[2], want - #granted
-      if left <= 0 then return end
+      if left <= 0 then break end
       local fair = #queues > 1 and math.floor(want * batch.weight / total + math.random()) or left
       local share = round == 1 and math.min(left, fair) or left
       if round == 1 or #queues > 1 then
         claim_from(queue, batch, readable(queue, batch, share), aborts)
       end
     end
+    write_leases()
   end
 end
 
@@ -234,11 +244,6 @@ local function remember()
   for i, job in ipairs(granted) do jobs[i] = { job[1], job[2], job[4], job[5], job[10], job[11] } end
   local memory = cjson.encode({ seq = ask.seq, jobs = jobs })
   redis.call('SET', grant_key, memory, 'PX', ask.lease_ms)
-end
-
--- A job in flight waits in its queue for the end of its lease: claims do not meet it before.
-local function write_leases()
-  for queue, scores in pairs(leased) do redis.call('ZADD', queue, 'XX', unpack(scores)) end
 end
 
 local function write_lanes()
@@ -273,7 +278,6 @@ if last and last.seq == ask.seq then
 elseif want > 0 then
   claim(want, aborts)
   if #granted > 0 then remember() end
-  write_leases()
   write_lanes()
   counts.write()
   if line.state == 'trial' and #granted > 0 then
