@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -168,13 +169,26 @@ def load(body: bytes, found: list[Found]) -> bytes:
     Raises FileRefusedError and FileUnavailableError.
     """
     request = _decode(body)
+    pieces: list[tuple[bytes, bytes]] = []
     for item, file in zip(references(request), found, strict=True):
         data = file.read()
         _require(item, data)
-        item.source["data"] = base64.b64encode(data).decode() if item.encoded else data.decode()
-    whole = _encode(request)
+        mark = uuid.uuid4().hex
+        item.source["data"] = mark
+        quoted = base64.b64encode(data) if item.encoded else _encode(data.decode())[1:-1]
+        pieces.append((mark.encode(), quoted))
+    whole = _joined(_encode(request), pieces)
     _require_size(len(whole))
     return whole
+
+
+def _joined(request: bytes, pieces: list[tuple[bytes, bytes]]) -> bytes:
+    """Put each piece where its mark stands, in order: large data is copied once, not encoded."""
+    parts = []
+    for mark, piece in pieces:
+        before, _, request = request.partition(mark)
+        parts += [before, piece]
+    return b"".join([*parts, request])
 
 
 def _limit(item: Reference) -> int:
