@@ -86,6 +86,18 @@ local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
   granted[#granted + 1] = reply(id, payload, queue, lane.model, record, verdict, ticket)
 end
 
+-- Whether a name is UTF-8, as all that workers say about a job must be.
+local function legible(name)
+  if not string.find(name, '[\128-\255]') then return true end
+  for _, wrong in ipairs({ '\224[\128-\159]', '\237[\160-\191]', '\240[\128-\143]', '\244[\144-\191]' }) do
+    if string.find(name, wrong) then return false end
+  end
+  local rest = string.gsub(name, '[\194-\223][\128-\191]', '.')
+  rest = string.gsub(rest, '[\224-\239][\128-\191][\128-\191]', '.')
+  rest = string.gsub(rest, '[\240-\244][\128-\191][\128-\191][\128-\191]', '.')
+  return not string.find(rest, '[\128-\255]')
+end
+
 -- What stands in the queue under `id`: its function and, in the shared queue, its model.
 local function read(payload, queue)
   local model = string.match(queue, '^' .. QUEUE .. ':[^:]+:(.+)$')
@@ -96,7 +108,7 @@ local function read(payload, queue)
   local params = type(job.k) == 'table' and job.k.params or nil
   if params == nil and type(job.a) == 'table' then params = job.a[1] end
   local named = type(params) == 'table' and type(params.model) == 'string' and params.model
-  return job.f, model or named or ask.model
+  return job.f, model or named and legible(named) and named or ask.model
 end
 
 local function vanish(id, queue) -- its payload was evicted or deleted by somebody else
@@ -104,18 +116,6 @@ local function vanish(id, queue) -- its payload was evicted or deleted by somebo
   if state then counts.add(batch_of(queue), state, -1) end
   redis.call('ZREM', queue, id)
   redis.call('DEL', RECORD .. id, ATTEMPTS .. id)
-end
-
--- Whether `id` is UTF-8, as all that workers say about a job must be.
-local function legible(id)
-  if not string.find(id, '[\128-\255]') then return true end
-  for _, wrong in ipairs({ '\224[\128-\159]', '\237[\160-\191]', '\240[\128-\143]', '\244[\144-\191]' }) do
-    if string.find(id, wrong) then return false end
-  end
-  local rest = string.gsub(id, '[\194-\223][\128-\191]', '.')
-  rest = string.gsub(rest, '[\224-\239][\128-\191][\128-\191]', '.')
-  rest = string.gsub(rest, '[\240-\244][\128-\191][\128-\191][\128-\191]', '.')
-  return not string.find(rest, '[\128-\255]')
 end
 
 local function closed_for(lane, guess) -- the gate that keeps such a call waiting, noted
