@@ -129,6 +129,7 @@ def _finished(job: Claimed) -> Finish:
         again=0,
         input=100,
         output=50,
+        cost=0,
         fault="",
         kept=b"{}",
     )
