@@ -11,7 +11,7 @@ MAX_LINES := 350
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check bench chaos up lock clean
+.PHONY: help setup run test check bench scenarios chaos up lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ check: $(READY) ## the gate: format, lint, types, floors, compose file, file siz
 
 bench: $(READY) ## CPU per job beside a bare aiohttp loop and stock arq
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+scenarios: $(READY) ## the limiter's law on a virtual clock: both tables; ARGS="cap" for some rows
+	@$(BIN)/python -m tests.scenarios $(ARGS)
 
 chaos: $(READY) ## kill, cut and stall everything while a batch runs
 	@$(BIN)/python -m tests.chaos $(ARGS)

@@ -14,6 +14,7 @@ State = Literal["paused", "paused: budget", "cancelled", "expired", "feeding", "
 _NUMBERS: Final = (
     *("in_flight", "retrying", "snoozed", "succeeded", "failed", "cancelled", "expired"),
     *("input_tokens", "output_tokens", "nanodollars", "unpriced"),
+    *("metered_ms", "used_ms"),
 )
 _HELD: Final[dict[str, State]] = {
     "paused": "paused",
@@ -31,7 +32,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     `total` is None until the batch's source has ended. `feeding` tells whether a feeder is at
     work, `flag` is "paused", "budget", "cancelled" or "expired" when the batch is held or ended,
     `reason` why. `nanodollars` is what its calls cost, but for those of `unpriced` jobs. `webhook`
-    is how far its webhook is, a Hook as JSON.
+    is how far its webhook is, a Hook as JSON. `metered_ms` is how long lanes kept its jobs waiting,
+    `used_ms` the same times the share of the limit used meanwhile.
     """
 
     total: int | None = None
@@ -47,6 +49,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int = 0
     nanodollars: int = 0
     unpriced: int = 0
+    metered_ms: int = 0
+    used_ms: int = 0
     feeding: bool = False
     flag: str = ""
     reason: str = ""
@@ -87,6 +91,11 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     def held(self) -> bool:
         """Whether it waits for somebody to resume it or to raise its budget."""
         return bool(self.flag) and not self.ended
+
+    @property
+    def utilisation(self) -> float | None:
+        """Accepted / limit of its lanes while they kept jobs waiting; None where none is known."""
+        return self.used_ms / self.metered_ms if self.metered_ms else None
 
     @property
     def cost(self) -> float | None:

@@ -127,7 +127,9 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
         now, binds = self.now, self.binds
         if binds in SENTENCES:
             return SENTENCES[binds].format(
-                reason=now.stopped, left=now.hot.pause_until - now.at, window=now.orders.window
+                reason=now.stopped,
+                left=max(0.0, now.hot.pause_until - now.at),
+                window=now.orders.window,
             )
         source = "the endpoint says" if binds in now.hot.told else "learned or configured"
         return f"The limit of {now.limit(binds) or 0:,.0f} {UNITS[binds]} a minute ({source})."

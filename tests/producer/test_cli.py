@@ -126,6 +126,7 @@ async def test_status_as_json_has_the_promised_keys(shell: Shell, rig: Rig) -> N
     used = {
         "tokens": {"input": 0, "output": 0},
         "cost": {"usd": 0.0, "projected_usd": None},
+        "utilisation": None,
     }
     states = {str(state): 5 if state is JobState.QUEUED else 0 for state in JobState}
     assert told == {"batch": "prompts", "state": "running", "total": 5} | used | states

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import msgspec
 
 from nightmill_worker.lane.terms import Caps
-from tests.scenarios.lane import Lane, Ticket
-from tests.scenarios.server import Answer, Server
+from tests.scenarios.lane import Job, Lane, Settled, Ticket
+from tests.scenarios.server import Answer, Kind, Server
 
 GOVERNOR_S = 0.1
 CLAIM_GAP_S = 0.01
@@ -18,7 +18,8 @@ LOOK_S = 0.25
 SETTLE_S = 0.005
 LARGEST_CLAIM = 200
 LEASE_S = 30.0
-SNOOZE_S = (1.0, 2.0, 4.0)
+SNOOZE_S = 1.0
+BYTES_A_TOKEN = 1 / 0.3
 
 
 class Worker(msgspec.Struct, kw_only=True):
@@ -28,19 +29,23 @@ class Worker(msgspec.Struct, kw_only=True):
     slots: int
     alive: bool = True
     asking: float = -1.0
-    held: set[int] = set()
-    done: list[tuple[int, Ticket, Answer]] = []
+    held: set[str] = set()
+    done: list[tuple[str, Ticket, Answer]] = []
     calls: int = 0
 
 
 class Fleet:
-    """Four workers, one lane, one server; `jobs` None is a queue that never runs dry."""
+    """Four workers, one lane, one server; `jobs` None is a queue that never runs dry.
+
+    Two fleets on one server are two keys' worth of workers, or two models of one.
+    """
 
     def __init__(  # noqa: PLR0913 - the parts of a scenario
         self,
         server: Server,
         rng: random.Random,
         *,
+        kinds: tuple[Kind, ...],
         workers: int = 4,
         jobs: int | None = None,
         caps: Caps | None = None,
@@ -49,8 +54,14 @@ class Fleet:
     ) -> None:
         """Take a server; `max_rate` is what the workers' CPU can do, calls a second."""
         self.server, self.rng = server, rng
-        payload = server.now.input_tokens / 0.3
-        self.lane = Lane(caps or Caps(), payload=payload, max_tokens=server.now.max_tokens)
+        self.lane = Lane(caps or Caps())
+        self.kinds = {kind.batch: kind for kind in kinds}
+        self.jobs = [
+            Job(batch=k.batch, size=int(k.input_tokens * BYTES_A_TOKEN), max_tokens=k.max_tokens)
+            for k in kinds
+        ]
+        self.claims = self.granted = 0
+        self.stopped = False
         self.workers = [Worker(name=n, slots=5000) for n in range(workers)]
         self.left = jobs
         self.redis_s, self.max_rate = redis_s, max_rate
@@ -58,7 +69,6 @@ class Fleet:
         self.now, self.turn = 0.0, 0
         self.events: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self.due: list[float] = []
-        self.refusals: dict[int, int] = {}
         self.ended: list[float] = []
         self.first_call = 0.0
         for worker in self.workers:
@@ -74,11 +84,15 @@ class Fleet:
     def run(self, until: float) -> None:
         """Play until `until`, or until all jobs have ended."""
         while self.events and self.events[0][0] <= until:
-            self.now, _, act, args = heapq.heappop(self.events)
-            act(*args)
+            self.play()
             if self.left == 0 and not self.due and not any(w.held for w in self.workers):
                 return
         self.now = until
+
+    def play(self) -> None:
+        """Let the next event happen."""
+        self.now, _, act, args = heapq.heappop(self.events)
+        act(*args)
 
     @property
     def clock(self) -> float:
@@ -107,7 +121,8 @@ class Fleet:
             self.wake(worker, LOOK_S)
             return
         want = min(worker.slots - len(worker.held), LARGEST_CLAIM, self.waiting())
-        granted, wait = self.lane.claim(self.clock, want, LEASE_S) if want else ([], LOOK_S)
+        want = 0 if self.stopped else want
+        granted, wait = self.claim(want) if want else ([], LOOK_S)
         for slot, ticket in granted:
             self.take()
             worker.held.add(slot)
@@ -116,6 +131,30 @@ class Fleet:
             self.at(self.now + away, self.arrive, worker, slot, ticket)
         leg = self.redis_s * self.rng.uniform(0.5, 1.5)
         self.wake(worker, max(CLAIM_GAP_S, min(wait, LOOK_S)) + leg)
+
+    def claim(self, want: int) -> tuple[list[tuple[str, Ticket]], float]:
+        """Grant up to `want` calls as claim.lua does, its batches in a new order every time."""
+        lane, now = self.lane, self.clock
+        lane.open(now)
+        self.claims += 1
+        turn = self.claims % len(self.jobs)
+        queues = self.jobs[turn:] + self.jobs[:turn]
+        granted: list[tuple[str, Ticket]] = []
+        wait, bound = 1.0, ""
+        for place, job in enumerate(queues):
+            share = want - len(granted) if place + 1 == len(queues) else -(-want // len(queues))
+            for _ in range(share):
+                guess = lane.guess(job)
+                closed, left = lane.closed(guess, now)
+                if closed:
+                    wait, bound = min(wait, left), closed
+                    break
+                self.granted += 1
+                slot = str(self.granted)
+                granted.append((slot, lane.take(job, guess, slot, now, now + LEASE_S)))
+        if bound in lane.bound:
+            lane.bound[bound] += 1
+        return granted, wait
 
     def cpu(self) -> float:
         """Return how long the fleet's CPUs keep a call waiting."""
@@ -149,10 +188,10 @@ class Fleet:
         if worker.asking == when:
             self.ask(worker)
 
-    def arrive(self, worker: Worker, slot: int, ticket: Ticket) -> None:
+    def arrive(self, worker: Worker, slot: str, ticket: Ticket) -> None:
         """Meet the server."""
         self.first_call = self.first_call or self.now
-        answer = self.server.call(self.now)
+        answer = self.server.call(self.now, self.kinds[ticket.job.batch])
         if answer.status == 200:
             quarter = answer.after / 4
             for part in range(1, 5):
@@ -162,12 +201,12 @@ class Fleet:
         else:
             self.at(self.now + answer.after, self.back, worker, slot, ticket, answer)
 
-    def leave(self, worker: Worker, slot: int, ticket: Ticket, answer: Answer) -> None:
+    def leave(self, worker: Worker, slot: str, ticket: Ticket, answer: Answer) -> None:
         """End an admitted call at the server."""
         self.server.done(self.now, answer)
         self.back(worker, slot, ticket, answer)
 
-    def back(self, worker: Worker, slot: int, ticket: Ticket, answer: Answer) -> None:
+    def back(self, worker: Worker, slot: str, ticket: Ticket, answer: Answer) -> None:
         """Bring an answer to its worker, which settles a few milliseconds' worth together."""
         if not worker.alive:
             return
@@ -184,9 +223,10 @@ class Fleet:
             self.at(self.redis_back + 0.05, self.settle, worker)
             return
         done, worker.done = worker.done, []
-        self.lane.settle(self.clock, done)
+        self.lane.settle(self.clock, [settled(*each) for each in done])
         for slot, _, answer in done:
             worker.held.discard(slot)
+            self.stopped |= answer.stops
             if answer.status == 200:
                 self.ended.append(self.now)
             else:
@@ -194,8 +234,8 @@ class Fleet:
         self.wake(worker, CLAIM_GAP_S)
 
     def snooze(self) -> None:
-        """Put a job back: due in 1 s, 2 s or 4 s (how often it was refused is drawn)."""
-        wait = SNOOZE_S[0] * self.rng.uniform(0.5, 1.5)
+        """Put a job back: due in about a second."""
+        wait = SNOOZE_S * self.rng.uniform(0.5, 1.5)
         if self.left is not None:
             heapq.heappush(self.due, self.now + wait)
 
@@ -206,3 +246,32 @@ class Fleet:
         if self.left is not None:
             self.left += len(worker.held)
         worker.held = set()
+
+
+OUTCOMES = {200: "ok", 429: "refused"}
+
+
+def settled(slot: str, ticket: Ticket, answer: Answer) -> Settled:
+    """Return what a worker settles of an answer."""
+    return Settled(
+        slot=slot,
+        ticket=ticket,
+        outcome="stop" if answer.stops else OUTCOMES.get(answer.status, "failed"),
+        latency=answer.after,  # the worker's own measure: no clock jumps in it
+        input=answer.input,
+        output=answer.output,
+        told=answer.headers or {},
+        gate=answer.gate,
+        retry_after=answer.retry_after,
+    )
+
+
+def together(fleets: list[Fleet], until: float) -> None:
+    """Play fleets that share a server until `until`, event by event in the order of time."""
+    while True:
+        due = [f for f in fleets if f.events and f.events[0][0] <= until]
+        if not due:
+            break
+        min(due, key=lambda f: f.events[0][0]).play()
+    for fleet in fleets:
+        fleet.now = until

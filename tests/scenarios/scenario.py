@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from nightmill_worker.lane.terms import Caps
-from tests.scenarios.fleet import Fleet
-from tests.scenarios.server import Conditions, Server
+from tests.scenarios.fleet import Fleet, together
+from tests.scenarios.server import Conditions, Kind, Server
 
 HERE = Path(__file__).parent
 SPAN_S = 20
@@ -18,13 +18,17 @@ SPAN_S = 20
 
 
 class Step(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Something that happens at `at`: conditions change, a worker dies, Redis or time jumps."""
+    """Something that happens at `at`: conditions change, a worker dies, Redis or time jumps.
+
+    `trial` lets a stopped line go again, as a trial that was answered does.
+    """
 
     at: float
     server: dict[str, object] = {}
     kill: int | None = None
     redis_away: float = 0.0
     clock: float = 0.0
+    trial: bool = False
 
 
 class Expect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -52,10 +56,14 @@ class Expect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Scenario(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """One file's table; `seeds` are played one after the other, the worst counts."""
+    """One file's table; `seeds` are played one after the other, the worst counts.
+
+    `fleets` have a governor each and share the server; each works off its own kinds of jobs.
+    """
 
     name: str
     server: Conditions
+    fleets: tuple[tuple[Kind, ...], ...] = ((Kind(),),)
     expect: list[Expect]
     step: list[Step] = []
     caps: Caps = Caps()
@@ -117,44 +125,56 @@ def play(scenario: Scenario, seed: int) -> list[Found]:
     rng = random.Random(seed)
     conditions = msgspec.convert(msgspec.to_builtins(scenario.server), Conditions)
     server = Server(conditions, rng)
-    fleet = Fleet(
-        server,
-        rng,
-        workers=scenario.workers,
-        jobs=scenario.jobs,
-        caps=scenario.caps,
-        redis_s=scenario.redis_ms / 1000,
-        max_rate=scenario.max_rate,
-    )
+    fleets = [
+        Fleet(
+            server,
+            rng,
+            kinds=kinds,
+            workers=scenario.workers,
+            jobs=scenario.jobs,
+            caps=scenario.caps,
+            redis_s=scenario.redis_ms / 1000,
+            max_rate=scenario.max_rate,
+        )
+        for kinds in scenario.fleets
+    ]
+    first = fleets[0]
     for step in scenario.step:
-        fleet.at(step.at, happen, fleet, step)
-    moments = [moment(fleet)]
+        first.at(step.at, happen, fleets, step)
+    moments = [moment(fleets)]
     for second in range(1, int(max(e.until for e in scenario.expect)) + 1):
-        fleet.run(second)
-        moments.append(moment(fleet))
-    done = max(fleet.ended, default=0.0) - fleet.first_call
-    if scenario.jobs is not None and len(fleet.ended) < scenario.jobs:
+        if len(fleets) == 1:
+            first.run(second)
+        else:
+            together(fleets, second)
+        moments.append(moment(fleets))
+    done = max(first.ended, default=0.0) - first.first_call
+    if scenario.jobs is not None and len(first.ended) < scenario.jobs:
         done = float("inf")
     return [measure(moments, expect, done) for expect in scenario.expect]
 
 
-def happen(fleet: Fleet, step: Step) -> None:
-    """Carry out a step."""
-    fleet.server.advance(fleet.now)
+def happen(fleets: list[Fleet], step: Step) -> None:
+    """Carry out a step; what befalls one worker befalls the first fleet's."""
+    first = fleets[0]
+    server = first.server
+    server.advance(first.now)
     for name, value in step.server.items():
-        setattr(fleet.server.now, name, value)
-    fleet.server.set_limits()
+        setattr(server.now, name, value)
+    server.set_limits()
     if step.kill is not None:
-        fleet.kill(step.kill)
-    if step.redis_away:
-        fleet.redis_back = fleet.now + step.redis_away
-    fleet.skew += step.clock
+        first.kill(step.kill)
+    for fleet in fleets:
+        if step.redis_away:
+            fleet.redis_back = first.now + step.redis_away
+        fleet.skew += step.clock
+        fleet.stopped &= not step.trial
 
 
-def moment(fleet: Fleet) -> Moment:
+def moment(fleets: list[Fleet]) -> Moment:
     """Read the counters."""
-    server = fleet.server
-    server.advance(max(fleet.now, server.at))
+    server = fleets[0].server
+    server.advance(max(fleets[0].now, server.at))
     return Moment(
         calls=server.calls,
         refused=server.refused,
@@ -162,7 +182,7 @@ def moment(fleet: Fleet) -> Moment:
         in_flight=server.in_flight,
         used=dict(server.used),
         offered=dict(server.offered),
-        by_worker=tuple(w.calls for w in fleet.workers),
+        by_worker=tuple(w.calls for fleet in fleets for w in fleet.workers),
     )
 
 

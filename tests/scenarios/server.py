@@ -7,10 +7,26 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from datetime import UTC, datetime
+from email.utils import format_datetime
 
 import msgspec
 
+from nightmill_worker.messages.classify import retry_after_s
+
 DIMENSIONS = ("requests", "input", "output")
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the jobs of one batch are like: tokens, and seconds a call; each batch claims alike."""
+
+    batch: str = "only"
+    latency: float = 7.0
+    spread: float = 0.4
+    input_tokens: float = 400.0
+    output_tokens: float = 250.0
+    output_spread: float = 0.5
+    max_tokens: float = 1024.0
 
 
 class Conditions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -18,8 +34,9 @@ class Conditions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     `burst_s` is how many seconds' worth every bucket holds, `burst` overrides it for requests.
     `headers` is when `remaining` is read: at "admission", at the "answer", or "off".
-    `named` tells whether a 429 names its dimension; `retry_after` is exact, or a value as sent.
-    `ramp` (req/s^2) is how fast the accepted rate may rise, from 2 a second.
+    `named` tells whether a 429 names its dimension; `retry_after` is none, exact (whole seconds),
+    float or date, else a header as sent. `ramp` (req/s^2) is how fast the accepted rate may rise,
+    from 2 a second. `unauthorized` answers 401, `spent` a 429 that names a spend limit.
     """
 
     rpm: float | None = None
@@ -28,12 +45,6 @@ class Conditions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     burst_s: float = 60.0
     burst: float | None = None
     cap: int | None = None
-    latency: float = 7.0
-    spread: float = 0.4
-    input_tokens: float = 400.0
-    output_tokens: float = 250.0
-    output_spread: float = 0.5
-    max_tokens: float = 1024.0
     reserve: bool = False
     headers: str = "off"
     stale: float = 0.0
@@ -43,6 +54,7 @@ class Conditions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     down: bool = False
     fail: float = 0.0
     unauthorized: bool = False
+    spent: bool = False
     ramp: float | None = None
 
 
@@ -60,7 +72,10 @@ class Bucket:
 
 
 class Answer(msgspec.Struct, kw_only=True):
-    """What comes back: `status`, when (s after arrival), real tokens, headers, hints of a 429."""
+    """What comes back: `status`, when (s after arrival), real tokens, headers, hints of a 429.
+
+    `stops` tells that nobody can be served; `reserved` is the output charged at admission.
+    """
 
     status: int
     after: float
@@ -68,11 +83,9 @@ class Answer(msgspec.Struct, kw_only=True):
     output: float = 0.0
     headers: dict[str, tuple[float, float]] | None = None
     gate: str = ""
-    retry_after: float | None = None
-
-
-# As the one classifier reads them: absurd and negative ones count as absent, at most 900 s.
-RETRY_AFTER = {"-1": None, "soon": None, "none": None, "3600": 900.0}
+    retry_after: float = 0.0
+    stops: bool = False
+    reserved: float = 0.0
 
 
 class Server:
@@ -119,23 +132,25 @@ class Server:
             self.ramp_level = min(self.ramp_rate, self.ramp_level + self.ramp_rate * passed)
             self.ramp_rate += self.now.ramp * passed
 
-    def call(self, now: float) -> Answer:
+    def call(self, now: float, kind: Kind) -> Answer:
         """Meet a call that arrives at `now`; the caller later tells `done` when it was admitted."""
         self.advance(now)
         self.calls += 1
         c = self.now
         if c.unauthorized:
-            return Answer(status=401, after=0.01)
+            return Answer(status=401, after=0.01, stops=True)
+        if c.spent:
+            return Answer(status=429, after=0.01, stops=True)
         if c.down or self.rng.random() < c.fail:
             self.failed += 1
             return Answer(status=529, after=0.05)
-        gate = self.gate()
+        gate = self.gate(kind)
         if gate:
             self.refused += 1
             return self.refusal(gate)
-        return self.admit()
+        return self.admit(kind)
 
-    def gate(self) -> str:
+    def gate(self, kind: Kind) -> str:
         """Return what refuses the next call, or nothing."""
         c = self.now
         if c.cap is not None and self.in_flight >= c.cap:
@@ -144,8 +159,8 @@ class Server:
             return "ramp"
         needs = {
             "requests": 1.0,
-            "input": c.input_tokens,
-            "output": c.max_tokens if c.reserve else 1.0,
+            "input": kind.input_tokens,
+            "output": kind.max_tokens if c.reserve else 1.0,
         }
         for name, bucket in self.buckets.items():
             if bucket.level < needs[name] - 1e-6:
@@ -157,33 +172,47 @@ class Server:
         c = self.now
         bucket = self.buckets.get(gate)
         wait = max(0.0, (1 - bucket.level) / bucket.rate) if bucket and bucket.rate else 1.0
-        if c.retry_after in RETRY_AFTER:
-            told = RETRY_AFTER[c.retry_after]
-        else:  # whole seconds, as the header gives them; a date or a float is as exact
-            told = float(int(wait) + 1) if c.retry_after != "float" else wait
         name = gate if c.named and gate != "ramp" else ""
+        told = retry_after_s(self.hint(wait), self.at) or 0.0
         return Answer(status=429, after=0.005, headers=self.seen(), gate=name, retry_after=told)
 
-    def admit(self) -> Answer:
+    def hint(self, wait: float) -> dict[str, str]:
+        """Return the header that asks to wait `wait` seconds, in the way of these conditions."""
+        match self.now.retry_after:
+            case "none":
+                return {}
+            case "exact":
+                text = str(int(wait) + 1)
+            case "float":
+                text = f"{wait:.3f}"
+            case "date":
+                text = format_datetime(datetime.fromtimestamp(self.at + wait + 1, UTC), usegmt=True)
+            case text:
+                pass
+        return {"retry-after": text}
+
+    def admit(self, kind: Kind) -> Answer:
         """Charge a call and draw its answer."""
         c = self.now
-        scale = self.rng.lognormvariate(-(c.output_spread**2) / 2, c.output_spread)
-        output = min(c.max_tokens, c.output_tokens * scale)
+        spread, jitter = kind.output_spread, kind.spread
+        scale = self.rng.lognormvariate(-(spread**2) / 2, spread)
+        output = min(kind.max_tokens, kind.output_tokens * scale)
         share = 0.5 + 0.5 * scale if c.otpm else 1.0
-        jitter = self.rng.lognormvariate(-(c.spread**2) / 2, c.spread)
-        inputs = c.input_tokens * self.rng.uniform(0.7, 1.3)
+        length = share * self.rng.lognormvariate(-(jitter**2) / 2, jitter)
+        inputs = kind.input_tokens * self.rng.uniform(0.7, 1.3)
         self.accepted += 1
         self.in_flight += 1
         self.take("requests", 1.0)
         self.take("input", inputs)
         if c.reserve:
-            self.take("output", c.max_tokens)
+            self.take("output", kind.max_tokens)
         return Answer(
             status=200,
-            after=c.latency * share * jitter,
+            after=kind.latency * length,
             input=inputs,
             output=output,
             headers=self.seen(),
+            reserved=kind.max_tokens if c.reserve else 0.0,
         )
 
     def take(self, name: str, amount: float) -> None:
@@ -202,8 +231,8 @@ class Server:
         """End an admitted call: its place is free, an estimate is corrected, headers are read."""
         self.advance(now)
         self.in_flight -= 1
-        if self.now.reserve:
-            self.take("output", answer.output - self.now.max_tokens)
+        if answer.reserved:
+            self.take("output", answer.output - answer.reserved)
         if self.now.headers == "answer":
             answer.headers = self.seen()
         return answer

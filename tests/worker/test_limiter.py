@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from nightmill import keys
 from nightmill.batch import Batches
 from nightmill.lanes import Look, read_lanes
 from nightmill.state import JobState
@@ -164,3 +166,32 @@ async def test_an_operators_rpm_holds_for_the_whole_fleet(redis_url: str, tmp_pa
         starts = sorted(row.started_at for row in rows if row.started_at is not None)
         assert starts[-1] - starts[0] >= 2500
         assert rig.sim.ledger.totals.refused == 0
+
+
+async def test_a_batch_keeps_the_share_of_the_limit_it_used(redis_url: str, tmp_path: Path) -> None:
+    """In the morning the batch says whether the night's limit was turned into results."""
+    async with rigged(redis_url, tmp_path, QUICK, rpm=600) as rig:
+        await enqueue(rig, 140)
+        async with rig.working():
+            await until(partial(_succeeded, Batches(rig.redis), 140))
+        counts = await Batches(rig.redis).counts("b")
+        assert counts.metered_ms >= 5000
+        assert counts.utilisation == pytest.approx(1.0, abs=0.15)
+
+
+async def test_batches_of_one_lane_learn_what_their_own_calls_cost(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """A batch of essays must not make a batch of labels look dear, nor the other way round."""
+    async with rigged(redis_url, tmp_path, QUICK) as rig:
+        for batch, tokens in (("short", 4), ("long", 60)):
+            requests = [{**hello(f"say {n}"), "max_tokens": tokens} for n in range(20)]
+            await rig.producer.enqueue_many(requests, batch=batch)
+        await rig.work_off()
+        (name,) = await rig.redis.execute_command("SMEMBERS", keys.LANES)
+        lane = keys.LANE + name.decode()
+        hot = json.loads(await rig.redis.execute_command("HGET", lane, "hot"))
+        costs = hot["costs"]
+        assert costs["short"]["output"] < 8
+        assert costs["long"]["output"] > 30
+        assert costs["short"]["answers"] == costs["long"]["answers"] == 20

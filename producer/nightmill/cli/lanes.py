@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from nightmill.cli import options
+from nightmill.cli.options import WIDE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,7 +53,7 @@ async def _lanes(settings: Settings, *, watch: bool) -> None:
     from nightmill.cli.session import open_batches  # noqa: PLC0415
     from nightmill.lanes import read_lanes  # noqa: PLC0415
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
     async with open_batches(settings) as batches:
         before = await read_lanes(batches.redis)
         with Live(console=console, auto_refresh=False) as live:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
+
+WIDE: Final = 160
+"""Columns of what is no terminal: a pipe must not get names cut short or rows folded."""
 
 RedisUrl = Annotated[
     str | None,

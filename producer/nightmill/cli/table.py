@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from nightmill.cli.options import WIDE
 from nightmill.progress import Progress, dollars, short
 
 if TYPE_CHECKING:
@@ -23,14 +24,12 @@ if TYPE_CHECKING:
 
 _ALWAYS: Final = ("queued", "in_flight", "failed")
 _IF_ANY: Final = ("retrying", "snoozed", "cancelled", "expired")
-_WIDE: Final = 160
-"""Columns of what is no terminal: a pipe must not get names cut short."""
 
 
 @contextmanager
 def opened_view(*, watch: bool, json: bool) -> Iterator[Callable[[View], None]]:
     """Yield the function that shows a view on stdout, once or again and again."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
     if json:
         yield lambda view: print(view.to_json().decode(), flush=True)  # noqa: T201 - the data
     elif watch and console.is_terminal:
@@ -49,7 +48,7 @@ def draw(view: View) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("batch")
     table.add_column("state")
-    for name in ("done", *numbers, "tokens in/out", "cost"):
+    for name in ("done", *numbers, "tokens in/out", "limit used", "cost"):
         table.add_column(name.replace("_", " "), justify="right")
     for batch, counts in view.counts.items():
         total = "?" if counts.total is None else f"{counts.total:,}"
@@ -59,6 +58,7 @@ def draw(view: View) -> RenderableType:
             f"{counts.terminal:,}/{total}" if batch else f"{counts.terminal:,}",
             *(f"{getattr(counts, name):,}" for name in numbers),
             f"{short(counts.input_tokens)}/{short(counts.output_tokens)}",
+            "-" if counts.utilisation is None else f"{counts.utilisation:.1%}",
             _cost(counts),
         )
     notes = [

@@ -64,6 +64,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
             "failed": counts.failed,
             "cancelled": counts.cancelled,
             "expired": counts.expired,
+            "utilisation": None if counts.utilisation is None else round(counts.utilisation, 4),
             "tokens": {"input": counts.input_tokens, "output": counts.output_tokens},
             "cost": {"usd": counts.cost, "projected_usd": counts.projected_cost},
         }

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nightmill_worker.lane.growth import Probe, Window
 from nightmill_worker.lane.law import DIMENSIONS, Law, orders, step
 from nightmill_worker.lane.mirror import Told
 from nightmill_worker.lane.terms import Caps, Seen
@@ -85,8 +86,8 @@ def after(seen: Seen, m: dict[str, object]) -> Seen:
         seen,
         **add,
         in_flight=m["in_flight"],
-        input=seen.input + float(str(m["tokens"])),
-        output=seen.output + float(str(m["tokens"])),
+        used_input=seen.used_input + float(str(m["tokens"])),
+        used_output=seen.used_output + float(str(m["tokens"])),
         epoch=epoch,
         cut_gate=m["gate"] if m["epoch"] else seen.cut_gate,
         cut_in_flight=m["in_flight"] if m["epoch"] else seen.cut_in_flight,
@@ -193,7 +194,7 @@ def test_the_refill_is_read_between_two_refusals() -> None:
     law = refused(worked(Law(), until=2.0), now=2.1, gate="requests")
     law = worked(law, until=12.1, bound="requests", rate=20.0)
     law = refused(law, now=12.2, gate="requests")
-    assert law.probes["requests"].rate == pytest.approx(20.0, rel=0.05)
+    assert law.probes["requests"].measured == pytest.approx(20.0, rel=0.05)
 
 
 def test_a_told_limit_is_adopted_at_once_and_a_stale_copy_of_it_changes_nothing() -> None:
@@ -260,3 +261,46 @@ def test_a_rate_can_be_tried_for_a_night_without_a_refusal() -> None:
         if tick % 1000 == 0:
             assert orders(law, Caps()).gates["requests"].rate > 0
     assert orders(law, Caps()).gates["requests"].rate < float("inf")
+
+
+def small_probe(*, tried: bool) -> Probe:
+    """Return a probe of 1 a second that was refused while it tried more than its refill."""
+    probe = Probe.at(0.0, 0.8, 0, 0.0, 0)
+    probe = msgspec.structs.replace(probe, trying=1.0, first=0.1, measured=0.8)
+    return probe.refuse(100.0, 80, 80.0, 1) if tried else probe
+
+
+def test_a_pace_above_the_refill_read_is_tried_once() -> None:
+    """A bucket of one call is full between two refusals: what came in is less than what may."""
+    probe = small_probe(tried=True)
+    assert probe.floor == pytest.approx(0.8)
+    assert probe.rate == pytest.approx(0.88)
+
+
+def test_a_bucket_that_lets_more_than_the_refill_pass_is_small() -> None:
+    """From then on the pace before a refusal is what is known, at full speed."""
+    probe = small_probe(tried=True)
+    assert probe.grow(110.0, 0.1, 89, 89.0, bound=True) == probe, "no proof yet"
+    proven = probe.grow(160.0, 0.1, 133, 133.0, bound=True)
+    assert (proven.small, proven.floor) == (1, 0.0)
+    assert proven.now == proven.rate
+
+
+def test_a_pace_that_is_refused_before_its_proof_was_saved_up() -> None:
+    """A large bucket paid for it: the refill is what was read, and that is not asked again soon."""
+    probe = small_probe(tried=True).refuse(103.0, 83, 83.0, 2)
+    assert probe.rate == pytest.approx(0.8)
+    assert probe.small < 0
+
+
+def test_a_known_cap_that_falls_is_followed_down() -> None:
+    """Calls in flight above a new cap are let run out, not mistaken for a rate."""
+    law = msgspec.structs.replace(
+        Law(), window=Window(size=64.0, roof=64.0, peak=64.0, pause=300.0)
+    )
+    law = step(law, Seen(sent=100, ok=36, in_flight=64), 1.0)
+    law = refused(law, now=1.1, in_flight=64)
+    assert law.blamed == "window"
+    seen = replace(law.seen, in_flight=40, sent=law.seen.sent + 1, refused=law.seen.refused + 1)
+    law = step(law, replace(seen, epoch=seen.epoch + 1, cut_in_flight=41), 2.0)
+    assert law.window.size == pytest.approx(39.0)

@@ -9,7 +9,7 @@ import msgspec
 from nightmill import keys
 from nightmill_worker.lane.breaker import Breaker, watch
 from nightmill_worker.lane.law import Law, orders, step
-from nightmill_worker.lane.mirror import Told
+from nightmill_worker.lane.meter import Meter, Reading, limits, read
 from nightmill_worker.lane.terms import Caps, Gate, Orders, Seen
 
 if TYPE_CHECKING:
@@ -44,47 +44,10 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     law: Law = Law()
     breaker: Breaker = Breaker()
     round: int = 0
+    meter: Meter = Meter()
 
 
-class Hot(msgspec.Struct, frozen=True, kw_only=True):
-    """What lane.lua counts; see there."""
-
-    sent: int = 0
-    ok: int = 0
-    refused: int = 0
-    unsent: int = 0
-    failed: int = 0
-    rejected: int = 0
-    latency: float = 0.0
-    used_input: float = 0.0
-    used_output: float = 0.0
-    bound: dict[str, int] = {}
-    epoch: int = 0
-    cut_in_flight: int = 0
-    cut_gate: str = ""
-    told: dict[str, Told] = {}
-    trial_end: str = ""
-
-    def seen(self, in_flight: int) -> Seen:
-        """Return it as the law sees it."""
-        return Seen(
-            in_flight=in_flight,
-            sent=self.sent,
-            ok=self.ok,
-            refused=self.refused,
-            unsent=self.unsent,
-            latency=self.latency,
-            input=self.used_input,
-            output=self.used_output,
-            bound=self.bound,
-            epoch=self.epoch,
-            cut_in_flight=self.cut_in_flight,
-            cut_gate=self.cut_gate,
-            told=self.told,
-        )
-
-
-_hot = msgspec.json.Decoder(Hot, strict=False)
+_seen = msgspec.json.Decoder(Seen, strict=False)
 _kept = msgspec.json.Decoder(Kept)
 
 
@@ -157,19 +120,34 @@ class Governor:
             (found, remembered), in_flight, (seconds, micros) = await pipe.execute()
         if found is None:
             return
-        hot, now = _hot.decode(found), seconds + micros / 1e6
+        now = seconds + micros / 1e6
+        seen = msgspec.structs.replace(_seen.decode(found), in_flight=in_flight)
         kept = _kept.decode(remembered) if remembered else Kept()
-        law = step(kept.law, hot.seen(in_flight), now)
+        law = step(kept.law, seen, now)
         breaker = watch(
             kept.breaker,
-            calls=hot.ok + hot.refused + hot.failed + hot.rejected,
-            failed=hot.failed,
-            trial=hot.trial_end,
+            calls=seen.ended,
+            failed=seen.failed,
+            trial=seen.trial_end,
             now=law.clock,
             chance=self._rng.random(),
         )
         number = kept.round + (breaker.state != kept.breaker.state)
         given = _published(orders(law, self._caps), breaker, number)
-        after = msgspec.json.encode(Kept(law=law, breaker=breaker, round=number))
-        given_json = msgspec.json.encode(given)
-        await self._redis.execute_command("HSET", lane, "kept", after, "orders", given_json)
+        meter, reading = read(kept.meter, seen, limits(law, self._caps), law.clock)
+        after = Kept(law=law, breaker=breaker, round=number, meter=meter)
+        await self._publish(lane, after, given, reading)
+
+    async def _publish(
+        self, lane: str, kept: Kept, given: Published, reading: Reading | None
+    ) -> None:
+        """Write what the lane goes by from now on, and its batches' share in what it used."""
+        encode = msgspec.json.encode
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.execute_command("HSET", lane, "kept", encode(kept), "orders", encode(given))
+            if reading is not None:
+                metered_ms = 1000 * reading.seconds
+                for batch in reading.batches:
+                    pipe.hincrby(keys.BATCH + batch, "metered_ms", round(metered_ms))
+                    pipe.hincrby(keys.BATCH + batch, "used_ms", round(metered_ms * reading.share))
+            await pipe.execute()

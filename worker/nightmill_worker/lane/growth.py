@@ -7,12 +7,11 @@ between tries until enough calls have passed for the refusals to stay below 1 in
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import msgspec
 
-CALLS_PER_REFUSAL: Final = 300
+CALLS_PER_REFUSAL: Final = 280
 """Calls that must pass for every refusal of the last try before the next one."""
 ENOUGH: Final = 8
 """Calls between two refusals from which the refill between them can be read, roughly."""
@@ -20,15 +19,21 @@ HELD: Final = 0.99
 """Share of the known rate that is used while nothing is tried."""
 SLOWER: Final = (0.3, 0.7)
 """Bounds of the cut while the refill cannot be read yet."""
+SLIGHTLY: Final = (0.8, 0.95)
+"""The same of a bucket that is known to be small."""
+SURER: Final = 4.0
+"""A rate measured over this many calls is held for as many times more."""
 AGREES: Final = 0.9
 """Two measurements in a row that differ by more are no knowledge yet: look again soon."""
+FORGET: Final = 10
+"""Refusals after which it is asked again whether the bucket is small."""
 BEYOND: Final = 2.0
 """Never try more than this times what the endpoint gave since the last refusal."""
 UNSURE: Final = 0.25
 """The first try above a rate that is hardly known."""
 FIRST_STEP: Final = 0.02
 """The first try is this share above the known rate; it doubles every DOUBLING_S."""
-DOUBLING_S: Final = 5.0
+DOUBLING_S: Final = 3.5
 DOUBLING_CALLS: Final = 12.0
 """On a slow lane every DOUBLING_CALLS, so that each step shows what it is worth."""
 PROOF: Final = 3.0
@@ -46,6 +51,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     At `empty_at` a refusal showed the bucket empty; `calls`, `used` and `refused` are the lane's
     counters then, `proven_at` and `proven_used` those of the last proof that `rate` is too low.
     After `hold` calls more is tried, at first by the share `first`; `trying` counts doublings.
+    `small` above 0: the bucket saves nothing up; below 0: it does, and how many refusals until that
+    is asked again. `floor`, while a pace above it is tried to find out, is the refill read before.
     """
 
     rate: float
@@ -60,6 +67,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     trying: float = 0.0
     most: float = 0.0
     measured: float = 0.0
+    small: int = 0
+    floor: float = 0.0
 
     @classmethod
     def at(cls, now: float, rate: float, calls: float, used: float, refused: int) -> Probe:
@@ -79,9 +88,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def now(self) -> float:
         """The rate to send at, units a second."""
-        if not self.trying:
-            return HELD * self.rate
-        return max(HELD * self.rate, min(self.rate * (1.0 + self.step), self.most))
+        held = self.rate if self.small > 0 else HELD * self.rate
+        return max(held, min(self.rate * (1.0 + self.step), self.most)) if self.trying else held
 
     @property
     def step(self) -> float:
@@ -93,35 +101,73 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
         return (used - self.used) / max(1e-3, now - self.empty_at)
 
     def refuse(self, now: float, calls: float, used: float, refused: int) -> Probe:
-        """Return what is known after a refusal: empty then and empty now, so the refill is n/dt."""
-        passed, rate = calls - self.calls, self.refill(now, used)
+        """Return what is known after a refusal: empty then and empty now, so the refill is n/dt.
+
+        Unless the bucket is so small that it was full between: then the pace that passed just
+        before is the better guess. Trying it once, with n/dt as the `floor`, shows which it is.
+        """
+        passed, refill = calls - self.calls, self.refill(now, used)
+        small = self._size()
+        pace = self.rate * (1.0 + min(0.5 * self.step, self.step - self.first))
+        pace = min(pace, BEYOND * refill) if self.trying and small >= 0 else 0.0
+        found = Probe.at(now, refill, calls, used, refused)
+        if small == 0 and pace > (1.0 + FIRST_STEP) * refill:
+            first = max(FIRST_STEP, self.step / 4)
+            return msgspec.structs.replace(found, rate=pace, floor=refill, first=first)
+        if small > 0 and pace > refill:
+            hold, first = min(CALLS_PER_REFUSAL, 2 * passed), max(FIRST_STEP / 2, 1 / passed)
+            return msgspec.structs.replace(found, rate=pace, small=small, hold=hold, first=first)
         if passed < ENOUGH:
-            low, high = SLOWER
-            rate = max(low * self.now, min(high * self.now, rate))
-            return msgspec.structs.replace(
-                self, rate=rate, most=BEYOND * rate, trying=0.0, hold=2 * ENOUGH, first=UNSURE
-            )
-        if self.proven_at > self.empty_at:  # a bucket too small to save calls up gave less
-            rate = math.sqrt(rate * max(rate, self.rate))
-        found = Probe.at(now, rate, calls, used, refused)
-        if not AGREES < rate / max(1e-9, self.measured) < 1 / AGREES:
+            return self._slower(refill, small)
+        found = msgspec.structs.replace(found, small=small)
+        if not AGREES < refill / max(1e-9, self.measured) < 1 / AGREES:
             return found
-        budget = CALLS_PER_REFUSAL * max(1, refused - self.refused)
-        hold = min(budget, ENOUGH * passed)
-        return msgspec.structs.replace(found, hold=hold, first=max(FIRST_STEP, 1 / passed))
+        budget = CALLS_PER_REFUSAL * min(3, max(1, refused - self.refused))
+        hold, first = min(budget, SURER * passed), max(FIRST_STEP, 1 / passed)
+        return msgspec.structs.replace(found, hold=hold, first=first)
+
+    def _slower(self, refill: float, small: int) -> Probe:
+        """Return the probe after too few calls to read the refill: cut, within bounds."""
+        low, high = SLIGHTLY if self.small > 0 else SLOWER
+        rate = self.floor or max(low * self.now, min(high * self.now, refill))
+        return msgspec.structs.replace(
+            self,
+            rate=rate,
+            most=BEYOND * rate,
+            trying=0.0,
+            hold=2 * ENOUGH,
+            first=UNSURE,
+            small=small,
+            floor=0.0,
+        )
+
+    def _size(self) -> int:
+        """Return what a refusal says of the bucket: above 0 small, below 0 not, 0 ask again."""
+        if self.floor:
+            return -FORGET
+        if self.small > 0:
+            return int(self.trying > 0)
+        return min(0, self.small + 1)
 
     def grow(self, now: float, passed: float, calls: float, used: float, bound: bool) -> Probe:  # noqa: FBT001
         """Return what is known `passed` seconds later without a refusal."""
+        need = max(1e-9, (used - self.used) / max(1.0, calls - self.calls))
+        if self.floor:  # tried above it: had it been the refill, so much would never have passed
+            spare = self.floor * (now - self.empty_at) - (used - self.used)
+            proven = spare < -PROOF * need
+            return msgspec.structs.replace(self, floor=0.0, small=1) if proven else self
         if not bound or calls - self.calls < self.hold:
             return self
-        need = max(1e-9, (used - self.used) / max(1.0, calls - self.calls))
         spare = self.rate * (now - self.proven_at) - (used - self.proven_used)
         most = max(self.most, BEYOND * self.refill(now, used))
         doublings = passed * min(1 / DOUBLING_S, self.now / need / DOUBLING_CALLS)
         tried = msgspec.structs.replace(self, trying=self.trying + doublings, most=most)
         if spare > -PROOF * need:
             return tried
-        return msgspec.structs.replace(tried, rate=self.now, proven_at=now, proven_used=used)
+        trying = tried.trying - (1.0 if self.small >= 0 else 0.0)
+        return msgspec.structs.replace(
+            tried, rate=self.now, trying=trying, proven_at=now, proven_used=used
+        )
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,7 +198,8 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         """Return the window after a refusal that `size` calls in flight would not have met."""
         size = max(1.0, size)
         again = 0.9 * self.roof <= size <= 1.1 * self.roof
-        pause = min(CALLS_PER_REFUSAL, 4.0 * self.pause) if again else min(size, SURE / 4)
+        pause = 4.0 * self.pause if again else max(min(size, SURE / 4), self.pause / 2)
+        pause = min(CALLS_PER_REFUSAL, pause)
         return Window(size=size, roof=size, peak=size, hold=pause, pause=pause)
 
     def grow(self, answered: int, in_flight: int, *, bound: bool) -> Window:

@@ -22,20 +22,26 @@ FIRST_LATENCY_S: Final = 1.0
 """Taken for a call's length until the first has ended."""
 AHEAD: Final = 1.5
 """Calls start this much faster than the window turns over, evenly, never in bursts."""
-FAR_AHEAD: Final = 5.0
+FAR_AHEAD: Final = 3.0
 """The same once the endpoint's cap is known: a free slot need not wait."""
 GRAIN_S: Final = 0.05
 """A bucket that we fill ourselves holds a call and this many seconds' worth for late claims."""
+CAPPED_S: Final = 1.0
+"""The same for an operator's cap on tokens: what was reserved too much must fit in again."""
 LONGEST_S: Final = 60.0
 """Between two steps no more time passes than this, whatever the clock says."""
 PAUSE_S: Final = (0.25, 4.0)
 """Bounds of the first pause after a refusal; it grows with the debts that refusals ran into."""
-LATELY_S: Final = 1.0
+LATELY_S: Final = 3.0
 """A gate that kept calls waiting within this time was binding."""
 SEMANTICS_S: Final = 90.0
 """A mirror of output that proves wrong changes how output is charged, this often at most."""
 COMPARED: Final = 4
 """Measurements before dimensions are compared."""
+ALIKE: Final = 2
+"""Refusals in a row at the same number of calls in flight are no accident after this many."""
+CHANGED: Final = 0.15
+"""More surprise than this is a limit that changed, which says nothing about what it is of."""
 SURER: Final = 0.7
 """Another dimension is believed when its refills agree with each other this much better."""
 
@@ -58,13 +64,14 @@ class Law(msgspec.Struct, frozen=True, kw_only=True):
     rated: bool = False
     drifts: dict[str, Drift] = {}
     reserves: bool = False
-    reserves_at: float = 0.0
+    reserves_at: float = -SEMANTICS_S
     blamed: str = ""
     bound_at: dict[str, float] = {}
     pause: float = 0.25
     in_flight: tuple[int, ...] = (0, 0, 0)
     cut_accepted: int = 0
     cut_in_flight: int = 0
+    alike: int = 0
 
 
 def step(law: Law, seen: Seen, now: float) -> Law:
@@ -95,7 +102,8 @@ def _note(law: Law, seen: Seen, now: float, passed: float) -> Law:
     }
     reserves, reserves_at = law.reserves, law.reserves_at
     if missed == "output" and missed in seen.told and now - reserves_at > SEMANTICS_S:
-        reserves, reserves_at = not reserves, now
+        reserves, reserves_at = not reserves, now  # and what looked like others was ourselves
+        drifts[missed] = msgspec.structs.replace(drifts[missed], rate=0.0)
     return msgspec.structs.replace(
         law,
         reserves=reserves,
@@ -120,17 +128,21 @@ def _grown(law: Law, seen: Seen, now: float, passed: float) -> Law:
 
 def _refused(law: Law, seen: Seen, now: float) -> Law:
     """Blame a refusal and cut what is blamed."""
+    near = abs(seen.cut_in_flight - law.cut_in_flight) <= min(1.0, 0.1 * law.cut_in_flight)
+    law = msgspec.structs.replace(law, alike=law.alike + 1 if near else 0)
     blamed = _blame(law, seen, now)
+    moved = seen.accepted > law.cut_accepted
     law = msgspec.structs.replace(
         law, blamed=blamed, cut_accepted=seen.accepted, cut_in_flight=seen.cut_in_flight
     )
+    if blamed:
+        law = msgspec.structs.replace(law, pause=max(PAUSE_S[0], 0.8 * law.pause))
     if blamed == "window":
-        size = min(law.window.size, seen.cut_in_flight) - 1
+        size = min(law.window.size, seen.cut_in_flight if moved else seen.in_flight) - 1
         return _measured(msgspec.structs.replace(law, window=law.window.refuse(size)), seen, now)
     if blamed:
         window = msgspec.structs.replace(law.window, peak=0.0)
-        pause = max(PAUSE_S[0], 0.8 * law.pause)
-        law = msgspec.structs.replace(law, window=window, pause=pause)
+        law = msgspec.structs.replace(law, window=window)
         return _measured(law, seen, now, cut=True)
     return msgspec.structs.replace(law, pause=min(PAUSE_S[1], 2 * law.pause))
 
@@ -141,14 +153,15 @@ def _blame(law: Law, seen: Seen, now: float) -> str:
         return ""
     if seen.cut_gate == "window":
         return "window"
-    if law.seen.epoch and seen.accepted <= law.cut_accepted:
+    if law.seen.epoch and seen.accepted <= law.cut_accepted and not law.window.sure:
         return ""
     if seen.cut_gate:
         return seen.cut_gate
-    record = law.window.new(seen.cut_in_flight)
+    if law.blamed == "window" and not law.window.sure and law.window.peak >= law.cut_in_flight:
+        return law.suspect  # what it was blamed for has passed since
+    record = law.window.sure or law.window.new(seen.cut_in_flight)
     paced = now - law.bound_at.get(law.suspect, -LATELY_S) < LATELY_S
-    same = abs(seen.cut_in_flight - law.cut_in_flight) <= 1
-    return "window" if record and (same or not paced) else law.suspect
+    return "window" if record and (law.alike >= ALIKE or not paced) else law.suspect
 
 
 def _measured(law: Law, seen: Seen, now: float, *, cut: bool = False) -> Law:
@@ -167,8 +180,8 @@ def _measured(law: Law, seen: Seen, now: float, *, cut: bool = False) -> Law:
             continue
         probes[d] = old.refuse(now, calls, used, seen.refused) if cut else old
         if cut and calls - old.calls >= ENOUGH:
-            surprise = abs(math.log(max(1e-9, probes[d].rate) / max(1e-9, old.rate)))
-            doubt[d] = doubt.get(d, 0.0) + 0.3 * (surprise - doubt.get(d, 0.0))
+            surprise = abs(math.log(max(1e-9, probes[d].measured) / max(1e-9, old.measured)))
+            doubt[d] = doubt.get(d, 0.0) + 0.3 * (min(CHANGED, surprise) - doubt.get(d, 0.0))
     measured = law.measured + (doubt != law.doubt)
     suspect = law.blamed if law.blamed in DIMENSIONS else law.suspect
     if measured >= COMPARED and not seen.cut_gate:
@@ -186,7 +199,7 @@ def _measured(law: Law, seen: Seen, now: float, *, cut: bool = False) -> Law:
 
 def _pace(law: Law) -> float:
     """Return how many calls may start a second for the window to fill within a round trip."""
-    ahead = FAR_AHEAD if law.window.sure else AHEAD
+    ahead = FAR_AHEAD if law.window.sure and law.window.size <= law.window.roof + 1 else AHEAD
     return ahead * law.window.size / max(0.001, law.latency or FIRST_LATENCY_S)
 
 
@@ -220,5 +233,7 @@ def _gate(law: Law, caps: Caps, dimension: str) -> Gate | None:
     if told is not None and rate == rates[0] and not caps.polite:
         left = reserve(told, law.drifts[dimension])
         return Gate(rate=rate, capacity=told.most, reserve=left, mirror=True)
-    need = law.seen.used(dimension) / max(1, law.seen.accepted)
-    return Gate(rate=rate, capacity=max(1.0, need) + GRAIN_S * rate)
+    need = max(1.0, law.seen.used(dimension) / max(1, law.seen.accepted))
+    capped = cap is not None and rate == cap / 60 and dimension != "requests"
+    grain = CAPPED_S if capped else GRAIN_S
+    return Gate(rate=rate, capacity=need + max(0.0, grain * rate - 0.1 * need))

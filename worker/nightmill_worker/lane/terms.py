@@ -17,13 +17,20 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     polite: float = 0.0
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What a lane's hash says: counters since its beginning, and the last refusal that counted.
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What lane.lua knows of a batch; only how many answers it had is of interest here."""
 
-    `ok`, `refused`, `unsent` and `latency` (s, summed) count answers, `sent` claims; `input` and
-    `output` are real tokens; `bound` says per gate how often it kept a job waiting. `epoch` counts
-    refusals of calls sent after the refusal before; `cut_in_flight` (with the refused call) and
-    `cut_gate` (what the 429 or its headers name, "" for nothing) are of the last one.
+    answers: int = 0
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What a lane's hash says: lane.lua's counters since its beginning, and its last refusal.
+
+    `ok`, `refused`, `unsent`, `failed`, `rejected` and `latency` (s, summed) are of answers, `sent`
+    of claims; `used_input` and `used_output` are real tokens; `bound` says per gate how often it
+    kept a job waiting. `epoch` counts refusals of calls sent after the refusal before;
+    `cut_in_flight` (with the refused call) and `cut_gate` (what the 429 or its headers name, "" for
+    nothing) are of the last one. `trial_end` is how the breaker's trial ended, "" while it runs.
     """
 
     in_flight: int = 0
@@ -31,23 +38,34 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     ok: int = 0
     refused: int = 0
     unsent: int = 0
+    failed: int = 0
+    rejected: int = 0
     latency: float = 0.0
-    input: float = 0.0
-    output: float = 0.0
+    used_input: float = 0.0
+    used_output: float = 0.0
     bound: dict[str, int] = {}
     epoch: int = 0
     cut_in_flight: int = 0
     cut_gate: str = ""
     told: dict[str, Told] = {}
+    trial_end: str = ""
+    costs: dict[str, Cost] = {}
 
     @property
     def accepted(self) -> int:
         """Calls that the endpoint let in, those on their way included."""
         return self.sent - self.refused - self.unsent
 
+    @property
+    def ended(self) -> int:
+        """Calls that were answered, however."""
+        return self.ok + self.refused + self.failed + self.rejected
+
     def used(self, dimension: str) -> float:
         """Return the units of a dimension used so far."""
-        return float(self.accepted if dimension == "requests" else getattr(self, dimension))
+        if dimension == "requests":
+            return float(self.accepted)
+        return self.used_input if dimension == "input" else self.used_output
 
 
 class Gate(msgspec.Struct, frozen=True, kw_only=True):

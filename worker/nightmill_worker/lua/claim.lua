@@ -137,7 +137,7 @@ local function consider(id, payload, queue, batch, aborts)
     return
   end
   local lane = lane_of(model or ask.model)
-  local guess = guess_of(lane, payload or '')
+  local guess = guess_of(lane, payload or '', batch_of(queue))
   local closed = closed_for(lane, guess)
   if closed then return closed end
   if not affords(batch, payload or '') then return 'budget' end
@@ -160,7 +160,7 @@ local function readable(queue, batch, share)
   local model = string.match(queue, '^' .. QUEUE .. ':[^:]+:(.+)$')
   if not model then return share end
   local lane = lane_of(model)
-  if closed_for(lane, guess_of(lane, '')) then return 0 end
+  if closed_for(lane, guess_of(lane, '', batch_of(queue))) then return 0 end
   return math.min(share, room(lane))
 end
 

@@ -7,23 +7,31 @@ local DIMENSIONS = { 'requests', 'input', 'output' }
 local GATES = { 'pace', 'requests', 'input', 'output' }
 local COUNTERS = { 'sent', 'ok', 'refused', 'unsent', 'failed', 'rejected', 'stop', 'latency',
   'used_input', 'used_output', 'epoch', 'running', 'pause_until', 'cut_at', 'cut_in_flight',
-  'refilled_at' }
+  'refilled_at', 'reserved' }
 local LONGEST_PAUSE = 900 -- seconds: then one call asks again, whatever was said
 local FIRST = { ratio = 0.25, output = 200 } -- of a lane that has had no answer yet
+local QUANTILE = 0.7 -- of a batch's outputs: what is reserved for a call until its answer is there
+local SLOWEST = 0.05 -- an answer moves an estimate by this share, the first ones by more
+local LARGEST_FADES = 0.99 -- with every call that asks
+local REMEMBERED = 32 -- batches whose estimates a lane keeps
 
 local function fresh()
   local hot = { level = {}, corrected = {}, told = {}, told_at = {}, bound = {}, opened = {},
-    cut_gate = '', trial = '', trial_end = '', round = 0, ratio = FIRST.ratio, output = FIRST.output }
+    largest = {},
+    cut_gate = '', trial = '', trial_end = '', round = 0, ratio = FIRST.ratio, output = FIRST.output,
+    guessed = FIRST.output, costs = {} }
   for _, name in ipairs(COUNTERS) do hot[name] = 0 end
-  for _, name in ipairs(GATES) do hot.level[name], hot.bound[name] = 0, 0 end
+  for _, name in ipairs(GATES) do hot.level[name], hot.bound[name], hot.largest[name] = 0, 0, 0 end
   for _, name in ipairs(DIMENSIONS) do hot.corrected[name] = 0 end
-  hot.bound.window = 0
+  for _, name in ipairs({ 'window', 'pause', 'breaker' }) do hot.bound[name] = 0 end
   return hot
 end
 
--- Output that is reserved here but not generated yet: half of what runs.
+-- Output that is reserved here but not generated yet: on the way, half of an answer is.
 local function unborn(lane)
-  return lane.orders.reserves and 0 or 0.5 * lane.in_flight * lane.hot.output
+  local hot = lane.hot
+  local share = 1 - 0.5 * math.min(1, hot.output / math.max(1, hot.guessed))
+  return lane.orders.reserves and 0 or hot.reserved * share
 end
 
 -- Bring the buckets up to now; a clock that went back gives nothing, a new gate starts full.
@@ -47,8 +55,9 @@ local function open_lane(line, model, now, first)
   local lane = { key = key, slots = key .. ':slots', model = model, taken = {}, gone = {} }
   lane.hot = kept[1] and cjson.decode(kept[1]) or fresh()
   lane.orders = kept[2] and cjson.decode(kept[2]) or first
-  redis.call('ZREMRANGEBYSCORE', lane.slots, '-inf', now * 1000) -- slots of dead workers
+  local dead = redis.call('ZREMRANGEBYSCORE', lane.slots, '-inf', now * 1000) -- workers' slots
   lane.in_flight = redis.call('ZCARD', lane.slots)
+  lane.hot.reserved = lane.hot.reserved * lane.in_flight / math.max(1, lane.in_flight + dead)
   if not kept[1] then redis.call('SADD', LANES, line .. ':' .. model) end
   refill(lane, now)
   return lane
@@ -60,13 +69,15 @@ local function save_lane(lane)
   redis.call('HSET', lane.key, 'hot', cjson.encode(lane.hot))
 end
 
--- What a call is expected to take; max_tokens where the endpoint reserves that much.
-local function guess_of(lane, payload)
-  local output = lane.hot.output
+-- What a call of `batch` is expected to take, from what its answers took, else those of the lane;
+-- max_tokens where the endpoint reserves that much.
+local function guess_of(lane, payload, batch)
+  local known = lane.hot.costs[batch] or lane.hot
+  local output = known.output
   if lane.orders.reserves then
     output = tonumber(string.match(payload, '"max_tokens":(%d+)')) or output
   end
-  return { requests = 1, pace = 1, input = #payload * lane.hot.ratio, output = output }
+  return { requests = 1, pace = 1, input = #payload * known.ratio, output = output, batch = batch }
 end
 
 local function broken(lane)
@@ -77,7 +88,8 @@ local function broken(lane)
   return state == 'open' or (state == 'half' and lane.hot.trial ~= '')
 end
 
--- Which gate keeps a call of this cost waiting, and for how many ms; nil when none does.
+-- Which gate keeps a call of this cost waiting, and for how many ms; nil when none does. Small
+-- calls wait for what the largest lately needs: else they would take its place for ever.
 local function closed_gate(lane, guess, now)
   if broken(lane) then return 'breaker', 250 end
   local pause = math.min(LONGEST_PAUSE, lane.hot.pause_until - now)
@@ -86,7 +98,9 @@ local function closed_gate(lane, guess, now)
   for _, name in ipairs(GATES) do
     local gate = lane.orders.gates[name]
     if gate then
-      local short = math.min(guess[name] + gate.reserve, gate.capacity) - lane.hot.level[name]
+      local need = math.max(guess[name], LARGEST_FADES * lane.hot.largest[name])
+      lane.hot.largest[name] = need
+      local short = math.min(need + gate.reserve, gate.capacity) - lane.hot.level[name]
       if short > 1e-9 then return name, math.min(1000, short / gate.rate * 1000) end
     end
   end
@@ -109,6 +123,7 @@ local function take(lane, guess, token, now, lease_end)
   local hot, mark = lane.hot, {}
   hot.sent = hot.sent + 1
   lane.in_flight = lane.in_flight + 1
+  hot.reserved = hot.reserved + guess.output
   lane.taken[#lane.taken + 1] = lease_end
   lane.taken[#lane.taken + 1] = token
   for _, name in ipairs(GATES) do hot.level[name] = hot.level[name] - guess[name] end
@@ -123,19 +138,49 @@ local function charge(lane, item)
   local hot, guess = lane.hot, item.ticket.guess
   hot.level.input = hot.level.input + guess.input - (item.input or 0)
   hot.level.output = hot.level.output + guess.output - (item.output or 0)
+  hot.reserved = math.max(0, hot.reserved - guess.output)
   if item.outcome ~= 'ok' then hot.level.requests = hot.level.requests + 1 end
   if item.outcome == 'unsent' then hot.level.pace = hot.level.pace + 1 end
 end
 
--- Learn what calls of this lane cost.
+-- Forget the batch that has had no answer for longest when there are too many.
+local function make_room(costs)
+  local known, oldest = 0, nil
+  for batch, cost in pairs(costs) do
+    known = known + 1
+    if not oldest or cost.at < costs[oldest].at then oldest = batch end
+  end
+  if known >= REMEMBERED then costs[oldest] = nil end
+end
+
+-- Learn what calls of a batch cost: input as a mean a byte, output as a quantile, which a larger
+-- answer lifts and a smaller one lowers.
+local function learn_cost(lane, item)
+  local costs, batch = lane.hot.costs, item.ticket.guess.batch
+  local cost = costs[batch]
+  if not cost then
+    make_room(costs)
+    cost = { ratio = lane.hot.ratio, output = math.max(1, item.output), answers = 0 }
+    costs[batch] = cost
+  end
+  cost.answers, cost.at = cost.answers + 1, lane.hot.refilled_at
+  local weight = math.max(SLOWEST, 1 / cost.answers)
+  if item.bytes > 0 then cost.ratio = cost.ratio + weight * (item.input / item.bytes - cost.ratio) end
+  local lift = item.output > cost.output and QUANTILE or QUANTILE - 1
+  cost.output = math.max(1, cost.output * (1 + weight * lift))
+end
+
+-- Learn what calls of this lane cost: its means, and each batch by itself.
 local function learn(lane, item)
   local hot = lane.hot
   hot.latency = hot.latency + item.latency_ms / 1000
   hot.used_input = hot.used_input + item.input
   hot.used_output = hot.used_output + item.output
-  local weight = hot.ok == 1 and 1 or 0.05 -- the first answer is worth more than any guess
+  local weight = math.max(SLOWEST, 1 / hot.ok)
   if item.bytes > 0 then hot.ratio = hot.ratio + weight * (item.input / item.bytes - hot.ratio) end
   hot.output = hot.output + weight * (item.output - hot.output)
+  hot.guessed = hot.guessed + weight * (item.ticket.guess.output - hot.guessed)
+  learn_cost(lane, item)
   if item.ticket.at >= hot.cut_at then hot.running = 0 end
 end
 
@@ -188,4 +233,19 @@ local function refuse(lane, item, now)
   local pause = math.min(4, lane.orders.pause * 2 ^ math.max(0, hot.running - 1))
   pause = math.max(pause, (item.retry_after_ms or 0) / 1000)
   hot.pause_until = math.max(hot.pause_until, now + math.min(LONGEST_PAUSE, pause))
+end
+
+-- Account for one answer; see settle.lua.
+local function account(lane, item, now)
+  local hot = lane.hot
+  hot[item.outcome] = hot[item.outcome] + 1
+  lane.gone[#lane.gone + 1] = item.token
+  charge(lane, item)
+  hear_all(lane, item)
+  if item.outcome == 'ok' then learn(lane, item) end
+  if item.outcome == 'refused' then refuse(lane, item, now) end
+  if item.token == hot.trial then
+    hot.trial_end = item.outcome == 'failed' and 'failed' or 'ok'
+    if item.outcome == 'unsent' then hot.trial, hot.trial_end = '', '' end
+  end
 end

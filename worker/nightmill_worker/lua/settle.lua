@@ -19,23 +19,9 @@ local function stop_line(item)
   redis.call('HSET', line_key, 'state', 'stopped', 'reason', item.reason, 'stopped_at', now * 1000)
 end
 
-local function account(lane, item)
-  local hot = lane.hot
-  hot[item.outcome] = hot[item.outcome] + 1
-  lane.gone[#lane.gone + 1] = item.token
-  charge(lane, item)
-  hear_all(lane, item)
-  if item.outcome == 'ok' then learn(lane, item) end
-  if item.outcome == 'refused' then refuse(lane, item, now) end
-  if item.token == hot.trial then
-    hot.trial_end = item.outcome == 'failed' and 'failed' or 'ok'
-    if item.outcome == 'unsent' then hot.trial, hot.trial_end = '', '' end
-  end
-end
-
 for _, item in ipairs(told.items) do
   lanes[item.model] = lanes[item.model] or open_lane(told.line, item.model, now, told.orders)
-  account(lanes[item.model], item)
+  account(lanes[item.model], item, now)
   if item.outcome == 'stop' then
     stop_line(item)
   elseif item.outcome ~= 'unsent' and state == 'trying' then

@@ -1,0 +1,135 @@
+"""How long a claim takes, from asking to holding its jobs, on a fleet that is busy with them."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from statistics import median, quantiles
+from typing import Final
+
+import msgspec
+import uvloop
+from redis.asyncio import Redis
+
+from benchmarks.server import server
+from benchmarks.table import Table
+from benchmarks.work import request
+from nightmill import Producer, wire
+from nightmill_worker.engine import Ask, Claimed, Engine, Finish, Settlement
+
+WORKERS: Final = 4
+GAP_S: Final = 0.01
+"""Between two claims of a worker: a busy one claims about so often."""
+LEASE_MS: Final = 30_000
+FLEETS: Final = {"1,000/s": 2, "5,000/s": 12}
+"""Jobs a second of all workers together, and what each asks for at once."""
+MODEL: Final = "claude-opus-4-6"
+OPEN: Final = msgspec.Raw(
+    b'{"window":100000,"reserves":false,"pause":0.25,"breaker":"closed","round":0,"gates":'
+    b'{"pace":{"rate":1e6,"capacity":1e6,"reserve":0,"mirror":false}}}'
+)
+
+
+async def run_grant(*, quick: bool) -> Table:
+    """Let workers claim, settle and finish; measure their claims."""
+    claims = 500 if quick else 2_000
+    found = {fleet: await _busy(want, claims) for fleet, want in FLEETS.items()}
+    return Table(
+        title="grant",
+        what=f"Claims of {WORKERS} worker processes, between their settlements and finishes.",
+        heads=("fleet asks for", "claims", "jobs", "jobs/s", "p50 ms", "p99 ms", "bar ms"),
+        rows=tuple(
+            (
+                fleet,
+                f"{len(took):,}",
+                f"{jobs:,}",
+                f"{jobs / seconds:,.0f}",
+                f"{median(took):.2f}",
+                f"{quantiles(took, n=100)[-1]:.2f}",
+                "5",
+            )
+            for fleet, (took, jobs, seconds) in found.items()
+        ),
+    )
+
+
+async def _busy(want: int, claims: int) -> tuple[list[float], int, float]:
+    """Return how long each claim took, ms, how many jobs they got, and how long all took, s."""
+    spawn = multiprocessing.get_context("spawn")
+    async with server() as db:
+        jobs = WORKERS * claims * want
+        async with Producer(db.url) as producer:
+            await producer.enqueue_many([request(n, 300) for n in range(jobs)], batch="busy")
+        with ProcessPoolExecutor(WORKERS, mp_context=spawn) as pool:
+            loop = asyncio.get_running_loop()
+            workers = (
+                loop.run_in_executor(pool, _process, db.url, f"w{n}", want, claims)
+                for n in range(WORKERS)
+            )
+            told = await asyncio.gather(*workers)
+        took = [ms for each, _ in told for ms in each]
+        return took, jobs, max(seconds for _, seconds in told)
+
+
+def _process(url: str, name: str, want: int, claims: int) -> tuple[list[float], float]:
+    began = time.perf_counter()
+    return uvloop.run(_work(url, name, want, claims)), time.perf_counter() - began
+
+
+async def _work(url: str, name: str, want: int, claims: int) -> list[float]:
+    took = []
+    async with Redis.from_url(url) as redis:
+        engine = Engine(
+            redis, line="l", orders=OPEN, lease_ms=LEASE_MS, canary=0, emit=lambda _event: None
+        )
+        for seq in range(1, claims + 1):
+            began = time.perf_counter()
+            granted = (await engine.claim(_ask(name, seq, want))).jobs
+            took.append(1000 * (time.perf_counter() - began))
+            await engine.settle([_settled(job) for job in granted])
+            await engine.finish([_finished(job) for job in granted])
+            await asyncio.sleep(GAP_S)
+    return took
+
+
+def _ask(name: str, seq: int, want: int) -> Ask:
+    return Ask(
+        worker=name,
+        seq=seq,
+        line="l",
+        want=want,
+        lease_ms=LEASE_MS,
+        functions={wire.FUNCTION: True},
+        model=MODEL,
+        orders=OPEN,
+    )
+
+
+def _settled(job: Claimed) -> Settlement:
+    return Settlement(
+        token=job.token,
+        model=job.model,
+        outcome="ok",
+        ticket=msgspec.Raw(job.ticket),
+        latency_ms=1000,
+        bytes=len(job.payload),
+        input=100,
+        output=50,
+    )
+
+
+def _finished(job: Claimed) -> Finish:
+    return Finish(
+        id=job.id,
+        token=job.token,
+        queue=job.queue,
+        status="succeeded",
+        again=0,
+        input=100,
+        output=50,
+        cost=0,
+        fault="",
+        kept=b"{}",
+    )

@@ -1,0 +1,20 @@
+-- lane.lua with a clock that is an argument: what test_lane.py holds the Python lane against.
+-- ARGV[1]  JSON: line, model, now (s), orders, and either take [{batch, size, max_tokens, slot}] and
+--          lease_s, or settle [what settle.lua is told of an answer]
+-- Returns  {JSON of the lane's state, calls in flight, the gate that closed or "", its wait in ms,
+--          tickets of those taken}
+local ask = cjson.decode(ARGV[1])
+local lane = open_lane(ask.line, ask.model, ask.now, ask.orders)
+local closed, ms, tickets = nil, 0, {}
+for _, job in ipairs(ask.take or {}) do
+  local payload = '"max_tokens":' .. job.max_tokens .. ','
+  payload = payload .. string.rep(' ', job.size - #payload)
+  local guess = guess_of(lane, payload, job.batch)
+  closed, ms = closed_gate(lane, guess, ask.now)
+  if closed then break end
+  tickets[#tickets + 1] = take(lane, guess, job.slot, ask.now, (ask.now + ask.lease_s) * 1000)
+end
+for _, item in ipairs(ask.settle or {}) do account(lane, item, ask.now) end
+save_lane(lane)
+local in_flight = redis.call('ZCARD', lane.slots)
+return { cjson.encode(lane.hot), in_flight, closed or '', tostring(ms or 0), unpack(tickets) }

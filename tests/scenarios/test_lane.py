@@ -1,0 +1,199 @@
+"""The scenarios' lane is lane.lua: random stories leave both in the same state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from redis import Redis
+
+from nightmill import wire
+from nightmill_worker.lane.breaker import Breaker
+from nightmill_worker.lane.terms import Caps, Gate, Orders
+from tests.scenarios.lane import DIMENSIONS, Job, Lane, Settled, Ticket
+
+LEASE_S = 60.0
+COUNTED = ("sent", "ok", "refused", "unsent", "failed", "stop")
+SAME = (
+    *("level", "largest", "corrected", "latency", "epoch", "running", "pause_until", "cut_at"),
+    *("cut_in_flight", "cut_gate", "refilled_at", "reserved", "ratio", "output", "guessed"),
+    *("trial", "trial_end", "told_at"),
+)
+
+amounts = st.floats(min_value=0, max_value=5000).map(lambda n: round(n, 3))
+gates = st.builds(
+    Gate,
+    rate=st.floats(min_value=0.5, max_value=500),
+    capacity=st.floats(min_value=1, max_value=2000),
+    reserve=st.floats(min_value=0, max_value=50),
+    mirror=st.booleans(),
+)
+published = st.builds(
+    Orders,
+    window=st.integers(min_value=1, max_value=30),
+    gates=st.dictionaries(st.sampled_from(("pace", *DIMENSIONS)), gates),
+    reserves=st.booleans(),
+    pause=st.floats(min_value=0.25, max_value=4),
+)
+jobs = st.builds(
+    Job,
+    batch=st.sampled_from(("", "a", "b")),
+    size=st.integers(min_value=40, max_value=3000),
+    max_tokens=st.integers(min_value=1, max_value=4000),
+)
+answers = st.fixed_dictionaries(
+    {
+        "outcome": st.sampled_from(
+            ("ok", "ok", "ok", "ok", "ok", "refused", "failed", "unsent", "stop")
+        ),
+        "latency": st.integers(min_value=0, max_value=60_000).map(lambda ms: ms / 1000),
+        "input": amounts,
+        "output": amounts,
+        "told": st.dictionaries(
+            st.sampled_from(DIMENSIONS),
+            st.tuples(st.sampled_from((600.0, 60_000.0)), amounts),
+            min_size=1,
+        ),
+        "gate": st.sampled_from(("", "output", "window")),
+        "retry_after": st.sampled_from((0.0, 0.0, 0.0, 1.5, 900.0)),
+    }
+)
+rounds = st.tuples(
+    st.floats(min_value=-1, max_value=20),
+    st.none() | st.none() | published,
+    st.lists(jobs, max_size=6),
+    st.lists(answers, max_size=6),
+)
+
+
+class Twins:
+    """A lane in Python and the same one in Redis."""
+
+    def __init__(self, client: Redis, breaker: str) -> None:
+        """Start both as lanes that nobody has used."""
+        client.flushall()
+        lua = files("nightmill_worker").joinpath("lua")
+        parts = [lua.joinpath(f"{part}.lua").read_text() for part in ("common", "lane")]
+        driver = Path(__file__).with_name("lane.lua").read_text()
+        self.script = client.register_script(wire.lua_prelude() + "".join(parts) + driver)
+        self.lane = Lane(Caps())
+        self.breaker = breaker
+        self.lane.breaker = msgspec.convert({"state": breaker}, Breaker)
+        self.now = 1000.0
+        self.taken: list[tuple[str, Ticket, Any]] = []
+        self.serial = 0
+
+    def call(self, **told: object) -> tuple[dict[str, Any], int, str, float, list[Any]]:
+        """Let lane.lua do it."""
+        given = msgspec.to_builtins(self.lane.orders)
+        given |= {"breaker": self.breaker, "round": 0}
+        ask = {"line": "l", "model": "m", "now": self.now, "orders": given, **told}
+        hot, in_flight, closed, ms, *tickets = self.script(args=[json.dumps(ask)])
+        after = json.loads(hot)
+        return after, in_flight, closed.decode(), float(ms), [json.loads(t) for t in tickets]
+
+    def take(self, asked: list[Job]) -> None:
+        """Ask for calls until a gate closes."""
+        slots = [f"s{self.serial + n}" for n in range(len(asked))]
+        self.serial += len(asked)
+        told = [
+            {**msgspec.to_builtins(job), "slot": slot}
+            for job, slot in zip(asked, slots, strict=True)
+        ]
+        after, in_flight, gate, ms, tickets = self.call(take=told, lease_s=LEASE_S)
+        self.lane.open(self.now)
+        closed, wait = "", 0.0
+        for job, slot in zip(asked, slots, strict=True):
+            guess = self.lane.guess(job)
+            closed, wait = self.lane.closed(guess, self.now)
+            if closed:
+                break
+            ticket = self.lane.take(job, guess, slot, self.now, self.now + LEASE_S)
+            self.taken.append((slot, ticket, tickets.pop(0)))
+        assert gate == closed
+        assert ms == pytest.approx(1000 * wait)
+        assert not tickets
+        self.compare(after, in_flight)
+
+    def settle(self, given: list[dict[str, Any]]) -> None:
+        """End the oldest calls."""
+        items, told = [], []
+        for (slot, ticket, kept), answer in zip(self.taken, given, strict=False):
+            real = answer if answer["outcome"] == "ok" else {**answer, "input": 0.0, "output": 0.0}
+            items.append(Settled(slot=slot, ticket=ticket, **real))
+            latency_ms, wait_ms = 1000 * real["latency"], 1000 * real["retry_after"]
+            also = {"latency_ms": latency_ms, "retry_after_ms": wait_ms, "bytes": ticket.job.size}
+            said = {**real, **also, "token": slot, "ticket": kept}
+            told.append({name: value for name, value in said.items() if value != ""})
+        self.taken = self.taken[len(items) :]
+        after, in_flight, *_ = self.call(settle=told)
+        self.lane.settle(self.now, items)
+        self.compare(after, in_flight)
+
+    def compare(self, hot: dict[str, Any], in_flight: int) -> None:
+        """Hold one against the other, field by field."""
+        lane = self.lane
+        near: Callable[[object], Any] = partial(pytest.approx, rel=1e-6, abs=1e-6)
+        assert in_flight == len(lane.slots)
+        assert {n: hot[n] for n in COUNTED} == {n: lane.counts[n] for n in COUNTED}
+        for name in SAME:
+            mine = getattr(lane, name)
+            theirs = hot[name] or type(mine)()  # an empty table of Lua's is no dict
+            same: Any = mine if isinstance(mine, str) else near(mine)
+            assert theirs == same, name
+        assert near(lane.used) == {"input": hot["used_input"], "output": hot["used_output"]}
+        told = {d: msgspec.to_builtins(t) for d, t in lane.told.items()}
+        assert set(told) == set(hot["told"])
+        for dimension, said in told.items():
+            assert hot["told"][dimension] == near(said)
+        assert {b: near(msgspec.to_builtins(c)) for b, c in lane.costs.items()} == dict(
+            hot["costs"]
+        )
+
+
+@settings(
+    max_examples=100,
+    deadline=None,
+    phases=[Phase.generate],  # a story is short; to make it shorter takes minutes
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    breaker=st.sampled_from(("closed", "closed", "half", "open")),
+    story=st.lists(rounds, min_size=3, max_size=12),
+)
+def test_the_virtual_lane_does_what_the_script_does(
+    redis_url: str,
+    breaker: str,
+    story: list[tuple[float, Orders | None, list[Job], list[dict[str, Any]]]],
+) -> None:
+    """What the scenarios show would say nothing of a lane that is another one."""
+    with Redis.from_url(redis_url) as client:
+        twins = Twins(client, breaker)
+        for passed, orders, asked, answered in story:
+            twins.now = round(twins.now + passed, 3)
+            twins.lane.orders = orders or twins.lane.orders
+            twins.take(asked)
+            twins.settle(answered)
+
+
+def test_a_lane_forgets_the_batch_that_was_quiet_for_longest(redis_url: str) -> None:
+    """A lane's state is read by every claim: it must not grow with every batch there ever was."""
+    with Redis.from_url(redis_url) as client:
+        twins = Twins(client, "closed")
+        twins.lane.orders = Orders(window=999, gates={}, reserves=False, pause=0.25)
+        answer = {"outcome": "ok", "latency": 1.0, "input": 9.0, "output": 9.0, "told": {}}
+        for n in range(40):
+            twins.now += 1
+            twins.take([Job(batch=f"batch-{n}", size=100, max_tokens=10)])
+            twins.settle([{**answer, "gate": "", "retry_after": 0.0}])
+        assert len(twins.lane.costs) == 32
+        assert "batch-7" not in twins.lane.costs
+        assert "batch-8" in twins.lane.costs
