@@ -15,6 +15,7 @@ import uvloop
 
 from benchmarks.depth import run_depth
 from benchmarks.endpoint import Endpoint, endpoint
+from benchmarks.feed import run_feed
 from benchmarks.filling import run_enqueue
 from benchmarks.lanes import run_lanes
 from benchmarks.latency import run_latency
@@ -23,7 +24,7 @@ from benchmarks.machine import busy_with_others, describe
 from benchmarks.table import Table
 
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
-NAMES: Final = ("cpu", "fleet", "wide", "enqueue", "latency", "depth", "memory", "lanes")
+NAMES: Final = ("cpu", "fleet", "wide", "enqueue", "latency", "depth", "memory", "lanes", "feed")
 INTERRUPTED: Final = 130
 NOTES: Final = """\
 Every contender runs in processes of its own (uvloop) against one simulated endpoint in another
@@ -81,6 +82,8 @@ async def _scenario(name: str, there: Endpoint, *, quick: bool) -> Table:
         return await run_lanes(there, quick=quick)
     if name == "depth":
         return await run_depth(there, quick=quick)
+    if name == "feed":
+        return await run_feed(quick=quick)
     return await (run_enqueue if name == "enqueue" else run_latency)(quick=quick)
 
 
