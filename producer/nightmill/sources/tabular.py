@@ -28,9 +28,9 @@ def read_table(stream: BinaryIO, cap: int, delimiter: str) -> Iterator[Row | Rej
     text = _Lines(stream, cap)
     records = csv.reader(text, delimiter=delimiter, strict=True)
     header: list[str] | None = None
-    cells: list[str] = []
+    cells: list[str]
     while True:
-        number = text.number + 1
+        number, cells = text.number + 1, []
         try:
             cells = next(records)
             if header is None:
@@ -45,6 +45,8 @@ def read_table(stream: BinaryIO, cap: int, delimiter: str) -> Iterator[Row | Rej
                 raise SourceError(f"line {number}: the header cannot be read: {problem}") from None
             yield rejected(number, InvalidParamsError("", problem))
         except InvalidParamsError as error:
+            if header is None:
+                raise SourceError(f"the header: {error.at_line(number)}") from None
             yield rejected(number, error, delimiter.join(cells).encode(errors="replace"))
 
 
@@ -62,7 +64,7 @@ class _Lines:
     def __next__(self) -> str:
         self.number, raw, size = next(self._raw)
         if size > self._cap:
-            raise csv.Error(too_long("the line", size, self._cap).problem)
+            raise too_long("the line", size, self._cap)
         return raw.decode(errors="surrogateescape")
 
 
