@@ -15,6 +15,7 @@ import uvloop
 
 from benchmarks.depth import run_depth
 from benchmarks.endpoint import Endpoint, endpoint
+from benchmarks.feed import run_feed
 from benchmarks.filling import run_enqueue
 from benchmarks.grant import run_grant
 from benchmarks.lanes import run_lanes
@@ -24,7 +25,10 @@ from benchmarks.machine import busy_with_others, describe
 from benchmarks.table import Table
 
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
-NAMES: Final = ("cpu", "fleet", "wide", "enqueue", "latency", "grant", "depth", "memory", "lanes")
+NAMES: Final = (
+    *("cpu", "fleet", "wide", "enqueue", "latency", "grant"),
+    *("depth", "memory", "lanes", "feed"),
+)
 INTERRUPTED: Final = 130
 NOTES: Final = """\
 Every contender runs in processes of its own (uvloop) against one simulated endpoint in another
@@ -82,7 +86,7 @@ async def _scenario(name: str, there: Endpoint, *, quick: bool) -> Table:
         return await run_lanes(there, quick=quick)
     if name == "depth":
         return await run_depth(there, quick=quick)
-    alone = {"enqueue": run_enqueue, "latency": run_latency, "grant": run_grant}
+    alone = {"enqueue": run_enqueue, "latency": run_latency, "grant": run_grant, "feed": run_feed}
     return await alone[name](quick=quick)
 
 

@@ -23,6 +23,7 @@ TASKS: Final = {
     "nightmill": ("worker", "work_off"),
     "arq enqueue_job": ("stock", "fill"),
     "nightmill enqueue_many": ("mill", "fill_from_python"),
+    "nightmill feed": ("mill", "feed_file"),
     "nightmill JSONL file": ("mill", "fill_from_file"),
 }
 

@@ -19,6 +19,7 @@ class Meter:
 
     def __init__(self) -> None:
         """Count from now until the signal comes."""
+        self.checked_s = 0.0
         self.begin()
 
     def begin(self) -> None:
@@ -39,12 +40,17 @@ class Meter:
         await signalled.wait()
         self.begin()
 
+    def checked(self) -> None:
+        """Note that the source is checked."""
+        self.checked_s = time.perf_counter() - self._wall_s
+
     def spent(self) -> Spent:
         """Return what was used since the beginning."""
         return Spent(
             cpu_s=_cpu_s() - self._cpu_s,
             wall_s=time.perf_counter() - self._wall_s,
             peak_rss_mb=peak_rss_mb(),
+            checked_s=self.checked_s,
         )
 
 

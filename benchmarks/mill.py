@@ -12,9 +12,13 @@ import msgspec
 from benchmarks.meter import Meter
 from benchmarks.work import BATCH, Work, requests
 from nightmill import Producer
+from nightmill.cli.session import open_session
+from nightmill.feed import Feeder
 from nightmill.intake import CHUNK, Ready, ready_line
 from nightmill.settings import Settings, load_settings
-from nightmill.sources import Rejected, read_jsonl
+from nightmill.sources import Rejected, check_source, read_checked, read_source, source_of
+
+SOURCE = "source.jsonl"
 
 
 def settings_of(work: Work) -> Settings:
@@ -52,8 +56,21 @@ async def fill_from_file(work: Work, meter: Meter) -> None:
             await producer.send(chunk)
 
 
+async def feed_file(work: Work, meter: Meter) -> None:
+    """Check SOURCE whole and feed it through the window, as `nightmill enqueue` does."""
+    settings = settings_of(work)
+    source, ids = source_of(Path(work.data_dir) / SOURCE), Path(work.data_dir) / "ids.db"
+    async with open_session(settings) as session:
+        defaults = session.producer.defaults
+        async with Feeder(BATCH, session.producer, session.batches, session.store) as feeder:
+            await meter.started()
+            checked = check_source(source, defaults, ids=ids)
+            meter.checked()
+            await feeder.feed(read_checked(checked, defaults))
+
+
 def _jobs_of(path: Path, producer: Producer) -> Iterator[Ready]:
-    for line in read_jsonl(path, producer.defaults):
+    for line in read_source(source_of(path), producer.defaults):
         if isinstance(line, Rejected):
             raise line.error
         yield ready_line(line, BATCH, time.time_ns() // 1_000_000)

@@ -36,6 +36,8 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s: float
     wall_s: float
     peak_rss_mb: float
+    checked_s: float = 0.0
+    """How much of the wall time went into checking the source."""
 
 
 def request(number: int, size: int) -> dict[str, object]:

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
         QueueUnavailableError,
         ResultTimeoutError,
     )
+    from nightmill.feed import Fed
     from nightmill.handle import Batch
     from nightmill.intake import Receipt, Taken
     from nightmill.result import Attempt, ErrorInfo, Result, Usage
     from nightmill.settings import Settings, load_settings
+    from nightmill.sources import Template
     from nightmill.state import JobState
     from nightmill.sync import SyncProducer
     from nightmill.wire import dump, load
@@ -36,6 +38,7 @@ __all__ = [
     "BatchTimeoutError",
     "Counts",
     "ErrorInfo",
+    "Fed",
     "InvalidParamsError",
     "JobFailedError",
     "JobNotFoundError",
@@ -49,6 +52,7 @@ __all__ = [
     "Settings",
     "SyncProducer",
     "Taken",
+    "Template",
     "Usage",
     "dump",
     "load",
@@ -56,16 +60,8 @@ __all__ = [
 ]
 
 _ROOMS = (
-    "state",
-    "errors",
-    "result",
-    "wire",
-    "settings",
-    "intake",
-    "counts",
-    "handle",
-    "client",
-    "sync",
+    *("state", "errors", "result", "wire", "settings", "counts"),
+    *("sources", "intake", "feed", "handle", "client", "sync"),
 )
 """Where these names live, the lightest module first."""
 

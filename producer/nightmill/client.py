@@ -11,19 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
-from typing import TYPE_CHECKING, Self
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from nightmill import keys, replies, wire
 from nightmill.batch import Batches
 from nightmill.connect import connect, redis_errors
 from nightmill.errors import JobNotFoundError, ResultTimeoutError
+from nightmill.feed import Changed, Fed, Feeder
 from nightmill.handle import Batch
 from nightmill.intake import (
     CHUNK,
     Ready,
     Receipt,
     by_queue,
+    check_batch_name,
     defaults_of,
     prepare,
     prepare_item,
@@ -31,12 +34,17 @@ from nightmill.intake import (
     script_args,
 )
 from nightmill.job import now_ms
+from nightmill.replies import store_beside
 from nightmill.settings import Settings, load_settings
+from nightmill.sources import Start, in_thread, items_of, live_chunks
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from nightmill.result import Result
+    from nightmill.sources import Line, Rejected, Template
+
+T = TypeVar("T")
 
 _POLL_S = (0.01, 0.25)
 """Result polling: first wait and longest wait, doubling between, seconds."""
@@ -93,23 +101,60 @@ class Producer:
         requests: Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]],
         *,
         batch: str | None = None,
+        template: Template | None = None,
     ) -> list[Receipt]:
-        """Enqueue many requests, a few hundred a round trip.
+        """Enqueue many requests, a few hundred a round trip; `feed` is for a whole batch of them.
 
         A request may carry a `custom_id` beside its params, or be `{"custom_id", "params"}` (the
-        Message Batches shape). The first invalid one raises InvalidParamsError with its line (from
-        1); those of earlier round trips are enqueued, and naming them again is a no-op.
+        Message Batches shape); with a `template` it is a row of any columns. The first invalid one
+        raises InvalidParamsError with its line (from 1); those of earlier round trips are enqueued,
+        and naming them again is a no-op.
         """
         done: list[Receipt] = []
-        pending: list[Ready] = []
-        number = 0
-        async for request in _aiter(requests):
-            number += 1
-            pending.append(prepare_item(request, number, self.defaults, now_ms(), batch))
-            if len(pending) == CHUNK:
-                done += await self.send(pending)
-                pending.clear()
-        return done + await self.send(pending)
+        async with aclosing(_chunks(requests)) as chunks:
+            async for chunk in chunks:
+                now, first = now_ms(), len(done) + 1
+                done += await self.send(
+                    prepare_item(item, number, self.defaults, now, batch, template=template)
+                    for number, item in enumerate(chunk, first)
+                )
+        return done
+
+    async def feed(
+        self,
+        rows: Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]],
+        *,
+        batch: str,
+        template: Template | None = None,
+        changed: Changed | None = None,
+    ) -> Fed:
+        """Feed a whole batch, ten million rows if need be, and return what became of them.
+
+        `rows` are requests, `{"custom_id", "params"}`, `{"prompt", ...}` or, with a `template`,
+        rows of any columns. At most WINDOW jobs are in Redis at once: the source is read, in a
+        thread if it is not asynchronous, as workers make room, and closed at the end. Feed a
+        batch's rows again after a crash and what is queued or stored is skipped, so rows need ids,
+        or the same order. `changed` is what to do with a stored request that is another now.
+
+        The first bad row raises InvalidParamsError with its place, those before it are fed.
+        Raises BatchBusyError, BatchChangedError and QueueUnavailableError.
+        """
+        check_batch_name(batch)
+        return await self.feed_lines(items_of(rows, self.defaults, template), batch, changed)
+
+    async def feed_lines(
+        self,
+        lines: Iterable[Line | Rejected] | AsyncIterable[Line | Rejected],
+        batch: str,
+        changed: Changed | None = None,
+        start: Start = in_thread,
+    ) -> Fed:
+        """Feed checked lines; see `feed`. `start` has them read by another thread."""
+        async with (
+            store_beside(self.settings) as store,
+            Feeder(batch, self, Batches(self._redis), store, changed) as feeder,
+        ):
+            return await feeder.feed(lines, live=True, start=start)
 
     async def send(self, jobs: Iterable[Ready], *, delay_ms: int = 0) -> list[Receipt]:
         """Send prepared jobs; the receipts come in their order."""
@@ -162,12 +207,12 @@ class Producer:
         return replies.from_redis(job_id, kept)
 
 
-async def _aiter(
-    items: Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]],
-) -> AsyncIterator[Mapping[str, object]]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            yield item
+async def _chunks(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[Sequence[T], None]:
+    """Yield `items` CHUNK at a time; what may block is read in a thread."""
+    if isinstance(items, Sequence):
+        for first in range(0, len(items), CHUNK):
+            yield items[first : first + CHUNK]
+        return
+    async with aclosing(live_chunks(items, CHUNK)) as chunks:
+        async for chunk in chunks:
+            yield chunk

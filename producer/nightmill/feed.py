@@ -6,9 +6,11 @@ what is stored is skipped, what is queued stays, and only the rest is new.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -17,15 +19,18 @@ from nightmill.errors import BatchChangedError, BatchEndedError
 from nightmill.intake import CHUNK, Ready, Receipt, Taken, ready_line
 from nightmill.job import now_ms, request_hash
 from nightmill.lock import FeederLock
-from nightmill.sources import Line, Rejected, live_chunks
+from nightmill.sources import Line, Rejected, Start, in_thread, live_chunks
 from nightmill.window import Window, patiently
 
 if TYPE_CHECKING:
     from nightmill.batch import Batches
-    from nightmill.client import Producer
+    from nightmill.settings import Settings
     from nightmill.store import ResultStore, Stored
 
 T = TypeVar("T")
+
+BITE: Final = 50
+"""Lines that are read between two looks at the sockets."""
 
 Changed = Literal["rerun", "keep"]
 
@@ -49,6 +54,15 @@ class Fed(msgspec.Struct, frozen=True, kw_only=True):
         return self.new + self.queued_already + self.stored_already
 
 
+class Sender(Protocol):
+    """What a feeder needs of a Producer."""
+
+    settings: Settings
+
+    async def send(self, jobs: Iterable[Ready]) -> list[Receipt]:
+        """Send prepared jobs; the receipts come in their order."""
+
+
 class Feeder:
     """Feeds one batch, as its only feeder, within an `async with` block.
 
@@ -59,7 +73,7 @@ class Feeder:
     def __init__(  # noqa: PLR0913 - what is fed through which connections, and two options
         self,
         batch: str,
-        producer: Producer,
+        producer: Sender,
         batches: Batches,
         store: ResultStore | None,
         changed: Changed | None = None,
@@ -115,18 +129,30 @@ class Feeder:
             for line in good:
                 self._require_same(line, found.get(self._id(line)))
 
-    async def feed(self, lines: Iterable[Line | Rejected], *, live: bool = False) -> Fed:
+    async def feed(
+        self,
+        lines: Iterable[Line | Rejected] | AsyncIterable[Line | Rejected],
+        *,
+        live: bool = False,
+        start: Start = in_thread,
+    ) -> Fed:
         """Enqueue each line that has neither a row nor a job, and note the batch's total.
 
         `live` lines come from a stream: what is there goes in while it pauses, and reading it
-        blocks nobody. `self.fed` follows the feeding. Stops at a Rejected line, with those before
-        it fed, and raises its error. Raises BatchChangedError, BatchBusyError when the feeder's
-        place was lost, and what Redis and the store raise when they are away for longer than
-        PATIENCE_S.
+        blocks nobody (`start` finds the thread that reads). `self.fed` follows the feeding. Stops
+        at a Rejected line, with those before it fed, and raises its error. Raises
+        BatchChangedError, BatchBusyError when the feeder's place was lost, and what Redis and the
+        store raise when they are away for longer than PATIENCE_S.
         """
         self.fed = Fed()
+        size = self._window.chunk(CHUNK)
+        if live or isinstance(lines, AsyncIterable):
+            chunks = live_chunks(lines, size, start)
+        else:
+            chunks = _chunks_at_hand(lines, size)
         try:
-            await self._feed_all(lines, live=live)
+            async with aclosing(chunks):
+                await self._feed_all(chunks)
         except BatchEndedError:
             self.fed = msgspec.structs.replace(self.fed, cut_short=True)
             return self.fed
@@ -134,13 +160,25 @@ class Feeder:
         await patiently(lambda: self._batches.set_total(self.batch, self.fed.total))
         return self.fed
 
-    async def _feed_all(self, lines: Iterable[Line | Rejected], *, live: bool) -> None:
-        chunks = live_chunks if live else _chunks_at_hand
-        async for chunk in chunks(lines, self._window.chunk(CHUNK)):
-            good = _good(chunk)
-            await self._feed(good)
-            if len(good) < len(chunk) and isinstance(bad := chunk[len(good)], Rejected):
-                raise bad.error
+    async def _feed_all(self, chunks: AsyncIterator[list[Line | Rejected]]) -> None:
+        """Feed each chunk; the next is read while one is on its way to Redis."""
+        sending: asyncio.Task[None] | None = None
+        try:
+            async for chunk in chunks:
+                good = _good(chunk)
+                jobs, changed = self._jobs(good, await self._stored(good))
+                if sending is not None:
+                    await sending
+                sending = asyncio.create_task(self._send(jobs, len(good), changed))
+                if len(good) < len(chunk) and isinstance(bad := chunk[len(good)], Rejected):
+                    raise bad.error
+        except asyncio.CancelledError:
+            if sending is not None:
+                sending.cancel()
+            raise
+        finally:
+            if sending is not None:
+                await sending
 
     async def lost(self) -> int:
         """Return how many jobs have neither a row nor a place in Redis; 0 while any is under way.
@@ -153,11 +191,10 @@ class Feeder:
             return 0
         return max(0, counts.total - counts.terminal)
 
-    async def _feed(self, lines: list[Line]) -> None:
-        self._lock.require()
-        found = await self._stored(lines)
-        jobs, changed = self._jobs(lines, found)
+    async def _send(self, jobs: list[Ready], lines: int, changed: int) -> None:
+        """Send the `jobs` of so many `lines`, once the window has room, and count them."""
         await self._window.make_room(len(jobs))
+        self._lock.require()
         receipts = await patiently(lambda: self._producer.send(jobs))
         fed = self.fed
         self.fed = Fed(
@@ -165,7 +202,7 @@ class Feeder:
             queued_already=fed.queued_already + _count(receipts, Taken.ALREADY_QUEUED),
             stored_already=fed.stored_already
             + _count(receipts, Taken.ALREADY_FINISHED)
-            + len(lines)
+            + lines
             - len(jobs),
             changed=fed.changed + changed,
         )
@@ -222,8 +259,13 @@ def _chunks(lines: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-async def _chunks_at_hand(lines: Iterable[T], size: int) -> AsyncIterator[list[T]]:
-    for chunk in _chunks(lines, size):
+async def _chunks_at_hand(lines: Iterable[T], size: int) -> AsyncGenerator[list[T], None]:
+    """Yield `size` lines at a time; what is on its way to Redis goes on in between."""
+    each = iter(lines)
+    while chunk := list(islice(each, min(size, BITE))):
+        while len(chunk) < size and (more := list(islice(each, min(size - len(chunk), BITE)))):
+            chunk += more
+            await asyncio.sleep(0)
         yield chunk
 
 

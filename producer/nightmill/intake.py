@@ -19,9 +19,10 @@ from nightmill.errors import BatchEndedError, InvalidParamsError
 from nightmill.job import Job
 from nightmill.params import Defaults, check, refused
 from nightmill.settings import Settings
+from nightmill.sources import row_of
 
 if TYPE_CHECKING:
-    from nightmill.sources import Line
+    from nightmill.sources import Line, Template
     from nightmill.store import Stored
 
 CHUNK = 500
@@ -111,15 +112,25 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
     )
 
 
-def prepare_item(
-    item: Mapping[str, object], number: int, defaults: Defaults, now_ms: int, batch: str | None
+def prepare_item(  # noqa: PLR0913 - one of many, and what all of them have in common
+    item: Mapping[str, object],
+    number: int,
+    defaults: Defaults,
+    now_ms: int,
+    batch: str | None,
+    *,
+    template: Template | None = None,
 ) -> Ready:
     """Prepare the `number`-th (from 1) of many: bare params, or `{"custom_id", "params"}`.
 
-    Raises InvalidParamsError that names the number as its line.
+    With a `template`, any row. Raises InvalidParamsError that names the number as its line.
     """
     try:
-        params, custom_id = _unpacked(item)
+        params: Mapping[str, object]
+        if template is None:
+            params, custom_id = _unpacked(item)
+        else:
+            custom_id, params = template.job(row_of(item, number))
         return prepare(params, defaults, now_ms, batch=batch, custom_id=custom_id)
     except InvalidParamsError as error:
         raise error.at_line(number) from None

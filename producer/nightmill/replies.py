@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ from nightmill.state import JobState
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
+    from nightmill.store import ResultStore
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +112,22 @@ def from_redis(job_id: str, kept: bytes) -> Result:
         stop_reason=answer.stop_reason,
         usage=answer.usage,
     )
+
+
+@asynccontextmanager
+async def store_beside(settings: Settings) -> AsyncIterator[ResultStore | None]:
+    """Open the results store to ask it what is finished; None where there is none to ask.
+
+    Where no data directory is, nothing was ever stored.
+    """
+    where = settings.store_at
+    if find_spec("sqlalchemy") is None or (isinstance(where, Path) and not where.parent.exists()):
+        yield None
+        return
+    from nightmill.store import ResultStore  # noqa: PLC0415 - optional extra
+
+    async with ResultStore.open(where) as store:
+        yield store
 
 
 async def from_store(settings: Settings, job_id: str) -> Result | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -14,6 +15,7 @@ from nightmill.intake import (
     Ready,
     Receipt,
     by_queue,
+    check_batch_name,
     defaults_of,
     prepare,
     prepare_item,
@@ -22,14 +24,17 @@ from nightmill.intake import (
 )
 from nightmill.job import now_ms
 from nightmill.settings import Settings, load_settings
+from nightmill.sources import items_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
     from datetime import datetime, timedelta
 
     from nightmill.counts import Counts
+    from nightmill.feed import Changed, Fed
     from nightmill.handle import Batch
     from nightmill.result import Result
+    from nightmill.sources import Template
 
 T = TypeVar("T")
 
@@ -78,17 +83,47 @@ class SyncProducer:
         return self.send([job], delay_ms=delay_ms)[0]
 
     def enqueue_many(
-        self, requests: Iterable[Mapping[str, object]], *, batch: str | None = None
+        self,
+        requests: Iterable[Mapping[str, object]],
+        *,
+        batch: str | None = None,
+        template: Template | None = None,
     ) -> list[Receipt]:
         """Enqueue many requests, a few hundred a round trip; see Producer.enqueue_many."""
         done: list[Receipt] = []
         pending: list[Ready] = []
         for number, request in enumerate(requests, 1):
-            pending.append(prepare_item(request, number, self.defaults, now_ms(), batch))
+            pending.append(
+                prepare_item(request, number, self.defaults, now_ms(), batch, template=template)
+            )
             if len(pending) == CHUNK:
                 done += self.send(pending)
                 pending.clear()
         return done + self.send(pending)
+
+    def feed(
+        self,
+        rows: Iterable[Mapping[str, object]],
+        *,
+        batch: str,
+        template: Template | None = None,
+        changed: Changed | None = None,
+    ) -> Fed:
+        """Feed a whole batch; see Producer.feed. `rows` are read in the caller's own thread."""
+        check_batch_name(batch)
+        lines = items_of(rows, self.defaults, template)
+        reads: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+
+        async def feed() -> Fed:
+            async with Producer(settings=self.settings) as producer:
+                return await producer.feed_lines(lines, batch, changed, reads.put)
+
+        with ThreadPoolExecutor(1) as thread:
+            feeding = thread.submit(lambda: asyncio.run(feed()))
+            # It may end before it reads.
+            feeding.add_done_callback(lambda _: reads.put(lambda: None))
+            reads.get()()
+            return feeding.result()
 
     def send(self, jobs: Iterable[Ready], *, delay_ms: int = 0) -> list[Receipt]:
         """Send prepared jobs; the receipts come in their order."""

@@ -69,7 +69,8 @@ def test_a_path_that_is_no_file_is_told(shell: Shell) -> None:
     """Missing, or a directory."""
     (shell.folder / "folder").mkdir()
     assert_refused(shell, "missing.jsonl: no such file", "run", "missing.jsonl", "--simulate")
-    assert_refused(shell, "folder: is a directory", "run", "folder", "--simulate")
+    told = "folder: is a directory; say what becomes of its files"
+    assert_refused(shell, told, "run", "folder", "--simulate")
     assert_refused(shell, "-: it is empty", "run", "-", "--batch", "x", "--simulate")
 
 

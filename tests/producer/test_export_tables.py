@@ -17,6 +17,7 @@ from pyarrow import parquet
 
 from nightmill.errors import ExportError
 from nightmill.export import COLUMNS, export
+from nightmill.sources import source_of
 from nightmill.store import ResultStore
 from tests.producer.store.samples import FAILED, SUCCEEDED, numbered
 
@@ -116,7 +117,7 @@ async def test_the_sources_own_columns_stand_beside_the_results(
     lines[6] = {"prompt": "seven", "label": 0.5, "extra": True}
     source.write_text("\n".join(map(json.dumps, lines)))
     out = tmp_path / "out.parquet"
-    await export(store, "night", out, format="parquet", source=source)
+    await export(store, "night", out, format="parquet", source=source_of(source))
     read = parquet.read_table(out, columns=["seq", "label", "tags", "extra", "input_prompt"])
     assert [tuple(row.values()) for row in read.to_pylist()] == [
         (1, 1.0, '["a"]', None, "x"),

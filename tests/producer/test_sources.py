@@ -8,7 +8,7 @@ import os
 import tracemalloc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import pytest
 
@@ -18,22 +18,30 @@ from nightmill.sources import (
     Line,
     Rejected,
     Summary,
-    check_file,
+    check_source,
     is_stream,
-    open_source,
     read_checked,
-    read_jsonl,
     read_rejects,
+    source_of,
 )
+from nightmill.sources.jobs import lines
+from nightmill.sources.jsonl import read_jsonl
+from nightmill.sources.opening import open_source
 
 DEFAULTS: Final = Defaults(model="default-model", max_tokens=64, max_payload_bytes=1 << 20)
 MESSAGES: Final = [{"role": "user", "content": "Hi"}]
 GOOD: Final = b'{"prompt": "Hi"}\n'
+CAP: Final = 3 * DEFAULTS.max_payload_bytes + (1 << 16)
 
 
 def read(data: bytes) -> list[Line | Rejected]:
     """Read `data` as a stream."""
-    return list(read_jsonl(io.BytesIO(data), DEFAULTS))
+    return list(read_stream(io.BytesIO(data)))
+
+
+def read_stream(stream: BinaryIO) -> Iterator[Line | Rejected]:
+    """Read JSON Lines as a file of them is read."""
+    return lines(read_jsonl(stream, CAP), DEFAULTS)
 
 
 def read_one(row: object) -> Line | Rejected:
@@ -61,7 +69,7 @@ def checked(folder: Path, data: bytes) -> Summary:
     """Check a file with this content."""
     path = folder / "in.jsonl"
     path.write_bytes(data)
-    return check_file(path, DEFAULTS, ids=folder / "ids.db")
+    return check_source(source_of(path), DEFAULTS, ids=folder / "ids.db")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +166,7 @@ def test_an_endless_line_is_never_held_in_memory() -> None:
     """A file without a line end may be larger than the machine."""
     data = io.BytesIO(b'{"prompt": "' + b"x" * (64 << 20) + b'"}\n' + GOOD)
     tracemalloc.start()
-    first, second = read_jsonl(data, DEFAULTS)
+    first, second = read_stream(data)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert isinstance(first, Rejected)
@@ -194,7 +202,7 @@ def test_a_file_that_cannot_be_opened_is_one_clear_error(tmp_path: Path) -> None
         (empty, "the file is empty"),
         (loop, "cannot be read"),
     ):
-        with pytest.raises(SourceError, match=said) as caught, open_source(path):
+        with pytest.raises(SourceError, match=said) as caught, open_source(str(path)):
             pass
         assert str(caught.value).startswith(str(path))
 
@@ -209,17 +217,17 @@ def test_a_source_that_fails_in_the_middle_names_the_line() -> None:
             raise OSError(5, "Input/output error")
 
     with pytest.raises(SourceError, match="line 2: cannot be read: Input/output error"):
-        list(read_jsonl(Failing(GOOD), DEFAULTS))
+        list(read_stream(Failing(GOOD)))
 
 
 def test_pipes_and_standard_input_are_streams(tmp_path: Path) -> None:
     """What can be read only once cannot be checked whole first."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    assert is_stream(Path("-"))
-    assert is_stream(pipe)
-    assert not is_stream(tmp_path)
-    assert not is_stream(tmp_path / "none.jsonl")
+    assert is_stream("-")
+    assert is_stream(str(pipe))
+    assert not is_stream(str(tmp_path))
+    assert not is_stream(str(tmp_path / "none.jsonl"))
 
 
 def test_a_file_of_blank_lines_has_no_jobs(tmp_path: Path) -> None:
@@ -275,7 +283,7 @@ def test_only_the_first_rejects_are_shown_and_all_are_kept(tmp_path: Path) -> No
 def test_a_file_that_changed_after_its_check_is_not_fed_further(tmp_path: Path) -> None:
     """What nobody checked must not be reported as skipped."""
     summary = checked(tmp_path, GOOD + GOOD)
-    summary.path.write_bytes(GOOD + b"nonsense\n")
+    Path(summary.source.location).write_bytes(GOOD + b"nonsense\n")
     lines = read_checked(summary, DEFAULTS)
     assert next(lines).number == 1
     with pytest.raises(SourceError, match="changed since it was checked: line 2: not JSON"):
@@ -294,4 +302,4 @@ def test_a_table_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> No
     path = tmp_path / "in.jsonl"
     path.write_bytes(GOOD)
     with pytest.raises(SourceError, match="the table of ids cannot be written"):
-        check_file(path, DEFAULTS, ids=tmp_path / "gone" / "ids.db")
+        check_source(source_of(path), DEFAULTS, ids=tmp_path / "gone" / "ids.db")

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 import typer
 
 from nightmill.cli import limiting, options
-from nightmill.errors import InvalidParamsError, SourceError
-from nightmill.sources import is_stream
+from nightmill.cli.grouped import grouped
+from nightmill.cli.inputs import Shaping
+from nightmill.errors import InvalidParamsError, SettingsError, SourceError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from nightmill.feed import Changed, Fed
     from nightmill.limits import Change
     from nightmill.settings import Settings
-    from nightmill.sources import Line, Rejected
+    from nightmill.sources import Line, Rejected, Source
 
     Read = Callable[[], Iterator[Line | Rejected]]
 
@@ -36,10 +35,14 @@ class Order:
     twice: bool
 
 
+@grouped
 def enqueue(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     source: options.Source,
     *,
     batch: options.BatchName = None,
+    shaping: Shaping,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
     window: options.Window = None,
     skip_bad: options.SkipBad = False,
     changed: options.Changed = None,
@@ -58,19 +61,26 @@ def enqueue(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
     """Feed prompts to the workers as a batch; stays until all is in Redis.
 
     A file is checked whole first: with a bad line in it, nothing is enqueued. Run it again after
-    an interruption: what is queued or stored already is not enqueued twice.
+    an interruption: what is queued or stored already is not enqueued twice. With --prompt, --image
+    or --document any row becomes a job; without, a row is one: {"prompt": ...} and other request
+    fields, or {"custom_id": ..., "params": {...}}.
 
     For example:
 
     nightmill enqueue prompts.jsonl
 
-    nightmill enqueue prompts.jsonl --batch night-2 --redis-url redis://localhost:6379
+    nightmill enqueue reviews.csv --prompt 'Summarise: {{ text }}' --id review --dry-run
+
+    nightmill enqueue scans/ --document path --prompt 'Who signed this?' --set max_tokens=200
+
+    nightmill enqueue s3://bucket/rows.parquet --prompt @prompt.txt --system 'Be brief.'
 
     nightmill enqueue backfill.jsonl --weight 1 --budget-usd 40 --expires 24h
 
-    make-prompts | nightmill enqueue - --batch live
+    zcat rows.csv.gz | nightmill enqueue - --format csv --batch live --prompt '{{ question }}'
     """
     from nightmill.cli.checking import batch_name  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.cli.dry_run import show_jobs  # noqa: PLC0415
     from nightmill.hooks import require_url  # noqa: PLC0415
     from nightmill.server import with_redis  # noqa: PLC0415
     from nightmill.settings import load_settings  # noqa: PLC0415
@@ -90,24 +100,31 @@ def enqueue(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
         budget_usd=budget_usd,
         budget_tokens=budget_tokens,
     )
-    name = batch_name(source, batch)
+    given = shaping.source(source)
+    if json and not dry_run:
+        raise SettingsError(options.JSON_ALONE)
+    if dry_run:
+        show_jobs(given, settings, as_json=json)
+        return
+    name = batch_name(given, batch)
     if on_complete:
         require_url(on_complete)
-    with _opened(source, name, settings, skip_bad=skip_bad) as read, with_redis(settings) as served:
-        order = Order(name, changed, change, on_complete, twice=not is_stream(source))
+    with _opened(given, name, settings, skip_bad=skip_bad) as read, with_redis(settings) as served:
+        order = Order(name, changed, change, on_complete, twice=not given.once)
         fed = asyncio.run(_feed(served, order, read))
     typer.echo(summary(name, fed))
 
 
 @contextmanager
-def _opened(source: Path, name: str, settings: Settings, *, skip_bad: bool) -> Iterator[Read]:
+def _opened(source: Source, name: str, settings: Settings, *, skip_bad: bool) -> Iterator[Read]:
     """Yield what reads the lines of `source`: a file, checked, any number of times."""
     from nightmill.cli.checking import checked_source, read_stream  # noqa: PLC0415
     from nightmill.intake import defaults_of  # noqa: PLC0415
-    from nightmill.sources import read_checked  # noqa: PLC0415
+    from nightmill.sources import read_checked, require_streamable  # noqa: PLC0415
 
     defaults = defaults_of(settings)
-    if is_stream(source):
+    if source.once:
+        require_streamable(source)
         yield lambda: read_stream(source, defaults, skip_bad=name if skip_bad else None)
     else:
         with checked_source(source, defaults, name, skip_bad=skip_bad) as checked:

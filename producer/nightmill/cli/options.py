@@ -23,8 +23,15 @@ DataDir = Annotated[
     typer.Option(help="Where the embedded Valkey and results.db live.  [default: .nightmill]"),
 ]
 Source = Annotated[
-    Path,
-    typer.Argument(metavar="IN.jsonl", help="One JSON object a line; - reads standard input."),
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="JSON Lines, CSV, TSV or Parquet (.gz, .zst), a directory, a URL; - is stdin.",
+    ),
+]
+Fed = Annotated[
+    str | None,
+    typer.Option("--source", metavar="SOURCE", help="What was fed: finds the jobs missing."),
 ]
 BatchName = Annotated[
     str | None,
@@ -46,5 +53,11 @@ OnComplete = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Tell this address, signed, when the batch is done."),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Only show: the first jobs, counts, tokens, cost, bad rows."),
+]
+JSON_ALONE = "--json is for a dry run: add --dry-run"
+Json = Annotated[bool, typer.Option("--json", help="The dry run as one JSON object.")]
 Model = Annotated[str | None, typer.Option(help="Model of requests that name none.")]
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="max_tokens of those that name none.")]

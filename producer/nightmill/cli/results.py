@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -16,6 +15,7 @@ from nightmill.state import JobState
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
+    from nightmill.sources import Source
     from nightmill.store import ResultStore
 
 
@@ -34,8 +34,8 @@ def results(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
     ] = None,
     flat: Annotated[bool, typer.Option("--flat", help="JSON Lines of flat rows.")] = False,
     source: Annotated[
-        Path | None,
-        typer.Option(metavar="IN.jsonl", help="Put the columns of the batch's input beside."),
+        str | None,
+        typer.Option(metavar="SOURCE", help="Put the columns of the batch's input beside."),
     ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only jobs that failed.")] = False,
     succeeded: Annotated[
@@ -65,8 +65,6 @@ def results(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
     from nightmill.export import export  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
 
-    if source is not None and not source.is_file():
-        raise SourceError(f"{source}: no such file")
     asked = {JobState.FAILED: failed, JobState.SUCCEEDED: succeeded}
     settings = load_settings(store_url=store_url, data_dir=data_dir)
     work = partial(
@@ -76,12 +74,21 @@ def results(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
         format=format,
         fields=_names(fields),
         flat=flat,
-        source=source,
+        source=None if source is None else _fed(source),
         statuses={state for state, wanted in asked.items() if wanted} or None,
         ordered=order == "input",
     )
     written = asyncio.run(_export(settings, batch, out, work))
     typer.echo(f'{written:,} results of batch "{batch}"', err=True)
+
+
+def _fed(source: str) -> Source:
+    """Return what a batch was fed from. Raises SourceError for what can be read only once."""
+    from nightmill.sources import is_stream, source_of  # noqa: PLC0415 - `--help` stays fast
+
+    if is_stream(source):
+        raise SourceError(f"{source} can be read only once: give the file that was fed")
+    return source_of(source)
 
 
 def _names(fields: str | None) -> list[str] | None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from nightmill.cli import options
-from nightmill.errors import InvalidParamsError, JobNotFoundError, StoreMissingError
+from nightmill.cli.inputs import changes_of
+from nightmill.errors import JobNotFoundError, StoreMissingError
 
 if TYPE_CHECKING:
     from nightmill.requeue import Requeued
@@ -52,7 +51,7 @@ def retry(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
 
-    patch = _patch(changes or ())
+    patch = changes_of(changes or ())
     loaded = load_settings(
         window=window, redis_url=redis_url, store_url=store_url, data_dir=data_dir
     )
@@ -62,20 +61,6 @@ def retry(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     if done.left_out:
         typer.echo(_left_out(batch, done), err=True)
         raise typer.Exit(1)
-
-
-def _patch(changes: Sequence[str]) -> dict[str, object]:
-    """Read what --set was given. Raises InvalidParamsError."""
-    patch: dict[str, object] = {}
-    for change in changes:
-        key, equals, value = change.partition("=")
-        if not key or not equals:
-            raise InvalidParamsError("--set", f"{change!r} is not KEY=VALUE, as max_tokens=4096 is")
-        try:
-            patch[key] = msgspec.json.decode(value)
-        except msgspec.DecodeError:
-            patch[key] = value
-    return patch
 
 
 async def _retry(

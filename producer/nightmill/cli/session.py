@@ -13,6 +13,7 @@ from nightmill.batch import Batches
 from nightmill.client import Producer
 from nightmill.connect import connect, redis_errors
 from nightmill.errors import BatchNotFoundError, StoreMissingError
+from nightmill.replies import store_beside
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -34,9 +35,7 @@ async def open_session(settings: Settings) -> AsyncIterator[Session]:
     async with AsyncExitStack() as stack:
         producer = await stack.enter_async_context(Producer(settings=settings))
         batches = await stack.enter_async_context(open_batches(settings))
-        store = None
-        if _has_store(settings):
-            store = await stack.enter_async_context(open_store(settings))
+        store = await stack.enter_async_context(store_beside(settings))
         yield Session(producer=producer, batches=batches, store=store)
 
 
@@ -79,11 +78,3 @@ async def require_rows(store: ResultStore, batch: str) -> None:
     if not sum((await store.counts(batch)).values()):
         known = ", ".join(name for name in await store.batches() if name) or "none"
         raise BatchNotFoundError(f'no results of a batch "{batch}"; batches with results: {known}')
-
-
-def _has_store(settings: Settings) -> bool:
-    """Whether there is a store to ask; where no data directory is, nothing was ever stored."""
-    where = settings.store_at
-    return find_spec("sqlalchemy") is not None and (
-        not isinstance(where, Path) or where.parent.exists()
-    )

@@ -14,26 +14,26 @@ import msgspec
 import typer
 
 from nightmill.cli import options
+from nightmill.cli.grouped import grouped
+from nightmill.cli.inputs import Shaping
 from nightmill.errors import BatchNotFoundError, SourceError, StoreMissingError
-from nightmill.sources import Line
 
 if TYPE_CHECKING:
     from nightmill.cli.session import Session
     from nightmill.settings import Settings
-    from nightmill.sources import Rejected
+    from nightmill.sources import Line, Rejected, Source
     from nightmill.store import ResultStore
     from nightmill.verify import Verdict
 
     Read = Callable[[], Iterable[Line | Rejected]]
 
 
+@grouped
 def verify(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch.")],
     *,
-    source: Annotated[
-        Path | None,
-        typer.Option(metavar="IN.jsonl", help="What was fed: finds the jobs that are missing."),
-    ] = None,
+    source: options.Fed = None,
+    shaping: Shaping,
     repair: Annotated[
         bool, typer.Option("--repair", help="Feed what is missing again; needs --source.")
     ] = False,
@@ -45,13 +45,16 @@ def verify(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
     """Check the promise: every accepted job ends in exactly one stored result.
 
     Exits with 0 when it holds and with 1 when it does not. Also tells what calls were lost in
-    crashes. A batch may still run: its jobs on their way are not missing.
+    crashes. --source takes the options the batch was fed with. A batch may still run: its jobs on
+    their way are not missing.
 
     For example:
 
     nightmill verify prompts
 
     nightmill verify prompts --source prompts.jsonl --repair
+
+    nightmill verify reviews --source reviews.csv --prompt 'Summarise: {{ text }}' --id review
     """
     from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
@@ -59,7 +62,7 @@ def verify(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
     if repair and source is None:
         raise SourceError("--repair needs --source IN.jsonl, the file that was fed")
     loaded = load_settings(redis_url=redis_url, store_url=store_url, data_dir=data_dir)
-    opened = nullcontext() if source is None else _opened(source, loaded)
+    opened = nullcontext() if source is None else _opened(shaping.source(source), loaded)
     with opened as read, with_redis(loaded) as settings:
         verdict = asyncio.run(_verify(settings, batch, read, repair=repair))
     typer.echo(_as_json(batch, verdict) if json else "\n".join(_told(batch, verdict)))
@@ -68,16 +71,16 @@ def verify(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
 
 
 @contextmanager
-def _opened(source: Path, settings: Settings) -> Iterator[Read]:
+def _opened(source: Source, settings: Settings) -> Iterator[Read]:
     """Yield what reads the jobs of a file any number of times; its bad lines are no jobs."""
     from nightmill.intake import defaults_of  # noqa: PLC0415 - `--help` stays fast
-    from nightmill.sources import check_file, is_stream, read_checked  # noqa: PLC0415
+    from nightmill.sources import check_source, read_checked  # noqa: PLC0415
 
-    if is_stream(source):
+    if source.once:
         raise SourceError(f"{source} can be read only once: give the file that was fed")
     defaults = defaults_of(settings)
     with TemporaryDirectory(prefix="nightmill-") as folder:
-        checked = check_file(source, defaults, ids=Path(folder) / "ids.db")
+        checked = check_source(source, defaults, ids=Path(folder) / "ids.db")
         if checked.rejected:
             typer.echo(f"{source}: {checked.rejected:,} lines are no jobs", err=True)
         yield lambda: read_checked(checked, defaults)
@@ -120,6 +123,8 @@ async def _repair(session: Session, batch: str, read: Read) -> None:
 
 
 def _ids(read: Read | None) -> Iterable[str]:
+    from nightmill.sources import Line  # noqa: PLC0415
+
     lines = read() if read else ()
     return (line.custom_id for line in lines if isinstance(line, Line))
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from nightmill.errors import ExportError
 from nightmill.export.flat import COLUMNS, Kind, Row, row_of
-from nightmill.export.joined import Source, columns_of
+from nightmill.export.joined import Reader, columns_of
 from nightmill.export.lines import nested, to_line
 from nightmill.export.outputs import opened
 from nightmill.export.tables import CSV, Format, JSONLines, Parquet, Table
 from nightmill.result import Result
+from nightmill.sources import Source
 from nightmill.state import JobState
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ async def export(  # noqa: PLR0913 - what, where to, and the options of `nightmi
     format: Format = "jsonl",  # noqa: A002 - as the option is called
     fields: Sequence[str] | None = None,
     flat: bool = False,
-    source: Path | None = None,
+    source: Source | None = None,
     statuses: Collection[JobState] | None = None,
     ordered: bool = True,
 ) -> int:
@@ -39,7 +40,7 @@ async def export(  # noqa: PLR0913 - what, where to, and the options of `nightmi
 
     Memory stays flat, and what is at `out` is replaced at once, when all is written. JSON lines
     have the Message Batches shape unless `flat`; CSV and Parquet always have rows: COLUMNS, and
-    with `source` (the batch's JSON Lines file) that file's own columns too. `fields` chooses and
+    with `source` (what the batch was fed from) that one's own columns too. `fields` chooses and
     orders. Results come in the source's order, or as they finished when not `ordered`; only those
     of `statuses` when given. The same results give the same bytes. Raises ExportError, OSError,
     and what the store raises.
@@ -51,7 +52,7 @@ async def export(  # noqa: PLR0913 - what, where to, and the options of `nightmi
     shape = _Shape({**COLUMNS, **beside} if rows else None, fields)
     written = 0
     with ExitStack() as stack:
-        reader = Source(stack.enter_context(source.open("rb")), beside) if source else None
+        reader = Reader(source, beside) if source else None
         table = _table(stack.enter_context(opened(out)), format, shape.columns)
         async for result in store.stream(batch, statuses=statuses, ordered=ordered):
             table.add(shape.of(result, reader))
@@ -88,7 +89,7 @@ class _Shape:
         self._names = list(fields or known)
         self.columns = {name: columns[name] for name in self._names} if columns else {}
 
-    def of(self, result: Result, source: Source | None) -> Row:
+    def of(self, result: Result, source: Reader | None) -> Row:
         """Return the fields asked for, in their order."""
         row = row_of(result) if self._flat else nested(result)
         if source is not None:

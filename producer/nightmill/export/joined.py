@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import msgspec
 
-from nightmill.errors import ExportError
 from nightmill.export.flat import COLUMNS, Kind, Row
+from nightmill.sources import Rejected, Source, read_rows
 
 PREFIX: Final = "input_"
 """Put before a source's column that has the name of one of ours."""
@@ -17,18 +16,17 @@ PREFIX: Final = "input_"
 _KINDS: Final[dict[type, Kind]] = {bool: "bool", int: "int", float: "float", str: "text"}
 
 
-def columns_of(source: Path) -> dict[str, Kind]:
-    """Return the columns of a JSON Lines file and their kinds, in one pass with flat memory.
+def columns_of(source: Source) -> dict[str, Kind]:
+    """Return the columns of a source and their kinds, in one pass with flat memory.
 
     What is no plain value, or not the same kind in every line, becomes text (JSON). Raises
-    ExportError for a line that is no object, OSError.
+    SourceError.
     """
     kinds: dict[str, Kind] = {}
-    with source.open("rb") as file:
-        for _, row in _rows(file):
-            for name, value in row.items():
-                if value is not None:
-                    kinds[name] = _merged(kinds.get(name), _KINDS.get(type(value), "text"))
+    for _, row in _rows(source):
+        for name, value in row.items():
+            if value is not None:
+                kinds[name] = _merged(kinds.get(name), _KINDS.get(type(value), "text"))
     return {named(name): kind for name, kind in kinds.items()}
 
 
@@ -37,12 +35,12 @@ def named(column: str) -> str:
     return f"{PREFIX}{column}" if column in COLUMNS else column
 
 
-class Source:
+class Reader:
     """Reads a source beside results that come in its order: one line in memory at a time."""
 
-    def __init__(self, file: BinaryIO, columns: dict[str, Kind]) -> None:
-        """Take the open file and what `columns_of` said of it."""
-        self._rows = _rows(file)
+    def __init__(self, source: Source, columns: dict[str, Kind]) -> None:
+        """Take the source and what `columns_of` said of it."""
+        self._rows = _rows(source)
         self._columns = columns
         self._number, self._row = next(self._rows, (0, {}))
 
@@ -58,14 +56,11 @@ class Source:
         }
 
 
-def _rows(file: BinaryIO) -> Iterator[tuple[int, dict[str, object]]]:
-    for number, line in enumerate(file, 1):
-        body = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-        if body.strip():
-            try:
-                yield number, msgspec.json.decode(body, type=dict[str, object])
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise ExportError(f"line {number} of the source: {error}") from None
+def _rows(source: Source) -> Iterator[tuple[int, dict[str, object]]]:
+    """Yield the numbers and columns of all rows but those that cannot be read: no job is theirs."""
+    for row in read_rows(source):
+        if not isinstance(row, Rejected):
+            yield row.number, row.columns
 
 
 def _merged(before: Kind | None, kind: Kind) -> Kind:

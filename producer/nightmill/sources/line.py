@@ -1,4 +1,4 @@
-"""What a reader yields: a Line that can be enqueued, or a Rejected one with its reason."""
+"""What readers yield: a Row of columns; a Line that can be enqueued; a Rejected one, and why."""
 
 from __future__ import annotations
 
@@ -16,6 +16,19 @@ MAX_ID: Final = 256
 MAX_SNIPPET: Final = 80
 
 _UNFIT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One record of a source, no job yet: its place (1-based) and its columns.
+
+    The place is that of its line in a text file. `raw` is how it stands there, as far as a reader
+    keeps it. A `table` has columns of its own choice and text where a request has numbers.
+    """
+
+    number: int
+    columns: dict[str, object]
+    raw: bytes = b""
+    table: bool = False
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +50,11 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     error: InvalidParamsError
     snippet: str
+
+
+def rejected(number: int, error: InvalidParamsError, raw: bytes = b"") -> Rejected:
+    """Return what stands for line `number`, which begins with `raw`."""
+    return Rejected(number=number, error=error.at_line(number), snippet=snippet(raw))
 
 
 def custom_id_of(value: object, number: int) -> str:

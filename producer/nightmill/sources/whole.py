@@ -1,4 +1,4 @@
-"""A file is checked whole before anything of it is enqueued, in flat memory.
+"""A source is checked whole before anything of it is enqueued, in flat memory.
 
 The check leaves its findings in a SQLite file: every id with its line, and every rejected line
 with its reason, duplicates included. The feed's second reading goes by that same table, so it
@@ -8,7 +8,7 @@ skips the very lines that were reported.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -18,8 +18,8 @@ import msgspec
 
 from nightmill.errors import InvalidParamsError, SourceError
 from nightmill.params import Defaults
-from nightmill.sources.jsonl import read_jsonl
 from nightmill.sources.line import Line, Rejected
+from nightmill.sources.source import Source, read_source
 
 SHOWN: Final = 20
 """Rejected lines that a summary carries; `read_rejects` gives all."""
@@ -31,7 +31,7 @@ CHUNK: Final = 1000
 _SCHEMA: Final = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
-PRAGMA cache_size = -65536;
+PRAGMA cache_size = -32768;
 CREATE TABLE ids (custom_id TEXT PRIMARY KEY, line INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE rejects (line INTEGER PRIMARY KEY, field TEXT, problem TEXT, snippet TEXT);
 """
@@ -56,7 +56,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     `ids` is the SQLite file that `read_rejects` and `read_checked` go by; the caller removes it.
     """
 
-    path: Path
+    source: Source
     ids: Path
     jobs: int
     rejected: int
@@ -64,22 +64,28 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[Warned, ...]
 
 
-def check_file(path: Path, defaults: Defaults, *, ids: Path) -> Summary:
-    """Read the whole of `path` and say what it holds; `ids` is the SQLite file to leave behind.
+def check_source(
+    source: Source,
+    defaults: Defaults,
+    *,
+    ids: Path,
+    see: Callable[[Line], None] = lambda _: None,
+) -> Summary:
+    """Read the whole of `source` and say what it holds; `ids` is the SQLite file to leave behind.
 
-    Bad lines raise nothing: the caller decides. Raises SourceError for a file that cannot be read,
-    is binary, or has no line at all.
+    `see` is shown every job. Bad lines raise nothing: the caller decides. Raises SourceError for
+    a source that cannot be read, is binary, or has no line at all.
     """
     ids.unlink(missing_ok=True)
     warnings: dict[str, Warned] = {}
     try:
-        total, rejected = _fill(ids, read_jsonl(path, defaults), warnings)
+        total, rejected = _fill(ids, read_source(source, defaults), warnings, see)
     except sqlite3.Error as error:
         raise SourceError(f"{ids}: the table of ids cannot be written: {error}") from None
     if not total:
-        raise SourceError(f"{path}: no jobs in it; give one JSON object a line")
+        raise SourceError(f"{source}: no jobs in it")
     summary = Summary(
-        path=path,
+        source=source,
         ids=ids,
         jobs=total - rejected,
         rejected=rejected,
@@ -104,23 +110,26 @@ def read_checked(summary: Summary, defaults: Defaults) -> Iterator[Line]:
     """
     rejects = read_rejects(summary)
     skip = next(rejects, None)
-    for line in read_jsonl(summary.path, defaults):
+    for line in read_source(summary.source, defaults):
         if skip is not None and line.number == skip.number:
             skip = next(rejects, None)
         elif isinstance(line, Rejected):
-            raise SourceError(f"{summary.path}: changed since it was checked: {line.error}")
+            raise SourceError(f"{summary.source}: changed since it was checked: {line.error}")
         else:
             yield line
 
 
 def _fill(
-    ids: Path, lines: Iterator[Line | Rejected], warnings: dict[str, Warned]
+    ids: Path,
+    lines: Iterator[Line | Rejected],
+    warnings: dict[str, Warned],
+    see: Callable[[Line], None],
 ) -> tuple[int, int]:
     """Put every line into the table; return how many there are and how many are rejected."""
     with closing(sqlite3.connect(ids)) as db:
         db.executescript(_SCHEMA)
         total = 0
-        while chunk := [_noted(line, warnings) for line in islice(lines, CHUNK)]:
+        while chunk := [_noted(line, warnings, see) for line in islice(lines, CHUNK)]:
             total += len(chunk)
             _record(db, chunk)
         db.commit()
@@ -128,10 +137,13 @@ def _fill(
     return total, rejected
 
 
-def _noted(line: Line | Rejected, warnings: dict[str, Warned]) -> tuple[int, str] | Rejected:
+def _noted(
+    line: Line | Rejected, warnings: dict[str, Warned], see: Callable[[Line], None]
+) -> tuple[int, str] | Rejected:
     """Count a line's warnings, and keep of it what the table needs (never its body)."""
     if isinstance(line, Rejected):
         return line
+    see(line)
     for text in line.warnings:
         seen = warnings.get(text) or Warned(text=text, count=0, first=line.number)
         warnings[text] = msgspec.structs.replace(seen, count=seen.count + 1)

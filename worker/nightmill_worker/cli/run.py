@@ -12,14 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from nightmill.cli import limiting, options
+from nightmill.cli.grouped import grouped
+from nightmill.cli.inputs import Shaping
 from nightmill.errors import SettingsError, SourceError
 from nightmill_worker.cli.worker import NO_CREDENTIAL
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
+    from nightmill.sources import Source
 
 Output = Annotated[
     Path | None,
@@ -39,11 +43,15 @@ NO_WEBHOOK_SECRET = (
 Latency = Annotated[float, typer.Option(min=0, help="The simulator's mean call, seconds.")]
 
 
+@grouped
 def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     source: options.Source,
     *,
     output: Output = None,
     batch: options.BatchName = None,
+    shaping: Shaping,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
     processes: Processes = 1,
     model: options.Model = None,
     max_tokens: options.MaxTokens = None,
@@ -67,12 +75,19 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
 ) -> None:
     """Run a file of prompts to a file of results; run it again to go on where it stopped.
 
+    With --prompt, --image or --document any row becomes a job; without, a row is one: {"prompt":
+    ...} and other request fields, or {"custom_id": ..., "params": {...}}.
+
     Exit codes: 0 all succeeded, 1 some failed, 2 bad usage or input, 3 stopped with jobs left,
     130 interrupted (Ctrl-C lets calls under way finish, a second one gives them back at once).
 
     For example:
 
     nightmill run prompts.jsonl -o results.jsonl
+
+    nightmill run reviews.csv --prompt 'Summarise: {{ text }}' --id review --dry-run
+
+    nightmill run photos/ --image path --prompt 'What is on it?' --set max_tokens=200
 
     nightmill run prompts.jsonl --simulate --rpm 600
 
@@ -81,6 +96,7 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     nightmill run prompts.jsonl --budget-usd 25 --expires 8h
     """
     from nightmill.cli.checking import batch_name, checked_source  # noqa: PLC0415 - fast `--help`
+    from nightmill.cli.dry_run import show_jobs  # noqa: PLC0415
     from nightmill.intake import defaults_of  # noqa: PLC0415
     from nightmill.settings import PREFIX, load_settings  # noqa: PLC0415
 
@@ -91,7 +107,13 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
         budget_usd=budget_usd,
         budget_tokens=budget_tokens,
     )
-    name = batch_name(source, batch)
+    given = shaping.source(source)
+    if json and not dry_run:
+        raise SettingsError(options.JSON_ALONE)
+    if dry_run:
+        show_jobs(given, load_settings(model=model, max_tokens=max_tokens), as_json=json)
+        return
+    name = batch_name(given, batch)
     settings = load_settings(
         model=model,
         max_tokens=max_tokens,
@@ -102,7 +124,7 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
         rehearsal=simulate or None,
         canary=0 if no_canary else None,
         only_batch=name,
-        attach_roots=os.environ.get(PREFIX + "ATTACH_ROOTS") or _own_folder(source),
+        attach_roots=os.environ.get(PREFIX + "ATTACH_ROOTS") or _own_folder(given),
         **({} if simulate else {"rpm": rpm, "itpm": itpm, "otpm": otpm}),
     )
     if not simulate and not settings.has_credential:
@@ -111,8 +133,8 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
         _require_hook(on_complete, settings)
     defaults = defaults_of(settings)
     with (
-        _readable(source) as path,
-        checked_source(path, defaults, name, skip_bad=skip_bad, told_as=source) as checked,
+        _readable(given) as readable,
+        checked_source(readable, defaults, name, skip_bad=skip_bad) as checked,
     ):
         from nightmill_worker.cli.running import Plan, run_plan  # noqa: PLC0415
         from nightmill_worker.simulator import SimulatorConfig  # noqa: PLC0415
@@ -144,26 +166,27 @@ def _require_hook(url: str, settings: Settings) -> None:
         raise SettingsError(f"--on-complete: {NO_WEBHOOK_SECRET}")
 
 
-def _own_folder(source: Path) -> str:
+def _own_folder(source: Source) -> str:
     """Return the root of a run's attachments unless another is set: where its source lies."""
-    from nightmill.sources import is_stream  # noqa: PLC0415
+    from nightmill.sources import folder_of  # noqa: PLC0415
 
-    folder = Path.cwd() if is_stream(source) else source.resolve().parent
-    return json.dumps([str(folder)])  # a colon in it would part it
+    folder = folder_of(source.location)
+    root = folder if "://" in folder else str(Path(folder).resolve())
+    return json.dumps([root])  # a colon in it would part it
 
 
 @contextlib.contextmanager
-def _readable(source: Path) -> Iterator[Path]:
-    """Yield a path that can be read twice: a stream is copied to a file first."""
-    from nightmill.sources import is_stream, open_source  # noqa: PLC0415
+def _readable(source: Source) -> Iterator[Source]:
+    """Yield a source that can be read twice: a stream is copied to a file first."""
+    from nightmill.sources import open_as_it_is  # noqa: PLC0415
 
-    if not is_stream(source):
+    if not source.once:
         yield source
         return
-    with tempfile.NamedTemporaryFile(prefix="nightmill-", suffix=".jsonl") as copy:
-        with open_source(source) as stream:
+    with tempfile.NamedTemporaryFile(prefix="nightmill-") as copy:
+        with open_as_it_is(source.location) as stream:
             shutil.copyfileobj(stream, copy)
         copy.flush()
         if not copy.tell():
             raise SourceError(f"{source}: it is empty; give one JSON object a line")
-        yield Path(copy.name)
+        yield msgspec.structs.replace(source, location=copy.name, name=str(source))

@@ -1,0 +1,114 @@
+"""The options that say how a source becomes jobs: its format, and the template for its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from nightmill.errors import InvalidParamsError, SourceError
+
+if TYPE_CHECKING:
+    from nightmill.sources import Source, Template
+
+FROM_FILE = "@"
+"""Begins the value of an option that is read from a file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shaping:
+    """What a command was told about its rows."""
+
+    format: Annotated[
+        Literal["jsonl", "csv", "tsv", "parquet", "files"] | None,
+        typer.Option(help="How the source is written.  [default: as its suffix says, else jsonl]"),
+    ] = None
+    prompt: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Jinja over a row's columns; @FILE reads it from there."),
+    ] = None
+    system: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The same, for the system prompt.")
+    ] = None
+    id: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Has the custom_id.  [default: custom_id, or line-N]"),
+    ] = None
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Has an image's path (relative to the source) or URL; repeatable.",
+        ),
+    ] = None
+    document: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="The same for a PDF or a text file; repeatable."),
+    ] = None
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A request field of every job, whatever its row says; null takes it out.",
+        ),
+    ] = None
+
+    def source(self, location: str) -> Source:
+        """Return the source at `location`. Raises SourceError, InvalidParamsError."""
+        from nightmill.sources import source_of  # noqa: PLC0415 - `--help` stays fast
+
+        return source_of(location, self.format, self._template())
+
+    def _template(self) -> Template | None:
+        """Return the template that the options make, if any of them is given."""
+        texts = self.prompt is not None or self.system is not None
+        if not (texts or self.id or self.image or self.document or self.changes):
+            return None
+        from nightmill.sources import Template  # noqa: PLC0415 - `--help` stays fast
+
+        try:
+            return Template(
+                prompt=_text("--prompt", self.prompt),
+                system=_text("--system", self.system),
+                id=self.id,
+                images=tuple(self.image or ()),
+                documents=tuple(self.document or ()),
+                set=changes_of(self.changes or ()),
+            )
+        except InvalidParamsError as error:
+            field = error.field if error.field.startswith("--") else f"--{error.field}"
+            raise InvalidParamsError(field, error.problem) from None
+
+
+def changes_of(given: Sequence[str]) -> dict[str, object]:
+    """Read what --set was given: JSON, or text when it is none. Raises InvalidParamsError."""
+    import msgspec  # noqa: PLC0415 - `--help` stays fast
+
+    changes: dict[str, object] = {}
+    for change in given:
+        key, equals, value = change.partition("=")
+        if not key or not equals:
+            raise InvalidParamsError("--set", f"{change!r} is not KEY=VALUE, as max_tokens=4096 is")
+        try:
+            changes[key] = msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            changes[key] = value
+    return changes
+
+
+def _text(option: str, given: str | None) -> str | None:
+    """Return a template's text; `@FILE` stands for what is in the file."""
+    if given is None or not given.startswith(FROM_FILE):
+        return given
+    path = given.removeprefix(FROM_FILE)
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise SourceError(f"{option}: {path} is not UTF-8; save it as UTF-8") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SourceError(f"{option}: {path} cannot be read: {reason}") from None

@@ -1,0 +1,95 @@
+"""Parquet -> rows: a few at a time, only the columns that are looked at, in flat memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from uuid import UUID
+
+from nightmill.errors import ExtraMissingError, SourceError
+from nightmill.sources.line import Row
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
+
+BATCH_BYTES: Final = 4 << 20
+BATCH_ROWS: Final = 1000
+BUFFER_BYTES: Final = 1 << 20
+OPTIONAL: Final = frozenset({"custom_id", "prompt"}) | {
+    *("range", "dict", "lipsum", "cycler", "joiner", "namespace"),
+}
+"""What a template looks for and may do without; Jinja has functions of the latter names."""
+
+
+def read_parquet(stream: BinaryIO, only: AbstractSet[str] | None, name: str) -> Iterator[Row]:
+    """Yield the rows of `stream`, which can seek and is called `name`.
+
+    They have the columns `only` (None: all). When it lacks one of those that have to be there, all
+    are read: an error can then name them. Dates, times, decimals and UUIDs become text; bytes too,
+    where they are UTF-8. Raises ExtraMissingError, and SourceError for what is no Parquet.
+    """
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - optional extra
+        from pyarrow.parquet import ParquetFile  # noqa: PLC0415
+    except ModuleNotFoundError:
+        package = "pip install 'nightmill[parquet]'"
+        raise ExtraMissingError(f"Parquet needs a package: {package}") from None
+    number = 0
+    try:
+        file = ParquetFile(stream, pre_buffer=False, buffer_size=BUFFER_BYTES)
+        names = list(file.schema_arrow.names)
+        if only is not None and only - OPTIONAL <= set(names):
+            names = [name for name in names if name in only]
+        for batch in file.iter_batches(batch_size=_rows(file), columns=names, use_threads=False):
+            columns = [_values(column) for column in batch.columns]
+            for place in range(batch.num_rows):
+                number += 1
+                cells = {name: _plain(c[place]) for name, c in zip(names, columns, strict=True)}
+                yield Row(number=number, columns=cells, table=True)
+    except (pa.ArrowException, OSError) as error:
+        problem = " ".join(str(error).split())
+        raise SourceError(f"{name}: no Parquet that can be read: {problem}") from None
+
+
+def _rows(file: ParquetFile) -> int:
+    """Return how many rows to read at once: few of a file whose rows are large."""
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    size = max((g.total_byte_size / g.num_rows for g in groups if g.num_rows), default=1.0)
+    return max(1, min(BATCH_ROWS, int(BATCH_BYTES / max(size, 1.0))))
+
+
+def _values(column: Any) -> list[object]:  # noqa: ANN401 - a pyarrow array, which has no types
+    """Return a column as Python values; nanoseconds, which Python has not, are cut off."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    kind = column.type
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        column = column.cast(pa.timestamp("us", kind.tz), safe=False)
+    elif pa.types.is_time64(kind) and kind.unit == "ns":
+        column = column.cast(pa.time64("us"), safe=False)
+    elif pa.types.is_duration(kind) and kind.unit == "ns":
+        column = column.cast(pa.duration("us"), safe=False)
+    values: list[object] = column.to_pylist()
+    return values
+
+
+def _plain(value: object) -> object:
+    """Return what JSON and a template can show; other bytes stay, for who looks at them."""
+    plain = value
+    match value:
+        case bytes():
+            with suppress(UnicodeDecodeError):
+                plain = value.decode()
+        case datetime() | date() | time():
+            plain = value.isoformat()
+        case Decimal() | UUID() | timedelta():
+            plain = str(value)
+        case dict():
+            plain = {name: _plain(item) for name, item in value.items()}
+        case list() | tuple():
+            plain = [_plain(item) for item in value]
+    return plain

@@ -1,0 +1,197 @@
+"""Templates: any row becomes a job, or says why it cannot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import pytest
+
+from nightmill import InvalidParamsError, Template
+from nightmill.params import Defaults
+from nightmill.sources import Line, Rejected, Row, line_of
+
+DEFAULTS: Final = Defaults(model="m", max_tokens=64, max_payload_bytes=1 << 20)
+
+
+def line(template: Template, **columns: object) -> Line:
+    """Return the job of a row, which must be one."""
+    found = line_of(Row(number=3, columns=columns), DEFAULTS, template)
+    assert isinstance(found, Line), found
+    return found
+
+
+def job(template: Template, **columns: object) -> dict[str, Any]:
+    """Return the request of a row."""
+    found: dict[str, Any] = json.loads(line(template, **columns).body)
+    return found
+
+
+def refusal(template: Template, **columns: object) -> str:
+    """Return why a row is no job."""
+    found = line_of(Row(number=3, columns=columns), DEFAULTS, template)
+    assert isinstance(found, Rejected), found
+    assert "\n" not in str(found.error)
+    return str(found.error)
+
+
+def test_columns_fill_in_the_texts() -> None:
+    """Nothing is escaped: it is text for a model, not a page."""
+    template = Template(prompt="Is {{ a }} < {{ row['b c'] }}?", system="Be {{ how }}.")
+    assert job(template, **{"a": "1 & 2", "b c": 3, "how": "brief"}) == {
+        "system": "Be brief.",
+        "messages": [{"role": "user", "content": "Is 1 & 2 < 3?"}],
+        "model": "m",
+        "max_tokens": 64,
+    }
+    assert "system" not in job(Template(prompt="x", system="{{ a }}"), a="")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{{ text", "prompt: no template: line 1 ({{ text): unexpected end of template"),
+        ("a\n{% if %}", "no template: line 2 ({% if %}): Expected an expression"),
+        ("{{ x | nosuch }}", "No filter named 'nosuch'"),
+        ("", "prompt: is empty"),
+    ],
+)
+def test_a_fault_in_a_text_is_told_before_a_row_is_read(text: str, said: str) -> None:
+    """A million rows would all have it."""
+    with pytest.raises(InvalidParamsError) as caught:
+        Template(prompt=text)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{{ tetx }}", 'prompt: no column "tetx" in this row; there are: text'),
+        ("{{ text.nope }}", "has no attribute 'nope'"),
+        ("{{ text.__class__ }}", "access to attribute '__class__' of 'str' object is unsafe"),
+        ("{{ row.update({'a': 1}) }}", "access to attribute 'update' of 'dict' object is unsafe"),
+        ("{% for i in range(10 ** 9) %}{% endfor %}", "Range too big"),
+        ("{% include 'x' %}", "no loader for this environment"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("  {{ '' }} ", "a prompt that is not blank once it is filled in"),
+        ("\ud83d{{ text }}", "lone surrogate"),
+    ],
+)
+def test_a_row_that_cannot_be_filled_in_is_refused_with_the_reason(text: str, said: str) -> None:
+    """A silent None or an empty prompt would be paid for; the sandbox lets nothing else happen."""
+    told = refusal(Template(prompt=text), text="t")
+    assert told.startswith("line 3: ")
+    assert said in told
+
+
+def test_a_null_is_named_and_may_be_meant() -> None:
+    """Tables are full of nulls, and "None" in a prompt is nobody's wish."""
+    told = refusal(Template(prompt="{{ a }} {{ b }}"), a="x", b=None)
+    assert "column \"b\" is null in this row; {{ b or '' }} writes nothing instead" in told
+    found = job(Template(prompt="{{ a }}{{ b or '' }}"), a="x", b=None)
+    assert found["messages"][0]["content"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("value", "custom_id"),
+    [("a", "a"), (7, "7"), (1.5, "1.5"), (UUID(int=1), str(UUID(int=1)))],
+)
+def test_an_id_of_any_column_is_text(value: object, custom_id: str) -> None:
+    """Keys of tables are numbers and UUIDs."""
+    assert line(Template(prompt="x", id="key"), key=value).custom_id == custom_id
+
+
+def test_the_id_is_the_column_named_or_custom_id_or_the_line() -> None:
+    """A row must not be named by its place when it was asked to be named by a column."""
+    assert line(Template(prompt="x"), custom_id=7).custom_id == "7"
+    assert line(Template(prompt="x"), custom_id="").custom_id == "line-3"
+    named = line(Template(id="key"), prompt="Hi", key=7, custom_id="other")
+    assert named.custom_id == "7"
+    template = Template(prompt="x", id="key")
+    assert 'column "key" is empty in this row' in refusal(template, key=None)
+    assert "no such column in this row; there are: id" in refusal(template, id=1)
+    assert "custom_id: given true (boolean)" in refusal(template, key=True)
+    assert "custom_id: given" in refusal(template, key="x" * 257)
+
+
+def test_without_a_message_of_its_own_a_row_is_a_request() -> None:
+    """`--set` and `--system` alone change the lines people have already; the option wins."""
+    template = Template(system="Be brief.", set={"max_tokens": 5, "temperature": None})
+    for columns in (
+        {"prompt": "Hi", "max_tokens": 9, "temperature": 1, "system": "Be long."},
+        {"params": {"messages": [{"role": "user", "content": "Hi"}], "temperature": 1}},
+    ):
+        found = job(template, **columns)
+        assert (found["max_tokens"], found["system"]) == (5, "Be brief.")
+        assert found["messages"] == [{"role": "user", "content": "Hi"}]
+        assert "temperature" not in found
+    assert "no request in this line" in refusal(template, text="Hi")
+
+
+def test_other_columns_are_no_fields_of_the_request() -> None:
+    """A table of cars has a column `model`."""
+    assert job(Template(prompt="x"), model="T", max_tokens=9)["model"] == "m"
+    assert "allowed: an integer" in refusal(Template(prompt="x", set={"max_tokens": "many"}))
+
+
+@pytest.mark.parametrize("name", ["custom_id", "params"])
+def test_what_is_no_request_field_cannot_be_set(name: str) -> None:
+    """One id for all jobs would leave one job."""
+    with pytest.raises(InvalidParamsError, match=f"set: {name} is no field of a request"):
+        Template(prompt="x", set={name: "x"})
+
+
+def test_attachments_go_by_reference_before_the_text() -> None:
+    """Pictures never sit in Redis: a worker reads them when it calls."""
+    template = Template(prompt="?", images=("a", "b"), documents=("c", "d"), folder="/data")
+    content = job(template, a="x.PNG", b="https://e.com/y", c="/abs/c.pdf", d="s3://b/d.txt?v=1")
+    assert content["messages"][0]["content"] == [
+        {"type": "document", "source": source("base64", "application/pdf", "/abs/c.pdf")},
+        {"type": "document", "source": source("text", "text/plain", "s3://b/d.txt?v=1")},
+        {"type": "image", "source": source("base64", "image/png", "/data/x.PNG")},
+        {"type": "image", "source": {"type": "url", "url": "https://e.com/y"}},
+        {"type": "text", "text": "?"},
+    ]
+
+
+def source(kind: str, media_type: str, where: str) -> dict[str, object]:
+    """Return a reference as a worker finds it."""
+    return {"type": kind, "media_type": media_type, "data": {"$file": where}}
+
+
+def test_a_relative_path_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The worker has another working directory."""
+    monkeypatch.chdir(tmp_path)
+    found = job(Template(images=("a",)), a="sub/../x.png")
+    (block,) = found["messages"][0]["content"]
+    assert block["source"]["data"] == {"$file": str(tmp_path / "x.png")}
+
+
+def test_an_image_alone_takes_the_rows_own_prompt() -> None:
+    """A file of prompts with a picture beside each needs no template text."""
+    content = job(Template(images=("a",)), a="/x.png", prompt="Who?")["messages"][0]["content"]
+    assert content[1] == {"type": "text", "text": "Who?"}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("x.bmp", "a: 'x.bmp' is no image that is known; allowed: .png, .jpg, .jpeg, .gif, .webp"),
+        ("", "a: no image in this row; allowed: a path or a URL"),
+        (None, "a: no image in this row"),
+        (b"\x89PNG", "a: no image in this row"),
+    ],
+)
+def test_what_is_no_file_that_is_known_is_refused(value: object, said: str) -> None:
+    """A job without its picture would be paid for, and its answer made up."""
+    assert said in refusal(Template(images=("a",), prompt="?"), a=value)
+
+
+def test_columns_tells_what_has_to_be_read() -> None:
+    """Of a wide table only those columns are."""
+    template = Template(prompt="{{ a }}{% for x in b %}{{ x }}{% endfor %}", id="c", images=("d",))
+    assert template.columns() == frozenset({"a", "b", "c", "d"})
+    assert Template(prompt="{{ row }}").columns() is None
+    assert Template(set={"max_tokens": 5}).columns() is None
