@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from nightmill.client import Producer
     from nightmill.counts import Counts
     from nightmill.errors import (
+        BatchEndedError,
         BatchNotFoundError,
         BatchStoppedError,
         BatchTimeoutError,
+        InvalidLimitError,
         InvalidParamsError,
         JobFailedError,
         JobNotFoundError,
@@ -33,12 +35,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Attempt",
     "Batch",
+    "BatchEndedError",
     "BatchNotFoundError",
     "BatchStoppedError",
     "BatchTimeoutError",
     "Counts",
     "ErrorInfo",
     "Fed",
+    "InvalidLimitError",
     "InvalidParamsError",
     "JobFailedError",
     "JobNotFoundError",

@@ -167,7 +167,7 @@ class Producer:
 
     def batch(self, name: str) -> Batch:
         """Return the handle of a batch: its counts, pause, resume, cancel, and `wait`."""
-        return Batch(Batches(self._redis), name)
+        return Batch(Batches(self._redis), name, self.settings.model)
 
     async def result(self, job_id: str, *, wait: float | None = 0) -> Result:
         """Return a job's result; `wait` is in seconds, None waits for ever, 0 only looks.

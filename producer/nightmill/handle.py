@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 from nightmill import hooks
 from nightmill.errors import BatchStoppedError, BatchTimeoutError
+from nightmill.limits import Change
 from nightmill.window import patiently
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from nightmill.batch import Batches
     from nightmill.counts import Counts
+    from nightmill.limits import Limits
 
 LOOK_S: Final = (0.05, 1.0)
 """Between two looks while waiting: first and longest, doubling between, seconds."""
@@ -26,10 +30,11 @@ class Batch:
     Every method raises QueueUnavailableError when Redis is away (waiting bears 5 minutes of that).
     """
 
-    def __init__(self, batches: Batches, name: str) -> None:
-        """Take the batches of a Redis, and which one."""
+    def __init__(self, batches: Batches, name: str, model: str) -> None:
+        """Take the batches of a Redis, which one, and the model of requests that name none."""
         self.name = name
         self._batches = batches
+        self._model = model
 
     def __repr__(self) -> str:
         """Name the batch."""
@@ -57,6 +62,30 @@ class Batch:
         """
         await self._batches.require(self.name)
         await self._batches.cancel(self.name)
+
+    async def limit(
+        self,
+        *,
+        weight: int | None = None,
+        concurrency: int | None = None,
+        expires: timedelta | None = None,
+        budget_usd: float | None = None,
+        budget_tokens: int | None = None,
+    ) -> Limits:
+        """Hold it to new limits from the next claim on; return all it has now.
+
+        `weight` is its share beside other batches (1 to 1000), `concurrency` its calls in flight
+        over the fleet, `expires` counts from now. Raises InvalidLimitError that names the limit; it
+        may be called before the batch has a job.
+        """
+        change = Change(
+            weight=weight,
+            concurrency=concurrency,
+            expires_s=None if expires is None else expires.total_seconds(),
+            budget_usd=budget_usd,
+            budget_tokens=budget_tokens,
+        )
+        return await self._batches.limit(self.name, change, model=self._model)
 
     async def on_complete(self, url: str) -> None:
         """Have `url` told when all that was enqueued so far has ended: call it after the last.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nightmill.counts import Counts
     from nightmill.feed import Changed, Fed
     from nightmill.handle import Batch
+    from nightmill.limits import Limits
     from nightmill.result import Result
     from nightmill.sources import Template
 
@@ -174,6 +175,26 @@ class SyncBatch:
     def cancel(self) -> None:
         """End it; see Batch.cancel."""
         self._ask(lambda batch: batch.cancel())
+
+    def limit(
+        self,
+        *,
+        weight: int | None = None,
+        concurrency: int | None = None,
+        expires: timedelta | None = None,
+        budget_usd: float | None = None,
+        budget_tokens: int | None = None,
+    ) -> Limits:
+        """Hold it to new limits; see Batch.limit."""
+        return self._ask(
+            lambda batch: batch.limit(
+                weight=weight,
+                concurrency=concurrency,
+                expires=expires,
+                budget_usd=budget_usd,
+                budget_tokens=budget_tokens,
+            )
+        )
 
     def on_complete(self, url: str) -> None:
         """Have `url` told when all that was enqueued so far has ended; see Batch.on_complete."""

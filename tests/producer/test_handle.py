@@ -17,6 +17,7 @@ from nightmill import (
 )
 from nightmill.batch import Batches
 from nightmill.counts import Counts
+from nightmill.errors import InvalidLimitError
 from nightmill.handle import over
 from nightmill_worker.simulator import Fault
 from tests.integration.shell import Shell, finish
@@ -74,6 +75,21 @@ async def test_a_cancelled_batch_is_waited_for_until_its_rows_are_there(rig: Rig
     async with rig.working():
         assert (await batch.wait(20)).cancelled == 5
     assert (rig.calls(), sum((await rig.store.counts("night")).values())) == (0, 5)
+
+
+async def test_a_budget_ends_the_wait_and_a_larger_one_lets_it_go_on(rig: Rig) -> None:
+    """A program that orders a batch can also say what it may take, before the first job is in."""
+    batch = rig.producer.batch("night")
+    await batch.limit(budget_tokens=1, expires=timedelta(hours=8))
+    await enqueue(rig)
+    async with rig.working():
+        with pytest.raises(BatchStoppedError, match="is paused: budget: .* of 1 tokens are spent"):
+            await batch.wait(20)
+        limits = await batch.limit(budget_tokens=100_000)
+        assert limits.expires_at is not None
+        assert (await batch.wait(20)).succeeded == 5
+    with pytest.raises(InvalidLimitError, match="weight: 1 to 1000, not 0"):
+        await batch.limit(weight=0)
 
 
 async def test_a_stopped_line_and_lost_jobs_end_the_wait(

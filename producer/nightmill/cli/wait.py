@@ -68,7 +68,9 @@ async def _wait(
         await batches.require(name)
         try:
             async with showing(batches, name):
-                counts = await Batch(batches, name).wait(timeout, keep_waiting=keep_waiting)
+                counts = await Batch(batches, name, settings.model).wait(
+                    timeout, keep_waiting=keep_waiting
+                )
         except (BatchStoppedError, BatchTimeoutError) as error:
             typer.echo(f"error: {error}", err=True)
             code = STOPPED if isinstance(error, BatchStoppedError) else TIMED_OUT
