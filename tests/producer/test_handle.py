@@ -83,7 +83,9 @@ async def test_a_budget_ends_the_wait_and_a_larger_one_lets_it_go_on(rig: Rig) -
     await batch.limit(budget_tokens=1, expires=timedelta(hours=8))
     await enqueue(rig)
     async with rig.working():
-        with pytest.raises(BatchStoppedError, match="is paused: budget: .* of 1 tokens are spent"):
+        with pytest.raises(
+            BatchStoppedError, match=r"is paused: budget: \S+ of 1 tokens are spent"
+        ):
             await batch.wait(20)
         limits = await batch.limit(budget_tokens=100_000)
         assert limits.expires_at is not None
