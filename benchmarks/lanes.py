@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ PER_MINUTE: Final = 60
 PLAIN: Final[dict[str, object]] = {"rpm": None, "otpm": None, "burst": None, "cap": None}
 
 
-class Case(msgspec.Struct, frozen=True, kw_only=True):
+class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A lane and its work: prompts, calls a second, requests the bucket holds, seconds a call.
 
     `floor_s` is the least any program could take, `bar_s` what we mean to keep, both from the
@@ -51,41 +52,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 TOKENS: Final = 50
 """Output tokens of every answer: max_tokens cuts it."""
-CASES: Final = (
-    Case(name="20 rps, burst 5, headers", jobs=400, latency_s=1, rps=20, burst=5, bar_s=22.5),
-    Case(
-        name="20 rps, burst 5, no headers",
-        jobs=400,
-        latency_s=1,
-        rps=20,
-        burst=5,
-        headers=False,
-        bar_s=30,
-    ),
-    Case(name="50 rps, burst 50, headers", jobs=600, latency_s=0.2, rps=50, burst=50, bar_s=13),
-    Case(
-        name="50 rps, burst 50, no headers",
-        jobs=600,
-        latency_s=0.2,
-        rps=50,
-        burst=50,
-        headers=False,
-        bar_s=18,
-    ),
-    Case(name="no limit, 1 s calls", jobs=20_000, latency_s=1, headers=False),
-    Case(name="no limit, 20 ms calls", jobs=10_000, latency_s=0.02, headers=False),
-    Case(name="600 RPM, burst 10, headers", jobs=500, latency_s=2, rps=10, burst=10, processes=4),
-    Case(
-        name="600 RPM, burst 10, no headers",
-        jobs=500,
-        latency_s=2,
-        rps=10,
-        burst=10,
-        headers=False,
-        processes=4,
-    ),
-    Case(name="cap 64, no headers", jobs=2000, latency_s=1, cap=64, headers=False, processes=4),
-    Case(name="OTPM 60k, headers", jobs=2000, latency_s=1, otpm=60_000, processes=4),
+CASES: Final = msgspec.convert(
+    tomllib.loads(Path(__file__).with_suffix(".toml").read_text())["case"], tuple[Case, ...]
 )
 
 
