@@ -18,6 +18,7 @@ import pytest
 from nightmill.batch import Batches
 from nightmill.connect import connect
 from nightmill.result import Result
+from tests.chaos.away import cut_off, store_away, storm
 from tests.chaos.mill import BATCH, GRACE_S, LEASE_S, SLOTS, Mill, milling
 from tests.chaos.report import Report, judge
 from tests.rig import until
@@ -26,15 +27,17 @@ Fault = Callable[[Path, random.Random, int], Awaitable[Report]]
 
 
 async def kill_nine(folder: Path, rng: random.Random, scale: int) -> Report:
-    """One worker of four is killed every second and a half, and another started."""
-    jobs, kills = 120 * scale, 2 * scale
-    async with milling(folder, latency_s=1.0) as mill:
+    """One worker of four is killed now and then, and another started; at length: every 5 s."""
+    jobs, pause_s = (120, 1.5) if scale == 1 else (1000 * scale, 5.0)
+    kills = 0
+    async with milling(folder, latency_s=1.0 if scale == 1 else 2.0) as mill:
         await mill.feed(range(jobs))
         await mill.start_workers(4)
-        for _ in range(kills):
-            await asyncio.sleep(1.5)
+        while kills < 2 or await mill.rows() < 0.9 * jobs:
+            await asyncio.sleep(pause_s)
             mill.kill(rng.choice(mill.workers))
             mill.start_worker()
+            kills += 1
         await mill.wait_for_rows(jobs, within=30 + jobs / 20)
         report = await judge(mill, "kill -9 of one worker of four", jobs, extra=kills * SLOTS)
         report.recovery_s = max(map(recovery, await mill.results()), default=0.0)
@@ -144,7 +147,7 @@ async def aof_cut(folder: Path, _rng: random.Random, scale: int) -> Report:
 
 async def dropped_connections(folder: Path, _rng: random.Random, scale: int) -> Report:
     """Every connection is dropped every 100 ms."""
-    jobs, seconds = 80 * scale, 2 * scale
+    jobs, seconds = 80 * scale, 2 if scale == 1 else 60
     async with milling(folder, latency_s=0.5) as mill:
         await mill.feed(range(jobs))
         await mill.start_workers(2)
@@ -318,5 +321,8 @@ ROWS: Final = {
         forgotten_scripts,
         small_behind_huge,
         wrong_clocks,
+        cut_off,
+        store_away,
+        storm,
     )
 }

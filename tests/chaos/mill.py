@@ -87,14 +87,14 @@ class Mill:
 
     # --- the workers
 
-    def start_worker(self, *command: str) -> subprocess.Popen[bytes]:
-        """Start one worker process; it drains when this process dies."""
+    def start_worker(self, *command: str, **env: str) -> subprocess.Popen[bytes]:
+        """Start one worker process, with `env` of its own; it drains when this process dies."""
         worker = subprocess.Popen(
             [sys.executable, *(command or ("-m", "nightmill_worker.process"))],
             stdin=self._lifeline[0],
             stdout=subprocess.DEVNULL,
             stderr=self._log,
-            env={**os.environ, **self.settings.to_env()},
+            env={**os.environ, **self.settings.to_env(), **env},
             start_new_session=True,
         )
         self.workers.append(worker)
@@ -163,6 +163,12 @@ class Mill:
     async def in_flight(self) -> int:
         """Return how many calls the endpoint is answering."""
         return int((await self._ask("/admin/stats"))["in_flight"])
+
+    async def configure(self, **changes: object) -> None:
+        """Change how the endpoint is."""
+        assert self.http
+        async with self.http.post(f"{self.sim_url}/admin/config", json=changes) as response:
+            response.raise_for_status()
 
     async def _ask(self, path: str) -> dict[str, Any]:
         assert self.http

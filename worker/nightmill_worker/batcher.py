@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -27,6 +27,11 @@ class Batcher(Generic[T]):
     def __len__(self) -> int:
         """Count the items that wait for their flush."""
         return len(self._items)
+
+    @property
+    def waiting(self) -> Sequence[T]:
+        """The items that wait for their flush."""
+        return self._items
 
     def put(self, item: T) -> None:
         """Add an item; it is flushed soon."""

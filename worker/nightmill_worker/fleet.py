@@ -162,10 +162,14 @@ class FleetWorker(Worker):
 
     async def _say_last_words(self, carrying: asyncio.Task[None]) -> None:
         """Wait until Redis and the store know all; without Redis the leases just run out."""
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(None if self.burst else LAST_WORDS_S):
                 await asyncio.shield(carrying)
                 await self._engine.command("HDEL", keys.WORKERS, self.name)
+        except TimeoutError:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_S):
+                    await self._sink.leave_behind()
 
     def stop(self, *, at_once: bool = False) -> None:
         """Claim nothing more; calls under way may finish within the grace period, or not."""

@@ -73,6 +73,7 @@ class Sink:
         self._emit = emit
         self._done = done
         self._batcher: Batcher[Ending] = Batcher(self._commit, linger_s=LINGER_S, limit=ROWS)
+        self._committing: list[Ending] = []
         self._held: list[Ending] = []
         self._unspooled: list[Ending] = []
         self._unmarked: list[Ending] = []
@@ -111,7 +112,20 @@ class Sink:
         """Make `run` return once nothing is left."""
         self._batcher.close()
 
+    async def leave_behind(self) -> None:
+        """Put on the disk, and mark, what the store has not taken yet: this process ends now.
+
+        For a store that neither takes rows nor refuses them, a locked file say.
+        """
+        await self._hold([*self._committing, *self._batcher.waiting])
+        await self._mark()
+
     async def _commit(self, endings: list[Ending]) -> None:
+        self._committing = endings
+        await self._commit_or_hold(endings)
+        self._committing = []
+
+    async def _commit_or_hold(self, endings: list[Ending]) -> None:
         if not self.away:
             try:
                 await self._store_and_finish(endings)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BUSY_TIMEOUT_MS: Final = 30_000
+BUSY_TIMEOUT_MS: Final = 5_000
 SQLITE_THREADS: Final = 4
 CONNECT_TIMEOUT_S: Final = 10.0
 WRITE: Final = "nightmill_write"
