@@ -162,6 +162,8 @@ class Lane:
                 self.refuse(item, now)
             if item.slot == self.trial:
                 self.trial_end = "failed" if item.outcome == "failed" else "ok"
+                if item.outcome == "unsent":
+                    self.trial = self.trial_end = ""
         for item in items:
             self.slots.pop(item.slot, None)
 
