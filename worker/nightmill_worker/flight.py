@@ -12,7 +12,7 @@ from nightmill.cost import cost
 from nightmill.errors import InvalidParamsError, PayloadError
 from nightmill.job import Job, now_ms, request_hash
 from nightmill.limits import NANO
-from nightmill.params import Defaults, check
+from nightmill.params import Defaults, recheck
 from nightmill.result import Attempt, ErrorInfo, Result, Usage, story
 from nightmill.state import JobState
 from nightmill_worker.engine import Finish, Lease, Settlement
@@ -63,7 +63,7 @@ class Flight:
         self.job, self.enqueued_at, self.body, self.problem = _EMPTY, self.started_at, b"", None
         try:
             self.job, self.enqueued_at = wire.decode_job(claimed.payload)
-            self.body = check(bytes(self.job.params), defaults).body
+            self.body = recheck(bytes(self.job.params), defaults)
         except PayloadError as error:
             fix = "enqueue JSON: docs/wire.md; a copy is kept under nightmill:quarantine"
             self.problem = ErrorInfo(type="invalid_payload", message=str(error), fix=fix)

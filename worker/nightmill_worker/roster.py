@@ -25,6 +25,7 @@ class Roster:
         self._cut_off = cut_off
         self._held: dict[str, Flight] = {}
         self._crash: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.running = 0
         self.changed = asyncio.Event()
 
@@ -76,7 +77,9 @@ class Roster:
     def start(self, flight: Flight, work: Coroutine[object, object, None]) -> None:
         """Run `work`, the flight's call, as a task of its own."""
         self.running += 1
-        flight.task = asyncio.get_running_loop().create_task(work)
+        if self._loop is None:  # asked for once: each time is a system call
+            self._loop = asyncio.get_running_loop()
+        flight.task = self._loop.create_task(work)
         flight.task.add_done_callback(partial(self._landed, flight))
 
     def _landed(self, flight: Flight, task: asyncio.Task[None]) -> None:

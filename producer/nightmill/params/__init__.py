@@ -7,7 +7,7 @@ contract does not know are passed through untouched.
 
 from nightmill.params.files import MARK, Reference, references
 from nightmill.params.refusal import MAX_DEPTH, dotted, refused
-from nightmill.params.request import Checked, Defaults, check, decode
+from nightmill.params.request import Checked, Defaults, check, decode, recheck
 from nightmill.params.rules import FIELDS
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "check",
     "decode",
     "dotted",
+    "recheck",
     "references",
     "refused",
 ]

@@ -92,6 +92,20 @@ def check(params: Mapping[str, object] | bytes | msgspec.Raw, defaults: Defaults
     return Checked(body=body, model=request["model"], warnings=warnings)
 
 
+def recheck(body: bytes, defaults: Defaults) -> bytes:
+    """Hold a queued request against the contract and return what to send; raises as `check` does.
+
+    Most were checked before they were enqueued, and one look says so; the others, of producers of
+    other kinds, are checked as if new.
+    """
+    try:
+        _decode_plain(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return check(body, defaults).body
+    _require_size(len(body), defaults.max_payload_bytes)
+    return body
+
+
 def decode(data: bytes | msgspec.Raw) -> object:
     """Decode JSON; raise InvalidParamsError (no field) when it is none.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
 from types import TracebackType
@@ -71,10 +72,11 @@ class MessagesClient:
         if value:
             self._headers[name] = value
         self._timeout = aiohttp.ClientTimeout(sock_connect=settings.connect_timeout_s)
-        self._watch = Watch(settings.job_timeout_s, settings.read_timeout_s)
+        self._limits_s = (settings.job_timeout_s, settings.read_timeout_s)
 
     async def __aenter__(self) -> Self:
         """Open the session; connections are made as calls need them, without a limit."""
+        self._watch = Watch(*self._limits_s, asyncio.get_running_loop())
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_TTL_S),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -116,7 +118,7 @@ class MessagesClient:
         if status >= REDIRECTS:
             body = self._without_secret(await _read_error(response))
         elif headers.get("content-type", "").startswith("text/event-stream"):
-            body = await _read_stream(response.content, call)
+            body = await _read_stream(response.content, call, self._watch.loop.time)
         else:
             body = await response.read()
         return Reply(status=status, headers=headers, body=body)
@@ -182,12 +184,13 @@ async def _read_error(response: aiohttp.ClientResponse) -> bytes:
         return b""
 
 
-async def _read_stream(content: aiohttp.StreamReader, call: Watched) -> bytes:
+async def _read_stream(
+    content: aiohttp.StreamReader, call: Watched, clock: Callable[[], float]
+) -> bytes:
     """Return the Message (or the error's JSON) that a stream of events amounts to."""
     decoder, accumulator = Decoder(), Accumulator()
-    loop = asyncio.get_running_loop()
     async for chunk in content.iter_any():
-        call.heard = loop.time()
+        call.heard = clock()
         for event in decoder.feed(chunk):
             accumulator.add(event)
         if accumulator.done:

@@ -18,8 +18,9 @@ LOOKS: Final = 10
 class Watch:
     """Ends calls that last longer than `total_s` seconds, or that say nothing for `silent_s`."""
 
-    def __init__(self, total_s: float, silent_s: float) -> None:
-        """Take the two limits."""
+    def __init__(self, total_s: float, silent_s: float, loop: asyncio.AbstractEventLoop) -> None:
+        """Take the two limits, and the loop whose tasks are watched."""
+        self.loop = loop
         self.total_s, self.silent_s = total_s, silent_s
         self.calls: set[Watched] = set()
         self._look_s = min(LONGEST_LOOK_S, total_s / LOOKS, silent_s / LOOKS)
@@ -31,14 +32,13 @@ class Watch:
 
     def begin(self) -> Watched:
         """Return a context manager that watches the task it is entered in."""
-        loop = asyncio.get_running_loop()
         if not self._looking:
             self._looking = True
-            loop.call_later(self._look_s, self._look, loop)
-        return Watched(self, loop.time())
+            self.loop.call_later(self._look_s, self._look)
+        return Watched(self, self.loop.time())
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
+    def _look(self) -> None:
+        now = self.loop.time()
         for call in self.calls:
             if now - call.heard > self.silent_s:
                 call.end(f"nothing was heard for {self.silent_s:g} s")
@@ -46,7 +46,7 @@ class Watch:
                 call.end(f"no whole answer within {self.total_s:g} s")
         self._looking = bool(self.calls)
         if self._looking:
-            loop.call_later(self._look_s, self._look, loop)
+            self.loop.call_later(self._look_s, self._look)
 
 
 class Watched:
@@ -65,7 +65,7 @@ class Watched:
 
     def __enter__(self) -> Self:
         """Be watched."""
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._watch.loop)
         if task is None:
             raise RuntimeError("a call is watched within a task")
         self._task, self._before = task, task.cancelling()
