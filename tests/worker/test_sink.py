@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from threading import Barrier
+import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import event
 
-from nightmill.store.database import SQLITE_THREADS
+from nightmill.store.database import SQLite
 from nightmill_worker.engine import ANSWERED_MS
 from nightmill_worker.events import (
     FinishRefused,
@@ -24,8 +25,6 @@ from tests.rig import hello, rigged
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
-
-    from sqlalchemy import Connection
 
     from nightmill.store import ResultStore
     from tests.postgres import Postgres
@@ -147,27 +146,27 @@ async def test_a_full_disk_under_sqlite_stops_claims_until_there_is_room(
 ) -> None:
     """The person who frees some space has nothing else to do."""
     async with rigged(redis_url, tmp_path) as rig:
-        await limit_pages(rig.store, 10)
+        limit_pages(rig.store, 10)
         items = ({"custom_id": f"{n}", **hello(str(n))} for n in range(JOBS))
         await rig.producer.enqueue_many(items, batch="night")
         async with rig.working():
             await until(lambda: rig.heard(StoreAway) and spooled(rig))
             assert "its disk is full; free some space" in rig.heard(StoreAway)[0].problem
-            await limit_pages(rig.store, 1_000_000)
+            limit_pages(rig.store, 1_000_000)
             for n in range(JOBS):
                 await rig.row(f"night:{n}")
         assert rig.calls() == JOBS
 
 
-async def limit_pages(store: ResultStore, pages: int) -> None:
-    """Let the file of `store` grow to `pages` pages, over every connection of its pool."""
+def limit_pages(store: ResultStore, pages: int) -> None:
+    """Let the file of `store` grow to `pages` pages, over every connection that writes from now."""
 
-    def limit(connection: Connection) -> None:
-        everybody.wait()
-        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    def limit(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute(f"PRAGMA max_page_count={pages}")
 
-    everybody = Barrier(SQLITE_THREADS)
-    await asyncio.gather(*(store._database.run(limit) for _ in range(SQLITE_THREADS)))
+    assert isinstance(store._database, SQLite)
+    event.listen(store._database._engine, "connect", limit)
+    store._database._engine.dispose()
 
 
 async def test_a_row_tells_its_lane_its_times_and_its_cost(rig: Rig) -> None:

@@ -10,14 +10,14 @@ T = TypeVar("T")
 
 
 class Batcher(Generic[T]):
-    """Call `flush` with what was put, after `linger_s` seconds or `limit` items."""
+    """Call `flush` with what was put, after `linger_s` (seconds; may change) or `limit` items."""
 
     def __init__(
         self, flush: Callable[[list[T]], Awaitable[None]], *, linger_s: float, limit: int
     ) -> None:
         """Take the flush (one at a time is under way; it must not raise) and when to call it."""
         self._flush = flush
-        self._linger_s = linger_s
+        self.linger_s = linger_s
         self._limit = limit
         self._items: list[T] = []
         self._some = asyncio.Event()
@@ -56,7 +56,7 @@ class Batcher(Generic[T]):
 
     async def _linger(self) -> None:
         try:
-            async with asyncio.timeout(self._linger_s):
+            async with asyncio.timeout(self.linger_s):
                 await self._full.wait()
         except TimeoutError:
             pass

@@ -51,9 +51,6 @@ T = TypeVar("T")
 LARGEST_CLAIM: Final = 200
 CLAIM_GAP_S: Final = 0.025
 """Between two claims of a busy worker at least, seconds; a lane's buckets hold twice that."""
-FULL_GAP_S: Final = 0.1
-FEW_FREE: Final = 0.02
-"""The longest gap, while no more than this share of the worker's slots is free."""
 LOOK_S: Final = 0.25
 """An idle worker looks this often, should a wake be lost; seconds."""
 STORE_AGAIN_S: Final = 1.0
@@ -176,7 +173,7 @@ class FleetWorker(Worker):
         self._stopping.set()
         if at_once:
             self._at_once.set()
-        self.roster.changed.set()
+        self.roster.room.set()
 
     def handle_sig(self, signum: Signals) -> None:
         """Stop gracefully at the first signal and at once at the second."""
@@ -206,7 +203,7 @@ class FleetWorker(Worker):
     async def _claim_until_stopped(self) -> None:
         while not self._stopping.is_set():
             self.roster.raise_crash()
-            self.roster.changed.clear()
+            self.roster.room.clear()
             want = self._wanted()
             grant = await self._engine.claim(self._ask(want))
             self._seq += 1
@@ -302,23 +299,17 @@ class FleetWorker(Worker):
         self._executor.cut_off(flight)
 
     async def _rest(self, grant: Grant, want: int) -> None:
-        """Wait for a reason to claim again: a finished call, a wake, the lane, or LOOK_S.
-
-        A busy worker lets some more come together: a claim costs Redis much the same for one job
-        as for twenty.
-        """
+        """Wait for a reason to claim again: settled answers, a wake, the lane, or LOOK_S."""
         if len(grant.jobs) == LARGEST_CLAIM:
             return
         claimed_at = self.loop.time()
         pause = min(grant.wait_ms / 1000, LOOK_S) if want else LOOK_S
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
-                await self.roster.changed.wait()
-        while self.roster.running and (waited := self.loop.time() - claimed_at) < FULL_GAP_S:
-            enough = self.max_jobs - self.roster.running > FEW_FREE * self.max_jobs
-            if enough and waited >= CLAIM_GAP_S:
-                return
-            await asyncio.sleep(CLAIM_GAP_S - waited % CLAIM_GAP_S)
+                await self.roster.room.wait()
+        left = claimed_at + CLAIM_GAP_S - self.loop.time()
+        if self.roster.running and left > 0:
+            await asyncio.sleep(left)
 
     def _watch_line(self, line: dict[str, str]) -> None:
         stopped = line.get("state") == "stopped"

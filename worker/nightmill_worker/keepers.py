@@ -80,7 +80,7 @@ class Keepers:
                 async with self._redis.pubsub() as channel:
                     await channel.subscribe(keys.WAKE)
                     async for _ in channel.listen():
-                        self._roster.changed.set()
+                        self._roster.room.set()
             await asyncio.sleep(LISTEN_AGAIN_S)
 
     async def _govern(self, worker: str) -> None:

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
     from nightmill_worker.roster import Roster
     from nightmill_worker.sink import Sink
 
-LINGER_S: Final = 0.02
+BEAT: Final = 0.03
+"""Share of a call's time that answers wait for each other: each slot is empty for half of it."""
+BEAT_S: Final = (0.02, 0.2)
+"""Shortest and longest beat, seconds; each costs Redis and this process much the same."""
 LIMIT: Final = 500
+_RECENT: Final = 0.02
+"""Weight of one answer in the mean time of a call."""
 
 
 class Outbox:
@@ -36,8 +41,9 @@ class Outbox:
         self._concluder = concluder
         self._emit = emit
         self._batcher: Batcher[Answer | Conclusion] = Batcher(
-            self._carry, linger_s=LINGER_S, limit=LIMIT
+            self._carry, linger_s=BEAT_S[0], limit=LIMIT
         )
+        self._call_s = 0.0
 
     def put(self, item: Answer | Conclusion) -> None:
         """Take an answer, or what is concluded of a flight without one."""
@@ -64,8 +70,10 @@ class Outbox:
         for each in done:
             if each.ending is not None:
                 self._sink.put(each.ending)
+            self._call_s += _RECENT * (each.settlement.latency_ms / 1000 - self._call_s)
+        self._batcher.linger_s = min(max(BEAT_S[0], BEAT * self._call_s), BEAT_S[1])
         await self._engine.settle([each.settlement for each in done])
-        self._roster.changed.set()  # slots are free now
+        self._roster.room.set()  # their slots are free now
         await self._release([each.release for each in done if each.release is not None])
 
     async def _release(self, items: Sequence[Release]) -> None:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 class Roster:
-    """Flights from their claim until Redis knows their end; `changed` is set when one moves on.
+    """Flights from their claim until Redis knows their end.
+
+    `changed` is set when one moves on, `room` when a claim may find what it did not before.
 
     A flight *runs* while its call is under way; afterwards it is only *held* (its lease is still
     renewed) until its row is committed or its release has been sent.
@@ -28,6 +30,7 @@ class Roster:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.running = 0
         self.changed = asyncio.Event()
+        self.room = asyncio.Event()
 
     def __len__(self) -> int:
         """Count the flights held, running or not."""
@@ -68,6 +71,8 @@ class Roster:
         if self.holds(job_id, token):
             del self._held[job_id]
         self.changed.set()
+        if not self._held:
+            self.room.set()
 
     def holds(self, job_id: str, token: str) -> bool:
         """Tell whether `job_id` is held here under the lease `token`."""

@@ -7,6 +7,7 @@ every cursor, fetch and rollback, five times a query; here a whole transaction c
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
@@ -84,6 +85,8 @@ class SQLite:
         self._writer = self._engine.execution_options(**{WRITE: True})
         event.listen(self._engine, "connect", _configure)
         event.listen(self._engine, "begin", _begin)
+        self._mine = threading.local()
+        self._readers: list[Connection] = []
         self._threads = ThreadPoolExecutor(SQLITE_THREADS, thread_name_prefix="nightmill-store")
 
     async def run(self, work: Callable[[Connection], T], *, write: bool = False) -> T:
@@ -92,13 +95,25 @@ class SQLite:
         return await loop.run_in_executor(self._threads, self._run, work, write)
 
     def _run(self, work: Callable[[Connection], T], write: bool) -> T:  # noqa: FBT001  executor
-        engine = self._writer if write else self._engine
-        with mapped(self.where), engine.begin() as connection:
-            return work(connection)
+        with mapped(self.where):
+            if write:
+                with self._writer.begin() as connection:
+                    return work(connection)
+            return work(self._reader())
+
+    def _reader(self) -> Connection:
+        """Return this thread's connection for reading: every claim reads, and opening costs."""
+        if not hasattr(self._mine, "reader"):
+            self._mine.reader = self._engine.connect()
+            self._readers.append(self._mine.reader)
+        reader: Connection = self._mine.reader
+        return reader
 
     async def close(self) -> None:
         """Wait for the work under way, then close every connection."""
         await asyncio.to_thread(self._threads.shutdown)
+        for reader in self._readers:
+            reader.close()
         self._engine.dispose()
 
 

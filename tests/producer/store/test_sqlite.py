@@ -164,7 +164,8 @@ async def test_a_full_disk_is_named_and_the_store_goes_on_once_there_is_room(
     """Nothing of a refused group is kept, so that the whole group can be recorded again."""
 
     async def limit(pages: int) -> None:
-        await store._database.run(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count={pages}"))
+        pragma = f"PRAGMA max_page_count={pages}"
+        await store._database.run(lambda c: c.exec_driver_sql(pragma), write=True)
 
     group = [numbered(seq) for seq in range(1, 1001)]
     await limit(50)

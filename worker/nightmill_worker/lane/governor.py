@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from nightmill import keys
+from nightmill.wire import lua_prelude
 from nightmill_worker.lane.breaker import Breaker, watch
 from nightmill_worker.lane.law import Law, orders, step
 from nightmill_worker.lane.meter import Meter, Reading, limits, read
@@ -91,26 +93,16 @@ class Governor:
         self._caps = caps
         self._rng = rng
         self._lock = f"{keys.GOVERNOR}{line}"
+        self._script = redis.register_script(_source())
 
     async def tick(self) -> bool:
         """Take or keep the lock; holding it, run the law for every lane. Tells whether we do."""
-        if not await self._holds_lock():
-            return False
-        for member in await self._redis.execute_command("SMEMBERS", keys.LANES):
+        lanes = await self._script(keys=[self._lock], args=[self._worker, LOCK_MS])
+        for member in lanes or ():
             name = member.decode()
             if name.startswith(f"{self._line}:"):
                 await self._govern(keys.LANE + name)
-        return True
-
-    async def _holds_lock(self) -> bool:
-        taken = await self._redis.set(self._lock, self._worker, nx=True, px=LOCK_MS)
-        if taken:
-            return True
-        holder = await self._redis.get(self._lock)
-        if holder != self._worker.encode():
-            return False
-        await self._redis.pexpire(self._lock, LOCK_MS)
-        return True
+        return lanes is not None
 
     async def _govern(self, lane: str) -> None:
         async with self._redis.pipeline(transaction=True) as pipe:
@@ -151,3 +143,7 @@ class Governor:
                     pipe.hincrby(keys.BATCH + batch, "metered_ms", round(metered_ms))
                     pipe.hincrby(keys.BATCH + batch, "used_ms", round(metered_ms * reading.share))
             await pipe.execute()
+
+
+def _source() -> str:
+    return lua_prelude() + files("nightmill_worker").joinpath("lua/govern.lua").read_text()
