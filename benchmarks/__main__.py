@@ -33,7 +33,7 @@ INTERRUPTED: Final = 130
 NOTES: Final = """\
 Every contender runs in processes of its own (uvloop) against one simulated endpoint in another
 process, on this one machine; nightmill's are its real workers: validation, limiter, store and logs
-are on. Figures are medians of three rounds in turns (`memory`: one round).
+are on. Figures are of one round; of two, in turns, in `cpu`; medians of three in `enqueue`.
 
 - *CPU us/job*: user + system time of the worker processes over all jobs; start-up is left out.
 - *while full*, *slots busy*: from the moment the slots are first full until the queue is shorter

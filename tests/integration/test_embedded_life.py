@@ -74,10 +74,14 @@ def test_after_everything_was_killed_any_command_goes_on(shell: Shell, endpoint:
             os.kill(pid, signal.SIGKILL)
     told = shell.status()
     assert told["failed"] == 0
+    stored = len(shell("results", "prompts").out.splitlines())
+    called = sum(each["calls"] for each in endpoint.calls().values())
     endpoint.configure(latency_s=0)
     assert shell("run", source).code == 0
     assert len(shell.rows()) == 300
     assert len(endpoint.calls()) == 300
+    again = sum(each["calls"] for each in endpoint.calls().values()) - called
+    assert again == 300 - stored > 0, "what is stored is not called again"
 
 
 def test_a_stale_socket_is_in_nobodys_way(shell: Shell) -> None:
