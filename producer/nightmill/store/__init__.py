@@ -1,6 +1,6 @@
 """The results store: one row per job, in SQLite or PostgreSQL; needs the `store` extra."""
 
 from nightmill.store.statements import Spent, Stored
-from nightmill.store.store import ResultStore, get_sync
+from nightmill.store.store import ResultStore
 
-__all__ = ["ResultStore", "Spent", "Stored", "get_sync"]
+__all__ = ["ResultStore", "Spent", "Stored"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -145,18 +143,3 @@ class ResultStore:
         while some := await self._database.run(work, write=True):
             deleted += some
         return deleted
-
-
-def get_sync(where: str | Path, job_id: str) -> Result | None:
-    """Return the result of `job_id` from the store at `where`, None while it has none.
-
-    For code without asyncio; it also works under a running loop, which it blocks, because the
-    store's own loop runs in a thread of its own. Raises what ResultStore raises.
-    """
-
-    async def read() -> Result | None:
-        async with ResultStore.open(where) as store:
-            return await store.get(job_id)
-
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(lambda: asyncio.run(read())).result()

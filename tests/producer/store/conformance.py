@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from nightmill.errors import StoreError
 from nightmill.result import KEPT_FIRST, KEPT_LAST, Attempt, Usage
 from nightmill.state import JobState
-from nightmill.store import ResultStore, Spent, Stored, get_sync
+from nightmill.store import ResultStore, Spent, Stored
 from nightmill.store.schema import metadata
 from nightmill.store.statements import PAGE_ROWS
 from tests.producer.store.samples import FAILED, SINGLE, SUCCEEDED, numbered
@@ -196,14 +196,6 @@ class Conformance:
         assert spent.cost == pytest.approx(sum(cost or 0 for cost in costs))
         assert spent.unpriced == costs.count(None)
         assert await store.spent("unknown") == Spent()
-
-    async def test_one_result_can_be_read_without_asyncio(
-        self, store: ResultStore, where: str
-    ) -> None:
-        """SyncProducer reads this way, in a notebook even while a loop runs in its thread."""
-        await store.record([SUCCEEDED])
-        assert get_sync(where, SUCCEEDED.job_id) == SUCCEEDED
-        assert get_sync(where, "night:unknown") is None
 
     async def test_a_name_that_postgresql_cannot_keep_is_kept_without_its_nul(
         self, store: ResultStore
