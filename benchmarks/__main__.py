@@ -13,6 +13,7 @@ from typing import Final
 
 import uvloop
 
+from benchmarks.control import run_control
 from benchmarks.depth import run_depth
 from benchmarks.endpoint import Endpoint, endpoint
 from benchmarks.feed import run_feed
@@ -27,7 +28,7 @@ from benchmarks.table import Table
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 NAMES: Final = (
     *("cpu", "fleet", "wide", "enqueue", "latency", "grant"),
-    *("depth", "memory", "lanes", "feed"),
+    *("depth", "memory", "lanes", "feed", "control"),
 )
 INTERRUPTED: Final = 130
 NOTES: Final = """\
@@ -86,6 +87,8 @@ async def _scenario(name: str, there: Endpoint, *, quick: bool) -> Table:
         return await run_lanes(there, quick=quick)
     if name == "depth":
         return await run_depth(there, quick=quick)
+    if name == "control":
+        return await run_control(there, quick=quick)
     alone = {"enqueue": run_enqueue, "latency": run_latency, "grant": run_grant, "feed": run_feed}
     return await alone[name](quick=quick)
 

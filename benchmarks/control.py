@@ -1,0 +1,118 @@
+"""How soon a command holds: from `pause` or `cancel` to the last call that still began."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from benchmarks.crew import crew
+from benchmarks.endpoint import Endpoint
+from benchmarks.queues import fill_nightmill, resume, until, workers_there
+from benchmarks.server import Server, server
+from benchmarks.table import Table
+from benchmarks.work import BATCH, Work
+from nightmill import Producer
+from nightmill.batch import Batches
+from nightmill.counts import Counts
+
+WORKERS: Final = 4
+SLOTS: Final = 100
+LATENCY_S: Final = 0.5
+STILL_S: Final = 2.0
+"""Nothing began for so long: nothing will."""
+BAR_S: Final = 1.0
+SMALL: Final = "small"
+SMALL_BAR_S: Final = 2.0
+
+
+async def run_control(endpoint: Endpoint, *, quick: bool) -> Table:
+    """Pause and cancel a batch that runs, and start a small one behind it."""
+    await endpoint.prepare(LATENCY_S)
+    jobs = 20_000 if quick else 200_000
+
+    async def cancelled(batches: Batches) -> bool:
+        return (await batches.counts(BATCH)).drained
+
+    pause = await _measured(endpoint, jobs, lambda batches: batches.pause(BATCH, "bench"))
+    cancel = await _measured(endpoint, jobs, lambda batches: batches.cancel(BATCH), cancelled)
+    first_s = await _small_behind(endpoint, jobs)
+    return Table(
+        title="control",
+        what=f"{jobs:,} jobs queued, {WORKERS} workers x {SLOTS} slots, calls of {LATENCY_S:g} s.",
+        heads=("command", "holds after s", "bar s", "state at once", "rows written after s"),
+        rows=(
+            ("pause", f"{pause[0]:.2f}", f"{BAR_S:g}", pause[1], "-"),
+            ("cancel", f"{cancel[0]:.2f}", f"{BAR_S:g}", cancel[1], f"{cancel[2]:.1f}"),
+            ("enqueue 10 behind", f"{first_s:.2f}", f"{SMALL_BAR_S:g}", "-", "-"),
+        ),
+    )
+
+
+async def _measured(
+    endpoint: Endpoint,
+    jobs: int,
+    command: Callable[[Batches], Awaitable[None]],
+    ended: Callable[[Batches], Awaitable[bool]] | None = None,
+) -> tuple[float, str, float]:
+    """Return seconds to the last new call, the state told at once, and seconds to the last row."""
+    async with server() as db:
+        batches = Batches(db.redis)
+        async with _working(endpoint, db, jobs):
+            began = last = time.perf_counter()
+            await command(batches)
+            counts: Counts = await batches.counts(BATCH)
+            calls = (await endpoint.stats()).totals.calls
+            while (now := time.perf_counter()) - last < STILL_S:
+                seen = (await endpoint.stats()).totals.calls
+                if seen != calls:
+                    calls, last = seen, now
+                await asyncio.sleep(0.01)
+            if ended is not None:
+                await until(lambda: ended(batches))
+            return last - began, counts.state, time.perf_counter() - began
+
+
+async def _small_behind(endpoint: Endpoint, jobs: int) -> float:
+    """Return seconds from the enqueueing of ten jobs to the start of the first of them."""
+    async with server() as db:
+        batches = Batches(db.redis)
+        async with _working(endpoint, db, jobs), Producer(db.url) as producer:
+            items = [{"messages": [{"role": "user", "content": str(n)}]} for n in range(10)]
+            began = time.perf_counter()
+            await producer.enqueue_many(items, batch=SMALL)
+
+            async def started() -> bool:
+                counts = await batches.counts(SMALL)
+                return bool(counts.in_flight or counts.succeeded)
+
+            await until(started)
+            return time.perf_counter() - began
+
+
+@asynccontextmanager
+async def _working(endpoint: Endpoint, db: Server, jobs: int) -> AsyncIterator[None]:
+    """Run workers on a batch of `jobs`, all of whose slots are busy when the block begins."""
+    work = Work(
+        contender="nightmill",
+        slots=SLOTS,
+        jobs=0,
+        size=300,
+        base_url=endpoint.url,
+        redis_url=db.url,
+        data_dir=str(db.folder),
+    )
+    await fill_nightmill(db, work, jobs)
+    async with crew([work] * WORKERS, db.folder) as workers:
+        await workers.ready()
+        await workers_there(db, WORKERS)
+        workers.start()
+        await resume(db)
+
+        async def busy() -> bool:
+            return (await endpoint.stats()).in_flight >= WORKERS * SLOTS * 0.9
+
+        await until(busy)
+        yield
