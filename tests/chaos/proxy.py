@@ -38,18 +38,21 @@ class Proxy:
             pump.add_done_callback(self._pumps.discard)
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while data := await source.read(CHUNK):
-                await self._whole.wait()
-                sink.write(data)
-                await sink.drain()
-        sink.close()
+        try:
+            with suppress(OSError):
+                while data := await source.read(CHUNK):
+                    await self._whole.wait()
+                    sink.write(data)
+                    await sink.drain()
+        finally:
+            sink.close()
 
     async def close(self) -> None:
         """End every connection."""
         for pump in list(self._pumps):
             pump.cancel()
         await asyncio.gather(*self._pumps, return_exceptions=True)
+        await asyncio.sleep(0)  # the transports close with the loop's next turn
 
 
 @asynccontextmanager
