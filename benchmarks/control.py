@@ -10,10 +10,10 @@ from typing import Final
 
 from benchmarks.crew import crew
 from benchmarks.endpoint import Endpoint
-from benchmarks.queues import fill_nightmill, resume, until, workers_there
+from benchmarks.queues import fill_nightmill, mill_work, resume, until, workers_there
 from benchmarks.server import Server, server
 from benchmarks.table import Table
-from benchmarks.work import BATCH, Work
+from benchmarks.work import BATCH
 from nightmill import Producer
 from nightmill.batch import Batches
 from nightmill.counts import Counts
@@ -95,15 +95,7 @@ async def _small_behind(endpoint: Endpoint, jobs: int) -> float:
 @asynccontextmanager
 async def _working(endpoint: Endpoint, db: Server, jobs: int) -> AsyncIterator[None]:
     """Run workers on a batch of `jobs`, all of whose slots are busy when the block begins."""
-    work = Work(
-        contender="nightmill",
-        slots=SLOTS,
-        jobs=0,
-        size=300,
-        base_url=endpoint.url,
-        redis_url=db.url,
-        data_dir=str(db.folder),
-    )
+    work = mill_work(endpoint.url, db, SLOTS)
     await fill_nightmill(db, work, jobs)
     async with crew([work] * WORKERS, db.folder) as workers:
         await workers.ready()

@@ -10,6 +10,7 @@ from benchmarks.crew import crew
 from benchmarks.endpoint import Endpoint
 from benchmarks.queues import (
     fill_nightmill,
+    mill_work,
     pause,
     resume,
     succeeded,
@@ -19,7 +20,6 @@ from benchmarks.queues import (
 )
 from benchmarks.server import Server, server
 from benchmarks.table import Table, times
-from benchmarks.work import Work
 
 SHALLOW: Final = 10_000
 DEEP: Final = {True: 100_000, False: 1_000_000}
@@ -37,11 +37,11 @@ async def run_depth(endpoint: Endpoint, *, quick: bool) -> Table:
     deep: list[Cost] = []
     depth = DEEP[quick]
     async with server() as full:
-        await fill_nightmill(full, _work(endpoint, full), depth)
+        await fill_nightmill(full, mill_work(endpoint.url, full, SLOTS), depth)
         for _ in range(1 if quick else ROUNDS):
             deep.append(await _work_off(endpoint, full))
             async with server() as short:
-                await fill_nightmill(short, _work(endpoint, short), SHALLOW)
+                await fill_nightmill(short, mill_work(endpoint.url, short, SLOTS), SHALLOW)
                 shallow.append(await _work_off(endpoint, short))
     few, many = (tuple(map(median, zip(*c, strict=True))) for c in (shallow, deep))
     return Table(
@@ -62,23 +62,11 @@ async def run_depth(endpoint: Endpoint, *, quick: bool) -> Table:
     )
 
 
-def _work(endpoint: Endpoint, db: Server) -> Work:
-    return Work(
-        contender="nightmill",
-        slots=SLOTS,
-        jobs=0,
-        size=300,
-        base_url=endpoint.url,
-        redis_url=db.url,
-        data_dir=str(db.folder),
-    )
-
-
 async def _work_off(endpoint: Endpoint, db: Server) -> Cost:
     """Run about JOBS jobs, stop; return worker CPU, server CPU (us) and commands, all a job."""
     await until(db.quiet)
     before = await succeeded(db)
-    async with crew([_work(endpoint, db)], db.folder) as workers:
+    async with crew([mill_work(endpoint.url, db, SLOTS)], db.folder) as workers:
         await workers.ready()
         await workers_there(db, 1)
         async with db, asyncio.TaskGroup() as group:

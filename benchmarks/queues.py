@@ -33,6 +33,19 @@ async def fill_arq(db: Server, jobs: int, size: int) -> None:
     await pool.aclose()
 
 
+def mill_work(url: str, db: Server, slots: int) -> Work:
+    """Return the task of one nightmill worker, whose prompts come from its queue."""
+    return Work(
+        contender="nightmill",
+        slots=slots,
+        jobs=0,
+        size=300,
+        base_url=url,
+        redis_url=db.url,
+        data_dir=str(db.folder),
+    )
+
+
 async def fill_nightmill(db: Server, work: Work, jobs: int) -> None:
     """Enqueue `jobs` prompts into the batch, which is paused until `resume`."""
     await pause(db)

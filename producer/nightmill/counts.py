@@ -23,7 +23,8 @@ _HELD: Final[dict[str, State]] = {
     "expired": "expired",
 }
 """What a batch's flag says of its state."""
-_ENDED: Final = frozenset({"cancelled", "expired"})
+ENDED: Final = frozenset({"cancelled", "expired"})
+"""Flags of a batch that takes no more jobs."""
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +86,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ended(self) -> bool:
         """Whether nothing more of it will be called: it was cancelled, or its deadline passed."""
-        return self.flag in _ENDED
+        return self.flag in ENDED
 
     @property
     def held(self) -> bool:

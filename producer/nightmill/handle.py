@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Unpack
 
 from nightmill import hooks
 from nightmill.errors import BatchStoppedError, BatchTimeoutError
@@ -12,11 +12,9 @@ from nightmill.limits import Change
 from nightmill.window import patiently
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from nightmill.batch import Batches
     from nightmill.counts import Counts
-    from nightmill.limits import Limits
+    from nightmill.limits import Given, Limits
 
 LOOK_S: Final = (0.05, 1.0)
 """Between two looks while waiting: first and longest, doubling between, seconds."""
@@ -63,29 +61,15 @@ class Batch:
         await self._batches.require(self.name)
         await self._batches.cancel(self.name)
 
-    async def limit(
-        self,
-        *,
-        weight: int | None = None,
-        concurrency: int | None = None,
-        expires: timedelta | None = None,
-        budget_usd: float | None = None,
-        budget_tokens: int | None = None,
-    ) -> Limits:
+    async def limit(self, **given: Unpack[Given]) -> Limits:
         """Hold it to new limits from the next claim on; return all it has now.
 
         `weight` is its share beside other batches (1 to 1000), `concurrency` its calls in flight
-        over the fleet, `expires` counts from now. Raises InvalidLimitError that names the limit; it
-        may be called before the batch has a job.
+        over the fleet, `expires` (a timedelta) counts from now, `budget_usd` and `budget_tokens`
+        are for the whole batch; what is not named stays. Raises InvalidLimitError that names the
+        limit; it may be called before the batch has a job.
         """
-        change = Change(
-            weight=weight,
-            concurrency=concurrency,
-            expires_s=None if expires is None else expires.total_seconds(),
-            budget_usd=budget_usd,
-            budget_tokens=budget_tokens,
-        )
-        return await self._batches.limit(self.name, change, model=self._model)
+        return await self._batches.limit(self.name, Change.of(**given), model=self._model)
 
     async def on_complete(self, url: str) -> None:
         """Have `url` told when all that was enqueued so far has ended: call it after the last.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nightmill import keys, wire
+from nightmill.counts import ENDED
 from nightmill.errors import BatchEndedError, InvalidParamsError
 from nightmill.job import Job
 from nightmill.params import Defaults, check, refused
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 CHUNK = 500
 """Jobs in one script call: long enough to amortise a round trip, short enough to be fair."""
-_ENDED = frozenset({b"cancelled", b"expired"})
-"""What enqueue.lua says of a batch that takes no jobs."""
 
 
 def defaults_of(settings: Settings) -> Defaults:
@@ -214,8 +213,8 @@ def by_queue(jobs: Iterable[Ready]) -> Iterator[list[Ready]]:
 
 def receipts(jobs: Sequence[Ready], codes: bytes) -> list[Receipt]:
     """Read enqueue.lua's answer. Raises BatchEndedError when their batch takes no jobs."""
-    if codes in _ENDED:
-        raise BatchEndedError(jobs[0].batch, codes.decode())
+    if (told := codes.decode()) in ENDED:
+        raise BatchEndedError(jobs[0].batch, told)
     return [
         Receipt(job_id=job.job_id, taken=Taken(code - 48), warnings=job.warnings)
         for job, code in zip(jobs, codes, strict=True)

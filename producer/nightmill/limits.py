@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from datetime import timedelta
+from typing import Final, Self, TypedDict, Unpack
 
 import msgspec
 
@@ -47,6 +48,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise InvalidLimitError(f"budget_usd: dollars, more than 0, not {self.budget_usd}")
 
 
+class Given(TypedDict, total=False):
+    """Limits as keywords of `Batch.limit` and its twin without asyncio; `expires` is from now."""
+
+    weight: int | None
+    concurrency: int | None
+    expires: timedelta | None
+    budget_usd: float | None
+    budget_tokens: int | None
+
+
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """New limits for a batch; what is None stays as it is. `expires_s` is in seconds from now."""
 
@@ -55,6 +66,18 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     expires_s: float | None = None
     budget_tokens: int | None = None
     budget_usd: float | None = None
+
+    @classmethod
+    def of(cls, **given: Unpack[Given]) -> Self:
+        """Return the change that keywords ask for."""
+        expires = given.get("expires")
+        return cls(
+            weight=given.get("weight"),
+            concurrency=given.get("concurrency"),
+            expires_s=None if expires is None else expires.total_seconds(),
+            budget_tokens=given.get("budget_tokens"),
+            budget_usd=given.get("budget_usd"),
+        )
 
     def __bool__(self) -> bool:
         """Whether anything is to change."""

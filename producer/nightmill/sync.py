@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from nightmill import wire
 from nightmill.client import Producer
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from nightmill.counts import Counts
     from nightmill.feed import Changed, Fed
     from nightmill.handle import Batch
-    from nightmill.limits import Limits
+    from nightmill.limits import Given, Limits
     from nightmill.result import Result
     from nightmill.sources import Template
 
@@ -176,25 +176,9 @@ class SyncBatch:
         """End it; see Batch.cancel."""
         self._ask(lambda batch: batch.cancel())
 
-    def limit(
-        self,
-        *,
-        weight: int | None = None,
-        concurrency: int | None = None,
-        expires: timedelta | None = None,
-        budget_usd: float | None = None,
-        budget_tokens: int | None = None,
-    ) -> Limits:
+    def limit(self, **given: Unpack[Given]) -> Limits:
         """Hold it to new limits; see Batch.limit."""
-        return self._ask(
-            lambda batch: batch.limit(
-                weight=weight,
-                concurrency=concurrency,
-                expires=expires,
-                budget_usd=budget_usd,
-                budget_tokens=budget_tokens,
-            )
-        )
+        return self._ask(lambda batch: batch.limit(**given))
 
     def on_complete(self, url: str) -> None:
         """Have `url` told when all that was enqueued so far has ended; see Batch.on_complete."""

@@ -105,12 +105,12 @@ class Concluder:
 
     def cut_off(self, flight: Flight) -> Conclusion:
         """Conclude a flight whose call was cut off: aborted by its user, lost, or given back."""
-        settlement = flight.settlement("unsent")
-        if flight.ending == "lost":
-            return Conclusion(settlement=settlement)
         if flight.ending == "abort":
             attempt = flight.attempt("cancelled", counted=False)
             return self._ended(flight, JobState.CANCELLED, attempt)
+        settlement = flight.settlement("unsent")
+        if flight.ending == "lost":
+            return Conclusion(settlement=settlement)
         attempt = flight.attempt("snoozed", counted=False, error_type="shutdown", wait_ms=0)
         decision = retry.Release(state=JobState.SNOOZED, wait_ms=0, counted=False)
         return Conclusion(settlement=settlement, release=_release(flight, decision, attempt))

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nightmill.cli import limiting, options
+from nightmill.cli import options
+from nightmill.cli.grouped import grouped
+from nightmill.cli.limiting import Limiting, Weight, told
 from nightmill.errors import InvalidLimitError
 
 if TYPE_CHECKING:
@@ -16,14 +18,12 @@ if TYPE_CHECKING:
     from nightmill.settings import Settings
 
 
+@grouped
 def adjust(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch to adjust.")],
     *,
-    weight: limiting.Weight = None,
-    concurrency: limiting.Concurrency = None,
-    expires: limiting.Expires = None,
-    budget_usd: limiting.BudgetUsd = None,
-    budget_tokens: limiting.BudgetTokens = None,
+    weight: Weight = None,
+    limiting: Limiting,
     model: options.Model = None,
     redis_url: options.RedisUrl = None,
     data_dir: options.DataDir = None,
@@ -41,19 +41,13 @@ def adjust(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
     from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
 
-    change = limiting.change(
-        weight=weight,
-        concurrency=concurrency,
-        expires=expires,
-        budget_usd=budget_usd,
-        budget_tokens=budget_tokens,
-    )
+    change = limiting.change(weight)
     if not change:
         raise InvalidLimitError("nothing to adjust: give --weight, --expires, --budget-usd, ...")
     loaded = load_settings(redis_url=redis_url, data_dir=data_dir, model=model)
     with with_redis(loaded) as settings:
         limits = asyncio.run(_adjust(settings, batch, change))
-    typer.echo(f'"{batch}": {limiting.told(limits, time.time())}')
+    typer.echo(f'"{batch}": {told(limits, time.time())}')
 
 
 async def _adjust(settings: Settings, batch: str, change: Change) -> Limits:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nightmill.cli import limiting, options
+from nightmill.cli import options
 from nightmill.cli.grouped import grouped
 from nightmill.cli.inputs import Shaping
+from nightmill.cli.limiting import Limiting, Weight
 from nightmill.errors import InvalidParamsError, SettingsError, SourceError
 
 if TYPE_CHECKING:
@@ -47,11 +48,8 @@ def enqueue(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
     skip_bad: options.SkipBad = False,
     changed: options.Changed = None,
     on_complete: options.OnComplete = None,
-    weight: limiting.Weight = None,
-    concurrency: limiting.Concurrency = None,
-    expires: limiting.Expires = None,
-    budget_usd: limiting.BudgetUsd = None,
-    budget_tokens: limiting.BudgetTokens = None,
+    weight: Weight = None,
+    limiting: Limiting,
     model: options.Model = None,
     max_tokens: options.MaxTokens = None,
     redis_url: options.RedisUrl = None,
@@ -93,13 +91,7 @@ def enqueue(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
         store_url=store_url,
         data_dir=data_dir,
     )
-    change = limiting.change(
-        weight=weight,
-        concurrency=concurrency,
-        expires=expires,
-        budget_usd=budget_usd,
-        budget_tokens=budget_tokens,
-    )
+    change = limiting.change(weight)
     given = shaping.source(source)
     if json and not dry_run:
         raise SettingsError(options.JSON_ALONE)

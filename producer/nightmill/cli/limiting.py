@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -15,52 +16,50 @@ if TYPE_CHECKING:
 Weight = Annotated[
     int | None, typer.Option(help="Share of the fleet beside other batches, 1 to 1000.  [1]")
 ]
-Concurrency = Annotated[
-    int | None, typer.Option(help="Calls of this batch in flight at most, over the fleet.")
-]
-Expires = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TIME", help="From now, as 90m, 24h or 7d: what is not called by then expires."
-    ),
-]
-BudgetUsd = Annotated[
-    float | None, typer.Option(help="Dollars the whole batch may cost; it pauses before.")
-]
-BudgetTokens = Annotated[
-    int | None, typer.Option(help="Input and output tokens the whole batch may take.")
-]
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _TIME: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 
 
-def change(
-    *,
-    weight: int | None,
-    concurrency: int | None,
-    expires: str | None,
-    budget_usd: float | None,
-    budget_tokens: int | None,
-) -> Change:
-    """Return the limits that were given. Raises InvalidLimitError for a time that is none."""
-    from nightmill.limits import Change, Limits  # noqa: PLC0415 - `--help` stays fast
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limiting:
+    """The limits that a command was told."""
 
-    given = Change(
-        weight=weight,
-        concurrency=concurrency,
-        expires_s=None if expires is None else seconds(expires),
-        budget_usd=budget_usd,
-        budget_tokens=budget_tokens,
-    )
-    # Out of range is said before anything is started; the price of a model only matters later.
-    Limits(
-        weight=1 if weight is None else weight,
-        concurrency=concurrency,
-        budget_usd=budget_usd,
-        budget_tokens=budget_tokens,
-    )
-    return given
+    concurrency: Annotated[
+        int | None, typer.Option(help="Calls of this batch in flight at most, over the fleet.")
+    ] = None
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="From now, as 90m, 24h or 7d: what is not called by then expires.",
+        ),
+    ] = None
+    budget_usd: Annotated[
+        float | None, typer.Option(help="Dollars the whole batch may cost; it pauses before.")
+    ] = None
+    budget_tokens: Annotated[
+        int | None, typer.Option(help="Input and output tokens the whole batch may take.")
+    ] = None
+
+    def change(self, weight: int | None = None) -> Change:
+        """Return the limits that were given. Raises InvalidLimitError that names one."""
+        from nightmill.limits import Change, Limits  # noqa: PLC0415 - `--help` stays fast
+
+        # Out of range is said before anything is started; the price of a model only matters later.
+        Limits(
+            weight=1 if weight is None else weight,
+            concurrency=self.concurrency,
+            budget_usd=self.budget_usd,
+            budget_tokens=self.budget_tokens,
+        )
+        return Change(
+            weight=weight,
+            concurrency=self.concurrency,
+            expires_s=None if self.expires is None else seconds(self.expires),
+            budget_usd=self.budget_usd,
+            budget_tokens=self.budget_tokens,
+        )
 
 
 def seconds(text: str) -> float:

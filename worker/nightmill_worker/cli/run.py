@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from nightmill.cli import limiting, options
+from nightmill.cli import options
 from nightmill.cli.grouped import grouped
 from nightmill.cli.inputs import Shaping
+from nightmill.cli.limiting import Limiting
 from nightmill.errors import SettingsError, SourceError
 from nightmill_worker.cli.worker import NO_CREDENTIAL
 
@@ -60,10 +61,7 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     on_complete: options.OnComplete = None,
     window: options.Window = None,
     no_canary: NoCanary = False,
-    concurrency: limiting.Concurrency = None,
-    expires: limiting.Expires = None,
-    budget_usd: limiting.BudgetUsd = None,
-    budget_tokens: limiting.BudgetTokens = None,
+    limiting: Limiting,
     simulate: Simulate = False,
     rpm: Rpm = None,
     itpm: Rpm = None,
@@ -100,13 +98,7 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     from nightmill.intake import defaults_of  # noqa: PLC0415
     from nightmill.settings import PREFIX, load_settings  # noqa: PLC0415
 
-    limits = limiting.change(
-        weight=None,
-        concurrency=concurrency,
-        expires=expires,
-        budget_usd=budget_usd,
-        budget_tokens=budget_tokens,
-    )
+    limits = limiting.change()
     given = shaping.source(source)
     if json and not dry_run:
         raise SettingsError(options.JSON_ALONE)
