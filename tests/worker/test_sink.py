@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import event
 
-from nightmill.store.database import SQLite
 from nightmill_worker.engine import ANSWERED_MS
 from nightmill_worker.events import (
     FinishRefused,
@@ -146,27 +143,22 @@ async def test_a_full_disk_under_sqlite_stops_claims_until_there_is_room(
 ) -> None:
     """The person who frees some space has nothing else to do."""
     async with rigged(redis_url, tmp_path) as rig:
-        limit_pages(rig.store, 10)
+        await limit_pages(rig.store, 10)
         items = ({"custom_id": f"{n}", **hello(str(n))} for n in range(JOBS))
         await rig.producer.enqueue_many(items, batch="night")
         async with rig.working():
             await until(lambda: rig.heard(StoreAway) and spooled(rig))
             assert "its disk is full; free some space" in rig.heard(StoreAway)[0].problem
-            limit_pages(rig.store, 1_000_000)
+            await limit_pages(rig.store, 1_000_000)
             for n in range(JOBS):
                 await rig.row(f"night:{n}")
         assert rig.calls() == JOBS
 
 
-def limit_pages(store: ResultStore, pages: int) -> None:
-    """Let the file of `store` grow to `pages` pages, over every connection that writes from now."""
-
-    def limit(connection: sqlite3.Connection, _record: object) -> None:
-        connection.execute(f"PRAGMA max_page_count={pages}")
-
-    assert isinstance(store._database, SQLite)
-    event.listen(store._database._engine, "connect", limit)
-    store._database._engine.dispose()
+async def limit_pages(store: ResultStore, pages: int) -> None:
+    """Let the file of `store` grow to `pages` pages, over the connection that writes."""
+    pragma = f"PRAGMA max_page_count={pages}"
+    await store._database.run(lambda c: c.exec_driver_sql(pragma), write=True)
 
 
 async def test_a_row_tells_its_lane_its_times_and_its_cost(rig: Rig) -> None:

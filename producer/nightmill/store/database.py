@@ -10,7 +10,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BUSY_TIMEOUT_MS: Final = 5_000
-SQLITE_THREADS: Final = 4
+READERS: Final = 3
 CONNECT_TIMEOUT_S: Final = 10.0
 WRITE: Final = "nightmill_write"
-"""Execution option of SQLite connections that write; all others only read."""
+"""Execution option of SQLite connections: whether they write."""
 
 
 class Database(Protocol):
@@ -82,38 +82,42 @@ class SQLite:
             with mapped(self.where):
                 Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         self._engine = create_engine(url)
-        self._writer = self._engine.execution_options(**{WRITE: True})
         event.listen(self._engine, "connect", _configure)
         event.listen(self._engine, "begin", _begin)
         self._mine = threading.local()
-        self._readers: list[Connection] = []
-        self._threads = ThreadPoolExecutor(SQLITE_THREADS, thread_name_prefix="nightmill-store")
+        self._opened: list[Connection] = []
+        name = "nightmill-store"
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix=name)  # SQLite has one writer
+        self._reading = ThreadPoolExecutor(READERS, thread_name_prefix=name)
 
     async def run(self, work: Callable[[Connection], T], *, write: bool = False) -> T:
         """Run `work` in a thread; a write holds SQLite's write lock from its start."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._run, work, write)
+        threads, run = (self._writing, self._write) if write else (self._reading, self._read)
+        return await asyncio.get_running_loop().run_in_executor(threads, run, work)
 
-    def _run(self, work: Callable[[Connection], T], write: bool) -> T:  # noqa: FBT001  executor
+    def _write(self, work: Callable[[Connection], T]) -> T:
+        with mapped(self.where), (connection := self._connection(write=True)).begin():
+            return work(connection)
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
         with mapped(self.where):
-            if write:
-                with self._writer.begin() as connection:
-                    return work(connection)
-            return work(self._reader())
+            return work(self._connection(write=False))
 
-    def _reader(self) -> Connection:
-        """Return this thread's connection for reading: every claim reads, and opening costs."""
-        if not hasattr(self._mine, "reader"):
-            self._mine.reader = self._engine.connect()
-            self._readers.append(self._mine.reader)
-        reader: Connection = self._mine.reader
-        return reader
+    def _connection(self, *, write: bool) -> Connection:
+        """Return this thread's connection: opening one costs more than most work."""
+        kept: Connection | None = getattr(self._mine, "connection", None)
+        if kept is None:
+            kept = self._engine.connect().execution_options(**{WRITE: write})
+            self._mine.connection = kept
+            self._opened.append(kept)
+        return kept
 
     async def close(self) -> None:
         """Wait for the work under way, then close every connection."""
-        await asyncio.to_thread(self._threads.shutdown)
-        for reader in self._readers:
-            reader.close()
+        for threads in (self._writing, self._reading):
+            await asyncio.to_thread(threads.shutdown)
+        for connection in self._opened:
+            connection.close()
         self._engine.dispose()
 
 
@@ -133,7 +137,12 @@ def _begin(connection: Connection) -> None:
     Reads begin nothing: each statement sees its own snapshot, and no checkpoint waits for them.
     """
     if connection.get_execution_options().get(WRITE):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        driver(connection).execute("BEGIN IMMEDIATE")
+
+
+def driver(connection: Connection) -> Any:  # noqa: ANN401 - a sqlite3.Connection, or asyncpg's
+    """Return the driver's own connection, for what every job pays: see statements.py."""
+    return connection.connection.driver_connection
 
 
 class PostgreSQL:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -33,7 +34,7 @@ def mapped(where: str) -> Iterator[None]:
     """
     try:
         yield
-    except DBAPIError as error:
+    except (DBAPIError, sqlite3.Error) as error:
         raise _named(where, error) from error
     except (OSError, PoolTimeoutError) as error:
         raise StoreUnavailableError(f"{where}: {error}") from error
@@ -43,22 +44,28 @@ def mapped(where: str) -> Iterator[None]:
 
 def locked(error: StoreError) -> bool:
     """Tell whether `error` says that another process held SQLite's lock."""
-    cause = error.__cause__
-    return isinstance(cause, DBAPIError) and _sqlite_code(cause) == "SQLITE_BUSY"
+    return _sqlite_code(error.__cause__) == "SQLITE_BUSY"
 
 
-def _named(where: str, error: DBAPIError) -> StoreError:
+def _named(where: str, error: DBAPIError | sqlite3.Error) -> StoreError:
+    said = _said(error)
     if advice := _SQLITE.get(_sqlite_code(error)):
-        return StoreUnavailableError(f"{where}: {advice} ({error.orig})")
-    away = error.connection_invalidated or _sqlstate(error).startswith(_POSTGRES_AWAY)
-    return (StoreUnavailableError if away else StoreError)(f"{where}: {error.orig}")
+        return StoreUnavailableError(f"{where}: {advice} ({said})")
+    away = getattr(error, "connection_invalidated", False)
+    away = away or _sqlstate(error).startswith(_POSTGRES_AWAY)
+    return (StoreUnavailableError if away else StoreError)(f"{where}: {said}")
 
 
-def _sqlite_code(error: DBAPIError) -> str:
+def _said(error: BaseException | None) -> BaseException | None:
+    """Return what the driver raised, which SQLAlchemy may have wrapped."""
+    return error.orig if isinstance(error, DBAPIError) else error
+
+
+def _sqlite_code(error: BaseException | None) -> str:
     """Return the primary code's name: SQLITE_IOERR for SQLITE_IOERR_WRITE, "" elsewhere."""
-    name = getattr(error.orig, "sqlite_errorname", None) or ""
+    name = getattr(_said(error), "sqlite_errorname", None) or ""
     return "_".join(name.split("_")[:2])
 
 
-def _sqlstate(error: DBAPIError) -> str:
-    return getattr(error.orig, "sqlstate", None) or ""
+def _sqlstate(error: BaseException) -> str:
+    return getattr(_said(error), "sqlstate", None) or ""

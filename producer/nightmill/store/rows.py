@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from sqlalchemy import RowMapping
@@ -11,6 +11,7 @@ from sqlalchemy import RowMapping
 from nightmill.keys import SINGLES
 from nightmill.result import Attempt, ErrorInfo, Result, Usage, trimmed
 from nightmill.state import JobState
+from nightmill.store.schema import results
 
 _encode = msgspec.json.Encoder().encode
 Row: TypeAlias = RowMapping | dict[str, Any]
@@ -20,43 +21,49 @@ _attempts = msgspec.json.Decoder(tuple[Attempt, ...])
 _error = msgspec.json.Decoder(ErrorInfo)
 _reasons = msgspec.json.Decoder(dict[str, int])
 
-_NUL = "\0"
+COLUMNS: Final = tuple(column.name for column in results.c)
+_NUL: Final = "\0"
 
 
 def to_row(result: Result) -> dict[str, Any]:
     """Return `result` as column name -> plain value; JSON columns hold text."""
+    return dict(zip(COLUMNS, to_values(result), strict=True))
+
+
+def to_values(result: Result) -> tuple[object, ...]:
+    """Return the values of `result`'s row, in the order of COLUMNS."""
     usage = result.usage
-    return {
-        "job_id": storable(result.job_id),
-        "run": result.run,
-        "status": result.status.value,
-        "batch": storable(result.batch or SINGLES),
-        "seq": result.seq or 0,
-        "custom_id": _plain(result.custom_id),
-        "model": _plain(result.model),
-        "request_hash": result.request_hash,
-        "request_id": _plain(result.request_id),
-        "stop_reason": _plain(result.stop_reason),
-        "worker": result.worker,
-        "attempt_count": result.attempt_count,
-        "snooze_count": result.snooze_count,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cache_read_input_tokens": usage.cache_read_input_tokens,
-        "cache_creation_input_tokens": usage.cache_creation_input_tokens,
-        "cost": result.cost,
-        "enqueued_at": result.enqueued_at,
-        "started_at": result.started_at,
-        "finished_at": result.finished_at,
-        "error": _text(_encode(result.error)) if result.error else None,
-        "attempts": _text(_encode(trimmed(result.attempts))),
-        "params": _text(result.params),
-        "message": _text(result.message),
-        "lane": _plain(result.lane),
-        "queue_ms": result.queue_ms,
-        "call_ms": result.call_ms,
-        "snooze_reasons": _text(_encode(result.snooze_reasons)) if result.snooze_reasons else None,
-    }
+    return (
+        storable(result.job_id),
+        result.run,
+        result.status.value,
+        storable(result.batch or SINGLES),
+        result.seq or 0,
+        _plain(result.custom_id),
+        _plain(result.model),
+        result.request_hash,
+        _plain(result.request_id),
+        _plain(result.stop_reason),
+        result.worker,
+        result.attempt_count,
+        result.snooze_count,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_input_tokens,
+        usage.cache_creation_input_tokens,
+        result.cost,
+        result.enqueued_at,
+        result.started_at,
+        result.finished_at,
+        _text(_encode(result.error)) if result.error else None,
+        _text(_encode(trimmed(result.attempts))),
+        _text(result.params),
+        _text(result.message),
+        _plain(result.lane),
+        result.queue_ms,
+        result.call_ms,
+        _text(_encode(result.snooze_reasons)) if result.snooze_reasons else None,
+    )
 
 
 def from_row(row: Row) -> Result:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -11,13 +10,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from nightmill.result import ErrorInfo, Usage
 from nightmill.state import TERMINAL, JobState
+from nightmill.store.database import driver
 from nightmill.store.rows import (
+    COLUMNS,
     attempts_of,
     error_of,
     from_row,
     storable,
     succeeding,
     to_row,
+    to_values,
     usage_of,
 )
 from nightmill.store.schema import results
@@ -62,14 +64,12 @@ def _upsert(insert: Insert) -> Insert:
     )
 
 
-# SQLite takes the text and tuples past SQLAlchemy's handling of parameters, a third of the cost of
-# a row, and counts what it took; PostgreSQL tells it row by row.
-_COLUMNS: Final = [column.name for column in results.c]
+# What every job pays for goes to SQLite's driver as text and tuples: SQLAlchemy's handling of them
+# was half of the cost. SQLite counts the rows it took; PostgreSQL tells it row by row.
 _UPSERT_SQLITE: Final = str(
-    _upsert(sqlite.insert(results)).compile(dialect=sqlite.dialect(), column_keys=_COLUMNS)
+    _upsert(sqlite.insert(results)).compile(dialect=sqlite.dialect(), column_keys=COLUMNS)
 )
 _UPSERT_POSTGRESQL: Final = _upsert(postgresql.insert(results)).returning(results.c.job_id)
-_in_column_order = itemgetter(*_COLUMNS)
 
 # A list of ids is one parameter, so that every length of list is the same prepared statement.
 _AMONG: Final = {
@@ -89,12 +89,13 @@ def record(connection: Connection, group: Iterable[Result]) -> int:
     """Store `group` in order and return how many of its rows were taken."""
     taken = 0
     for wave in _waves(group):
-        rows = [to_row(result) for result in _with_history(connection, wave)]
+        rows = _with_history(connection, wave)
         if connection.dialect.name == "postgresql":
-            taken += len(connection.execute(_UPSERT_POSTGRESQL, rows).all())
+            told = connection.execute(_UPSERT_POSTGRESQL, [to_row(row) for row in rows])
+            taken += len(told.all())
         else:
-            tuples = [_in_column_order(row) for row in rows]
-            taken += connection.exec_driver_sql(_UPSERT_SQLITE, tuples).rowcount
+            values = [to_values(row) for row in rows]
+            taken += driver(connection).executemany(_UPSERT_SQLITE, values).rowcount
     return taken
 
 
@@ -128,7 +129,7 @@ def lookup(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
     named = {storable(job_id): job_id for job_id in ids}
     bound = _bound(connection, list(named))
     if isinstance(bound, str):
-        rows = connection.exec_driver_sql(_LOOKUP_SQLITE, (bound,))
+        rows = driver(connection).execute(_LOOKUP_SQLITE, (bound,))
     else:
         rows = connection.execute(_LOOKUP_POSTGRESQL, {"ids": bound})
     return {
