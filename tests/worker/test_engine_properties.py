@@ -18,7 +18,8 @@ from redis import Redis
 
 from nightmill import keys, wire
 from nightmill.withdraw import _source as withdraw_source
-from nightmill_worker.engine import Ask, Settlement, _source
+from nightmill_worker.engine import Ask, Settlement
+from nightmill_worker.scripts import source
 from tests.worker.engine_model import (
     BATCHES,
     CAPACITY,
@@ -54,7 +55,7 @@ class Fleet(RuleBasedStateMachine):
         super().__init__()
         self.redis = Redis.from_url(self.url)
         names = ("claim", "renew", "settle", "release", "finish", "sweep")
-        self.scripts = {name: self.redis.register_script(_source(name)) for name in names}
+        self.scripts = {name: self.redis.register_script(source(name)) for name in names}
         self.scripts["enqueue"] = self.redis.register_script(wire.enqueue_script())
         self.scripts["withdraw"] = self.redis.register_script(withdraw_source())
         self.jobs: dict[str, Seen] = {}

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 from redis import exceptions
 
-from nightmill import keys, wire
+from nightmill import keys
 from nightmill_worker.events import Emit, RedisAway, RedisBack
+from nightmill_worker.scripts import source
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -30,8 +30,6 @@ ANSWERED_MS = 900_000
 """Lease of a job whose answer is held on a disk: long enough to restart what holds it."""
 LARGEST_CALL = 500
 """Items in one script call: Redis serves nobody else meanwhile."""
-ALLOW_OOM = "#!lua flags=allow-oom\n"
-"""A full Redis refuses producers, never workers: only their finishes make it emptier."""
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -166,7 +164,7 @@ class Engine:
         self._emit = emit
         self._away_since: float | None = None
         self._scripts = {
-            name: redis.register_script(_source(name))
+            name: redis.register_script(source(name))
             for name in ("claim", "renew", "settle", "release", "finish", "sweep")
         }
 
@@ -293,16 +291,6 @@ def _passing(error: Exception) -> bool:
     """Tell an answer that time or an operator mends from one that would come back for ever."""
     text = str(error)
     return isinstance(error, _PASSING_TYPES) or any(word in text[:200] for word in _PASSING)
-
-
-_PARTS = {"claim": ("common", "lane", "batch"), "settle": ("common", "lane")}
-
-
-def _source(name: str) -> str:
-    lua = files("nightmill_worker").joinpath("lua")
-    parts = (lua.joinpath(f"{part}.lua").read_text() for part in _PARTS.get(name, ("common",)))
-    script = lua.joinpath(f"{name}.lua").read_text()
-    return ALLOW_OOM + wire.lua_prelude() + "".join(parts) + script
 
 
 def _parts(items: Sequence[T]) -> list[Sequence[T]]:

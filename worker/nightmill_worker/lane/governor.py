@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from nightmill import keys
-from nightmill.wire import lua_prelude
 from nightmill_worker.lane.breaker import Breaker, watch
 from nightmill_worker.lane.law import Law, orders, step
 from nightmill_worker.lane.meter import Meter, Reading, limits, read
 from nightmill_worker.lane.terms import Caps, Gate, Orders, Seen
+from nightmill_worker.scripts import source
 
 if TYPE_CHECKING:
     import random
@@ -27,6 +25,8 @@ STAND_BY_S: Final = 0.4
 """How often the others look whether the governor is gone, seconds."""
 LOCK_MS: Final = 1500
 """The governor's lock; another worker takes over when it runs out."""
+LANE_PARTS: Final = 4
+"""What govern.lua returns of each lane."""
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,29 +92,25 @@ class Governor:
         self._worker = worker
         self._caps = caps
         self._rng = rng
-        self._lock = f"{keys.GOVERNOR}{line}"
-        self._script = redis.register_script(_source())
+        self._read, self._write = (redis.register_script(source(n)) for n in ("govern", "publish"))
 
     async def tick(self) -> bool:
-        """Take or keep the lock; holding it, run the law for every lane. Tells whether we do."""
-        lanes = await self._script(keys=[self._lock], args=[self._worker, LOCK_MS])
-        for member in lanes or ():
-            name = member.decode()
-            if name.startswith(f"{self._line}:"):
-                await self._govern(keys.LANE + name)
-        return lanes is not None
+        """Take or keep the place; having it, run the law for every lane. Tells whether we do."""
+        told = await self._read(args=[self._line, self._worker, LOCK_MS])
+        if told is None:
+            return False
+        seconds, micros, *lanes = told
+        now = int(seconds) + int(micros) / 1e6
+        given: list[bytes] = []
+        for name, hot, kept, in_flight in zip(*[iter(lanes)] * LANE_PARTS, strict=True):
+            seen = msgspec.structs.replace(_seen.decode(hot), in_flight=in_flight)
+            given += [name, *self._govern(seen, _kept.decode(kept) if kept else Kept(), now)]
+        if given:
+            await self._write(args=[self._line, self._worker, *given])
+        return True
 
-    async def _govern(self, lane: str) -> None:
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hmget(lane, ["hot", "kept"])
-            pipe.zcard(f"{lane}:slots")
-            pipe.time()
-            (found, remembered), in_flight, (seconds, micros) = await pipe.execute()
-        if found is None:
-            return
-        now = seconds + micros / 1e6
-        seen = msgspec.structs.replace(_seen.decode(found), in_flight=in_flight)
-        kept = _kept.decode(remembered) if remembered else Kept()
+    def _govern(self, seen: Seen, kept: Kept, now: float) -> tuple[bytes, bytes, bytes]:
+        """Run the law for a lane; return what publish.lua writes of it."""
         law = step(kept.law, seen, now)
         breaker = watch(
             kept.breaker,
@@ -128,22 +124,14 @@ class Governor:
         given = _published(orders(law, self._caps), breaker, number)
         meter, reading = read(kept.meter, seen, limits(law, self._caps), law.clock)
         after = Kept(law=law, breaker=breaker, round=number, meter=meter)
-        await self._publish(lane, after, given, reading)
-
-    async def _publish(
-        self, lane: str, kept: Kept, given: Published, reading: Reading | None
-    ) -> None:
-        """Write what the lane goes by from now on, and its batches' share in what it used."""
         encode = msgspec.json.encode
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.execute_command("HSET", lane, "kept", encode(kept), "orders", encode(given))
-            if reading is not None:
-                metered_ms = 1000 * reading.seconds
-                for batch in reading.batches:
-                    pipe.hincrby(keys.BATCH + batch, "metered_ms", round(metered_ms))
-                    pipe.hincrby(keys.BATCH + batch, "used_ms", round(metered_ms * reading.share))
-            await pipe.execute()
+        return encode(after), encode(given), encode(_spent(reading))
 
 
-def _source() -> str:
-    return lua_prelude() + files("nightmill_worker").joinpath("lua/govern.lua").read_text()
+def _spent(reading: Reading | None) -> dict[str, tuple[int, int]]:
+    """Return batch -> milliseconds metered, and the share of them that the limit was used."""
+    if reading is None:
+        return {}
+    metered_ms = 1000 * reading.seconds
+    spent = (round(metered_ms), round(metered_ms * reading.share))
+    return dict.fromkeys(reading.batches, spent)

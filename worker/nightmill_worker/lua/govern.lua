@@ -1,9 +1,21 @@
--- Take or keep the place of a line's governor.
--- KEYS[1]  the line's lock
--- ARGV[1]  who asks
--- ARGV[2]  how long the place is kept without being asked again, ms
--- Returns  all lanes there are, or false while another has the place.
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return false end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return redis.call('SMEMBERS', LANES)
+-- Take or keep the place of a line's governor, and read the line's lanes.
+-- ARGV[1]  the line
+-- ARGV[2]  who asks
+-- ARGV[3]  how long the place is kept without being asked again, ms
+-- Returns  false while another has the place; else {seconds, microseconds (Redis TIME), lane's name,
+--          its `hot`, its `kept` or "", calls in flight, lane's name, ...}.
+local line, lock = ARGV[1] .. ':', GOVERNOR .. ARGV[1]
+local holder = redis.call('GET', lock)
+if holder and holder ~= ARGV[2] then return false end
+redis.call('SET', lock, ARGV[2], 'PX', ARGV[3])
+local found = redis.call('TIME')
+for _, name in ipairs(redis.call('SMEMBERS', LANES)) do
+  if string.sub(name, 1, #line) == line then
+    local lane = redis.call('HMGET', LANE .. name, 'hot', 'kept')
+    if lane[1] then
+      local in_flight = redis.call('ZCARD', LANE .. name .. ':slots')
+      for _, part in ipairs({ name, lane[1], lane[2] or '', in_flight }) do found[#found + 1] = part end
+    end
+  end
+end
+return found
