@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Final, TypedDict
 
 import msgspec
 
@@ -138,6 +138,7 @@ class Story(TypedDict):
 
 _attempts = msgspec.json.Decoder(tuple[Attempt, ...])
 _cut = msgspec.json.Decoder(_Cut)
+_NOTHING_CUT: Final = _Cut()
 
 
 def story(past: bytes, cut: bytes, last: Attempt | None = None) -> Story:
@@ -147,17 +148,20 @@ def story(past: bytes, cut: bytes, last: Attempt | None = None) -> Story:
     """
     earlier = _attempts.decode(past)
     attempts = (*earlier, last) if last else earlier
-    between = _cut.decode(cut) if cut else _Cut()
-    reasons = dict(between.reasons)
+    between = _cut.decode(cut) if cut else _NOTHING_CUT
+    counted, call_ms, reasons = between.counted, between.call_ms, dict(between.reasons)
     for attempt in attempts:
-        if not attempt.counted:
+        call_ms += attempt.duration_ms
+        if attempt.counted:
+            counted += 1
+        else:
             reason = attempt.error_type or attempt.outcome
             reasons[reason] = reasons.get(reason, 0) + 1
     return Story(
         attempts=trimmed(attempts),
-        attempt_count=between.counted + sum(a.counted for a in attempts),
-        snooze_count=sum(reasons.values()),
+        attempt_count=counted,
+        snooze_count=sum(reasons.values()) if reasons else 0,
         snooze_reasons=reasons,
         started_at=attempts[0].started_at if attempts else None,
-        call_ms=between.call_ms + sum(a.duration_ms for a in attempts),
+        call_ms=call_ms,
     )

@@ -105,12 +105,13 @@ class MessagesClient:
         data = body if len(body) <= LARGE_BODY else io.BytesIO(body)
         try:
             with self._watch.begin() as call:
-                async with self._session.post(
-                    self._url, data=data, allow_redirects=False
-                ) as response:
-                    return await self._reply(response, call)
+                response = await self._session.post(self._url, data=data, allow_redirects=False)
+                return await self._reply(response, call)
         except (aiohttp.ClientError, OSError, TimeoutError, StreamError) as error:
             return self._broken(error, response)
+        finally:
+            if response is not None:
+                response.release()  # a whole answer has done so; of any other the connection goes
 
     async def _reply(self, response: aiohttp.ClientResponse, call: Watched) -> Reply:
         """Read the whole answer. Raises what the network and StreamError have to say."""
