@@ -38,19 +38,19 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 # nightmill's window starts small: *most in flight* tells whether a course was long enough for it.
 LOADS: Final = {
     "cpu": Load(
-        course=Course(processes=1, slots=1000, latency_s=1, jobs=30_000),
+        course=Course(processes=1, slots=1000, latency_s=1, jobs=60_000),
         quick=Course(processes=1, slots=1000, latency_s=1, jobs=4000),
         contenders=ALL,
         rounds=2,
     ),
     "fleet": Load(
-        course=Course(processes=4, slots=500, latency_s=2, jobs=20_000),
+        course=Course(processes=4, slots=500, latency_s=2, jobs=40_000),
         quick=Course(processes=4, slots=125, latency_s=1, jobs=2000),
         contenders=("bare loop", "stock arq", "nightmill"),
         rounds=1,
     ),
     "wide": Load(
-        course=Course(processes=20, slots=100, latency_s=2, jobs=20_000),
+        course=Course(processes=20, slots=100, latency_s=2, jobs=40_000),
         quick=Course(processes=20, slots=25, latency_s=1, jobs=2000),
         contenders=("bare loop", "nightmill"),
         rounds=1,

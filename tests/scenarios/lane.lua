@@ -4,7 +4,7 @@
 -- Returns  {JSON of the lane's state, calls in flight, the gate that closed or "", its wait in ms,
 --          tickets of those taken}
 local ask = cjson.decode(ARGV[1])
-local lane = open_lane(ask.line, ask.model, ask.now, ask.orders)
+local lane = open_lane(ask.line, ask.model, ask.now, cjson.encode(ask.orders))
 local closed, ms, tickets = nil, 0, {}
 for _, job in ipairs(ask.take or {}) do
   local payload = '"max_tokens":' .. job.max_tokens .. ','

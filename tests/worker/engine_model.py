@@ -20,17 +20,15 @@ PAST_MS = 1_000  # long ago, but not the 1 that an abort of arq's sets
 """Buckets that run empty within a few claims; time stands still until `time_passes`."""
 GATE = {"rate": 1e-12, "reserve": 0, "mirror": False}
 GATES = {name: GATE | {"capacity": capacity} for name, capacity in CAPACITY.items()}
-ORDERS = msgspec.Raw(
-    msgspec.json.encode(
-        {
-            "window": WINDOW,
-            "gates": GATES,
-            "reserves": False,
-            "pause": 0,
-            "breaker": "closed",
-            "round": 0,
-        }
-    )
+ORDERS = msgspec.json.encode(
+    {
+        "window": WINDOW,
+        "gates": GATES,
+        "reserves": False,
+        "pause": 0,
+        "breaker": "closed",
+        "round": 0,
+    }
 )
 DEBT = {"pace": 1, "requests": 1, "input": 100, "output": 200}
 """What one call may cost: so far below zero a refusal or a wrong guess may take a bucket."""

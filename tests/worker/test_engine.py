@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LINE, LEASE_MS = "l", 60_000
 OPEN = {"window": 999, "gates": {}, "reserves": False, "pause": 0, "breaker": "closed", "round": 0}
-ORDERS = msgspec.Raw(msgspec.json.encode(OPEN))
+ORDERS = msgspec.json.encode(OPEN)
 CALLS = 3 * (KEPT_FIRST + KEPT_LAST)
 
 
@@ -48,7 +48,6 @@ async def claim_one(engine: Engine, seq: int) -> Claimed:
         lease_ms=LEASE_MS,
         functions={wire.FUNCTION: True},
         model="m",
-        orders=ORDERS,
     )
     (claimed,) = (await engine.claim(ask)).jobs
     return claimed

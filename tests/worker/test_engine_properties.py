@@ -74,8 +74,8 @@ class Fleet(RuleBasedStateMachine):
         self.redis.close()
 
     def run_script(self, name: str, **told: object) -> list[bytes]:
-        """Run a script on one JSON argument."""
-        return list(self.scripts[name](args=[msgspec.json.encode(told)]) or ())
+        """Run a script on one JSON argument, and the orders that only lanes look at."""
+        return list(self.scripts[name](args=[msgspec.json.encode(told), ORDERS]) or ())
 
     @rule(batch=st.sampled_from(BATCHES), names=st.sets(st.integers(0, 9), min_size=1))
     def enqueue(self, batch: str, names: set[int]) -> None:
@@ -112,9 +112,8 @@ class Fleet(RuleBasedStateMachine):
             lease_ms=LEASE_MS,
             functions={wire.FUNCTION: True},
             model=MODEL,
-            orders=ORDERS,
         )
-        rows = self.scripts["claim"](args=[msgspec.json.encode(ask)])[3:]
+        rows = self.scripts["claim"](args=[msgspec.json.encode(ask), ORDERS])[3:]
         return [Claim(row[0].decode(), row[1].decode(), msgspec.Raw(row[10])) for row in rows]
 
     @rule(worker=st.sampled_from("wv"), want=st.integers(1, 6))
@@ -216,7 +215,7 @@ class Fleet(RuleBasedStateMachine):
             input=1,
             output=1,
         )
-        self.run_script("settle", line=LINE, orders=ORDERS, items=[item])
+        self.run_script("settle", line=LINE, items=[item])
         assert self.redis.zscore(f"{LANE}:slots", claim.token) is None
 
     @rule(pick=PICK)

@@ -42,7 +42,6 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lease_ms: int
     functions: dict[str, bool]
     model: str
-    orders: msgspec.Raw
     only: str | None = None
 
 
@@ -146,14 +145,14 @@ class Engine:
         redis: Redis,
         *,
         line: str,
-        orders: msgspec.Raw,
+        orders: bytes,
         lease_ms: int,
         canary: int,
         emit: Emit,
     ) -> None:
         """Take a client, the line (endpoint + credential fingerprint) and the lease's length.
 
-        `orders` are those of a lane that nobody has used yet; `canary` is how many identical
+        `orders` (JSON) are those of a lane that nobody has used yet; `canary` is how many identical
         failures in a row pause a batch, 0 for never.
         """
         self._redis = redis
@@ -175,7 +174,7 @@ class Engine:
 
     async def claim(self, ask: Ask) -> Grant:
         """Take up to `ask.want` jobs with their leases, slots and tokens."""
-        now, wait, also, *jobs = await self._run("claim", [msgspec.json.encode(ask)])
+        now, wait, also, *jobs = await self._run("claim", [msgspec.json.encode(ask), self._orders])
         told = _also.decode(also)
         return Grant(
             now_ms=now,
@@ -198,8 +197,8 @@ class Engine:
         """Account for answers; return whether this stopped the line."""
         stopped = False
         for some in _parts(items):
-            told = msgspec.json.encode({"line": self._line, "orders": self._orders, "items": some})
-            stopped |= bool(await self._run("settle", [told]))
+            told = msgspec.json.encode({"line": self._line, "items": some})
+            stopped |= bool(await self._run("settle", [told, self._orders]))
         return stopped
 
     async def release(self, items: Sequence[Release]) -> set[str]:

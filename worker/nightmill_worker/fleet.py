@@ -98,11 +98,10 @@ class FleetWorker(Worker):
         self._defaults = defaults_of(settings)
         lease_ms = int(settings.lease_s * 1000)
         caps = caps_of(settings)
-        self._orders = first_orders(caps)
         self._engine = Engine(
             redis,
             line=self.line,
-            orders=self._orders,
+            orders=first_orders(caps),
             lease_ms=lease_ms,
             canary=settings.canary,
             emit=self._emit,
@@ -233,7 +232,6 @@ class FleetWorker(Worker):
             lease_ms=int(s.lease_s * 1000),
             functions={wire.FUNCTION: True},
             model=s.model,
-            orders=self._orders,
             only=s.only_batch,
         )
 

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import Connection, inspect, text
 
 from nightmill.errors import StoreError
-from nightmill.store.database import BUSY_TIMEOUT_MS
 from nightmill.store.faults import locked
 from nightmill.store.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nightmill.store.database import Database
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
+LOCKED_S: Final = 30.0
 LOCKED_PAUSE_S: Final = 0.02
+"""How long and how often a store is asked that others hold, beside SQLite's own waiting."""
 SCHEMA_LOCK: Final = 0x6E69676874
 """PostgreSQL advisory lock held while the schema changes; SQLite's write lock does the same."""
 
@@ -28,9 +31,9 @@ async def prepare(database: Database) -> None:
     Raises StoreError when the schema is newer than this program, StoreUnavailableError when the
     store cannot be reached.
     """
-    version = await _when_unlocked(database)
+    version = await _when_unlocked(database, _version)
     if version < SCHEMA_VERSION:
-        version = await database.run(_upgrade, write=True)
+        version = await _when_unlocked(database, _upgrade, write=True)
     if version > SCHEMA_VERSION:
         raise StoreError(
             f"{database.where}: its schema is version {version}, this nightmill knows up to "
@@ -38,16 +41,19 @@ async def prepare(database: Database) -> None:
         )
 
 
-async def _when_unlocked(database: Database) -> str:
-    """Return the schema's version, "" for a new store; outwait others who turn it to WAL.
+async def _when_unlocked(
+    database: Database, work: Callable[[Connection], str], *, write: bool = False
+) -> str:
+    """Return the version that `work` finds or makes; outwait others who make or migrate the store.
 
-    Turning a new file to WAL while another process does fails at once, without SQLite's waiting.
+    Turning a new file to WAL while another process does fails at once, without SQLite's waiting;
+    and a fleet that starts at once on a busy machine may migrate for longer than SQLite waits.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + BUSY_TIMEOUT_MS / 1000
+    deadline = loop.time() + LOCKED_S
     while True:
         try:
-            return await database.run(_version)
+            return await database.run(work, write=write)
         except StoreError as error:
             if not locked(error) or loop.time() > deadline:
                 raise

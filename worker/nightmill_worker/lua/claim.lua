@@ -1,7 +1,8 @@
 -- Take jobs, their leases, their slots and their tokens together: as many as the lanes grant now.
 -- ARGV[1]  JSON: worker, seq (this claim's number), line (endpoint + credential fingerprint),
---          want (jobs), lease_ms, functions (names we run), model (default), orders (of a lane no
---          governor has seen), only? (a batch: claim no other jobs)
+--          want (jobs), lease_ms, functions (names we run), model (default), only? (a batch: claim
+--          no other jobs)
+-- ARGV[2]  JSON: the orders of a lane that no governor has seen
 -- Returns  {now_ms, wait_ms, JSON of what else a worker must know, job, job, ...}, each job
 --          {id, token, payload or "", queue, model, counted, refusals, snoozes, calls, verdict,
 --          ticket, attempts as JSON, what was cut out of them as JSON or ""}.
@@ -9,17 +10,19 @@
 --          | gone (evicted or deleted, by somebody else).
 -- A repeated seq (the answer was lost on its way) gets the same jobs again, not new ones.
 local ask = cjson.decode(ARGV[1])
-local now = now_ms()
-local moment = table.concat(redis.call('TIME'), '.') -- no two claims share one
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local moment = time[1] .. '.' .. time[2] -- no two claims share one
 local lease_end = now + ask.lease_ms
 local line_key = LINE .. ask.line
 local grant_key = GRANT .. ask.worker
+local this_claim = ask.seq .. ' '
 local counts = tally()
 local lanes, batches, granted, leased, wait = {}, {}, {}, {}, 1000
 local LARGEST = 33 * 1024 * 1024 -- bytes of a payload: MAX_PAYLOAD_BYTES at most, and its envelope
 
 local function lane_of(model)
-  lanes[model] = lanes[model] or open_lane(ask.line, model, now / 1000, ask.orders)
+  lanes[model] = lanes[model] or open_lane(ask.line, model, now / 1000, ARGV[2])
   return lanes[model]
 end
 
@@ -76,8 +79,10 @@ local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
   note_taken(batch)
   record.token, record.calls = token, (tonumber(record.calls) or 0) + 1
   redis.call('HSET', RECORD .. id, 'state', 'in_flight', 'token', token, 'worker', ask.worker,
-    'calls', record.calls, 'claimed_at', now, 'deaths', record.deaths or 0, 'alone', 0,
-    'alone_deaths', record.alone_deaths or 0)
+    'calls', record.calls, 'claimed_at', now)
+  if record.deaths then
+    redis.call('HSET', RECORD .. id, 'deaths', record.deaths, 'alone', 0, 'alone_deaths', record.alone_deaths or 0)
+  end
   if queue == QUEUE then redis.call('PERSIST', PAYLOAD .. id) end -- arq gives it a day to live
   local ticket = take(lane, guess, token, now / 1000, lease_end)
   leased[queue] = leased[queue] or {}
@@ -98,9 +103,8 @@ local function legible(name)
   return not string.find(rest, '[\128-\255]')
 end
 
--- What stands in the queue under `id`: its function and, in the shared queue, its model.
-local function read(payload, queue)
-  local model = string.match(queue, '^' .. QUEUE .. ':[^:]+:(.+)$')
+-- What stands in a queue: its function and, in the shared queue, its model (a batch's has one).
+local function read(payload, model)
   if model and string.find(payload, '^{"t":null,"f":"generate",') then return 'generate', model end
   if string.sub(payload, 1, 1) ~= '{' or #payload > LARGEST then return nil end
   local ok, job = pcall(cjson.decode, payload)
@@ -128,16 +132,16 @@ local function closed_for(lane, guess) -- the gate that keeps such a call waitin
 end
 
 -- Grant one due job; returns the gate that binds when its lane grants nothing.
-local function consider(id, payload, queue, batch, aborts)
+local function consider(id, payload, queue, batch, known, aborts)
   if not payload and queue ~= QUEUE then return vanish(id, queue) end -- fed again from its source
-  local fn, model = read(payload or '', queue)
+  local fn, model = read(payload or '', known)
   if fn and not ask.functions[fn] or not legible(id) then
     redis.call('ZREM', queue, id)
     redis.call('ZADD', FOREIGN, now, id)
     return
   end
   local lane = lane_of(model or ask.model)
-  local guess = guess_of(lane, payload or '', batch_of(queue))
+  local guess = guess_of(lane, payload or '', batch.name)
   local closed = closed_for(lane, guess)
   if closed then return closed end
   if not affords(batch, payload or '') then return 'budget' end
@@ -155,16 +159,15 @@ local function sidestep(queue, ids)
 end
 
 -- A batch's queue has one model: when its lane is closed, none of its jobs need be read.
-local function readable(queue, batch, share)
+local function readable(model, batch, share)
   share = math.max(0, math.min(share, batch.room))
-  local model = string.match(queue, '^' .. QUEUE .. ':[^:]+:(.+)$')
   if not model then return share end
   local lane = lane_of(model)
-  if closed_for(lane, guess_of(lane, '', batch_of(queue))) then return 0 end
+  if closed_for(lane, guess_of(lane, '', batch.name)) then return 0 end
   return math.min(share, room(lane))
 end
 
-local function claim_from(queue, batch, share, aborts)
+local function claim_from(queue, batch, model, share, aborts)
   if share == 0 then return end
   local least = queue == QUEUE and '(1' or '-inf'
   -- arq's abort first makes a job due at 1 and then says so: what is due at 1 waits for the word.
@@ -177,7 +180,7 @@ local function claim_from(queue, batch, share, aborts)
   for i, id in ipairs(ids) do names[i] = PAYLOAD .. id end
   local payloads = redis.call('MGET', unpack(names))
   for i, id in ipairs(ids) do
-    local closed = consider(id, payloads[i], queue, batch, aborts)
+    local closed = consider(id, payloads[i], queue, batch, model, aborts)
     if closed and queue ~= QUEUE then return end
   end
   if queue == QUEUE and #ids == share and #granted == before then sidestep(queue, ids) end
@@ -196,18 +199,19 @@ local function open_queues()
   for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
     local batch = batch_named(batch_of(queue))
     if batch.open and (not ask.only or ask.only == batch.name) then
-      found[#found + 1] = { queue, batch }
+      local model = string.match(queue, '^' .. QUEUE .. ':[^:]+:(.+)$')
+      found[#found + 1] = { queue = queue, batch = batch, model = model }
       total = total + batch.weight
     end
   end
   if not ask.only and redis.call('EXISTS', QUEUE) == 1 then
-    found[#found + 1] = { QUEUE, { name = SINGLES, weight = 1, room = math.huge } }
+    found[#found + 1] = { queue = QUEUE, batch = { name = SINGLES, weight = 1, room = math.huge } }
     total = total + 1
   end
   if not found[2] then return found, total end
   math.randomseed(tonumber(string.match(moment, '%d+$')) + ask.seq)
-  for _, each in ipairs(found) do each[3] = -math.log(1 - math.random()) / each[2].weight end
-  table.sort(found, function(a, b) return a[3] < b[3] end)
+  for _, each in ipairs(found) do each.place = -math.log(1 - math.random()) / each.batch.weight end
+  table.sort(found, function(a, b) return a.place < b.place end)
   return found, total
 end
 
@@ -216,20 +220,20 @@ local function claim(want, aborts)
   local queues, total = open_queues()
   for round = 1, 2 do
     for _, each in ipairs(queues) do
-      local queue, batch, left = each[1], each[2], want - #granted
+      local batch, left = each.batch, want - #granted
       if left <= 0 then break end
       local fair = #queues > 1 and math.floor(want * batch.weight / total + math.random()) or left
       local share = round == 1 and math.min(left, fair) or left
       if round == 1 or #queues > 1 then
-        claim_from(queue, batch, readable(queue, batch, share), aborts)
+        claim_from(each.queue, batch, each.model, readable(each.model, batch, share), aborts)
       end
     end
     write_leases()
   end
 end
 
-local function grant_again(last) -- the worker never saw the answer to this very claim
-  for _, job in ipairs(last.jobs) do
+local function grant_again(jobs) -- the worker never saw the answer to this very claim
+  for _, job in ipairs(jobs) do
     local id, token, queue, model, verdict, ticket = unpack(job)
     local payload = redis.call('GET', PAYLOAD .. id)
     if holds(id, token) and (payload or verdict == 'gone') then
@@ -242,8 +246,7 @@ end
 local function remember()
   local jobs = {}
   for i, job in ipairs(granted) do jobs[i] = { job[1], job[2], job[4], job[5], job[10], job[11] } end
-  local memory = cjson.encode({ seq = ask.seq, jobs = jobs })
-  redis.call('SET', grant_key, memory, 'PX', ask.lease_ms)
+  redis.call('SET', grant_key, this_claim .. cmsgpack.pack(jobs), 'PX', ask.lease_ms)
 end
 
 local function write_lanes()
@@ -272,9 +275,8 @@ for _, id in ipairs(redis.call('ZRANGE', ABORTS, 0, 99)) do
 end
 
 local last = redis.call('GET', grant_key)
-last = last and cjson.decode(last)
-if last and last.seq == ask.seq then
-  grant_again(last)
+if last and string.sub(last, 1, #this_claim) == this_claim then
+  grant_again(cmsgpack.unpack(string.sub(last, #this_claim + 1)))
 elseif want > 0 then
   claim(want, aborts)
   if #granted > 0 then remember() end

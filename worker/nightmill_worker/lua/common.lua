@@ -19,6 +19,15 @@ end
 -- Add up changes to the counts of batches and write each field once.
 local function tally()
   local changes = {}
+  local function write(key, fields, amounts)
+    if #fields == 0 then return end
+    local told = {}
+    for i, before in ipairs(redis.call('HMGET', key, unpack(fields))) do
+      told[2 * i - 1] = fields[i]
+      told[2 * i] = string.format('%.0f', (tonumber(before) or 0) + amounts[i])
+    end
+    redis.call('HSET', key, unpack(told))
+  end
   return {
     add = function(batch, field, amount)
       local of = changes[batch] or {}
@@ -27,9 +36,11 @@ local function tally()
     end,
     write = function()
       for batch, of in pairs(changes) do
+        local fields, amounts = {}, {}
         for field, amount in pairs(of) do
-          if amount ~= 0 then redis.call('HINCRBY', BATCH .. batch, field, amount) end
+          if amount ~= 0 then fields[#fields + 1], amounts[#amounts + 1] = field, amount end
         end
+        write(BATCH .. batch, fields, amounts)
       end
     end,
   }

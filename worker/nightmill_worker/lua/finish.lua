@@ -15,6 +15,7 @@ local function watch_canary(batch, item)
   if not streaks[batch] then
     local known = redis.call('HMGET', BATCH .. batch, 'streak', 'streak_of')
     streaks[batch] = { length = tonumber(known[1]) or 0, of = known[2] or '' }
+    streaks[batch].before = streaks[batch].length
   end
   local streak = streaks[batch]
   if item.fault == '' then
@@ -39,7 +40,7 @@ for i, item in ipairs(told.items) do
     redis.call('SET', RESULT .. id, ARGV[i + 1], 'PX', RESULT_TTL_MS)
     counts.add(batch, 'in_flight', -1)
     -- A row that was there before anybody died under this job was counted when it was stored.
-    if item.again == 0 or tonumber(record[2]) > 0 then
+    if item.again == 0 or (tonumber(record[2]) or 0) > 0 then
       counts.add(batch, item.status, 1)
       counts.add(batch, 'input_tokens', item.input)
       counts.add(batch, 'output_tokens', item.output)
@@ -56,7 +57,9 @@ for queue, ids in pairs(ids_of) do
 end
 if #keys > 0 then redis.call('DEL', unpack(keys)) end
 for batch, streak in pairs(streaks) do
-  redis.call('HSET', BATCH .. batch, 'streak', streak.length, 'streak_of', streak.of)
+  if streak.length > 0 or streak.before > 0 then
+    redis.call('HSET', BATCH .. batch, 'streak', streak.length, 'streak_of', streak.of)
+  end
 end
 counts.write()
 return late

@@ -48,13 +48,13 @@ local function refill(lane, now)
   hot.opened = opened
 end
 
--- `first` are the orders of a lane that no governor has seen yet.
+-- `first` are the orders (JSON) of a lane that no governor has seen yet.
 local function open_lane(line, model, now, first)
   local key = LANE .. line .. ':' .. model
   local kept = redis.call('HMGET', key, 'hot', 'orders')
   local lane = { key = key, slots = key .. ':slots', model = model, taken = {}, gone = {} }
   lane.hot = kept[1] and cjson.decode(kept[1]) or fresh()
-  lane.orders = kept[2] and cjson.decode(kept[2]) or first
+  lane.orders = cjson.decode(kept[2] or first)
   local dead = redis.call('ZREMRANGEBYSCORE', lane.slots, '-inf', now * 1000) -- workers' slots
   lane.in_flight = redis.call('ZCARD', lane.slots)
   lane.hot.reserved = lane.hot.reserved * lane.in_flight / math.max(1, lane.in_flight + dead)

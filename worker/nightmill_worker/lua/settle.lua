@@ -1,11 +1,11 @@
 -- Account for answers, many a call: free the slots, charge what was really used, hear the headers,
 -- count outcomes for the law, start the fleet-wide pause on a 429, stop the line where nobody can
 -- be served.
--- ARGV[1]  JSON: line, orders (of a lane no governor has seen), items [{token, model, ticket,
---          outcome, latency_ms, bytes, input, output, told? {dimension: [limit, remaining]},
---          gate? (what a 429 names), retry_after_ms?, reason?}]
+-- ARGV[1]  JSON: line, items [{token, model, ticket, outcome, latency_ms, bytes, input, output,
+--          told? {dimension: [limit, remaining]}, gate? (what a 429 names), retry_after_ms?, reason?}]
 --          outcome: ok | refused (429) | failed (5xx, broken) | rejected (the job's own fault) |
 --          stop (the line's fault) | unsent (no call was made)
+-- ARGV[2]  JSON: the orders of a lane that no governor has seen
 -- Returns  1 when this call stopped the line, else 0.
 local told = cjson.decode(ARGV[1])
 local now = now_ms() / 1000
@@ -20,7 +20,7 @@ local function stop_line(item)
 end
 
 for _, item in ipairs(told.items) do
-  lanes[item.model] = lanes[item.model] or open_lane(told.line, item.model, now, told.orders)
+  lanes[item.model] = lanes[item.model] or open_lane(told.line, item.model, now, ARGV[2])
   account(lanes[item.model], item, now)
   if item.outcome == 'stop' then
     stop_line(item)
