@@ -39,16 +39,6 @@ def server() -> Iterator[Postgres]:
         yield running
 
 
-async def all_in_flight_have_answered(mill: Mill) -> int:
-    """Wait until no call is under way and none begins; return how many there were."""
-    async with asyncio.timeout(20):
-        while True:
-            before = await mill.calls()
-            await asyncio.sleep(0.5)
-            if await mill.calls() == before and not await mill.in_flight():
-                return sum(each["calls"] for each in before.values())
-
-
 async def stored(mill: Mill, rows: int, *, within: float = 60) -> None:
     """Wait until `rows` rows are stored; our own connections broke, too."""
     assert mill.store
@@ -78,7 +68,7 @@ async def test_postgresql_away_with_a_restart_inside(folder: Path, server: Postg
         await mill.feed(range(JOBS))
         await mill.wait_for_rows(50)
         server.stop()
-        called = await all_in_flight_have_answered(mill)
+        called = await mill.quiet()
         assert called < JOBS
         first, second = mill.workers
         assert await mill.end(first) < 6
