@@ -6,7 +6,7 @@ Producer and SyncProducer differ only in how they send what this module builds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import IntEnum
 from itertools import groupby, islice
 from operator import attrgetter
@@ -84,12 +84,12 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
     batch: str | None = None,
     custom_id: str | None = None,
     seq: int | None = None,
-    expires: datetime | timedelta | None = None,
+    expires: datetime | None = None,
 ) -> Ready:
     """Validate a request and encode its job. Raises InvalidParamsError naming the field.
 
     `job_id` defaults to `<batch>:<custom_id>` in a batch and to a UUIDv7 otherwise; `expires` is
-    a deadline, or how long from now.
+    a deadline by Redis's clock.
     """
     check_batch_name(batch)
     checked = check(params, defaults)
@@ -98,7 +98,7 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
         custom_id=custom_id,
         batch=batch,
         seq=seq,
-        expires_at=_deadline(expires, now_ms),
+        expires_at=None if expires is None else int(expires.timestamp() * 1000),
     )
     if job_id is None:
         named = batch is not None and custom_id is not None
@@ -179,14 +179,6 @@ def check_batch_name(batch: str | None) -> None:
     if batch is not None and (not batch or ":" in batch or not batch.isprintable()):
         problem = f"{batch!r} cannot name a batch: use printable characters and no colon"
         raise InvalidParamsError("batch", problem)
-
-
-def _deadline(expires: datetime | timedelta | None, now_ms: int) -> int | None:
-    if expires is None:
-        return None
-    if isinstance(expires, timedelta):
-        return now_ms + int(expires.total_seconds() * 1000)
-    return int(expires.timestamp() * 1000)
 
 
 def script_args(jobs: Sequence[Ready], delay_ms: int = 0) -> list[str | bytes | int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,9 +18,13 @@ from nightmill import (
     ResultTimeoutError,
     SyncProducer,
     Taken,
+    keys,
     load_settings,
+    wire,
 )
+from nightmill.connect import connect
 from nightmill.errors import StoreMissingError
+from nightmill.job import now_ms
 from nightmill.replies import from_redis
 from tests.rig import hello, rigged
 
@@ -125,6 +130,26 @@ async def test_an_expired_job_gets_its_row_without_a_call(redis_url: str, tmp_pa
         await rig.work_off()
         assert (await rig.row(receipt.job_id)).status is JobState.EXPIRED
         assert rig.calls() == 0
+
+
+@pytest.mark.parametrize("off_ms", [600_000, -600_000])
+async def test_a_deadline_from_now_goes_by_the_clock_of_redis(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, off_ms: int
+) -> None:
+    """It is Redis's clock that it is held against: this machine's may be ten minutes off."""
+    right = now_ms()
+    for module in ("client", "sync"):
+        monkeypatch.setattr(f"nightmill.{module}.now_ms", lambda: right + off_ms)
+    expires = timedelta(seconds=60)
+    with SyncProducer(redis_url) as sync:
+        names = [sync.enqueue(hello(), expires=expires).job_id]
+    async with Producer(redis_url) as producer, aclosing(connect(producer.settings)) as redis:
+        names.append((await producer.enqueue(hello(), expires=expires)).job_id)
+        for name in names:
+            job, enqueued_at = wire.decode_job(await redis.get(keys.PAYLOAD + name))
+            assert enqueued_at == right + off_ms
+            assert job.expires_at is not None
+            assert 60_000 <= job.expires_at - right < 70_000
 
 
 async def test_a_redis_that_is_away_is_one_clear_error(tmp_path: Path) -> None:
