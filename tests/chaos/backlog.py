@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -21,10 +25,13 @@ from nightmill.job import now_ms
 from nightmill.state import JobState
 from tests.chaos.mill import BATCH, ENTRIES, Mill, milling
 from tests.chaos.report import Report, judge
+from tests.chaos.store import resident_mb_of
 from tests.rig import hello, until
 
 OFF_S: Final = 600
 DELAY_S: Final = 2.0
+MB: Final = 1_000_000
+FLAT_MB: Final = 16.0
 TWO_DAYS_MS: Final = 48 * 3_600_000
 
 
@@ -166,6 +173,48 @@ async def old_backlog(folder: Path, _rng: random.Random, scale: int) -> Report:
         waited = min((row.queue_ms or 0) for row in await mill.results())
         report.expect("stamped 48 h ago", kept=waited >= TWO_DAYS_MS)
         return report
+
+
+async def million(folder: Path, _rng: random.Random, scale: int) -> Report:
+    """Feed a huge file through a window while workers take it out: memory does not follow it.
+
+    At length a million rows, through the window of 50,000.
+    """
+    rows, window, seconds = (20_000, 2_000, 2) if scale == 1 else (1_000_000, 50_000, 60)
+    source = folder / "huge.csv"
+    source.write_text("text\n" + "".join(f"row {n}\n" for n in range(rows)))
+    async with milling(folder, latency_s=0.1, window=window) as mill:
+        feeding = _start_feeder(mill, source)
+        try:
+            await until(lambda: _is_full(mill, window), within=30 * scale)
+            every = await _all_live_for_ever(mill, window)
+            before = resident_mb_of(feeding.pid)
+            await mill.start_workers(2)
+            await asyncio.sleep(seconds)
+            ran, grown = await mill.rows("huge"), resident_mb_of(feeding.pid) - before
+            peak_mb = (await mill.redis.info("memory"))["used_memory_peak"] / MB
+            waiting = feeding.poll() is None
+        finally:
+            feeding.kill()
+            feeding.wait()
+    report = Report(fault=f"{rows:,} rows in {peak_mb:.0f} MB of Redis", jobs=ran)
+    report.expect("every payload has no time to live", kept=every)
+    report.expect("it was still feeding", kept=waiting and ran > 0)
+    report.expect(f"Redis <= 500 MB: {peak_mb:.0f}", kept=peak_mb <= 500)
+    report.expect(f"the feeder's memory is flat: {grown:.1f} MB more", kept=grown <= FLAT_MB)
+    return report
+
+
+def _start_feeder(mill: Mill, source: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "nightmill", "enqueue", f"{source}", "--prompt", "{{ text }}"]
+    env = {**os.environ, **mill.settings.to_env()}
+    with (mill.folder / "feeder.log").open("wb") as log:
+        return subprocess.Popen(command, env=env, stdout=log, stderr=log)
+
+
+async def _is_full(mill: Mill, window: int) -> bool:
+    queue = keys.batch_queue("huge", mill.settings.model)
+    return bool(await mill.redis.execute_command("ZCARD", queue) >= window)
 
 
 async def _age(mill: Mill) -> None:

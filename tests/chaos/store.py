@@ -10,14 +10,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.chaos.mill import ENTRIES, milling
+from tests.chaos.mill import ENTRIES, GRACE_S, milling
 from tests.chaos.report import Report, judge
+from tests.postgres import postgres
 from tests.rig import until
 
 if TYPE_CHECKING:
     from tests.chaos.mill import Mill
 
 CAUGHT_UP_S: Final = 30.0
+SUPERVISED: Final = ("-m", "nightmill", "worker", "--processes", "2")
 GROWTH_MB: Final = 32.0
 """What a worker may grow by while the store is away."""
 
@@ -50,12 +52,43 @@ async def store_away(folder: Path, _rng: random.Random, scale: int) -> Report:
         return report
 
 
+async def postgres_away(folder: Path, _rng: random.Random, scale: int) -> Report:
+    """Stop a PostgreSQL; end one worker meanwhile, kill the other: their answers outlive them."""
+    jobs, away_s = 200 * scale, 6 * scale
+    with postgres() as server:
+        async with milling(folder, latency_s=0.4, store_url=server.url) as mill:
+            await mill.feed(range(jobs))
+            await mill.start_workers(2)
+            await mill.wait_for_rows(jobs // 6)
+            server.stop()
+            called = await mill.quiet()
+            first, second = mill.workers
+            took = await mill.end(first)
+            mill.kill(second)
+            mill.start_worker(*SUPERVISED)  # whose workers end and start until the store is back
+            await asyncio.sleep(away_s)
+            still = (await mill.stats())["totals"]["calls"]
+            server.start()
+            back = time.monotonic()
+            await mill.wait_for_rows(called)
+            recovery_s = time.monotonic() - back
+            await mill.wait_for_rows(jobs, within=120)
+            report = await judge(mill, f"PostgreSQL away for {away_s} s", jobs, extra=0)
+    report.recovery_s = recovery_s
+    report.expect("caught up <= 30 s", kept=recovery_s <= CAUGHT_UP_S)
+    report.expect(f"claims stop: {called} then {still} calls", kept=called == still < jobs)
+    report.expect(f"exit <= grace + 2 s: {took:.1f}", kept=took <= GRACE_S + 2)
+    report.expect("nothing is left in the spool", kept=not list((folder / "spool").glob("*")))
+    return report
+
+
 def resident_mb(mill: Mill) -> float:
     """Return the memory of the largest worker."""
-    return max(map(_resident_mb, (worker.pid for worker in mill.workers)))
+    return max(map(resident_mb_of, (worker.pid for worker in mill.workers)))
 
 
-def _resident_mb(pid: int) -> float:
+def resident_mb_of(pid: int) -> float:
+    """Return the memory of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), 0.0)
 
