@@ -143,14 +143,28 @@ class Mill:
         logged = [msgspec.json.decode(line) for line in lines if line.startswith(b"{")]
         return [entry for entry in logged if entry["event"] == event]
 
-    async def held_by(self, worker: subprocess.Popen[bytes]) -> int:
-        """Return how many jobs a worker holds: what its death may cost, in calls."""
+    async def held_by(self, worker: subprocess.Popen[bytes]) -> list[str]:
+        """Return the ids of the jobs that a worker holds: what its death may cost, in calls."""
+        prefix, name = keys.IN_PROGRESS, self._token_of(worker)
+        held = [key async for key in self.redis.scan_iter(f"{prefix}*", count=1000)]
+        tokens = await self.redis.execute_command("MGET", *held) if held else []
+        found = zip(held, tokens, strict=True)
+        return [
+            key.decode()[len(prefix) :] for key, token in found if (token or b"").startswith(name)
+        ]
+
+    async def has_lost(self, worker: subprocess.Popen[bytes], ids: list[str]) -> bool:
+        """Tell whether a job that a worker held, which cannot end it now, is somebody else's."""
+        tokens = [
+            await self.redis.execute_command("HGET", keys.RECORD + name, "token") for name in ids
+        ]
+        return any(not (token or b"").startswith(self._token_of(worker)) for token in tokens)
+
+    def _token_of(self, worker: subprocess.Popen[bytes]) -> bytes:
+        """Return how the tokens of a worker's leases begin, from its first words."""
         logged = self._logs[worker.pid].read_bytes().splitlines()
         first = msgspec.json.decode(logged[0]) if logged else {}
-        name = f"{first.get('worker', 'not started')}:".encode()
-        held = [key async for key in self.redis.scan_iter(f"{keys.IN_PROGRESS}*", count=1000)]
-        tokens = await self.redis.execute_command("MGET", *held) if held else []
-        return sum(token is not None and token.startswith(name) for token in tokens)
+        return f"{first.get('worker', 'not started')}:".encode()
 
     # --- the work
 

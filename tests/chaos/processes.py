@@ -13,6 +13,8 @@ from tests.chaos.report import Report, judge
 from tests.rig import until
 
 if TYPE_CHECKING:
+    from subprocess import Popen
+
     from nightmill.result import Result
     from tests.chaos.mill import Mill
 
@@ -31,7 +33,7 @@ async def kill_nine(folder: Path, rng: random.Random, scale: int) -> Report:
             await asyncio.sleep(pause_s)
             worker = rng.choice(mill.workers)
             worker.send_signal(signal.SIGSTOP)  # so that what it holds can be counted
-            held += await mill.held_by(worker)
+            held += len(await mill.held_by(worker))
             mill.kill(worker)
             mill.start_worker()
             kills += 1
@@ -93,51 +95,62 @@ async def frozen_worker(folder: Path, rng: random.Random, _scale: int) -> Report
         await mill.feed(range(60))
         await mill.start_workers(3)
         await until(lambda: mill.is_calling(10))
-        await _freeze(mill, rng)
+        worker = rng.choice(mill.workers)
+        worker.send_signal(signal.SIGSTOP)
+        await until_lost(mill, worker)
+        worker.send_signal(signal.SIGCONT)
         await mill.wait_for_rows(60)
         report = await judge(mill, "a worker frozen for two leases", 60, extra=SLOTS)
         return expect_refusals(mill, report)
 
 
-async def frozen_alone(folder: Path, rng: random.Random, _scale: int) -> Report:
+async def frozen_alone(folder: Path, _rng: random.Random, _scale: int) -> Report:
     """Freeze the only worker for two leases: it takes its own jobs up again, unpaid."""
     async with milling(folder, latency_s=0.8, lease_s=SHORT_LEASE_S) as mill:
         await mill.feed(range(20))
         await mill.start_workers(1)
         await until(lambda: mill.is_calling(10))
-        await _freeze(mill, rng)
+        mill.workers[0].send_signal(signal.SIGSTOP)
+        await asyncio.sleep(TWO_LEASES_S)
+        mill.workers[0].send_signal(signal.SIGCONT)
         await mill.wait_for_rows(20)
         return await judge(mill, "the only worker frozen for two leases", 20, extra=0)
 
 
-async def _freeze(mill: Mill, rng: random.Random) -> None:
-    worker = rng.choice(mill.workers)
-    worker.send_signal(signal.SIGSTOP)
+async def until_lost(mill: Mill, worker: Popen[bytes]) -> None:
+    """Wait for two leases, and until others have taken over a job that `worker` holds now."""
+    held = await mill.held_by(worker)
     await asyncio.sleep(TWO_LEASES_S)
-    worker.send_signal(signal.SIGCONT)
+    await until(lambda: mill.has_lost(worker, held))
 
 
 async def blocked_loop(folder: Path, _rng: random.Random, _scale: int) -> Report:
     """Block the loop of one worker of three for two leases; its sockets and threads live on."""
     async with milling(folder, latency_s=0.8, lease_s=SHORT_LEASE_S) as mill:
-        await mill.start_workers(1, ENTRIES / "blocked.py", f"{TWO_LEASES_S}")
+        end = folder / "end"
+        await mill.start_workers(1, ENTRIES / "blocked.py", end)
+        [blocked] = mill.workers
         await mill.start_workers(2)
         await mill.feed(range(90))
+        await until(lambda: mill.said("is blocked"))
+        await until_lost(mill, blocked)
+        end.touch()
         await mill.wait_for_rows(90)
         report = await judge(mill, "a loop blocked for two leases", 90, extra=SLOTS)
-        report.expect("it was blocked", kept=len(mill.said("was blocked")) == 1)
         return expect_refusals(mill, report)
 
 
 async def blocked_alone(folder: Path, _rng: random.Random, _scale: int) -> Report:
     """Block the loop of the only worker for two leases: nothing is called again."""
     async with milling(folder, latency_s=0.8, lease_s=SHORT_LEASE_S) as mill:
-        await mill.start_workers(1, ENTRIES / "blocked.py", f"{TWO_LEASES_S}")
+        end = folder / "end"
+        await mill.start_workers(1, ENTRIES / "blocked.py", end)
         await mill.feed(range(40))
+        await until(lambda: mill.said("is blocked"))
+        await asyncio.sleep(TWO_LEASES_S)
+        end.touch()
         await mill.wait_for_rows(40)
-        report = await judge(mill, "the only loop blocked for two leases", 40, extra=0)
-        report.expect("it was blocked", kept=len(mill.said("was blocked")) == 1)
-        return report
+        return await judge(mill, "the only loop blocked for two leases", 40, extra=0)
 
 
 def expect_refusals(mill: Mill, report: Report) -> Report:
@@ -162,7 +175,7 @@ async def cut_short(folder: Path, _rng: random.Random, scale: int) -> Report:
             await asyncio.to_thread(worker.wait, 30)
             mill.workers.remove(worker)
             stored = await mill.rows() - before
-            unpaid += await mill.held_by(worker) - stored
+            unpaid += len(await mill.held_by(worker)) - stored
             gone |= await mill.missing(jobs)
         await mill.start_workers(2)
         await mill.wait_for_rows(jobs)

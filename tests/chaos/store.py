@@ -123,7 +123,7 @@ async def spool_full(folder: Path, _rng: random.Random, scale: int) -> Report:
         await mill.quiet()
         await until(lambda: mill.said("spool failed"))
         gone = await mill.missing(jobs)
-        held = await mill.held_by(mill.workers[0])
+        held = len(await mill.held_by(mill.workers[0]))
         mill.kill(mill.workers[0])
         mill.start_worker(ENTRIES / "cramped.py", full)
         (folder / "spool").unlink()

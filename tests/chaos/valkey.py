@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import subprocess
 import time
 from contextlib import aclosing
 from pathlib import Path
 
 from nightmill.batch import Batches
 from nightmill.connect import connect
-from tests.chaos.mill import BATCH, SLOTS, milling
-from tests.chaos.processes import SHORT_LEASE_S, TWO_LEASES_S, expect_refusals
+from tests.chaos.mill import BATCH, SLOTS, Mill, milling
+from tests.chaos.processes import SHORT_LEASE_S, expect_refusals, until_lost
 from tests.chaos.proxy import proxied
 from tests.chaos.report import Report, judge
 from tests.rig import until
@@ -125,13 +126,18 @@ async def cut_off(folder: Path, _rng: random.Random, _scale: int) -> Report:
     async with milling(folder, latency_s=0.8, lease_s=SHORT_LEASE_S) as mill:
         path = folder / "p.sock"
         async with proxied(mill.socket, path) as proxy:
-            await mill.feed(range(60))
+            await mill.start_workers(1, NIGHTMILL_REDIS_URL=f"unix://{path}")
+            [remote] = mill.workers
             await mill.start_workers(2)
-            mill.start_worker(NIGHTMILL_REDIS_URL=f"unix://{path}")
-            await until(lambda: mill.is_calling(20))
+            await mill.feed(range(90))
+            await until(lambda: _holds(mill, remote, 5))
             proxy.cut()
-            await asyncio.sleep(TWO_LEASES_S)
+            await until_lost(mill, remote)
             proxy.mend()
-            await mill.wait_for_rows(60)
-            report = await judge(mill, "a worker cut off from Redis", 60, extra=SLOTS)
+            await mill.wait_for_rows(90)
+            report = await judge(mill, "a worker cut off from Redis", 90, extra=SLOTS)
             return expect_refusals(mill, report)
+
+
+async def _holds(mill: Mill, worker: subprocess.Popen[bytes], jobs: int) -> bool:
+    return len(await mill.held_by(worker)) >= jobs

@@ -1,10 +1,11 @@
-"""A worker process whose loop is blocked once, for as many seconds as its argument says."""
+"""A worker process whose loop is blocked once, until the file of its argument exists."""
 
 from __future__ import annotations
 
 import itertools
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightmill_worker import process
@@ -26,8 +27,9 @@ class BlockingClient(MessagesClient):
         """Call; then block, or not."""
         reply = await super().send(params)
         if next(self._numbers) == NTH:
-            time.sleep(float(sys.argv[1]))  # noqa: ASYNC251 - blocking is the fault
-            sys.stderr.write('{"event": "was blocked"}\n')
+            sys.stderr.write('{"event": "is blocked"}\n')
+            while not Path(sys.argv[1]).exists():  # noqa: ASYNC240 - blocking is the fault
+                time.sleep(0.01)  # noqa: ASYNC251
         return reply
 
 
