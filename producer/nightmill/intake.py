@@ -17,7 +17,7 @@ import msgspec
 from nightmill import keys, wire
 from nightmill.errors import BatchEndedError, InvalidParamsError
 from nightmill.job import Job
-from nightmill.params import Defaults, check, refused
+from nightmill.params import Defaults, check, dotted, refused
 from nightmill.settings import Settings
 from nightmill.sources import row_of
 
@@ -142,6 +142,9 @@ def _unpacked(item: Mapping[str, object]) -> tuple[Mapping[str, object], str | N
         raise refused("custom_id", custom_id, "a string")
     if "params" not in item:
         return {key: value for key, value in item.items() if key != "custom_id"}, custom_id
+    if others := item.keys() - {"custom_id", "params"}:
+        unknown = dotted((min(others, key=str),))
+        raise InvalidParamsError(unknown, "unknown field beside params; move it into them")
     params = item["params"]
     if not isinstance(params, Mapping):
         raise refused("params", params, "an object, the request")

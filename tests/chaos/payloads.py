@@ -42,6 +42,7 @@ def bad_requests() -> Iterator[tuple[Mapping[str, object] | bytes, str]]:
     yield {**hello(), "messages": half}, "messages.0.content"
     yield {**hello(), "metadata": {"of": float("nan")}}, "metadata.of"
     yield {**hello(), "extra": {"of": b"bytes"}}, "extra.of"
+    yield {"params": hello(), "colour": "red"}, "colour"
     yield b'{"messages": ' + b"[" * 50_000, ""
     yield b'{"messages": [', ""
     yield b'{"messages": "\xff"}', ""

@@ -21,6 +21,7 @@ class Proxy:
         self._target = target
         self._whole = asyncio.Event()
         self._whole.set()
+        self._lost = False
         self._pumps: set[asyncio.Task[None]] = set()
         self._ends: set[asyncio.StreamWriter] = set()
 
@@ -30,17 +31,21 @@ class Proxy:
 
     def mend(self) -> None:
         """Pass on what was held up, and all that follows."""
+        self._lost = False
         self._whole.set()
 
     def strand(self) -> None:
-        """Cut, and forget the connections that there are: no mending will tell their ends."""
+        """Lose all connections, and those made before `mend`: nobody will ever tell their ends."""
         self.cut()
+        self._lost = True
         for pump in self._pumps:
             pump.cancel()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Connect one client through."""
         self._ends.add(writer)
+        if self._lost:
+            return
         await self._whole.wait()
         there, back = await self._target()
         self._ends.add(back)

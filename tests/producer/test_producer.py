@@ -114,6 +114,14 @@ async def test_the_first_bad_one_of_many_is_named_by_its_place(redis_url: str) -
     assert (caught.value.line, caught.value.field) == (3, "temperature")
 
 
+async def test_what_stands_beside_params_is_refused_by_its_name(redis_url: str) -> None:
+    """A field that nobody reads would be missing from a paid answer."""
+    bad = {"custom_id": "c", "params": hello(), "max_tokens": 5}
+    async with Producer(redis_url) as producer:
+        with pytest.raises(InvalidParamsError, match=r"line 2: max_tokens: unknown field"):
+            await producer.enqueue_many([{"params": hello()}, bad])
+
+
 @pytest.mark.parametrize("name", ["a:b", "", "two\nlines"])
 async def test_a_batch_needs_a_usable_name(redis_url: str, name: str) -> None:
     """A colon would split the ids made from it."""
