@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
@@ -147,6 +148,18 @@ async def test_a_batch_that_is_done_is_told_once(rig: Rig, receiver: Receiver) -
     assert told["data"] == {"batch": NIGHT, "counts": ends, "tokens": tokens, "cost": None}
     assert rig.heard(WebhookDelivered)[0].tries == 1
     assert await rig.redis.zcard(keys.WEBHOOKS) == 0
+
+
+async def test_a_delivery_is_dated_by_the_clock_of_redis(
+    rig: Rig, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Receivers refuse a date that is minutes off, as this machine's clock may be."""
+    right = time.time()
+    monkeypatch.setattr("time.time", lambda: right - 600)
+    await feed(rig, receiver.url)
+    async with rig.working():
+        await until(is_(rig, "delivered"))
+    assert abs(int(receiver.got[0][0]["webhook-timestamp"]) - right) < 60
 
 
 async def test_a_failed_delivery_is_tried_again_under_its_id(rig: Rig, receiver: Receiver) -> None:

@@ -11,7 +11,6 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -169,7 +168,7 @@ class Courier:
             await self._note(batch, raw, hook, again_s)
 
     async def _post(self, key: bytes, hook: Hook, body: bytes) -> Answer:
-        now = int(time.time())
+        now = await self._now_ms() // 1000  # receivers refuse what is minutes off: not our clock
         headers = {
             "webhook-id": hook.id,
             "webhook-timestamp": str(now),
