@@ -61,7 +61,7 @@ async def producers_clocks(folder: Path, _rng: random.Random, _scale: int) -> Re
             with _clock_off(off_s):
                 slowest = max(slowest, await _start_s(mill, f"by {off_s}"))
                 await _feed_expiring(mill, f"soon by {off_s}", OFF_S / 10)
-                await _feed_expiring(mill, f"late by {off_s}", 0.001)
+                await _feed_expiring(mill, f"late by {off_s}", 0)
         ends = {}
         for off_s in (OFF_S, -OFF_S):
             for name in (f"soon by {off_s}", f"late by {off_s}"):

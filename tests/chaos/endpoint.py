@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from nightmill.batch import Batches
 from nightmill.lanes import read_lanes
-from tests.chaos.mill import milling
+from tests.chaos.mill import SLOTS, milling
 from tests.chaos.proxy import linked
 from tests.chaos.report import Report, judge
 from tests.rig import until
@@ -46,10 +46,11 @@ class Busy:
         self._fields = fields
         self.fed = 0
         self.opened = False
+        self.over = False
 
     async def run(self) -> None:
-        """Feed and watch until cancelled."""
-        while True:
+        """Feed and watch until it is over; cut short, it would not know what was fed."""
+        while not self.over:
             if self.fed - await self._mill.rows() < WAITING:
                 await self._mill.feed(range(self.fed, self.fed + WAITING), fields=self._fields)
                 self.fed += WAITING
@@ -66,10 +67,8 @@ async def busy(mill: Mill, **fields: object) -> AsyncIterator[Busy]:
     try:
         yield flow
     finally:
-        running.cancel()
-        await asyncio.wait({running})
-    if not running.cancelled():
-        running.result()
+        flow.over = True
+        await running
 
 
 async def _outage(
@@ -83,6 +82,7 @@ async def _outage(
         link, url = await stack.enter_async_context(linked(mill.sim_url))
         async with busy(mill, **fields) as flow:
             await mill.start_workers(2, NIGHTMILL_BASE_URL=url)
+            await until(lambda: mill.is_calling(SLOTS))
             await asyncio.sleep(settled_s)
             before = await _pace(mill, settled_s)
             at_onset = await mill.in_flight()
