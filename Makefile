@@ -47,7 +47,7 @@ bench: $(READY) ## CPU per job beside a bare aiohttp loop and stock arq
 scenarios: $(READY) ## the limiter's law on a virtual clock: both tables; ARGS="cap" for some rows
 	@$(BIN)/python -m tests.scenarios $(ARGS)
 
-chaos: $(READY) ## kill, cut and stall everything while a batch runs
+chaos: $(READY) ## kill, cut and stall everything while a batch runs; ARGS="--short storm" for some
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 up: ## redis and two worker processes in containers

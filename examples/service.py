@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 from aiohttp import web
 from mill import mill
@@ -100,4 +101,10 @@ def make_app() -> web.Application:
 
 if __name__ == "__main__":
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 8080
-    web.run_app(make_app(), host="127.0.0.1", port=port, shutdown_timeout=2 * PATIENCE_S)
+    web.run_app(
+        make_app(),
+        host="127.0.0.1",
+        port=port,  # 0 takes a free one
+        shutdown_timeout=2 * PATIENCE_S,
+        print=partial(print, flush=True),  # a pipe, too, hears at once that it runs
+    )

@@ -13,11 +13,12 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from datetime import timedelta
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from nightmill import keys, replies, wire
 from nightmill.batch import Batches
-from nightmill.connect import connect, redis_errors
+from nightmill.connect import connect, moment, redis_errors
 from nightmill.errors import JobNotFoundError, ResultTimeoutError
 from nightmill.feed import Changed, Fed, Feeder
 from nightmill.handle import Batch
@@ -39,7 +40,7 @@ from nightmill.settings import Settings, load_settings
 from nightmill.sources import Start, in_thread, items_of, live_chunks
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from nightmill.result import Result
     from nightmill.sources import Line, Rejected, Template
@@ -82,8 +83,12 @@ class Producer:
     ) -> Receipt:
         """Enqueue one request; the same id twice is a no-op that the receipt tells.
 
+        `expires` is a deadline, or how long from now: by Redis's clock, as deadlines are kept.
         Raises InvalidParamsError (naming the field) and QueueUnavailableError.
         """
+        if isinstance(expires, timedelta):
+            with redis_errors():
+                expires = moment(*await self._redis.execute_command("TIME")) + expires
         job = prepare(
             params,
             self.defaults,

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -73,6 +74,11 @@ def connect_sync(settings: Settings) -> redis.Redis:
             redis_url(settings), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
         )
     return client
+
+
+def moment(seconds: int, micros: int) -> datetime:
+    """Return what Redis's TIME says; its clock is the one that deadlines are held against."""
+    return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=micros)
 
 
 @contextmanager

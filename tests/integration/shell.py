@@ -44,7 +44,7 @@ class Shell:
         """Take the working directory and the NIGHTMILL_* variables, without their prefix."""
         self.folder = folder
         self.data = folder / ".nightmill"
-        ours = ("NIGHTMILL_", "ANTHROPIC_")
+        ours = ("NIGHTMILL_", "ANTHROPIC_", "PYTHON")  # PYTHONUNBUFFERED hides a missing flush
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
         self.export(lease_s="2", grace_s="10", **env)
 

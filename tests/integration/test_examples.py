@@ -6,7 +6,6 @@ import asyncio
 import http.client
 import json
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -122,12 +121,11 @@ def ask(port: int, method: str, path: str, body: str = "", **headers: str) -> tu
 
 def test_a_service_answers_and_stops_in_good_order(bare: Shell) -> None:
     """One job an Idempotency-Key, errors as statuses, and SIGTERM leaves nothing behind."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with started(bare, "service.py", str(port)) as service:
+    with started(bare, "service.py", "0") as service:
         assert service.stdout is not None
-        assert "Running on" in service.stdout.readline()
+        running = service.stdout.readline()
+        assert "Running on http://127.0.0.1:" in running
+        port = int(running.split()[-2].rpartition(":")[2])
         status, first = ask(port, "POST", "/summaries", "The tide.", Idempotency_Key="k")
         assert isinstance(first, dict)
         assert (status, first["status"]) == (200, "succeeded")

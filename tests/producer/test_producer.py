@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,9 +18,13 @@ from nightmill import (
     ResultTimeoutError,
     SyncProducer,
     Taken,
+    keys,
     load_settings,
+    wire,
 )
+from nightmill.connect import connect
 from nightmill.errors import StoreMissingError
+from nightmill.job import now_ms
 from nightmill.replies import from_redis
 from tests.rig import hello, rigged
 
@@ -109,6 +114,14 @@ async def test_the_first_bad_one_of_many_is_named_by_its_place(redis_url: str) -
     assert (caught.value.line, caught.value.field) == (3, "temperature")
 
 
+async def test_what_stands_beside_params_is_refused_by_its_name(redis_url: str) -> None:
+    """A field that nobody reads would be missing from a paid answer."""
+    bad = {"custom_id": "c", "params": hello(), "max_tokens": 5}
+    async with Producer(redis_url) as producer:
+        with pytest.raises(InvalidParamsError, match=r"line 2: max_tokens: unknown field"):
+            await producer.enqueue_many([{"params": hello()}, bad])
+
+
 @pytest.mark.parametrize("name", ["a:b", "", "two\nlines"])
 async def test_a_batch_needs_a_usable_name(redis_url: str, name: str) -> None:
     """A colon would split the ids made from it."""
@@ -125,6 +138,26 @@ async def test_an_expired_job_gets_its_row_without_a_call(redis_url: str, tmp_pa
         await rig.work_off()
         assert (await rig.row(receipt.job_id)).status is JobState.EXPIRED
         assert rig.calls() == 0
+
+
+@pytest.mark.parametrize("off_ms", [600_000, -600_000])
+async def test_a_deadline_from_now_goes_by_the_clock_of_redis(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, off_ms: int
+) -> None:
+    """It is Redis's clock that it is held against: this machine's may be ten minutes off."""
+    right = now_ms()
+    for module in ("client", "sync"):
+        monkeypatch.setattr(f"nightmill.{module}.now_ms", lambda: right + off_ms)
+    expires = timedelta(seconds=60)
+    with SyncProducer(redis_url) as sync:
+        names = [sync.enqueue(hello(), expires=expires).job_id]
+    async with Producer(redis_url) as producer, aclosing(connect(producer.settings)) as redis:
+        names.append((await producer.enqueue(hello(), expires=expires)).job_id)
+        for name in names:
+            job, enqueued_at = wire.decode_job(await redis.get(keys.PAYLOAD + name))
+            assert enqueued_at == right + off_ms
+            assert job.expires_at is not None
+            assert 60_000 <= job.expires_at - right < 70_000
 
 
 async def test_a_redis_that_is_away_is_one_clear_error(tmp_path: Path) -> None:

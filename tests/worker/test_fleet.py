@@ -146,6 +146,24 @@ async def test_a_process_that_claims_its_own_lost_job_does_not_call_again(rig: R
     assert await nothing_left(rig) == []
 
 
+async def test_a_job_whose_worker_died_does_not_wait_behind_the_backlog(rig: Rig) -> None:
+    """Its lease ran out later than all were queued; it was called before them."""
+    rig.sim.configure(latency_s=0.2)
+    receipts = await rig.producer.enqueue_many(
+        {"custom_id": f"{i}", **hello(f"{i}")} for i in range(60)
+    )
+    lost = receipts[0].job_id
+    record = (keys.RECORD + lost, "state", "in_flight", "calls", 1, "claimed_at", 1)
+    await rig.redis.execute_command("HSET", *record)
+    last = (await rig.redis.zrange(keys.QUEUE, -1, -1, withscores=True))[0][1]
+    await rig.redis.zadd(keys.QUEUE, {lost: last + 300})
+    async with rig.working(max_in_flight=2):
+        row = await rig.row(lost)
+        others = [await rig.store.get(receipt.job_id) for receipt in receipts[1:]]
+    assert row.status is JobState.SUCCEEDED
+    assert others.count(None) > 30
+
+
 async def test_an_answer_on_its_way_to_the_store_is_waited_for(rig: Rig) -> None:
     """Blocked past the lease with the answer in hand, a process claims its own job: one call."""
     receipt = await rig.producer.enqueue(hello())

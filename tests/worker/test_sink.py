@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -152,6 +154,28 @@ async def test_a_full_disk_under_sqlite_stops_claims_until_there_is_room(
             await limit_pages(rig.store, 1_000_000)
             for n in range(JOBS):
                 await rig.row(f"night:{n}")
+        assert rig.calls() == JOBS
+
+
+async def test_a_worker_that_starts_beside_one_whose_store_is_away_claims_nothing(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would pay for answers that nobody can store; the other one's spool tells it."""
+    monkeypatch.setattr("nightmill.store.database.BUSY_TIMEOUT_MS", 1)
+    async with rigged(redis_url, tmp_path, max_in_flight=5) as rig:
+        items = ({"custom_id": f"{n}", **hello(str(n))} for n in range(JOBS))
+        await rig.producer.enqueue_many(items, batch="night")
+        with closing(sqlite3.connect(tmp_path / "results.db", isolation_level=None)) as lock:
+            lock.execute("BEGIN EXCLUSIVE")
+            async with rig.working():
+                await until(lambda: rig.heard(StoreAway) and spooled(rig))
+                async with rig.working() as second:
+                    await until(lambda: len(rig.heard(StoreAway)) == 2)
+                    assert len(second.roster) == 0
+                    assert rig.calls() < JOBS
+                    lock.execute("ROLLBACK")
+                    for n in range(JOBS):
+                        await rig.row(f"night:{n}")
         assert rig.calls() == JOBS
 
 

@@ -57,8 +57,10 @@ def test_the_file_of_a_live_process_is_nobodys_to_drain(tmp_path: Path) -> None:
     """Its owner drains it, and knows better what is done."""
     spool, other = Spool(tmp_path, "alive"), Spool(tmp_path, "other")
     spool.append(ITEMS)
-    assert not other.has_orphans()
+    assert not list(other.orphans())
+    assert other.is_used()
     spool.clear()
+    assert not other.is_used()
     assert list(tmp_path.iterdir()) == []
 
 

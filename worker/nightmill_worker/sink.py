@@ -54,8 +54,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 class Sink:
     """Group commit, then finish. Holds what a store that is away cannot take yet.
 
-    `away` says that the store does not take rows now, or that rows of processes which are gone
-    wait to be stored first: nothing may be claimed.
+    `away` says that the store does not take rows now, or that rows in the spools of this machine
+    wait to be stored first, also those of other processes: nothing may be claimed.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Sink:
         self._away_since: float | None = None
         self._unpriced: set[str] = set()
         self._leaving = asyncio.Event()
-        self.away = spool.has_orphans()
+        self.away = spool.is_used()  # a file there says that the store was away just now
         if self.away:
             self._leaving.set()
         self.refused_rows = 0
@@ -200,6 +200,7 @@ class Sink:
         await self._write_spool()
         await self._mark()
         try:
+            await self._store.probe()  # with nothing to store, nothing else would tell
             for orphan in self._spool.orphans():
                 await self._drain(orphan)
             while self._held:

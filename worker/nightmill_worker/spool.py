@@ -97,9 +97,9 @@ class Spool:
                 if os.fstat(file.fileno()).st_nlink:
                     yield Orphan(path, file)
 
-    def has_orphans(self) -> bool:
-        """Tell whether there is something to drain."""
-        return any(True for _ in self.orphans())
+    def is_used(self) -> bool:
+        """Tell whether answers of any process, gone or not, wait here for the store."""
+        return any(self._folder.glob(f"*{SUFFIX}"))
 
 
 class Orphan:

@@ -11,7 +11,6 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +20,7 @@ from redis import exceptions
 from nightmill import hooks, keys
 from nightmill.batch import Batches
 from nightmill.errors import NightmillError
+from nightmill.hooks import Hook
 from nightmill.settings import signing_key
 from nightmill_worker.events import WebhookDelivered, WebhookFailed
 from nightmill_worker.post import post
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from nightmill.counts import Counts
-    from nightmill.hooks import Hook
     from nightmill.settings import Settings
     from nightmill_worker.events import Emit
     from nightmill_worker.post import Answer
@@ -73,6 +72,12 @@ def body_of(batch: str, hook: Hook, counts: Counts) -> bytes:
     at = datetime.fromtimestamp(hook.completed_at / 1000, UTC).isoformat(timespec="milliseconds")
     told = {"type": "batch.completed", "timestamp": at.replace("+00:00", "Z"), "data": data}
     return msgspec.json.encode(told)
+
+
+def _over(counts: Counts, *, fed: bool) -> bool:
+    """Tell whether a batch is done, or ended; one that is being `fed` only to who feeds it."""
+    over = counts.done or (counts.ended and counts.drained)
+    return over and (fed or not counts.feeding)
 
 
 class Courier:
@@ -122,14 +127,14 @@ class Courier:
 
     async def _attend(self, batch: str, *, fed: bool = False) -> None:
         """Tell of `batch` if it is done and nobody else does."""
-        counts = await self._batches.counts(batch)
-        over = counts.done or (counts.ended and counts.drained)
         lock = keys.WEBHOOK + batch
-        if not over or (counts.feeding and not fed):
+        if not _over(await self._batches.counts(batch), fed=fed):
             await self._put_off(batch, LOOK_S)
         elif await self._redis.set(lock, b"1", nx=True, px=LOCK_MS):
             try:
-                await self._tell(batch, counts)
+                counts = await self._batches.counts(batch)  # those before may be told by now
+                if _over(counts, fed=fed):
+                    await self._tell(batch, counts)
             finally:
                 await self._redis.delete(lock)
         else:
@@ -147,20 +152,23 @@ class Courier:
             return
         hook = hooks.decode(raw)
         name = hooks.completion(batch, (created_at or b"").decode(), counts)
-        if hook.id == name and hook.state in {"waiting", "delivered"}:
+        if hook.delivered == name:
             await self._note(batch, raw, msgspec.structs.replace(hook, state="delivered"), None)
         elif self._key is None:
             await self._note(batch, raw, msgspec.structs.replace(hook, reason=NO_SECRET), LOOK_S)
         else:
-            if hook.id != name:
-                started = {"tries": 0, "completed_at": await self._now_ms()}
-                hook = msgspec.structs.replace(hook, id=name, **started)
+            if hook.id != name:  # noted before it is told: whoever tells it again says the same
+                seen = await self._now_ms()
+                hook = Hook(url=hook.url, id=name, completed_at=seen, delivered=hook.delivered)
+                if not await self._note(batch, raw, hook, 0):
+                    return
+                raw = msgspec.json.encode(hook)
             body = body_of(batch, hook, counts)
             hook, again_s = self._outcome(batch, hook, await self._post(self._key, hook, body))
             await self._note(batch, raw, hook, again_s)
 
     async def _post(self, key: bytes, hook: Hook, body: bytes) -> Answer:
-        now = int(time.time())
+        now = await self._now_ms() // 1000  # receivers refuse what is minutes off: not our clock
         headers = {
             "webhook-id": hook.id,
             "webhook-timestamp": str(now),
@@ -173,22 +181,28 @@ class Courier:
         replace, tries = msgspec.structs.replace, hook.tries + 1
         if not answer.problem:
             self._emit(WebhookDelivered(batch=batch, tries=tries))
-            return replace(hook, state="delivered", tries=tries, reason=""), None
+            done = replace(hook, state="delivered", delivered=hook.id, tries=tries, reason="")
+            return done, None
         again_s = None if answer.final else wait_s(tries, answer.retry_after_s, self._rng)
         self._emit(WebhookFailed(batch=batch, reason=answer.problem, again_s=again_s))
         state = "given_up" if again_s is None else "retrying"
         return replace(hook, state=state, tries=tries, reason=answer.problem), again_s
 
-    async def _note(self, batch: str, before: bytes, hook: Hook, again_s: float | None) -> None:
-        """Keep how far it is, unless it was asked for anew meanwhile."""
+    async def _note(self, batch: str, before: bytes, hook: Hook, again_s: float | None) -> bool:
+        """Keep how far it is, unless it was asked for anew meanwhile; tells whether it is kept."""
         key = keys.BATCH + batch
-        if await self._redis.execute_command("HGET", key, hooks.FIELD) != before:
-            return
         due_ms = await self._now_ms() + int((again_s or 0) * 1000)
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(key, hooks.FIELD, msgspec.json.encode(hook).decode())
-            if again_s is None:
-                pipe.zrem(keys.WEBHOOKS, batch)
-            else:
-                pipe.zadd(keys.WEBHOOKS, {batch: due_ms})
-            await pipe.execute()
+            while True:
+                await pipe.watch(key)
+                if await pipe.execute_command("HGET", key, hooks.FIELD) != before:
+                    return False
+                pipe.multi()
+                pipe.hset(key, hooks.FIELD, msgspec.json.encode(hook).decode())
+                if again_s is None:
+                    pipe.zrem(keys.WEBHOOKS, batch)
+                else:
+                    pipe.zadd(keys.WEBHOOKS, {batch: due_ms})
+                with contextlib.suppress(exceptions.WatchError):  # some other field, perhaps
+                    await pipe.execute()
+                    return True

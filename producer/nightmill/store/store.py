@@ -64,6 +64,10 @@ class ResultStore:
         """Close every connection, after the work that is under way."""
         await self._database.close()
 
+    async def probe(self) -> None:
+        """Return if the store takes writes now: it begins one, and changes nothing."""
+        await self._database.run(lambda _: None, write=True)
+
     async def record(self, group: Sequence[Result]) -> int:
         """Commit `group` in one transaction and return how many of its rows were taken.
 

@@ -186,5 +186,8 @@ async def test_a_lock_held_for_too_long_is_named(
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StoreUnavailableError, match="it is locked by another program"):
                 await store.record([SUCCEEDED])
+            with pytest.raises(StoreUnavailableError, match="it is locked by another program"):
+                await store.probe()
             assert await store.get(SUCCEEDED.job_id) is None
+        await store.probe()
         assert await store.record([SUCCEEDED]) == 1

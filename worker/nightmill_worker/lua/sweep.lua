@@ -1,12 +1,12 @@
--- Look after what nobody claims: ended batches, and what plain arq producers put in the shared
--- queue, a part of it each call. arq gives
--- a payload a day to live, and a backlog would lose it: the time-to-live is taken off. arq also
--- stamps due times with the producer's clock: where that is ahead, what was enqueued "later" than
--- now was enqueued now, and is due as much earlier. The time-to-live marks what is not swept yet.
+-- Look after what nobody claims: jobs whose worker died, ended batches, and what plain arq producers
+-- put in the shared queue, a part of it each call. arq gives a payload a day to live, and a backlog
+-- would lose it: the time-to-live is taken off. arq also stamps due times with the producer's clock:
+-- where that is ahead, what was enqueued "later" than now was enqueued now, and is due as much
+-- earlier. The time-to-live marks what is not swept yet.
 -- No arguments.
 -- Returns  {how many jobs became due earlier, names of batches that were cancelled or whose deadline
 --          has passed, while jobs of theirs are queued ...}.
-local EVERY_MS, PART, ROUNDS = 400, 100, 10
+local EVERY_MS, PART, ROUNDS, LAPSED = 400, 100, 10, 2000
 local now = now_ms()
 local state = hash(SWEEP)
 if now - (tonumber(state.at) or 0) < EVERY_MS then return { 0 } end
@@ -40,9 +40,27 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', QUEUE, '-inf', 1, 'LIMIT', 0, PA
   redis.call('ZADD', QUEUE, 'XX', now, id)
 end
 
+-- A job whose lease ran out was called before: it does not wait again behind all that was queued
+-- meanwhile. Its score, the end of the lease, has come since the last look; LAPSED are looked at a
+-- time, so a burst of new jobs takes some looks.
+local from, to = state.looked or now - EVERY_MS, now -- as text: no digit is lost
+local function rescue(queue)
+  local due = redis.call('ZRANGEBYSCORE', queue, '(' .. from, now, 'WITHSCORES', 'LIMIT', 0, LAPSED)
+  for i = 1, #due, 2 do
+    local id = due[i]
+    if redis.call('HGET', RECORD .. id, 'state') == 'in_flight'
+      and redis.call('EXISTS', IN_PROGRESS .. id) == 0 then
+      redis.call('ZADD', queue, 'XX', 2, id)
+    end
+  end
+  if #due == 2 * LAPSED then to = math.min(to, tonumber(due[#due])) end
+end
+
 -- A deadline ends a batch whatever else holds it; what is cancelled stays so.
 local told, seen = {}, {}
+rescue(QUEUE)
 for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
+  rescue(queue)
   local name = batch_of(queue)
   local batch = redis.call('HMGET', BATCH .. name, 'flag', 'limits')
   local flag, limits = batch[1], batch[2] and cjson.decode(batch[2]) or {}
@@ -56,6 +74,6 @@ for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
   end
 end
 
-redis.call('HSET', SWEEP, 'at', now, 'cursor', scanned[1])
+redis.call('HSET', SWEEP, 'at', now, 'cursor', scanned[1], 'looked', string.format('%.6f', to))
 if earlier > 0 then redis.call('PUBLISH', WAKE, earlier) end
 return { earlier, unpack(told) }

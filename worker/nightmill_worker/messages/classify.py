@@ -130,15 +130,16 @@ def classify(reply: Reply | Broken, now: float) -> Outcome:
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
     """Return the wait that the endpoint asks for, in seconds, 0 to RETRY_AFTER_MAX_S.
 
-    `retry-after-ms` beats `retry-after` (seconds or an HTTP date); what is negative, past or
-    unparsable counts as absent.
+    `retry-after-ms` beats `retry-after` (seconds or an HTTP date, from the answer's own `date`:
+    `now` may be off); what is negative, past or unparsable counts as absent.
     """
     millis = _number(headers.get("retry-after-ms"))
     wait = None if millis is None else millis / 1000
     if wait is None and (given := headers.get("retry-after")) is not None:
         wait = _number(given)
         if wait is None:
-            wait = _until(given, now)
+            said = _moment(headers.get("date"))
+            wait = _until(given, now if said is None else said)
     return None if wait is None else min(wait, RETRY_AFTER_MAX_S)
 
 
@@ -272,9 +273,15 @@ def _number(text: str | None) -> float | None:
 
 def _until(text: str, now: float) -> float | None:
     """Return the seconds from `now` to an HTTP date, None when it is past or none."""
+    moment = _moment(text)
+    return None if moment is None else _number(str(moment - now))
+
+
+def _moment(text: str | None) -> float | None:
+    """Return an HTTP date as epoch seconds, None when it is none."""
     try:
-        moment = parsedate_to_datetime(text)
+        moment = parsedate_to_datetime(text or "")
     except ValueError:
         return None
     zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # "-0000" gives no zone
-    return _number(str(zoned.timestamp() - now))
+    return zoned.timestamp()

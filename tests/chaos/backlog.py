@@ -1,0 +1,233 @@
+"""Faults of time: clocks that are off, a backlog of two days, a small batch behind a huge one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import pytest
+from arq import ArqRedis
+from redis.asyncio import ConnectionPool
+
+import nightmill
+from nightmill import Producer, keys
+from nightmill.batch import Batches
+from nightmill.job import now_ms
+from nightmill.state import JobState
+from tests.chaos.mill import BATCH, ENTRIES, Mill, milling
+from tests.chaos.report import Report, judge
+from tests.chaos.store import resident_mb_of
+from tests.rig import hello, until
+
+OFF_S: Final = 600
+DELAY_S: Final = 2.0
+MB: Final = 1_000_000
+FLAT_MB: Final = 16.0
+TWO_DAYS_MS: Final = 48 * 3_600_000
+
+
+async def small_behind_huge(folder: Path, _rng: random.Random, scale: int) -> Report:
+    """Five jobs behind thousands start at once."""
+    async with milling(folder, latency_s=0.5) as mill:
+        await mill.feed(range(2000 * scale), batch="huge")
+        await mill.start_workers(2)
+        await mill.wait_for_rows(50, "huge")
+        await mill.feed(range(5))
+        fed = time.time()
+        await mill.wait_for_rows(5)
+        rows = await mill.results()
+        report = Report(fault="5 jobs behind thousands", jobs=5, lost=5 - len(rows))
+        starts = [(row.started_at or 0) / 1000 - fed for row in rows]
+        report.recovery_s = min(starts, default=99.0)
+        report.expect("first start <= 2 s", kept=report.recovery_s <= 2)
+        return report
+
+
+async def producers_clocks(folder: Path, _rng: random.Random, _scale: int) -> Report:
+    """Feed by clocks ten minutes fast and slow: jobs start at once, deadlines are kept."""
+    async with milling(folder, latency_s=0.1) as mill:
+        await mill.start_workers(1)
+        slowest = 0.0
+        for off_s in (OFF_S, -OFF_S):
+            with _clock_off(off_s):
+                slowest = max(slowest, await _start_s(mill, f"by {off_s}"))
+                await _feed_expiring(mill, f"soon by {off_s}", OFF_S / 10)
+                await _feed_expiring(mill, f"late by {off_s}", 0)
+        ends = {}
+        for off_s in (OFF_S, -OFF_S):
+            for name in (f"soon by {off_s}", f"late by {off_s}"):
+                await mill.wait_for_rows(1, name, within=10)
+                ends[name] = [row.status for row in await mill.results(name)]
+        await mill.feed(range(5))
+        await mill.wait_for_rows(5)
+        others = 2 + sum(end == [JobState.SUCCEEDED] for end in ends.values())
+        report = await judge(mill, "producers' clocks 10 min off", 5, extra=others)
+        report.recovery_s = slowest
+        report.expect("start delay <= 1 s", kept=slowest <= 1)
+        for name, end in ends.items():
+            due = [JobState.SUCCEEDED if name.startswith("soon") else JobState.EXPIRED]
+            report.expect(f"{name}: {end}", kept=end == due)
+        return report
+
+
+async def workers_clocks(folder: Path, _rng: random.Random, scale: int) -> Report:
+    """Work by clocks ten minutes fast and slow, calls longer than a lease, some tried again."""
+    jobs = 60 * scale
+    async with milling(folder, latency_s=1.5, lease_s=1.0) as mill:
+        await mill.configure(faults=[{"status": 503, "share": 0.1}])
+        await mill.start_workers(1, ENTRIES / "skewed.py", f"{OFF_S}")
+        await mill.start_workers(1, ENTRIES / "skewed.py", f"{-OFF_S}")
+        await mill.feed(range(jobs))
+        await mill.wait_for_rows(jobs, within=60 * scale)
+        stats = await mill.stats()
+        failed = stats["statuses"].get("503", 0)
+        await mill.configure(faults=[])
+        slowest = max([await _start_s(mill, f"now {n}") for n in range(3)])
+        delays = [await _start_s(mill, f"later {n}", DELAY_S) for n in range(3)]
+        report = await judge(mill, "workers' clocks 10 min off", jobs, extra=failed + 6)
+        report.recovery_s = slowest
+        report.expect("start delay <= 1 s", kept=slowest <= 1)
+        late = [delay for delay in delays if not DELAY_S <= delay <= DELAY_S + 1]
+        report.expect(f"delayed jobs start when due: {late}", kept=not late)
+        lost = [
+            row for row in await mill.results() if any(a.outcome == "lost" for a in row.attempts)
+        ]
+        report.expect(f"no lease is lost: {lost[:1]}", kept=not lost)
+        return report
+
+
+@asynccontextmanager
+async def _plain_arq(mill: Mill) -> AsyncIterator[ArqRedis]:
+    """Connect as docs/wire.md says."""
+    arq = ArqRedis(
+        ConnectionPool.from_url(f"unix://{mill.socket}"),
+        default_queue_name=keys.QUEUE,
+        job_serializer=nightmill.dump,
+        job_deserializer=nightmill.load,
+    )
+    yield arq
+    await arq.aclose(close_connection_pool=True)
+
+
+@contextmanager
+def _clock_off(seconds: int) -> Iterator[None]:
+    """Have producers of this process read a clock that is off."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nightmill.client.now_ms", lambda: now_ms() + seconds * 1000)
+        yield
+
+
+async def _start_s(mill: Mill, batch: str, delay_s: float = 0) -> float:
+    """Enqueue a job and return after how many seconds it is called."""
+    before = (await mill.stats())["totals"]["calls"]
+    began = time.monotonic()
+    async with Producer(settings=mill.settings) as producer:
+        delay = timedelta(seconds=delay_s)
+        await producer.enqueue(hello(batch), batch=batch, custom_id="a", delay=delay)
+
+    async def called() -> bool:
+        return bool((await mill.stats())["totals"]["calls"] > before)
+
+    await until(called)
+    return time.monotonic() - began
+
+
+async def _feed_expiring(mill: Mill, batch: str, seconds: float) -> None:
+    async with Producer(settings=mill.settings) as producer:
+        expires = timedelta(seconds=seconds)
+        await producer.enqueue(hello(batch), batch=batch, custom_id="a", expires=expires)
+
+
+async def old_backlog(folder: Path, _rng: random.Random, scale: int) -> Report:
+    """Let jobs that are stamped two days ago wait for a stopped line: none has a time to live."""
+    jobs, by_arq = 200 * scale, 50
+    async with milling(folder, latency_s=0.1) as mill:
+        await mill.configure(auth="another")
+        with _clock_off(-TWO_DAYS_MS // 1000):
+            await mill.feed(range(jobs))
+        async with _plain_arq(mill) as arq:
+            for number in range(by_arq):
+                await arq.enqueue_job("generate", hello(f"arq {number}"), _job_id=f"arq-{number}")
+        await _age(mill)
+        await mill.start_workers(2)
+        await until(lambda: mill.said("line stopped"))
+        await until(lambda: _all_live_for_ever(mill, jobs + by_arq))
+        await mill.configure(auth=None)
+        batches = Batches(mill.redis)
+        for line in await batches.lines():
+            await batches.try_line_again(line)
+        await mill.wait_for_rows(jobs)
+        await mill.wait_for_rows(by_arq, keys.SINGLES)
+        report = await judge(mill, "a backlog of 48 h", jobs, extra=by_arq)
+        ran = await mill.rows(keys.SINGLES)
+        report.expect(f"what plain arq enqueued runs: {ran}", kept=ran == by_arq)
+        waited = min((row.queue_ms or 0) for row in await mill.results())
+        report.expect("stamped 48 h ago", kept=waited >= TWO_DAYS_MS)
+        return report
+
+
+async def million(folder: Path, _rng: random.Random, scale: int) -> Report:
+    """Feed a huge file through a window while workers take it out: memory does not follow it.
+
+    At length a million rows, through the window of 50,000.
+    """
+    rows, window, seconds = (20_000, 2_000, 2) if scale == 1 else (1_000_000, 50_000, 60)
+    source = folder / "huge.csv"
+    source.write_text("text\n" + "".join(f"row {n}\n" for n in range(rows)))
+    async with milling(folder, latency_s=0.1, window=window) as mill:
+        feeding = _start_feeder(mill, source)
+        try:
+            await until(lambda: _is_full(mill, window), within=30 * scale)
+            every = await _all_live_for_ever(mill, window)
+            before = resident_mb_of(feeding.pid)
+            await mill.start_workers(2)
+            await asyncio.sleep(seconds)
+            ran, grown = await mill.rows("huge"), resident_mb_of(feeding.pid) - before
+            peak_mb = (await mill.redis.info("memory"))["used_memory_peak"] / MB
+            waiting = feeding.poll() is None
+        finally:
+            feeding.kill()
+            feeding.wait()
+    report = Report(fault=f"{rows:,} rows in {peak_mb:.0f} MB of Redis", jobs=ran)
+    report.expect("every payload has no time to live", kept=every)
+    report.expect("it was still feeding", kept=waiting and ran > 0)
+    report.expect(f"Redis <= 500 MB: {peak_mb:.0f}", kept=peak_mb <= 500)
+    report.expect(f"the feeder's memory is flat: {grown:.1f} MB more", kept=grown <= FLAT_MB)
+    return report
+
+
+def _start_feeder(mill: Mill, source: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "nightmill", "enqueue", f"{source}", "--prompt", "{{ text }}"]
+    env = {**os.environ, **mill.settings.to_env()}
+    with (mill.folder / "feeder.log").open("wb") as log:
+        return subprocess.Popen(command, env=env, stdout=log, stderr=log)
+
+
+async def _is_full(mill: Mill, window: int) -> bool:
+    queue = keys.batch_queue("huge", mill.settings.model)
+    return bool(await mill.redis.execute_command("ZCARD", queue) >= window)
+
+
+async def _age(mill: Mill) -> None:
+    """Have everything be due since two days."""
+    for queue in (keys.QUEUE, keys.batch_queue(BATCH, mill.settings.model)):
+        ids = await mill.redis.execute_command("ZRANGE", queue, 0, -1)
+        await mill.redis.zadd(queue, dict.fromkeys(ids, now_ms() - TWO_DAYS_MS))
+
+
+async def _all_live_for_ever(mill: Mill, count: int) -> bool:
+    payloads = [key async for key in mill.redis.scan_iter(f"{keys.PAYLOAD}*", count=1000)]
+    async with mill.redis.pipeline(transaction=False) as pipe:
+        for key in payloads:
+            pipe.pttl(key)
+        left = await pipe.execute()
+    return len(left) == count and set(left) == {-1}

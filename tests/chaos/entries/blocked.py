@@ -1,0 +1,38 @@
+"""A worker process whose loop is blocked once, until the file of its argument exists."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nightmill_worker import process
+from nightmill_worker.messages.client import MessagesClient
+
+if TYPE_CHECKING:
+    from nightmill_worker.messages.outcome import Broken, Reply
+
+NTH = 10
+"""The call whose answer blocks the loop: others are under way by then."""
+
+
+class BlockingClient(MessagesClient):
+    """Holds up the whole process when the NTH answer is there, as a slow library would."""
+
+    _numbers = itertools.count(1)
+
+    async def send(self, params: bytes) -> Reply | Broken:
+        """Call; then block, or not."""
+        reply = await super().send(params)
+        if next(self._numbers) == NTH:
+            sys.stderr.write('{"event": "is blocked"}\n')
+            while not Path(sys.argv[1]).exists():  # noqa: ASYNC240 - blocking is the fault
+                time.sleep(0.01)  # noqa: ASYNC251
+        return reply
+
+
+if __name__ == "__main__":
+    process.MessagesClient = BlockingClient  # type: ignore[attr-defined]
+    sys.exit(process.main())
