@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from nightmill_worker.roster import Roster
     from nightmill_worker.sink import Sink
 
-BEAT: Final = 0.05
+BEAT: Final = 0.04
 """Share of a call's time that answers wait for each other, less TRIPS_S: a slot is empty for half
 of that wait and for what the round trips take, which longer calls feel less."""
-TRIPS_S: Final = 0.02
+TRIPS_S: Final = 0.01
 BEAT_S: Final = (0.02, 0.2)
 """Shortest and longest beat, seconds; each costs Redis and this process much the same."""
 LIMIT: Final = 500
