@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightmill_worker.lane.growth import Probe, Window
+from nightmill_worker.lane.growth import Window
 from nightmill_worker.lane.law import DIMENSIONS, Law, orders, step
 from nightmill_worker.lane.mirror import Told
 from nightmill_worker.lane.terms import Caps, Seen
@@ -263,34 +263,54 @@ def test_a_rate_can_be_tried_for_a_night_without_a_refusal() -> None:
     assert orders(law, Caps()).gates["requests"].rate < float("inf")
 
 
-def small_probe(*, tried: bool) -> Probe:
-    """Return a probe of 1 a second that was refused while it tried more than its refill."""
-    probe = Probe.at(0.0, 0.8, 0, 0.0, 0)
-    probe = msgspec.structs.replace(probe, trying=1.0, first=0.1, measured=0.8)
-    return probe.refuse(100.0, 80, 80.0, 1) if tried else probe
+def test_calls_go_one_by_one_while_nothing_is_let_in() -> None:
+    """A debt is paid off in its own time: every call that asks meanwhile is refused for nothing."""
+    law = refused(worked(Law(), until=2.0), now=2.1)
+    again = replace(law.seen, refused=law.seen.refused + 1, epoch=law.seen.epoch + 1)
+    law = step(law, replace(again, sent=again.sent + 1), 2.5)
+    pace = orders(law, Caps()).gates["pace"]
+    assert (law.blamed, pace.capacity) == ("", 1.0)
+    assert pace.rate * law.pause == pytest.approx(1.5)
+    law = worked(law, until=2.8)
+    assert orders(law, Caps()).gates["pace"].capacity > 1.0
 
 
-def test_a_pace_above_the_refill_read_is_tried_once() -> None:
-    """A bucket of one call is full between two refusals: what came in is less than what may."""
-    probe = small_probe(tried=True)
-    assert probe.floor == pytest.approx(0.8)
-    assert probe.rate == pytest.approx(0.88)
+def test_a_call_on_its_way_does_not_end_a_debt() -> None:
+    """It counts as let in until it is refused, some milliseconds later."""
+    law = refused(worked(Law(), until=2.0), now=2.1)
+    again = replace(law.seen, sent=law.seen.sent + 1, refused=law.seen.refused + 1)
+    law = step(law, replace(again, epoch=again.epoch + 1), 2.5)
+    on_its_way = replace(law.seen, sent=law.seen.sent + 1)
+    assert step(law, on_its_way, 2.6).owed
+    assert not step(step(law, on_its_way, 2.6), on_its_way, 2.7).owed
 
 
-def test_a_bucket_that_lets_more_than_the_refill_pass_is_small() -> None:
-    """From then on the pace before a refusal is what is known, at full speed."""
-    probe = small_probe(tried=True)
-    assert probe.grow(110.0, 0.1, 89, 89.0, bound=True) == probe, "no proof yet"
-    proven = probe.grow(160.0, 0.1, 133, 133.0, bound=True)
-    assert (proven.small, proven.floor) == (1, 0.0)
-    assert proven.now == proven.rate
+def test_refusals_that_headers_explain_leave_the_rate_that_was_found_alone() -> None:
+    """A mirror that is off for a moment is no debt; a rate of nothing is never tried again."""
+    law = refused(worked(Law(), until=2.0), now=2.1)
+    told = {"requests": Told(limit=600.0, most=600.0, corrected=0.0)}
+    law = step(law, replace(law.seen, told=told), 2.2)
+    cut = refused(worked(law, until=4.0), now=4.1, gate="requests")
+    assert (cut.blamed, cut.owed) == ("", False)
+    assert cut.probes == worked(law, until=4.0).probes
 
 
-def test_a_pace_that_is_refused_before_its_proof_was_saved_up() -> None:
-    """A large bucket paid for it: the refill is what was read, and that is not asked again soon."""
-    probe = small_probe(tried=True).refuse(103.0, 83, 83.0, 2)
-    assert probe.rate == pytest.approx(0.8)
-    assert probe.small < 0
+def test_a_told_limit_opens_the_window_without_its_binding() -> None:
+    """A limit of 30 a second keeps 30 calls of a second in flight: nothing is to be found out."""
+    told = {"requests": Told(limit=1800.0, most=12.0, corrected=0.0)}
+    law = step(Law(), Seen(told=told), 0.1)
+    assert worked(law, until=3.0, bound="requests").window.size == pytest.approx(30.0, abs=4.0)
+
+
+def test_a_window_refused_soon_again_below_its_roof_was_innocent() -> None:
+    """A rate refuses at any number of calls in flight; each would make the window smaller."""
+    law = msgspec.structs.replace(
+        Law(), window=Window(size=18.0, roof=18.0, peak=18.0, hold=200.0, pause=256.0)
+    )
+    law = step(law, Seen(sent=100, ok=82, in_flight=18), 1.0)
+    law = refused(law, now=1.1, in_flight=18)
+    assert law.blamed == "requests"
+    assert law.window.size == pytest.approx(18.0)
 
 
 def test_a_known_cap_that_falls_is_followed_down() -> None:

@@ -7,14 +7,19 @@ between tries until enough calls have passed for the refusals to stay below 1 in
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import msgspec
 
-CALLS_PER_REFUSAL: Final = 280
-"""Calls that must pass for every refusal of the last try before the next one."""
+CALLS_PER_REFUSAL: Final = 260
+"""Calls that must pass for every refusal of the last try, those of the next try included."""
+PATIENCE_S: Final = 40.0
+"""A fast lane waits this long between tries: it has time to learn, and is refused less."""
 ENOUGH: Final = 8
 """Calls between two refusals from which the refill between them can be read, roughly."""
+SAVED: Final = 6.0
+"""Refusals that a lane may save up in quiet times, to look again soon when readings differ."""
 HELD: Final = 0.99
 """Share of the known rate that is used while nothing is tried."""
 SLOWER: Final = (0.3, 0.7)
@@ -38,11 +43,20 @@ DOUBLING_CALLS: Final = 12.0
 """On a slow lane every DOUBLING_CALLS, so that each step shows what it is worth."""
 PROOF: Final = 3.0
 """Calls beyond what the known rate allows, none refused: the rate is higher."""
+CHARGED: Final = 2.0
+"""What is on its way is charged within this many calls' lengths."""
+RESTED: Final = 3.0
+"""No try before this many lags have passed: what came due in one distorts the reading."""
 SETTLED: Final = 3
 """Steps of the law that a larger window must stand without a refusal."""
 SURE: Final = 64.0
 """A roof that holds for this many calls between tries is no accident."""
 LARGEST: Final = 100_000.0
+
+
+def affordable(rate: float) -> float:
+    """Return how many calls must pass for a refusal in a lane of `rate` calls a second."""
+    return max(CALLS_PER_REFUSAL, PATIENCE_S * rate)
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +67,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     After `hold` calls more is tried, at first by the share `first`; `trying` counts doublings.
     `small` above 0: the bucket saves nothing up; below 0: it does, and how many refusals until that
     is asked again. `floor`, while a pace above it is tried to find out, is the refill read before.
+    `lag` is how long calls went on being charged after a refusal, `credit` the refusals saved up.
     """
 
     rate: float
@@ -69,6 +84,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     measured: float = 0.0
     small: int = 0
     floor: float = 0.0
+    lag: float = 0.0
+    credit: float = SAVED
 
     @classmethod
     def at(cls, now: float, rate: float, calls: float, used: float, refused: int) -> Probe:
@@ -107,10 +124,12 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
         before is the better guess. Trying it once, with n/dt as the `floor`, shows which it is.
         """
         passed, refill = calls - self.calls, self.refill(now, used)
-        small = self._size()
+        small, spent = self._size(), refused - self.refused
         pace = self.rate * (1.0 + min(0.5 * self.step, self.step - self.first))
         pace = min(pace, BEYOND * refill) if self.trying and small >= 0 else 0.0
+        credit = max(-1.0, min(SAVED, self.credit + passed / CALLS_PER_REFUSAL - spent))
         found = Probe.at(now, refill, calls, used, refused)
+        found = msgspec.structs.replace(found, lag=self.lag / 2, credit=credit)
         if small == 0 and pace > (1.0 + FIRST_STEP) * refill:
             first = max(FIRST_STEP, self.step / 4)
             return msgspec.structs.replace(found, rate=pace, floor=refill, first=first)
@@ -120,11 +139,28 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
         if passed < ENOUGH:
             return self._slower(refill, small)
         found = msgspec.structs.replace(found, small=small)
-        if not AGREES < refill / max(1e-9, self.measured) < 1 / AGREES:
+        alike = AGREES < refill / max(1e-9, self.measured) < 1 / AGREES
+        if not alike and (refill > self.measured or credit > 0 or self.lag > DOUBLING_S):
             return found
-        budget = CALLS_PER_REFUSAL * min(3, max(1, refused - self.refused))
-        hold, first = min(budget, SURER * passed), max(FIRST_STEP, 1 / passed)
-        return msgspec.structs.replace(found, hold=hold, first=first)
+        budget = affordable(passed / max(1e-3, now - self.empty_at)) * min(3, max(1, spent))
+        tried = max(0.0, passed - self.hold) if self.trying else 0.0
+        hold = min(max(budget / 2, budget - tried), SURER * passed)
+        return msgspec.structs.replace(found, hold=hold, first=max(FIRST_STEP, 1 / passed))
+
+    def differs(self, old: Probe) -> float:
+        """Return how much this reading differs from an older one, as a share either way."""
+        return abs(math.log(max(1e-9, self.measured) / max(1e-9, old.measured)))
+
+    def owe(self, now: float, latency: float) -> Probe:
+        """Return what is known when nothing was let in since the refusal at `empty_at`.
+
+        The bucket is below empty: it does save up, its refill may not be tried beyond yet, and
+        what is tried shows only after a `lag`.
+        """
+        lag = min(now - self.empty_at, CHARGED * latency)
+        return msgspec.structs.replace(
+            self, rate=self.floor or self.rate, floor=0.0, small=-FORGET, lag=lag
+        )
 
     def _slower(self, refill: float, small: int) -> Probe:
         """Return the probe after too few calls to read the refill: cut, within bounds."""
@@ -156,11 +192,12 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
             spare = self.floor * (now - self.empty_at) - (used - self.used)
             proven = spare < -PROOF * need
             return msgspec.structs.replace(self, floor=0.0, small=1) if proven else self
-        if not bound or calls - self.calls < self.hold:
+        resting = calls - self.calls < self.hold or now - self.empty_at < RESTED * self.lag
+        if not bound or resting:
             return self
         spare = self.rate * (now - self.proven_at) - (used - self.proven_used)
         most = max(self.most, BEYOND * self.refill(now, used))
-        doublings = passed * min(1 / DOUBLING_S, self.now / need / DOUBLING_CALLS)
+        doublings = passed * min(1 / max(DOUBLING_S, self.lag), self.now / need / DOUBLING_CALLS)
         tried = msgspec.structs.replace(self, trying=self.trying + doublings, most=most)
         if spare > -PROOF * need:
             return tried
@@ -190,17 +227,25 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the roof was met again and again."""
         return self.pause >= SURE
 
+    @property
+    def known(self) -> bool:
+        """Whether the roof is so well known that a refusal below it means that it fell."""
+        return self.pause >= CALLS_PER_REFUSAL
+
     def new(self, in_flight: int) -> bool:
         """Tell whether this many in flight were not known to pass: a record, or a try's doing."""
         return in_flight > self.peak or 0 < self.roof <= min(in_flight, self.size - 1)
 
-    def refuse(self, size: float) -> Window:
-        """Return the window after a refusal that `size` calls in flight would not have met."""
+    def refuse(self, size: float, latency: float, *, passed: bool) -> Window:
+        """Return the window after a refusal that `size` calls in flight would not have met.
+
+        `passed`: as many are known to pass, at least they did before.
+        """
         size = max(1.0, size)
         again = 0.9 * self.roof <= size <= 1.1 * self.roof
         pause = 4.0 * self.pause if again else max(min(size, SURE / 4), self.pause / 2)
-        pause = min(CALLS_PER_REFUSAL, pause)
-        return Window(size=size, roof=size, peak=size, hold=pause, pause=pause)
+        pause = min(affordable(size / max(1e-3, latency)), pause)
+        return Window(size=size, roof=size, peak=size if passed else 0.0, hold=pause, pause=pause)
 
     def grow(self, answered: int, in_flight: int, *, bound: bool) -> Window:
         """Return the window after `answered` calls without a refusal; only a bound one grows."""

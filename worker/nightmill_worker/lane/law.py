@@ -8,7 +8,6 @@ and cuts that one only, once an epoch. Growth goes only along the gate that keep
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import msgspec
@@ -30,18 +29,20 @@ CAPPED_S: Final = 1.0
 """The same for an operator's cap on tokens: what was reserved too much must fit in again."""
 LONGEST_S: Final = 60.0
 """Between two steps no more time passes than this, whatever the clock says."""
-PAUSE_S: Final = (0.25, 4.0)
-"""Bounds of the first pause after a refusal; it grows with the debts that refusals ran into."""
+PAUSE_S: Final = (0.25, 6.0)
+"""Bounds of the pause after a refusal, and between calls while a debt they ran into is paid."""
 LATELY_S: Final = 3.0
 """A gate that kept calls waiting within this time was binding."""
 SEMANTICS_S: Final = 90.0
 """A mirror of output that proves wrong changes how output is charged, this often at most."""
 COMPARED: Final = 4
 """Measurements before dimensions are compared."""
-ALIKE: Final = 2
+ALIKE: Final = 3
 """Refusals in a row at the same number of calls in flight are no accident after this many."""
 CHANGED: Final = 0.15
 """More surprise than this is a limit that changed, which says nothing about what it is of."""
+TELLING: Final = 50
+"""A reading over fewer calls says little about which dimension is limited."""
 SURER: Final = 0.7
 """Another dimension is believed when its refills agree with each other this much better."""
 
@@ -49,7 +50,8 @@ SURER: Final = 0.7
 class Law(msgspec.Struct, frozen=True, kw_only=True):
     """What the law knows of a lane. `seen` and `at` are of its last step.
 
-    `clock` is the law's own time in seconds, which no jump of `at` moves far.
+    `clock` is the law's own time in seconds, which no jump of `at` moves far. `owed`: nothing was
+    let in between the last two refusals, so calls ask one by one until one is.
     """
 
     at: float = 0.0
@@ -72,6 +74,7 @@ class Law(msgspec.Struct, frozen=True, kw_only=True):
     cut_accepted: int = 0
     cut_in_flight: int = 0
     alike: int = 0
+    owed: bool = False
 
 
 def step(law: Law, seen: Seen, now: float) -> Law:
@@ -117,49 +120,59 @@ def _note(law: Law, seen: Seen, now: float, passed: float) -> Law:
 
 def _grown(law: Law, seen: Seen, now: float, passed: float) -> Law:
     """Grow along the gate that binds."""
-    bound = law.bound_at.get("window") == now
-    window = law.window.grow(seen.ok - law.seen.ok, min(law.in_flight), bound=bound)
+    told = seen.told.get("requests")
+    needed = told.limit / 60 * law.latency if told and not law.window.roof else 0.0
+    bound = law.bound_at.get("window") == now or law.window.size < needed
+    passing = 0 if law.owed else min(law.in_flight)
+    window = law.window.grow(seen.ok - law.seen.ok, passing, bound=bound)
     probes = {
         d: probe.grow(now, passed, seen.accepted, seen.used(d), law.bound_at.get(d) == now)
         for d, probe in law.probes.items()
     }
-    return msgspec.structs.replace(law, window=window, probes=probes)
+    base = min(law.cut_accepted, seen.accepted)  # calls on their way then were refused since
+    owed = law.owed and min(law.seen.accepted, seen.accepted) <= base
+    return msgspec.structs.replace(law, window=window, probes=probes, owed=owed, cut_accepted=base)
 
 
 def _refused(law: Law, seen: Seen, now: float) -> Law:
     """Blame a refusal and cut what is blamed."""
     near = abs(seen.cut_in_flight - law.cut_in_flight) <= min(1.0, 0.1 * law.cut_in_flight)
-    law = msgspec.structs.replace(law, alike=law.alike + 1 if near else 0)
-    blamed = _blame(law, seen, now)
-    moved = seen.accepted > law.cut_accepted
+    passed = max(min(law.seen.accepted, seen.accepted), seen.accepted - ENOUGH)
+    moved = not law.seen.epoch or passed > law.cut_accepted  # more than may be on its way now
+    law = msgspec.structs.replace(law, alike=law.alike + 1 if near else 0, owed=not moved)
     law = msgspec.structs.replace(
-        law, blamed=blamed, cut_accepted=seen.accepted, cut_in_flight=seen.cut_in_flight
+        law,
+        blamed=_blame(law, seen, now),
+        cut_accepted=seen.accepted if moved else passed,
+        cut_in_flight=seen.cut_in_flight,
     )
-    if blamed:
-        law = msgspec.structs.replace(law, pause=max(PAUSE_S[0], 0.8 * law.pause))
-    if blamed == "window":
+    if not law.blamed:
+        owing = law.probes if law.owed else {}
+        probes = law.probes | {d: probe.owe(now, law.latency) for d, probe in owing.items()}
+        return msgspec.structs.replace(law, probes=probes, pause=min(PAUSE_S[1], 2 * law.pause))
+    if law.blamed == "window":
         size = min(law.window.size, seen.cut_in_flight if moved else seen.in_flight) - 1
-        return _measured(msgspec.structs.replace(law, window=law.window.refuse(size)), seen, now)
-    if blamed:
+        window = law.window.refuse(size, law.latency, passed=moved)
+    else:
         window = msgspec.structs.replace(law.window, peak=0.0)
-        law = msgspec.structs.replace(law, window=window)
-        return _measured(law, seen, now, cut=True)
-    return msgspec.structs.replace(law, pause=min(PAUSE_S[1], 2 * law.pause))
+    pause = max(PAUSE_S[0], 0.8 * law.pause)
+    law = msgspec.structs.replace(law, window=window, pause=pause)
+    return _measured(law, seen, now, cut=law.blamed != "window")
 
 
 def _blame(law: Law, seen: Seen, now: float) -> str:
     """Return what a refusal is blamed on: the window, a dimension, or "" when a pause will do."""
-    if seen.cut_gate in seen.told:
-        return ""
     if seen.cut_gate == "window":
         return "window"
-    if law.seen.epoch and seen.accepted <= law.cut_accepted and not law.window.sure:
+    if seen.cut_gate in seen.told or (law.owed and (seen.cut_gate or not law.window.sure)):
         return ""
     if seen.cut_gate:
         return seen.cut_gate
     if law.blamed == "window" and not law.window.sure and law.window.peak >= law.cut_in_flight:
         return law.suspect  # what it was blamed for has passed since
-    record = law.window.sure or law.window.new(seen.cut_in_flight)
+    if law.owed:
+        return "window"  # a known cap that fell
+    record = law.window.known or law.window.new(seen.cut_in_flight)
     paced = now - law.bound_at.get(law.suspect, -LATELY_S) < LATELY_S
     return "window" if record and (law.alike >= ALIKE or not paced) else law.suspect
 
@@ -180,20 +193,16 @@ def _measured(law: Law, seen: Seen, now: float, *, cut: bool = False) -> Law:
             continue
         probes[d] = old.refuse(now, calls, used, seen.refused) if cut else old
         if cut and calls - old.calls >= ENOUGH:
-            surprise = abs(math.log(max(1e-9, probes[d].measured) / max(1e-9, old.measured)))
-            doubt[d] = doubt.get(d, 0.0) + 0.3 * (min(CHANGED, surprise) - doubt.get(d, 0.0))
+            surprise = min(CHANGED, probes[d].differs(old))
+            weight = 0.3 * min(1.0, (calls - old.calls) / TELLING)
+            doubt[d] = doubt.get(d, 0.0) + weight * (surprise - doubt.get(d, 0.0))
     measured = law.measured + (doubt != law.doubt)
     suspect = law.blamed if law.blamed in DIMENSIONS else law.suspect
     if measured >= COMPARED and not seen.cut_gate:
         best = min(DIMENSIONS, key=lambda d: doubt[d])
         suspect = best if doubt[best] + 0.01 < SURER * doubt[suspect] else suspect
     return msgspec.structs.replace(
-        law,
-        probes=probes,
-        doubt=doubt,
-        measured=measured,
-        suspect=suspect,
-        rated=law.rated or cut,
+        law, probes=probes, doubt=doubt, measured=measured, suspect=suspect, rated=law.rated or cut
     )
 
 
@@ -207,12 +216,13 @@ def orders(law: Law, caps: Caps) -> Orders:
     """Return what to publish: the slowest of told, found and allowed for each dimension."""
     pace = _pace(law)
     gates = {"pace": Gate(rate=pace, capacity=1.0 + GRAIN_S * pace)}
+    if law.owed:  # one call a pause, from the debt of half a call that a refusal leaves
+        gates["pace"] = Gate(rate=min(pace, 1.5 / law.pause), capacity=1.0)
     for d in DIMENSIONS:
         gate = _gate(law, caps, d)
         if gate is not None:
             gates[d] = gate
-    window = int(law.window.size)
-    window = min(window, caps.window or window)
+    window = min(int(law.window.size), caps.window or int(law.window.size))
     return Orders(window=window, gates=gates, reserves=law.reserves, pause=law.pause)
 
 
