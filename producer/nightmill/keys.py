@@ -42,6 +42,8 @@ FEEDER: Final = "nightmill:feeder:"
 LINE: Final = "nightmill:line:"
 LANE: Final = "nightmill:lane:"
 WORKERS: Final = "nightmill:workers"
+DEATHS: Final = "nightmill:deaths"
+"""Sorted set: workers that died with their jobs -> when that was noticed, epoch ms."""
 WITHDRAWAL: Final = "nightmill:withdrawal:"
 """Who takes the queued jobs of an ended batch out."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nightmill import keys
+from nightmill.job import now_ms
 from nightmill.state import JobState
 from nightmill_worker.events import CallFailed, JobFinished, LineStopped, WorkerStopped
 from nightmill_worker.simulator import Fault
@@ -185,6 +186,34 @@ async def test_broken_answers_are_tried_again(redis_url: str, tmp_path: Path, fa
         await rig.producer.enqueue_many(hello(f"{i}") for i in range(10))
         await rig.work_off()
         assert (await rig.store.counts(""))[JobState.SUCCEEDED] == 10
+
+
+@pytest.mark.parametrize(
+    ("others", "deaths", "ends"),
+    [
+        ({}, 2, JobState.FAILED),
+        ({}, 1, JobState.SUCCEEDED),
+        ({"w1": 0, "w2": 0}, 2, JobState.FAILED),
+        ({"another": 0}, 2, JobState.SUCCEEDED),
+        ({"another": 61_000}, 2, JobState.FAILED),
+        ({"another": 0}, 9, JobState.FAILED),
+    ],
+)
+async def test_a_third_death_alone_is_proof_unless_workers_die_without_the_job(
+    rig: Rig, others: dict[str, int], deaths: int, ends: JobState
+) -> None:
+    """A good job must not be called poison because somebody kills workers again and again."""
+    await rig.producer.enqueue(hello(), job_id="job")
+    died = ("state", "in_flight", "calls", 5, "claimed_at", 1, "worker", "w3", "alone", 1)
+    past = ("deaths", 2 + deaths, "died_on", " w1 w2", "alone_deaths", deaths)
+    record = (keys.RECORD + "job", *died, *past, "proof", min(deaths, 2))
+    await rig.redis.execute_command("HSET", *record)
+    for worker, ago_ms in others.items():
+        await rig.redis.zadd(keys.DEATHS, {worker: now_ms() - ago_ms})
+    async with rig.working():
+        row = await rig.row("job")
+    assert row.status is ends
+    assert rig.calls() == (ends is JobState.SUCCEEDED)
 
 
 async def test_aborting_one_of_two_poisoned_jobs_does_not_stop_the_worker(rig: Rig) -> None:

@@ -19,6 +19,8 @@ local grant_key = GRANT .. ask.worker
 local this_claim = ask.seq .. ' '
 local counts = tally()
 local lanes, batches, granted, leased, wait = {}, {}, {}, {}, 1000
+local LATELY_MS = 60000
+local PROOF, PROOF_ANYWAY = 3, 10 -- deaths while alone that prove a job poison: none else died, or any
 local LARGEST = 33 * 1024 * 1024 -- bytes of a payload: MAX_PAYLOAD_BYTES at most, and its envelope
 
 local function lane_of(model)
@@ -31,25 +33,39 @@ local function batch_named(name)
   return batches[name]
 end
 
+-- Whether workers that never had this job died lately, and not of one job alone: then it is the
+-- machine, or a person, that ends workers.
+local function others_died(record)
+  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', DEATHS, now - LATELY_MS, '+inf')) do
+    if not string.find(record.died_on, worker, 1, true) then return true end
+  end
+  return false
+end
+
 -- The previous holder's lease ran out during a call: tell it as a lost attempt, count the death.
 local function note_death(id, record)
-  local deaths = (tonumber(record.deaths) or 0) + 1
-  local alone = (tonumber(record.alone_deaths) or 0) + (record.alone == '1' and 1 or 0)
-  local lost = cjson.encode({
+  local worker = record.worker or '?'
+  tell(id, cjson.encode({
     n = tonumber(record.calls), started_at = tonumber(record.claimed_at), outcome = 'lost',
     counted = false, worker = record.worker, duration_ms = now - tonumber(record.claimed_at),
-  })
-  tell(id, lost)
-  record.deaths, record.alone_deaths = deaths, alone
-  return deaths, alone
+  }))
+  record.deaths = (tonumber(record.deaths) or 0) + 1
+  record.died_on = (record.died_on or '') .. ' ' .. worker
+  if record.alone == '1' then
+    record.alone_deaths = (tonumber(record.alone_deaths) or 0) + 1
+    if not others_died(record) then record.proof = (tonumber(record.proof) or 0) + 1 end
+  else
+    redis.call('ZADD', DEATHS, now, worker)
+    redis.call('ZREMRANGEBYSCORE', DEATHS, '-inf', now - LATELY_MS)
+  end
 end
 
 local function verdict_on(id, record, aborts)
   if aborts[id] then return 'aborted' end
-  local deaths, alone = tonumber(record.deaths) or 0, tonumber(record.alone_deaths) or 0
-  if record.state == 'in_flight' then deaths, alone = note_death(id, record) end
-  if alone >= 3 then return 'poison' end
-  return deaths >= 2 and 'alone' or 'run'
+  if record.state == 'in_flight' then note_death(id, record) end
+  if (tonumber(record.proof) or 0) >= PROOF then return 'poison' end
+  if (tonumber(record.alone_deaths) or 0) >= PROOF_ANYWAY then return 'poison' end
+  return (tonumber(record.deaths) or 0) >= 2 and 'alone' or 'run'
 end
 
 local function reply(id, payload, queue, model, record, verdict, ticket)
@@ -81,7 +97,8 @@ local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
   redis.call('HSET', RECORD .. id, 'state', 'in_flight', 'token', token, 'worker', ask.worker,
     'calls', record.calls, 'claimed_at', now)
   if record.deaths then
-    redis.call('HSET', RECORD .. id, 'deaths', record.deaths, 'alone', 0, 'alone_deaths', record.alone_deaths or 0)
+    redis.call('HSET', RECORD .. id, 'deaths', record.deaths, 'died_on', record.died_on or '', 'alone', 0,
+      'alone_deaths', record.alone_deaths or 0, 'proof', record.proof or 0)
   end
   if queue == QUEUE then redis.call('PERSIST', PAYLOAD .. id) end -- arq gives it a day to live
   local ticket = take(lane, guess, token, now / 1000, lease_end)

@@ -42,10 +42,11 @@ end
 
 -- A job whose lease ran out was called before: it does not wait again behind all that was queued
 -- meanwhile. Its score, the end of the lease, has come since the last look; LAPSED are looked at a
--- time, so a burst of new jobs takes some looks.
-local from, to = state.looked or now - EVERY_MS, now -- as text: no digit is lost
+-- time, so a burst of new jobs takes some looks. A lease still lives in the millisecond in which it
+-- ends: that one is left for the next look, as is the score at which this one stops.
+local from, to = state.looked or now - EVERY_MS, now - 1 -- as text: no digit is lost
 local function rescue(queue)
-  local due = redis.call('ZRANGEBYSCORE', queue, '(' .. from, now, 'WITHSCORES', 'LIMIT', 0, LAPSED)
+  local due = redis.call('ZRANGEBYSCORE', queue, '(' .. from, to, 'WITHSCORES', 'LIMIT', 0, LAPSED)
   for i = 1, #due, 2 do
     local id = due[i]
     if redis.call('HGET', RECORD .. id, 'state') == 'in_flight'
@@ -53,7 +54,10 @@ local function rescue(queue)
       redis.call('ZADD', queue, 'XX', 2, id)
     end
   end
-  if #due == 2 * LAPSED then to = math.min(to, tonumber(due[#due])) end
+  if #due == 2 * LAPSED then
+    local first, last = tonumber(due[2]), tonumber(due[#due])
+    to = math.min(to, first < last and last - 0.001 or last)
+  end
 end
 
 -- A deadline ends a batch whatever else holds it; what is cancelled stays so.
