@@ -231,3 +231,19 @@ async def test_aborting_one_of_two_poisoned_jobs_does_not_stop_the_worker(rig: R
         after = await rig.producer.enqueue(hello("after"))
         await rig.row(after.job_id)
     assert [row.status for row in rows] == [JobState.CANCELLED] * 2
+
+
+async def test_of_two_jobs_that_must_run_alone_one_is_left_to_other_workers(rig: Rig) -> None:
+    """One that only waited for its turn would share the death of a worker it never called from."""
+    rig.sim.configure(latency_s=0.5)
+    for name in ("first", "second"):
+        await rig.producer.enqueue(hello(name), job_id=name)
+        record = (keys.RECORD + name, "state", "retrying", "deaths", 2)
+        await rig.redis.execute_command("HSET", *record)
+    async with rig.working() as worker:
+        await rig.sim.until(lambda: rig.sim.in_flight == 1)
+        await until(lambda: len(worker.roster) == 1)
+        rows = [await rig.row("first"), await rig.row("second")]
+    assert [row.status for row in rows] == [JobState.SUCCEEDED] * 2
+    assert [row.attempt_count for row in rows] == [1, 1]
+    assert rig.calls() == 2

@@ -46,6 +46,10 @@ SETTLED_AS: Final[dict[type, Ended]] = {
 }
 
 
+NOT_NOW_MS: Final = 500
+"""How long a job that must run alone is left to other workers, milliseconds."""
+
+
 class Answer(msgspec.Struct, frozen=True):
     """A call that has ended, not looked at yet."""
 
@@ -114,6 +118,12 @@ class Concluder:
         attempt = flight.attempt("snoozed", counted=False, error_type="shutdown", wait_ms=0)
         decision = retry.Release(state=JobState.SNOOZED, wait_ms=0, counted=False)
         return Conclusion(settlement=settlement, release=_release(flight, decision, attempt))
+
+    def not_now(self, flight: Flight) -> Conclusion:
+        """Give a flight back that was not called: one that must run alone, beside another one."""
+        decision = retry.Release(state=JobState.SNOOZED, wait_ms=NOT_NOW_MS, counted=False)
+        release = _release(flight, decision, None)
+        return Conclusion(settlement=flight.settlement("unsent"), release=release)
 
     def _decided(self, flight: Flight, outcome: Outcome, settlement: Settlement) -> Conclusion:
         claimed, refused = flight.claimed, isinstance(outcome, Snooze)
@@ -190,7 +200,7 @@ def _settlement(flight: Flight, outcome: Outcome, told: dict[str, tuple[int, int
 
 
 def _release(
-    flight: Flight, decision: retry.Release, attempt: Attempt, *, refused: bool = False
+    flight: Flight, decision: retry.Release, attempt: Attempt | None, *, refused: bool = False
 ) -> Release:
     claimed = flight.claimed
     return Release(
@@ -201,7 +211,7 @@ def _release(
         wait_ms=decision.wait_ms,
         counted=int(decision.counted),
         refused=int(refused),
-        attempt=msgspec.json.encode(attempt).decode(),
+        attempt=msgspec.json.encode(attempt).decode() if attempt else "",
     )
 
 

@@ -109,9 +109,9 @@ class FleetWorker(Worker):
         spool = Spool(settings.data_dir / "spool", self.name)
         self._sink = Sink(store, self._engine, spool, self._emit, self.roster.forget)
         chance = rng or random.Random()  # noqa: S311 - jitter, no secret
-        concluder = Concluder(settings, self._emit, chance, self.roster.alone_in_lane)
-        self._outbox = Outbox(self._engine, self._sink, self.roster, concluder, self._emit)
-        self._executor = Executor(client, Attachments(settings), concluder, self._outbox.put)
+        self._concluder = Concluder(settings, self._emit, chance, self.roster.alone_in_lane)
+        self._outbox = Outbox(self._engine, self._sink, self.roster, self._concluder, self._emit)
+        self._executor = Executor(client, Attachments(settings), self._concluder, self._outbox.put)
         governor = Governor(redis, line=self.line, worker=self.name, caps=caps, rng=chance)
         withdrawal = Withdrawal(redis, store, settings)
         courier = Courier(settings, redis, self._emit, chance)
@@ -125,8 +125,7 @@ class FleetWorker(Worker):
             courier=courier,
         )
         self._stopping, self._at_once = asyncio.Event(), asyncio.Event()
-        self._one_alone = asyncio.Lock()
-        self._lonely: set[Flight] = set()
+        self._lonely: Flight | None = None
         self._line_stopped = False
         self._seq = 0
 
@@ -217,7 +216,7 @@ class FleetWorker(Worker):
 
     def _wanted(self) -> int:
         """Return how many jobs to ask for now: free slots, unless answers pile up unstored."""
-        busy = bool(self._lonely) or self._sink.away
+        busy = self._lonely is not None or self._sink.away
         if busy or len(self.roster) > 2 * self.max_jobs:
             return 0
         return min(self.max_jobs - self.roster.running, LARGEST_CLAIM)
@@ -254,13 +253,14 @@ class FleetWorker(Worker):
         for flight in flights:
             if stored.get(flight.claimed.id, -1) >= flight.job.run:
                 await self._finish_again(flight)
-            elif flight.claimed.verdict == "alone":
-                self._lonely.add(flight)
-            else:
+            elif flight.claimed.verdict != "alone":
                 self.roster.start(flight, self._executor.run(flight))
-        # Once all are known: they wait for everybody's calls but each other's.
-        for flight in self._lonely.intersection(flights):
-            self.roster.start(flight, self._run_alone(flight))
+            elif self._lonely is None:
+                self._lonely = flight
+            else:
+                self._outbox.put(self._concluder.not_now(flight))
+        if self._lonely in flights:  # once all others are known: it waits for their calls
+            self.roster.start(self._lonely, self._run_alone(self._lonely))
 
     async def _lookup(self, ids: Sequence[str]) -> dict[str, int]:
         """Return job_id -> stored run; waits for a store that is away (leases are renewed)."""
@@ -285,15 +285,15 @@ class FleetWorker(Worker):
 
     async def _run_alone(self, flight: Flight) -> None:
         """Run a job that two workers died under, with nothing else in this process."""
-        async with self._one_alone:
-            while others := self.roster.tasks(but=self._lonely):
-                await asyncio.wait(others)
-            await self._engine.mark_alone(flight.claimed.id)
-            await self._executor.run(flight)
-        self._lonely.discard(flight)
+        while others := self.roster.tasks(but=(flight,)):
+            await asyncio.wait(others)
+        await self._engine.mark_alone(flight.claimed.id)
+        await self._executor.run(flight)
+        self._lonely = None
 
     def _cut_off(self, flight: Flight) -> None:
-        self._lonely.discard(flight)
+        if flight is self._lonely:
+            self._lonely = None
         self._executor.cut_off(flight)
 
     async def _rest(self, grant: Grant, want: int) -> None:
