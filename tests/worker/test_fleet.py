@@ -147,14 +147,17 @@ async def test_a_process_that_claims_its_own_lost_job_does_not_call_again(rig: R
     assert await nothing_left(rig) == []
 
 
-async def test_a_job_whose_worker_died_does_not_wait_behind_the_backlog(rig: Rig) -> None:
+@pytest.mark.parametrize("state", [("in_flight",), ("snoozed", "deaths", 2)])
+async def test_a_job_whose_worker_died_does_not_wait_behind_the_backlog(
+    rig: Rig, state: tuple[str | int, ...]
+) -> None:
     """Its lease ran out later than all were queued; it was called before them."""
     rig.sim.configure(latency_s=0.2)
     receipts = await rig.producer.enqueue_many(
         {"custom_id": f"{i}", **hello(f"{i}")} for i in range(60)
     )
     lost = receipts[0].job_id
-    record = (keys.RECORD + lost, "state", "in_flight", "calls", 1, "claimed_at", 1)
+    record = (keys.RECORD + lost, "calls", 1, "claimed_at", 1, "state", *state)
     await rig.redis.execute_command("HSET", *record)
     last = (await rig.redis.zrange(keys.QUEUE, -1, -1, withscores=True))[0][1]
     await rig.redis.zadd(keys.QUEUE, {lost: last + 300})

@@ -40,17 +40,19 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', QUEUE, '-inf', 1, 'LIMIT', 0, PA
   redis.call('ZADD', QUEUE, 'XX', now, id)
 end
 
--- A job whose lease ran out was called before: it does not wait again behind all that was queued
--- meanwhile, only behind those whose workers died less often. Its score, the end of the lease, has come since the last look; LAPSED are looked at a
--- time, so a burst of new jobs takes some looks. A lease still lives in the millisecond in which it
--- ends: that one is left for the next look, as is the score at which this one stops.
+-- A job whose worker died was called before: it does not wait again behind all that was queued
+-- meanwhile, neither when its lease has run out nor when it was put off since; only behind those whose
+-- workers died less often. Its score has come since the last look; LAPSED are looked at a time, so a
+-- burst of new jobs takes some looks. A lease still lives in the millisecond in which it ends: that
+-- one is left for the next look, as is the score at which this one stops.
 local from, to = state.looked or now - EVERY_MS, now - 1 -- as text: no digit is lost
 local function rescue(queue)
   local due = redis.call('ZRANGEBYSCORE', queue, '(' .. from, to, 'WITHSCORES', 'LIMIT', 0, LAPSED)
   for i = 1, #due, 2 do
     local id = due[i]
     local record = redis.call('HMGET', RECORD .. id, 'state', 'deaths')
-    if record[1] == 'in_flight' and redis.call('EXISTS', IN_PROGRESS .. id) == 0 then
+    local called = record[1] == 'in_flight' or record[2]
+    if called and redis.call('EXISTS', IN_PROGRESS .. id) == 0 then
       redis.call('ZADD', queue, 'XX', 2 + (tonumber(record[2]) or 0), id)
     end
   end
