@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -102,7 +103,7 @@ async def frozen_worker(folder: Path, rng: random.Random, _scale: int) -> Report
         worker.send_signal(signal.SIGCONT)
         await mill.wait_for_rows(60)
         report = await judge(mill, "a worker frozen for two leases", 60, extra=SLOTS)
-        return expect_refusals(mill, report)
+        return await expect_refusals(mill, report)
 
 
 async def frozen_alone(folder: Path, _rng: random.Random, _scale: int) -> Report:
@@ -138,7 +139,7 @@ async def blocked_loop(folder: Path, _rng: random.Random, _scale: int) -> Report
         end.touch()
         await mill.wait_for_rows(90)
         report = await judge(mill, "a loop blocked for two leases", 90, extra=SLOTS)
-        return expect_refusals(mill, report)
+        return await expect_refusals(mill, report)
 
 
 async def blocked_alone(folder: Path, _rng: random.Random, _scale: int) -> Report:
@@ -154,11 +155,16 @@ async def blocked_alone(folder: Path, _rng: random.Random, _scale: int) -> Repor
         return await judge(mill, "the only loop blocked for two leases", 40, extra=0)
 
 
-def expect_refusals(mill: Mill, report: Report) -> Report:
-    """Expect that a worker was told that its jobs are others' by now."""
-    told = len(mill.said("lease lost")) + len(mill.said("finish refused"))
-    report.expect("what came too late is refused and told", kept=told > 0)
+async def expect_refusals(mill: Mill, report: Report) -> Report:
+    """Expect that a worker is told that its jobs are others' by now, however late it wakes."""
+    with suppress(TimeoutError):
+        await until(lambda: _refused(mill))
+    report.expect("what came too late is refused and told", kept=_refused(mill))
     return report
+
+
+def _refused(mill: Mill) -> bool:
+    return bool(mill.said("lease lost") or mill.said("finish refused"))
 
 
 async def cut_short(folder: Path, _rng: random.Random, scale: int) -> Report:

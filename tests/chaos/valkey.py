@@ -136,7 +136,7 @@ async def cut_off(folder: Path, _rng: random.Random, _scale: int) -> Report:
             proxy.mend()
             await mill.wait_for_rows(90)
             report = await judge(mill, "a worker cut off from Redis", 90, extra=SLOTS)
-            return expect_refusals(mill, report)
+            return await expect_refusals(mill, report)
 
 
 async def _holds(mill: Mill, worker: subprocess.Popen[bytes], jobs: int) -> bool:

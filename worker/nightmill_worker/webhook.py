@@ -135,8 +135,8 @@ class Courier:
                 counts = await self._batches.counts(batch)  # those before may be told by now
                 if _over(counts, fed=fed):
                     await self._tell(batch, counts)
-            finally:
-                await self._redis.delete(lock)
+            finally:  # a shutdown cancels more than once, and the next worker must find no lock
+                await asyncio.shield(self._redis.delete(lock))
         else:
             await asyncio.sleep(LOOK_S)
 
