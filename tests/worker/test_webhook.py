@@ -150,6 +150,13 @@ async def test_a_batch_that_is_done_is_told_once(rig: Rig, receiver: Receiver) -
     assert await rig.redis.zcard(keys.WEBHOOKS) == 0
 
 
+def assert_one_message(receiver: Receiver, *, times: int) -> None:
+    """Check that `receiver` was told `times` times, with one id and one body."""
+    assert len(receiver.got) == times
+    assert len(set(receiver.ids)) == 1
+    assert len({sent for _, sent in receiver.got}) == 1
+
+
 async def test_a_delivery_is_dated_by_the_clock_of_redis(
     rig: Rig, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,9 +177,7 @@ async def test_a_failed_delivery_is_tried_again_under_its_id(rig: Rig, receiver:
         await until(lambda: receiver.got)
     async with rig.working():
         await until(is_(rig, "delivered"))
-    assert len(receiver.got) == 3
-    assert len(set(receiver.ids)) == 1
-    assert len({sent for _, sent in receiver.got}) == 1
+    assert_one_message(receiver, times=3)
     assert [event.reason for event in rig.heard(WebhookFailed)] == [
         "500",
         "302: redirects are not followed",
@@ -192,9 +197,7 @@ async def test_a_worker_that_ends_in_mid_delivery_is_taken_over_word_for_word(
     receiver.free.set()
     async with rig.working():
         await until(is_(rig, "delivered"))
-    assert len(receiver.got) == 2
-    assert len(set(receiver.ids)) == 1
-    assert len({sent for _, sent in receiver.got}) == 1
+    assert_one_message(receiver, times=2)
 
 
 async def _later(rig: Rig, than: tuple[int, int]) -> bool:
@@ -213,9 +216,7 @@ async def test_asking_again_between_tries_changes_nothing_of_what_is_told(
         receiver.statuses = [204]
         await feed(rig, receiver.url)
         await until(is_(rig, "delivered"))
-    assert len(receiver.got) == 5
-    assert len(set(receiver.ids)) == 1
-    assert len({sent for _, sent in receiver.got}) == 1
+    assert_one_message(receiver, times=5)
 
 
 async def test_what_was_asked_for_meanwhile_is_not_written_over(

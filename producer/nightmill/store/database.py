@@ -140,8 +140,8 @@ def _begin(connection: Connection) -> None:
         driver(connection).execute("BEGIN IMMEDIATE")
 
 
-def driver(connection: Connection) -> Any:  # noqa: ANN401 - a sqlite3.Connection, or asyncpg's
-    """Return the driver's own connection, for what every job pays: see statements.py."""
+def driver(connection: Connection) -> Any:  # noqa: ANN401 - what the pool gives
+    """Return SQLite's own connection, for what every job pays: see statements.py."""
     return connection.connection.driver_connection
 
 
