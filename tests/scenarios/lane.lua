@@ -5,6 +5,7 @@
 --          tickets of those taken}
 local ask = cjson.decode(ARGV[1])
 local lane = open_lane(ask.line, ask.model, ask.now, cjson.encode(ask.orders))
+if ask.take then count_slots(lane, ask.now) end
 local closed, ms, tickets = nil, 0, {}
 for _, job in ipairs(ask.take or {}) do
   local payload = '"max_tokens":' .. job.max_tokens .. ','

@@ -150,7 +150,7 @@ class Lane:
 
     def settle(self, now: float, items: list[Settled]) -> None:
         """Account for answers."""
-        self.open(now)
+        self.refill(now)
         for item in items:
             self.counts[item.outcome] += 1
             self.charge(item)

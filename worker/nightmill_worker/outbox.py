@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from nightmill_worker.roster import Roster
     from nightmill_worker.sink import Sink
 
-BEAT: Final = 0.04
+BEAT: Final = 0.045
 """Share of a call's time that answers wait for each other, less TRIPS_S: a slot is empty for half
 of that wait and for what the round trips take, which longer calls feel less."""
-TRIPS_S: Final = 0.01
+TRIPS_S: Final = 0.015
 BEAT_S: Final = (0.02, 0.2)
 """Shortest and longest beat, seconds; each costs Redis and this process much the same."""
 LIMIT: Final = 500
@@ -74,6 +74,7 @@ class Outbox:
                 self._sink.put(each.ending)
             self._call_s += _RECENT * (each.settlement.latency_ms / 1000 - self._call_s)
         self._batcher.linger_s = min(max(BEAT_S[0], BEAT * self._call_s - TRIPS_S), BEAT_S[1])
+        self._sink.pace(self._call_s)
         await self._engine.settle([each.settlement for each in done])
         self._roster.room.set()  # their slots are free now
         await self._release([each.release for each in done if each.release is not None])

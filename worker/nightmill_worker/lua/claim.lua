@@ -24,7 +24,10 @@ local PROOF, PROOF_ANYWAY = 3, 10 -- deaths while alone that prove a job poison:
 local LARGEST = 33 * 1024 * 1024 -- bytes of a payload: MAX_PAYLOAD_BYTES at most, and its envelope
 
 local function lane_of(model)
-  lanes[model] = lanes[model] or open_lane(ask.line, model, now / 1000, ARGV[2])
+  if not lanes[model] then
+    lanes[model] = open_lane(ask.line, model, now / 1000, ARGV[2])
+    count_slots(lanes[model], now / 1000)
+  end
   return lanes[model]
 end
 

@@ -55,12 +55,17 @@ local function open_lane(line, model, now, first)
   local lane = { key = key, slots = key .. ':slots', model = model, taken = {}, gone = {} }
   lane.hot = kept[1] and cjson.decode(kept[1]) or fresh()
   lane.orders = cjson.decode(kept[2] or first)
-  local dead = redis.call('ZREMRANGEBYSCORE', lane.slots, '-inf', now * 1000) -- workers' slots
-  lane.in_flight = redis.call('ZCARD', lane.slots)
-  lane.hot.reserved = lane.hot.reserved * lane.in_flight / math.max(1, lane.in_flight + dead)
   if not kept[1] then redis.call('SADD', LANES, line .. ':' .. model) end
   refill(lane, now)
   return lane
+end
+
+-- Count the calls in flight, without those of dead workers: for whoever takes. Giving back needs
+-- no count.
+local function count_slots(lane, now)
+  local dead = redis.call('ZREMRANGEBYSCORE', lane.slots, '-inf', now * 1000)
+  lane.in_flight = redis.call('ZCARD', lane.slots)
+  lane.hot.reserved = lane.hot.reserved * lane.in_flight / math.max(1, lane.in_flight + dead)
 end
 
 local function save_lane(lane)
