@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from tests.chaos.faults import ROWS
 from tests.chaos.report import table
-from tests.chaos.running import run_all
+from tests.chaos.running import interrupt, run_all
 
+INTERRUPTED = 130
 LONG = 10
 """How many times more jobs and faults than in the short form."""
 
@@ -30,7 +32,11 @@ def main() -> int:
     ]
     alone = [task for task in tasks if ROWS[task[0]].alone]
     others = [task for task in tasks if task not in alone]
-    reports = run_all(others, asked.parallel) + run_all(alone, 1)
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        reports = run_all(others, asked.parallel) + run_all(alone, 1)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     print("\n" + table(reports))
     return int(any(report.missed for report in reports))
 

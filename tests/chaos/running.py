@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import random
+import signal
 import tempfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -35,7 +37,19 @@ def run_all(tasks: list[tuple[str, int, int]], parallel: int) -> list[Report]:
     with ProcessPoolExecutor(parallel, mp_context=spawn, max_tasks_per_child=1) as pool:
         running = {pool.submit(run, *task): task for task in tasks}
         done = {}
-        for future in as_completed(running):
-            done[running[future]] = future.result()
-            print(table([future.result()]).splitlines()[-1], flush=True)
+        try:
+            for future in as_completed(running):
+                done[running[future]] = future.result()
+                print(table([future.result()]).splitlines()[-1], flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return [done[task] for task in tasks]
+
+
+def interrupt(*_: object) -> None:
+    """Answer SIGTERM as Ctrl-C in a terminal does: the rows under way put everything away."""
+    for child in multiprocessing.active_children():
+        if child.pid is not None:
+            os.kill(child.pid, signal.SIGINT)
+    raise KeyboardInterrupt
