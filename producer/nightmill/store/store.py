@@ -82,7 +82,7 @@ class ResultStore:
         """Return job_id -> what is stored, for those of `ids` that are."""
         if not ids:
             return {}
-        return await self._database.run(partial(statements.lookup, ids=ids))
+        return await self._database.glance(partial(statements.lookup, ids=ids))
 
     async def get(self, job_id: str) -> Result | None:
         """Return the result of `job_id`, None while it has none."""
