@@ -146,7 +146,7 @@ def story(past: bytes, cut: bytes, last: Attempt | None = None) -> Story:
 
     `past` is a JSON array of attempts, `cut` the JSON of what was summed up of others, or b"".
     """
-    earlier = _attempts.decode(past)
+    earlier = () if past == b"[]" else _attempts.decode(past)
     attempts = (*earlier, last) if last else earlier
     between = _cut.decode(cut) if cut else _NOTHING_CUT
     counted, call_ms, reasons = between.counted, between.call_ms, dict(between.reasons)

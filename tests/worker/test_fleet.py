@@ -12,7 +12,7 @@ import pytest
 from nightmill import keys
 from nightmill.job import now_ms
 from nightmill.state import JobState
-from nightmill_worker.events import CallFailed, JobFinished, LineStopped, WorkerStopped
+from nightmill_worker.events import CallFailed, JobsFinished, LineStopped, WorkerStopped
 from nightmill_worker.simulator import Fault
 from nightmill_worker.simulator.config import make_config
 from tests.rig import Rig, hello, rigged, until
@@ -47,7 +47,7 @@ async def test_every_job_is_called_once_and_leaves_one_row(rig: Rig) -> None:
     assert (await rig.store.counts("b"))[JobState.SUCCEEDED] == 30
     assert (await rig.store.counts(""))[JobState.SUCCEEDED] == 30
     assert rig.calls() == 60
-    assert len(rig.heard(JobFinished)) == 60
+    assert sum(len(event.jobs) for event in rig.heard(JobsFinished)) == 60
     assert await nothing_left(rig) == []
 
 

@@ -24,12 +24,13 @@ class WorkerStopped(Event, frozen=True, kw_only=True):
     given_back: int
 
 
-class JobFinished(Event, frozen=True, kw_only=True):
-    """A job's row is committed and the job is out of the queue."""
+class JobsFinished(Event, frozen=True, kw_only=True):
+    """Jobs whose rows are committed and that are out of the queue: job_id -> how each ended.
 
-    job_id: str
-    status: str
-    calls: int
+    One event for all that were committed together; each job its own would cost as much as its row.
+    """
+
+    jobs: dict[str, str]
 
 
 class CallRefused(Event, frozen=True, kw_only=True):

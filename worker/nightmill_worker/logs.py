@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # One job's own affairs are debug: a million of them must not cost more than their calls.
 LEVELS: Final[dict[type[Event], int]] = {
-    events.JobFinished: logging.DEBUG,
+    events.JobsFinished: logging.DEBUG,
     events.CallRefused: logging.DEBUG,
     events.CallFailed: logging.INFO,
     events.LineStopped: logging.ERROR,

@@ -31,9 +31,9 @@ T = TypeVar("T")
 BUSY_TIMEOUT_MS: Final = 5_000
 READERS: Final = 3
 SLOW_S: Final = 0.005
-"""A glance that took longer found its pages on the disk, or a lock: the next ones go to a thread."""
+"""A glance that took longer found its pages on the disk: the next ones go to a thread."""
 ASIDE_S: Final = 5.0
-"""For how long they do."""
+"""For how long they do, seconds."""
 CONNECT_TIMEOUT_S: Final = 10.0
 WRITE: Final = "nightmill_write"
 """Execution option of SQLite connections: whether they write."""
@@ -52,7 +52,7 @@ class Database(Protocol):
         ...
 
     async def glance(self, work: Callable[[Connection], T]) -> T:
-        """Return what `work` returns: a read of a few hundred rows by their keys. Raises as `run`."""
+        """Return what `work` returns, a read of a few hundred keys; raises as `run` does."""
         ...
 
     async def close(self) -> None:

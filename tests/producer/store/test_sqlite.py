@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 import sys
+import threading
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -191,3 +192,44 @@ async def test_a_lock_held_for_too_long_is_named(
             assert await store.get(SUCCEEDED.job_id) is None
         await store.probe()
         assert await store.record([SUCCEEDED]) == 1
+
+
+async def test_a_glance_needs_no_thread_until_it_was_slow(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From memory it is done at once; calls under way must not wait for a disk."""
+    here = threading.get_ident()
+    store = databases.database(path)
+    try:
+        assert await store.glance(lambda _: threading.get_ident()) == here
+        monkeypatch.setattr(databases, "SLOW_S", -1.0)  # as if this one had been
+        assert await store.glance(lambda _: threading.get_ident()) == here
+        assert await store.glance(lambda _: threading.get_ident()) != here
+        monkeypatch.setattr(databases, "SLOW_S", 60.0)
+        store._aside_until = 0.0  # its time is over
+        assert await store.glance(lambda _: threading.get_ident()) == here
+    finally:
+        await store.close()
+
+
+async def test_a_glance_that_meets_a_lock_waits_for_it_in_a_thread(path: Path) -> None:
+    """The loop, with a thousand calls, never stands still for another program."""
+    here = threading.get_ident()
+    store = databases.database(path)
+
+    def work(_: Connection) -> int:
+        if threading.get_ident() == here:
+            locked = sqlite3.OperationalError("database is locked")
+            locked.sqlite_errorname = "SQLITE_BUSY"
+            raise locked
+        return threading.get_ident()
+
+    def patience(connection: Connection) -> int:
+        return int(connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one())
+
+    try:
+        assert await store.glance(patience) == 0
+        assert await store.glance(work) != here
+        assert await store.glance(patience) == databases.BUSY_TIMEOUT_MS  # in a thread for now
+    finally:
+        await store.close()

@@ -31,8 +31,10 @@ def limits_in(headers: Mapping[str, str]) -> dict[str, tuple[int, int]]:
     """
     told = {}
     for dimension, (limit_name, remaining_name) in _HEADERS.items():
-        limit, remaining = headers.get(limit_name), headers.get(remaining_name)
-        if limit and remaining and limit.isdecimal() and remaining.isdecimal() and int(limit) > 0:
+        if (limit := headers.get(limit_name)) is None:
+            continue
+        remaining = headers.get(remaining_name, "")
+        if limit.isdecimal() and remaining.isdecimal() and int(limit) > 0:
             told[dimension] = (int(limit), int(remaining))
     return told
 
