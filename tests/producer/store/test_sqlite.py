@@ -199,15 +199,16 @@ async def test_a_glance_needs_no_thread_until_it_was_slow(
 ) -> None:
     """From memory it is done at once; calls under way must not wait for a disk."""
     here = threading.get_ident()
+    monkeypatch.setattr(databases, "SLOW_S", 60.0)
     store = databases.database(path)
     try:
         assert await store.glance(lambda _: threading.get_ident()) == here
-        monkeypatch.setattr(databases, "SLOW_S", -1.0)  # as if this one had been
+        monkeypatch.setattr(databases, "SLOW_S", -1.0)  # as if all were
+        monkeypatch.setattr(databases, "ASIDE_S", 0.0)
+        assert await store.glance(lambda _: threading.get_ident()) == here
+        monkeypatch.setattr(databases, "ASIDE_S", 60.0)
         assert await store.glance(lambda _: threading.get_ident()) == here
         assert await store.glance(lambda _: threading.get_ident()) != here
-        monkeypatch.setattr(databases, "SLOW_S", 60.0)
-        store._aside_until = 0.0  # its time is over
-        assert await store.glance(lambda _: threading.get_ident()) == here
     finally:
         await store.close()
 
