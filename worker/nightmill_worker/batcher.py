@@ -36,7 +36,16 @@ class Batcher(Generic[T]):
     def put(self, item: T) -> None:
         """Add an item; it is flushed soon."""
         self._items.append(item)
-        self._some.set()
+        self._note()
+
+    def put_all(self, items: Sequence[T]) -> None:
+        """Add items; they are flushed soon."""
+        self._items.extend(items)
+        self._note()
+
+    def _note(self) -> None:
+        if self._items:
+            self._some.set()
         if len(self._items) >= self._limit:
             self._full.set()
 

@@ -66,12 +66,12 @@ class Keepers:
         while True:
             await asyncio.sleep(lease_s / 3)
             leases = self._roster.leases
-            tokens = {lease.id: lease.token for lease in leases}
+            held = {lease.id: lease for lease in leases}
             for job_id in await self._engine.renew(leases):
-                if self._roster.holds(job_id, tokens[job_id]):
+                if self._roster.holds(job_id, held[job_id].token):
                     self._emit(LeaseLost(job_id=job_id))
                     self._roster.cut_off(job_id, "lost")
-                    self._roster.forget(job_id, tokens[job_id])
+                    self._roster.forget([held[job_id]])
 
     async def _listen(self) -> None:
         """Note when a producer publishes; a lost connection is made again, looks go on anyway."""

@@ -69,10 +69,9 @@ class Outbox:
             self._concluder.answered(item, now) if isinstance(item, Answer) else item
             for item in items
         ]
-        for each in done:
-            if each.ending is not None:
-                self._sink.put(each.ending)
-            self._call_s += _RECENT * (each.settlement.latency_ms / 1000 - self._call_s)
+        self._sink.put([each.ending for each in done if each.ending is not None])
+        mean_s = sum(each.settlement.latency_ms for each in done) / len(done) / 1000
+        self._call_s += min(1.0, _RECENT * len(done)) * (mean_s - self._call_s)
         self._batcher.linger_s = min(max(BEAT_S[0], BEAT * self._call_s - TRIPS_S), BEAT_S[1])
         self._sink.pace(self._call_s)
         await self._engine.settle([each.settlement for each in done])
@@ -81,7 +80,6 @@ class Outbox:
 
     async def _release(self, items: Sequence[Release]) -> None:
         late = await self._engine.release(items)
-        for item in items:
-            self._roster.forget(item.id, item.token)
+        self._roster.forget(items)
         for job_id in late:
             self._emit(FinishRefused(job_id=job_id))

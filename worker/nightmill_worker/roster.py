@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine
+    from collections.abc import Callable, Collection, Coroutine, Iterable
 
-    from nightmill_worker.engine import Claimed, Lease
+    from nightmill_worker.engine import Claimed, Finish, Lease, Release
     from nightmill_worker.flight import Flight
 
 
@@ -66,10 +66,12 @@ class Roster:
             self.changed.clear()
             await self.changed.wait()
 
-    def forget(self, job_id: str, token: str) -> None:
-        """Drop a flight whose end Redis knows, unless the job was claimed anew meanwhile."""
-        if self.holds(job_id, token):
-            del self._held[job_id]
+    def forget(self, ended: Iterable[Finish | Release | Lease]) -> None:
+        """Drop the flights whose ends Redis knows, unless a job was claimed anew meanwhile."""
+        for each in ended:
+            flight = self._held.get(each.id)
+            if flight is not None and flight.claimed.token == each.token:
+                del self._held[each.id]
         self.changed.set()
         if not self._held:
             self.room.set()

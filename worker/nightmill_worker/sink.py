@@ -31,7 +31,7 @@ from nightmill_worker.events import (
 from nightmill_worker.spool import Spooled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from nightmill.result import Result
     from nightmill.store import ResultStore
@@ -68,9 +68,9 @@ class Sink:
         engine: Engine,
         spool: Spool,
         emit: Emit,
-        done: Callable[[str, str], None],
+        done: Callable[[Iterable[Finish]], None],
     ) -> None:
-        """Take the store, the engine, the spool, where events go, and whom to tell (id, token)."""
+        """Take the store, the engine, the spool, where events go, and whom to tell of the end."""
         self._store = store
         self._engine = engine
         self._spool = spool
@@ -91,13 +91,14 @@ class Sink:
             self._leaving.set()
         self.refused_rows = 0
 
-    def put(self, ending: Ending) -> None:
-        """Take a job's end; its row is committed with those of others, soon."""
-        row = ending.row
-        if row is not None and row.cost is None and row.model not in self._unpriced:
-            self._unpriced.add(row.model or "")
-            self._emit(ModelUnpriced(model=row.model or ""))
-        self._batcher.put(ending)
+    def put(self, endings: Sequence[Ending]) -> None:
+        """Take the ends of jobs; their rows are committed with those of others, soon."""
+        for ending in endings:
+            row = ending.row
+            if row is not None and row.cost is None and row.model not in self._unpriced:
+                self._unpriced.add(row.model or "")
+                self._emit(ModelUnpriced(model=row.model or ""))
+        self._batcher.put_all(endings)
 
     def pace(self, call_s: float) -> None:
         """Let rows wait for each other for as long as suits calls of `call_s` seconds."""
@@ -147,8 +148,7 @@ class Sink:
         rows = [ending.row for ending in endings if ending.row is not None]
         self.refused_rows += len(rows) - await self._store.record(rows)
         late = await self._engine.finish([ending.finish for ending in endings])
-        for ending in endings:
-            self._done(ending.finish.id, ending.finish.token)
+        self._done(ending.finish for ending in endings)
         for job_id in late:
             self._emit(FinishRefused(job_id=job_id))
         ended = {e.finish.id: e.finish.status for e in endings if e.finish.id not in late}
