@@ -107,7 +107,7 @@ class SQLite:
         return await asyncio.get_running_loop().run_in_executor(threads, run, work)
 
     async def glance(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` here and now: from memory, that takes a tenth of the way to a thread and back.
+        """Run `work` here and now: from memory, that costs less than the way to a thread and back.
 
         It waits for no lock. On a slow disk it goes to a thread, so that calls are not held up.
         """
