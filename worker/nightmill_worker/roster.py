@@ -69,8 +69,7 @@ class Roster:
     def forget(self, ended: Iterable[Finish | Release | Lease]) -> None:
         """Drop the flights whose ends Redis knows, unless a job was claimed anew meanwhile."""
         for each in ended:
-            flight = self._held.get(each.id)
-            if flight is not None and flight.claimed.token == each.token:
+            if self.holds(each.id, each.token):
                 del self._held[each.id]
         self.changed.set()
         if not self._held:

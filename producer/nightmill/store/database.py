@@ -115,18 +115,18 @@ class SQLite:
         began = loop.time()
         if began < self._aside_until:
             return await self.run(work)
+        self._aside_until = began + ASIDE_S  # unless this one is quick
         try:
             if self._near is None:
                 self._near = await self.run(self._open_near)
                 began = loop.time()
             with mapped(self.where):
-                return work(self._near)
+                found = work(self._near)
         except StoreUnavailableError:
-            self._aside_until = began + ASIDE_S
             return await self.run(work)
-        finally:
-            if loop.time() - began > SLOW_S:
-                self._aside_until = began + ASIDE_S
+        if loop.time() - began <= SLOW_S:
+            self._aside_until = 0.0
+        return found
 
     def _open_near(self, _: Connection) -> Connection:
         near = self._engine.connect()
