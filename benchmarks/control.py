@@ -15,8 +15,8 @@ from benchmarks.server import Server, server
 from benchmarks.table import Table
 from benchmarks.work import BATCH
 from nightmill import Producer
-from nightmill.batch import Batches
-from nightmill.counts import Counts
+from nightmill.queue.batches import Batches
+from nightmill.records.counts import Counts
 
 WORKERS: Final = 4
 SLOTS: Final = 100

@@ -14,7 +14,7 @@ from benchmarks.mill import SOURCE
 from benchmarks.server import Server, server
 from benchmarks.table import Table
 from benchmarks.work import BATCH, Spent, Work, request
-from nightmill import keys
+from nightmill.queue import keys
 
 SIZES: Final = {False: {2000: 1_000_000, 100: 10_000_000}, True: {2000: 100_000, 100: 300_000}}
 """Bytes of a prompt's request -> how many there are."""

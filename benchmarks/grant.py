@@ -16,9 +16,10 @@ from redis.asyncio import Redis
 from benchmarks.server import server
 from benchmarks.table import Table
 from benchmarks.work import request
-from nightmill import Producer, wire
-from nightmill_worker.engine import Ask, Claimed, Engine, Finish, Settlement
-from nightmill_worker.fleet import CLAIM_GAP_S
+from nightmill import Producer
+from nightmill.queue import wire
+from nightmill_worker.fleet.worker import CLAIM_GAP_S
+from nightmill_worker.queue.scripts import Ask, Finish, GrantedJob, Scripts, Settlement
 
 WORKERS: Final = 4
 LEASE_MS: Final = 30_000
@@ -80,15 +81,15 @@ def _process(url: str, name: str, want: int, claims: int) -> tuple[list[float], 
 async def _work(url: str, name: str, want: int, claims: int) -> list[float]:
     took = []
     async with Redis.from_url(url) as redis:
-        engine = Engine(
-            redis, line="l", orders=OPEN, lease_ms=LEASE_MS, canary=0, emit=lambda _event: None
+        scripts = Scripts(
+            redis, account="l", orders=OPEN, lease_ms=LEASE_MS, canary=0, emit=lambda _event: None
         )
         for seq in range(1, claims + 1):
             began = time.perf_counter()
-            granted = (await engine.claim(_ask(name, seq, want))).jobs
+            granted = (await scripts.claim(_ask(name, seq, want))).jobs
             took.append(1000 * (time.perf_counter() - began))
-            await engine.settle([_settled(job) for job in granted])
-            await engine.finish([_finished(job) for job in granted])
+            await scripts.settle([_settled(job) for job in granted])
+            await scripts.finish([_finished(job) for job in granted])
             await asyncio.sleep(CLAIM_GAP_S - (time.perf_counter() - began))
     return took
 
@@ -97,7 +98,7 @@ def _ask(name: str, seq: int, want: int) -> Ask:
     return Ask(
         worker=name,
         seq=seq,
-        line="l",
+        account="l",
         want=want,
         lease_ms=LEASE_MS,
         functions={wire.FUNCTION: True},
@@ -105,12 +106,12 @@ def _ask(name: str, seq: int, want: int) -> Ask:
     )
 
 
-def _settled(job: Claimed) -> Settlement:
+def _settled(job: GrantedJob) -> Settlement:
     return Settlement(
         token=job.token,
         model=job.model,
         outcome="ok",
-        ticket=msgspec.Raw(job.ticket),
+        reservation=msgspec.Raw(job.reservation),
         latency_ms=1000,
         bytes=len(job.payload),
         input=100,
@@ -118,7 +119,7 @@ def _settled(job: Claimed) -> Settlement:
     )
 
 
-def _finished(job: Claimed) -> Finish:
+def _finished(job: GrantedJob) -> Finish:
     return Finish(
         id=job.id,
         token=job.token,

@@ -13,8 +13,8 @@ from benchmarks.meter import Meter
 from benchmarks.work import BATCH, Work, requests
 from nightmill import Producer
 from nightmill.cli.session import open_session
-from nightmill.feed import Feeder
-from nightmill.intake import CHUNK, Ready, ready_line
+from nightmill.enqueue.feeder import Feeder
+from nightmill.enqueue.prepare import CHUNK, Ready, ready_line
 from nightmill.settings import Settings, load_settings
 from nightmill.sources import Rejected, check_source, read_checked, read_source, source_of
 

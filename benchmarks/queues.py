@@ -13,7 +13,8 @@ from benchmarks.mill import settings_of
 from benchmarks.server import Server
 from benchmarks.stock import AT_ONCE
 from benchmarks.work import BATCH, Work, request
-from nightmill import Producer, keys
+from nightmill import Producer
+from nightmill.queue import keys
 
 CHUNK: Final = 10_000
 """Jobs whose receipts are in memory at once; the benchmark itself must stay small."""

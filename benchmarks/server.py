@@ -11,7 +11,7 @@ from typing import Self
 
 from redis.asyncio import Redis
 
-from nightmill_worker.embedded import embedded_server
+from nightmill_worker.machine.embedded import embedded_server
 
 
 class Server:

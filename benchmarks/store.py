@@ -19,8 +19,8 @@ import msgspec
 
 from benchmarks.meter import peak_rss_mb
 from nightmill.export import export
-from nightmill.result import Attempt, Result, Usage
-from nightmill.state import JobState
+from nightmill.records.result import Attempt, Result, Usage
+from nightmill.records.state import JobState
 from nightmill.store import ResultStore
 from tests.postgres import postgres
 

@@ -6,7 +6,7 @@ import sys
 
 from benchmarks.meter import Meter
 from benchmarks.work import Work
-from nightmill_worker import process
+from nightmill_worker.machine import process
 
 
 def work_off(_work: Work, meter: Meter) -> None:

@@ -12,9 +12,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from nightmill import Settings, load_settings
-from nightmill.server import with_redis
+from nightmill.queue.locate import with_redis
+from nightmill_worker.machine.supervisor import Supervisor
 from nightmill_worker.simulator import Simulator, SimulatorConfig
-from nightmill_worker.supervisor import Supervisor
 
 REHEARSAL = Path("rehearsal")  # its answers never pass for real ones
 

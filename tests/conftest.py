@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from redis import Redis
 
-from nightmill_worker.embedded import embedded_server
+from nightmill_worker.machine.embedded import embedded_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from nightmill import Producer, Settings, load_settings
-from nightmill.connect import connect
+from nightmill.queue.connection import connect
 from nightmill.store import ResultStore
 from nightmill_worker.events import Event, Events
-from nightmill_worker.fleet import FleetWorker
+from nightmill_worker.fleet.worker import FleetWorker
 from nightmill_worker.messages.client import MessagesClient
 from nightmill_worker.simulator import Simulator, SimulatorConfig
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from nightmill.result import Result
+    from nightmill.records.result import Result
 
 E = TypeVar("E", bound=Event)
 LATENCY_S = 0.02

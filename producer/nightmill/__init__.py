@@ -7,9 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nightmill.client import Producer
-    from nightmill.counts import Counts
+    from nightmill.client.batch import Batch
+    from nightmill.client.producer import Producer
+    from nightmill.client.sync import SyncProducer
+    from nightmill.enqueue.feeder import Changed, Fed
+    from nightmill.enqueue.prepare import Receipt, Taken
     from nightmill.errors import (
+        BatchBusyError,
+        BatchChangedError,
         BatchEndedError,
         BatchNotFoundError,
         BatchStoppedError,
@@ -21,24 +26,28 @@ if TYPE_CHECKING:
         NightmillError,
         QueueUnavailableError,
         ResultTimeoutError,
+        SettingsError,
+        StoreMissingError,
     )
-    from nightmill.feed import Fed
-    from nightmill.handle import Batch
-    from nightmill.intake import Receipt, Taken
-    from nightmill.result import Attempt, ErrorInfo, Result, Usage
+    from nightmill.queue.wire import dump, load
+    from nightmill.records.counts import Counts
+    from nightmill.records.limits import Limits
+    from nightmill.records.result import Attempt, ErrorInfo, Result, Usage
+    from nightmill.records.state import JobState
     from nightmill.settings import Settings, load_settings
     from nightmill.sources import Template
-    from nightmill.state import JobState
-    from nightmill.sync import SyncProducer
-    from nightmill.wire import dump, load
+    from nightmill.store import ResultStore
 
 __all__ = [
     "Attempt",
     "Batch",
+    "BatchBusyError",
+    "BatchChangedError",
     "BatchEndedError",
     "BatchNotFoundError",
     "BatchStoppedError",
     "BatchTimeoutError",
+    "Changed",
     "Counts",
     "ErrorInfo",
     "Fed",
@@ -47,13 +56,17 @@ __all__ = [
     "JobFailedError",
     "JobNotFoundError",
     "JobState",
+    "Limits",
     "NightmillError",
     "Producer",
     "QueueUnavailableError",
     "Receipt",
     "Result",
+    "ResultStore",
     "ResultTimeoutError",
     "Settings",
+    "SettingsError",
+    "StoreMissingError",
     "SyncProducer",
     "Taken",
     "Template",
@@ -63,19 +76,50 @@ __all__ = [
     "load_settings",
 ]
 
-_ROOMS = (
-    *("state", "errors", "result", "wire", "settings", "counts"),
-    *("sources", "intake", "feed", "handle", "client", "sync"),
-)
-"""Where these names live, the lightest module first."""
+_MODULE_OF = {
+    "Attempt": "records.result",
+    "Batch": "client.batch",
+    "BatchBusyError": "errors",
+    "BatchChangedError": "errors",
+    "BatchEndedError": "errors",
+    "BatchNotFoundError": "errors",
+    "BatchStoppedError": "errors",
+    "BatchTimeoutError": "errors",
+    "Changed": "enqueue.feeder",
+    "Counts": "records.counts",
+    "ErrorInfo": "records.result",
+    "Fed": "enqueue.feeder",
+    "InvalidLimitError": "errors",
+    "InvalidParamsError": "errors",
+    "JobFailedError": "errors",
+    "JobNotFoundError": "errors",
+    "JobState": "records.state",
+    "Limits": "records.limits",
+    "NightmillError": "errors",
+    "Producer": "client.producer",
+    "QueueUnavailableError": "errors",
+    "Receipt": "enqueue.prepare",
+    "Result": "records.result",
+    "ResultStore": "store",
+    "ResultTimeoutError": "errors",
+    "Settings": "settings",
+    "SettingsError": "errors",
+    "StoreMissingError": "errors",
+    "SyncProducer": "client.sync",
+    "Taken": "enqueue.prepare",
+    "Template": "sources",
+    "Usage": "records.result",
+    "dump": "queue.wire",
+    "load": "queue.wire",
+    "load_settings": "settings",
+}
+"""Public name -> the module that defines it; imported when the name is first used."""
 
 if not TYPE_CHECKING:  # type checkers know the names from above, and no others
 
     def __getattr__(name: str) -> object:
-        """Fetch a public name when it is first used: `nightmill --help` waits for none."""
-        for room in _ROOMS if name in __all__ else ():
-            module = import_module(f"nightmill.{room}")
-            if hasattr(module, name):
-                globals()[name] = getattr(module, name)
-                return globals()[name]
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        """Import a public name when it is first used, so that `nightmill --help` starts fast."""
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = getattr(import_module(f"nightmill.{_MODULE_OF[name]}"), name)
+        return globals()[name]

@@ -19,10 +19,11 @@ from arq import ArqRedis
 from redis.asyncio import ConnectionPool
 
 import nightmill
-from nightmill import Producer, keys
-from nightmill.batch import Batches
-from nightmill.job import now_ms
-from nightmill.state import JobState
+from nightmill import Producer
+from nightmill.queue import keys
+from nightmill.queue.batches import Batches
+from nightmill.records.job import now_ms
+from nightmill.records.state import JobState
 from tests.chaos.mill import BATCH, ENTRIES, Mill, milling
 from tests.chaos.report import Report, judge
 from tests.chaos.store import resident_mb_of
@@ -122,7 +123,7 @@ async def _plain_arq(mill: Mill) -> AsyncIterator[ArqRedis]:
 def _clock_off(seconds: int) -> Iterator[None]:
     """Have producers of this process read a clock that is off."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nightmill.client.now_ms", lambda: now_ms() + seconds * 1000)
+        patch.setattr("nightmill.client.producer.now_ms", lambda: now_ms() + seconds * 1000)
         yield
 
 
@@ -163,8 +164,8 @@ async def old_backlog(folder: Path, _rng: random.Random, scale: int) -> Report:
         await until(lambda: _all_live_for_ever(mill, jobs + by_arq))
         await mill.configure(auth=None)
         batches = Batches(mill.redis)
-        for line in await batches.lines():
-            await batches.try_line_again(line)
+        for line in await batches.accounts():
+            await batches.try_account_again(line)
         await mill.wait_for_rows(jobs)
         await mill.wait_for_rows(by_arq, keys.SINGLES)
         report = await judge(mill, "a backlog of 48 h", jobs, extra=by_arq)

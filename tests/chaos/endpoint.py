@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from nightmill.batch import Batches
-from nightmill.lanes import read_lanes
+from nightmill.queue.batches import Batches
+from nightmill.reports.lanes import read_lanes
 from tests.chaos.mill import SLOTS, milling
 from tests.chaos.proxy import linked
 from tests.chaos.report import Report, judge
@@ -247,9 +247,11 @@ async def _closed(
 async def _resume(mill: Mill) -> None:
     """Do as `nightmill resume` does."""
     batches = Batches(mill.redis)
-    stopped = [name for name, line in (await batches.lines()).items() if line["state"] == "stopped"]
+    stopped = [
+        name for name, line in (await batches.accounts()).items() if line["state"] == "stopped"
+    ]
     assert len(stopped) == 1
-    await batches.try_line_again(stopped[0])
+    await batches.try_account_again(stopped[0])
 
 
 async def _has_called(mill: Mill, count: int) -> bool:

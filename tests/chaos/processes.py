@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from nightmill.job import now_ms
+from nightmill.records.job import now_ms
 from tests.chaos.mill import ENTRIES, GRACE_S, LEASE_S, SLOTS, milling
 from tests.chaos.report import Report, judge
 from tests.rig import until
@@ -17,7 +17,7 @@ from tests.rig import until
 if TYPE_CHECKING:
     from subprocess import Popen
 
-    from nightmill.result import Result
+    from nightmill.records.result import Result
     from tests.chaos.mill import Mill
 
 SHORT_LEASE_S: Final = 1.0

@@ -49,19 +49,19 @@ class Proxy:
         await self._whole.wait()
         there, back = await self._target()
         self._ends.add(back)
-        for source, sink in ((reader, back), (there, writer)):
-            pump = asyncio.create_task(self._pump(source, sink))
+        for source, committer in ((reader, back), (there, writer)):
+            pump = asyncio.create_task(self._pump(source, committer))
             self._pumps.add(pump)
             pump.add_done_callback(self._pumps.discard)
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pump(self, source: asyncio.StreamReader, committer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await source.read(CHUNK):
                 await self._whole.wait()
-                sink.write(data)
-                await sink.drain()
-        sink.close()  # not when it is cancelled: a stranded end hears nothing
-        self._ends.discard(sink)
+                committer.write(data)
+                await committer.drain()
+        committer.close()  # not when it is cancelled: a stranded end hears nothing
+        self._ends.discard(committer)
 
     async def close(self) -> None:
         """End every connection."""

@@ -10,8 +10,9 @@ import time
 from contextlib import aclosing
 from pathlib import Path
 
-from nightmill.batch import Batches
-from nightmill.connect import connect
+from nightmill.enqueue.reconcile import reconcile
+from nightmill.queue.batches import Batches
+from nightmill.queue.connection import connect
 from tests.chaos.mill import BATCH, SLOTS, Mill, milling
 from tests.chaos.processes import SHORT_LEASE_S, expect_refusals, until_lost
 from tests.chaos.proxy import proxied
@@ -64,7 +65,7 @@ async def aof_cut(folder: Path, _rng: random.Random, scale: int) -> Report:
         # A finish that was cut off left its row, and its job in the queue: it ends uncounted.
         async with aclosing(connect(mill.settings)) as redis:
             batches = Batches(redis)
-            await until(lambda: batches.reconcile(BATCH, mill.store))
+            await until(lambda: reconcile(batches, BATCH, mill.store))
             counts = await batches.counts(BATCH)
         report.expect(f"counts are the rows: {counts}", kept=counts.terminal == jobs)
         return report

@@ -17,9 +17,10 @@ from arq.jobs import DeserializationError, Job, JobStatus, deserialize_job, dese
 from redis.asyncio import ConnectionPool
 
 import nightmill
-from nightmill import JobFailedError, keys
+from nightmill import JobFailedError
 from nightmill.errors import PayloadError
-from nightmill.state import JobState
+from nightmill.queue import keys
+from nightmill.records.state import JobState
 from tests.rig import Rig, hello, rigged, until
 
 SOON = 0.01

@@ -9,7 +9,7 @@ from importlib.metadata import version
 import pytest
 from arq.worker import Worker
 
-from nightmill_worker.fleet import FleetWorker
+from nightmill_worker.fleet.worker import FleetWorker
 
 # method -> hash of arq's source. When one changes: read arq's change, adapt FleetWorker, and
 # only then write the new hash here.

@@ -8,8 +8,8 @@ from typing import Final, Literal, get_args, get_origin
 import pytest
 from pydantic.fields import FieldInfo
 
+from nightmill.records.state import TRANSITIONS
 from nightmill.settings import PREFIX, Settings
-from nightmill.state import TRANSITIONS
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 UNITS: Final = {"_s": "seconds", "_bytes": "bytes", "tokens": "tokens", "pm": "per minute"}

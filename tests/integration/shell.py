@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 from redis import Redis
 from redis.exceptions import ConnectionError as NoRedisError
 
-from nightmill import keys
-from nightmill.connect import embedded_socket
+from nightmill.queue import keys
+from nightmill.queue.connection import embedded_socket
 
 NIGHTMILL: Final = Path(sys.executable).with_name("nightmill")
 PATIENCE_S: Final = 45.0

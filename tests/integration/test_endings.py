@@ -130,9 +130,9 @@ def test_workers_that_cannot_live_end_the_run(shell: Shell) -> None:
     (broken / "uvloop.py").write_text("raise RuntimeError('uvloop is broken here')\n")
     (shell.folder / "sitecustomize.py").write_text(
         "import sys\n"
-        "if 'nightmill_worker.process' in sys.orig_argv:\n"
+        "if 'nightmill_worker.machine.process' in sys.orig_argv:\n"
         f"    sys.path.insert(0, {str(broken)!r})\n"
-        "import nightmill_worker.supervisor as supervisor\n"
+        "import nightmill_worker.machine.supervisor as supervisor\n"
         "supervisor.RESTART_S = (0.01, 0.01)\n"
     )
     path = f"{shell.folder}:{shell.env.get('PYTHONPATH', '')}"

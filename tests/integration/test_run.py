@@ -73,7 +73,7 @@ def test_a_killed_worker_loses_no_row(shell: Shell, endpoint: Endpoint) -> None:
     source = shell.write(600)
     with shell.started("run", source, "--processes", "2") as run:
         until(lambda: sum(endpoint.answered()) > 20)
-        victim = shell.pids("nightmill_worker.process")[0]
+        victim = shell.pids("nightmill_worker.machine.process")[0]
         os.kill(victim, signal.SIGKILL)
         endpoint.configure(latency_s=0)
         err = finish(run, 0).err

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from nightmill_worker.lane.terms import Caps
+from nightmill_worker.limiter.records import Caps
 from tests.scenarios.lane import Job, Lane, Settled, Ticket
 from tests.scenarios.server import Answer, Kind, Server
 
@@ -123,12 +123,12 @@ class Fleet:
         want = min(worker.slots - len(worker.held), LARGEST_CLAIM, self.waiting())
         want = 0 if self.stopped else want
         granted, wait = self.claim(want) if want else ([], LOOK_S)
-        for slot, ticket in granted:
+        for slot, reservation in granted:
             self.take()
             worker.held.add(slot)
             worker.calls += 1
             away = self.redis_s + self.rng.uniform(0.002, 0.010) + self.cpu()
-            self.at(self.now + away, self.arrive, worker, slot, ticket)
+            self.at(self.now + away, self.arrive, worker, slot, reservation)
         leg = self.redis_s * self.rng.uniform(0.5, 1.5)
         self.wake(worker, max(CLAIM_GAP_S, min(wait, LOOK_S)) + leg)
 
@@ -188,32 +188,32 @@ class Fleet:
         if worker.asking == when:
             self.ask(worker)
 
-    def arrive(self, worker: Worker, slot: str, ticket: Ticket) -> None:
+    def arrive(self, worker: Worker, slot: str, reservation: Ticket) -> None:
         """Meet the server."""
         self.first_call = self.first_call or self.now
-        answer = self.server.call(self.now, self.kinds[ticket.job.batch])
+        answer = self.server.call(self.now, self.kinds[reservation.job.batch])
         if answer.status == 200:
             quarter = answer.after / 4
             for part in range(1, 5):
                 when = self.now + part * quarter
                 self.at(when, self.server.generate, when, answer.output / 4)
-            self.at(self.now + answer.after, self.leave, worker, slot, ticket, answer)
+            self.at(self.now + answer.after, self.leave, worker, slot, reservation, answer)
         else:
-            self.at(self.now + answer.after, self.back, worker, slot, ticket, answer)
+            self.at(self.now + answer.after, self.back, worker, slot, reservation, answer)
 
-    def leave(self, worker: Worker, slot: str, ticket: Ticket, answer: Answer) -> None:
+    def leave(self, worker: Worker, slot: str, reservation: Ticket, answer: Answer) -> None:
         """End an admitted call at the server."""
         self.server.done(self.now, answer)
-        self.back(worker, slot, ticket, answer)
+        self.back(worker, slot, reservation, answer)
 
-    def back(self, worker: Worker, slot: str, ticket: Ticket, answer: Answer) -> None:
+    def back(self, worker: Worker, slot: str, reservation: Ticket, answer: Answer) -> None:
         """Bring an answer to its worker, which settles a few milliseconds' worth together."""
         if not worker.alive:
             return
         if not worker.done:
             wait = self.rng.uniform(0.002, 0.010) + SETTLE_S + self.redis_s
             self.at(self.now + wait, self.settle, worker)
-        worker.done.append((slot, ticket, answer))
+        worker.done.append((slot, reservation, answer))
 
     def settle(self, worker: Worker) -> None:
         """Settle what came back; refused and failed jobs go back into the queue for later."""
@@ -251,11 +251,11 @@ class Fleet:
 OUTCOMES = {200: "ok", 429: "refused"}
 
 
-def settled(slot: str, ticket: Ticket, answer: Answer) -> Settled:
+def settled(slot: str, reservation: Ticket, answer: Answer) -> Settled:
     """Return what a worker settles of an answer."""
     return Settled(
         slot=slot,
-        ticket=ticket,
+        reservation=reservation,
         outcome="stop" if answer.stops else OUTCOMES.get(answer.status, "failed"),
         latency=answer.after,  # the worker's own measure: no clock jumps in it
         input=answer.input,

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import msgspec
 
-from nightmill_worker.lane.breaker import Breaker, watch
-from nightmill_worker.lane.law import Law, orders, step
-from nightmill_worker.lane.mirror import Told
-from nightmill_worker.lane.terms import Caps, Orders, Seen
+from nightmill_worker.limiter.breaker import Breaker, watch
+from nightmill_worker.limiter.header_bucket import Reported
+from nightmill_worker.limiter.law import Law, orders, step
+from nightmill_worker.limiter.records import Caps, Observed, Orders
 
 DIMENSIONS = ("requests", "input", "output")
 GATES = ("pace", *DIMENSIONS)
@@ -41,7 +41,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """What settle.lua is told of one call; `told` is dimension -> (limit a minute, remaining)."""
 
     slot: str
-    ticket: Ticket
+    reservation: Ticket
     outcome: str
     latency: float = 0.0
     input: float = 0.0
@@ -73,7 +73,7 @@ class Lane:
         self.level = dict.fromkeys(GATES, 0.0)
         self.largest = dict.fromkeys(GATES, 0.0)
         self.corrected = dict.fromkeys(DIMENSIONS, 0.0)
-        self.told: dict[str, Told] = {}
+        self.told: dict[str, Reported] = {}
         self.told_at: dict[str, float] = {}
         self.opened: set[str] = set()
         self.bound = dict.fromkeys(("window", *GATES), 0)
@@ -169,9 +169,9 @@ class Lane:
 
     def charge(self, item: Settled) -> None:
         """Give back what was reserved too much, take what was too little."""
-        self.level["input"] += item.ticket.guess["input"] - item.input
-        self.level["output"] += item.ticket.guess["output"] - item.output
-        self.reserved = max(0.0, self.reserved - item.ticket.guess["output"])
+        self.level["input"] += item.reservation.guess["input"] - item.input
+        self.level["output"] += item.reservation.guess["output"] - item.output
+        self.reserved = max(0.0, self.reserved - item.reservation.guess["output"])
         if item.outcome != "ok":
             self.level["requests"] += 1
         if item.outcome == "unsent":
@@ -183,16 +183,16 @@ class Lane:
         self.used["input"] += item.input
         self.used["output"] += item.output
         weight = max(SLOWEST, 1 / self.counts["ok"])
-        self.ratio += weight * (item.input / item.ticket.job.size - self.ratio)
+        self.ratio += weight * (item.input / item.reservation.job.size - self.ratio)
         self.output += weight * (item.output - self.output)
-        self.guessed += weight * (item.ticket.guess["output"] - self.guessed)
+        self.guessed += weight * (item.reservation.guess["output"] - self.guessed)
         self.learn_cost(item)
-        if item.ticket.at >= self.cut_at:
+        if item.reservation.at >= self.cut_at:
             self.running = 0
 
     def learn_cost(self, item: Settled) -> None:
         """Learn what calls of its batch cost."""
-        batch = item.ticket.job.batch
+        batch = item.reservation.job.batch
         if batch not in self.costs:
             if len(self.costs) >= REMEMBERED:
                 del self.costs[min(self.costs, key=lambda name: self.costs[name].at)]
@@ -200,19 +200,19 @@ class Lane:
         cost = self.costs[batch]
         cost.answers, cost.at = cost.answers + 1, self.refilled_at
         weight = max(SLOWEST, 1 / cost.answers)
-        cost.ratio += weight * (item.input / item.ticket.job.size - cost.ratio)
+        cost.ratio += weight * (item.input / item.reservation.job.size - cost.ratio)
         lift = QUANTILE if item.output > cost.output else QUANTILE - 1
         cost.output = max(1.0, cost.output * (1 + weight * lift))
 
     def hear(self, item: Settled, name: str, limit: float, remaining: float) -> None:
         """Correct the mirror of one of the server's buckets by what a header says of it."""
-        old, gate, ticket = self.told.get(name), self.orders.gates.get(name), item.ticket
-        newer = old is None or ticket.at >= self.told_at.get(name, 0.0)
+        old, gate, reservation = self.told.get(name), self.orders.gates.get(name), item.reservation
+        newer = old is None or reservation.at >= self.told_at.get(name, 0.0)
         if newer:
-            self.told_at[name] = ticket.at
+            self.told_at[name] = reservation.at
         kept = old is not None and not (newer and old.limit != limit)
         most = old.most if old is not None and kept else remaining + 1
-        before, here = ticket.mark[name] + self.corrected[name], self.level[name]
+        before, here = reservation.mark[name] + self.corrected[name], self.level[name]
         if name == "output":
             here += self.unborn()
         low, high = min(before, here), max(before, here)
@@ -222,32 +222,32 @@ class Lane:
         wrong *= 0.5 if old is not None else 1.0
         self.level[name] += wrong
         self.corrected[name] += wrong
-        self.told[name] = Told(
+        self.told[name] = Reported(
             limit=limit if newer or old is None else old.limit,
-            most=max(most, remaining + ticket.guess[name]),
+            most=max(most, remaining + reservation.guess[name]),
             corrected=self.corrected[name],
         )
 
     def refuse(self, item: Settled, now: float) -> None:
         """Pause the fleet; a call sent after the last refusal opens a new epoch."""
-        if item.ticket.at >= self.cut_at:
+        if item.reservation.at >= self.cut_at:
             self.epoch, self.running, self.cut_at = self.epoch + 1, self.running + 1, now
-            self.cut_in_flight, self.cut_gate = item.ticket.in_flight, item.gate
+            self.cut_in_flight, self.cut_gate = item.reservation.in_flight, item.gate
             for name in DIMENSIONS:
                 limit, remaining = item.told.get(name, (0.0, 1.0))
                 if remaining <= 0.01 * limit and not item.gate:
                     self.cut_gate = name
             for name, gate in self.orders.gates.items():
                 if not gate.mirror:
-                    half = 0.5 * item.ticket.guess[name]
+                    half = 0.5 * item.reservation.guess[name]
                     self.level[name] = min(self.level[name], -half)
         pause = min(4.0, self.orders.pause * 2 ** max(0, self.running - 1))
         pause = min(LONGEST_PAUSE_S, max(pause, item.retry_after))
         self.pause_until = max(self.pause_until, now + pause)
 
-    def seen(self) -> Seen:
+    def seen(self) -> Observed:
         """Return what the governor reads; the script's dicts are JSON, so these are copies."""
-        return Seen(
+        return Observed(
             in_flight=len(self.slots),
             sent=self.counts["sent"],
             ok=self.counts["ok"],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from nightmill_worker.lane.terms import Caps
+from nightmill_worker.limiter.records import Caps
 from tests.scenarios.fleet import Fleet, together
 from tests.scenarios.server import Conditions, Kind, Server
 

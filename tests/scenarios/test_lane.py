@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from nightmill import wire
-from nightmill_worker.lane.breaker import Breaker
-from nightmill_worker.lane.terms import Caps, Gate, Orders
+from nightmill.queue import wire
+from nightmill_worker.limiter.breaker import Breaker
+from nightmill_worker.limiter.records import Caps, Gate, Orders
 from tests.scenarios.lane import DIMENSIONS, Job, Lane, Settled, Ticket
 
 LEASE_S = 60.0
@@ -80,7 +80,7 @@ class Twins:
     def __init__(self, client: Redis, breaker: str) -> None:
         """Start both as lanes that nobody has used."""
         client.flushall()
-        lua = files("nightmill_worker").joinpath("lua")
+        lua = files("nightmill_worker.queue").joinpath("lua")
         parts = [lua.joinpath(f"{part}.lua").read_text() for part in ("common", "lane")]
         driver = Path(__file__).with_name("lane.lua").read_text()
         self.script = client.register_script(wire.lua_prelude() + "".join(parts) + driver)
@@ -116,8 +116,8 @@ class Twins:
             closed, wait = self.lane.closed(guess, self.now)
             if closed:
                 break
-            ticket = self.lane.take(job, guess, slot, self.now, self.now + LEASE_S)
-            self.taken.append((slot, ticket, tickets.pop(0)))
+            reservation = self.lane.take(job, guess, slot, self.now, self.now + LEASE_S)
+            self.taken.append((slot, reservation, tickets.pop(0)))
         assert gate == closed
         assert ms == pytest.approx(1000 * wait)
         assert not tickets
@@ -126,12 +126,16 @@ class Twins:
     def settle(self, given: list[dict[str, Any]]) -> None:
         """End the oldest calls."""
         items, told = [], []
-        for (slot, ticket, kept), answer in zip(self.taken, given, strict=False):
+        for (slot, reservation, kept), answer in zip(self.taken, given, strict=False):
             real = answer if answer["outcome"] == "ok" else {**answer, "input": 0.0, "output": 0.0}
-            items.append(Settled(slot=slot, ticket=ticket, **real))
+            items.append(Settled(slot=slot, reservation=reservation, **real))
             latency_ms, wait_ms = 1000 * real["latency"], 1000 * real["retry_after"]
-            also = {"latency_ms": latency_ms, "retry_after_ms": wait_ms, "bytes": ticket.job.size}
-            said = {**real, **also, "token": slot, "ticket": kept}
+            also = {
+                "latency_ms": latency_ms,
+                "retry_after_ms": wait_ms,
+                "bytes": reservation.job.size,
+            }
+            said = {**real, **also, "token": slot, "reservation": kept}
             told.append({name: value for name, value in said.items() if value != ""})
         self.taken = self.taken[len(items) :]
         after, in_flight, *_ = self.call(settle=told)

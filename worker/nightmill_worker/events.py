@@ -50,7 +50,7 @@ class CallFailed(Event, frozen=True, kw_only=True):
     wait_ms: int | None
 
 
-class LineStopped(Event, frozen=True, kw_only=True):
+class AccountStopped(Event, frozen=True, kw_only=True):
     """Nobody can be served with this credential: nothing more is claimed until somebody acts."""
 
     reason: str
@@ -75,7 +75,7 @@ class JobQuarantined(Event, frozen=True, kw_only=True):
     reason: str
 
 
-class JobsWithdrawn(Event, frozen=True, kw_only=True):
+class JobsCancelled(Event, frozen=True, kw_only=True):
     """Queued jobs of a batch that was cancelled, or whose deadline passed, became rows."""
 
     batch: str

@@ -21,7 +21,7 @@ LEVELS: Final[dict[type[Event], int]] = {
     events.JobsFinished: logging.DEBUG,
     events.CallRefused: logging.DEBUG,
     events.CallFailed: logging.INFO,
-    events.LineStopped: logging.ERROR,
+    events.AccountStopped: logging.ERROR,
     events.LeaseLost: logging.WARNING,
     events.FinishRefused: logging.WARNING,
     events.JobQuarantined: logging.ERROR,
@@ -58,5 +58,5 @@ def log_events(settings: Settings) -> Emit:
 
 
 def _words(name: str) -> str:
-    """Turn an event's name into words: LineStopped -> line stopped."""
+    """Turn an event's name into words: AccountStopped -> line stopped."""
     return re.sub(r"(?<!^)(?=[A-Z])", " ", name).lower()

@@ -14,7 +14,7 @@ from nightmill.cli.limiting import Limiting, Weight, told
 from nightmill.errors import InvalidLimitError
 
 if TYPE_CHECKING:
-    from nightmill.limits import Change, Limits
+    from nightmill.records.limits import Change, Limits
     from nightmill.settings import Settings
 
 
@@ -38,7 +38,7 @@ def adjust(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
 
     nightmill adjust prompts --weight 10 --concurrency 200 --expires 8h
     """
-    from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.queue.locate import with_redis  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
 
     change = limiting.change(weight)

@@ -10,9 +10,9 @@ import typer
 from nightmill.cli import options
 
 if TYPE_CHECKING:
-    from nightmill.batch import Batches
     from nightmill.cli.session import Session
-    from nightmill.counts import Counts
+    from nightmill.queue.batches import Batches
+    from nightmill.records.counts import Counts
     from nightmill.settings import Settings
 
 LOOK_S = 0.2
@@ -34,7 +34,7 @@ def cancel(
 
     nightmill cancel prompts
     """
-    from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.queue.locate import with_redis  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
 
     loaded = load_settings(redis_url=redis_url, store_url=store_url, data_dir=data_dir)
@@ -64,10 +64,10 @@ async def _withdraw(session: Session, settings: Settings, batch: str) -> Counts:
     """Write the rows, unless a worker does; return the counts once nothing waits any more."""
     if session.store is None:
         return await session.batches.counts(batch)
-    from nightmill.withdraw import Withdrawal  # noqa: PLC0415 - needs the store
+    from nightmill.maintenance.cancellation import Cancellation  # noqa: PLC0415 - needs the store
 
-    withdrawal = Withdrawal(session.batches.redis, session.store, settings)
-    while await withdrawal.run(batch) or await _waits(session.batches, batch):  # noqa: ASYNC110
+    cancellation = Cancellation(session.batches.redis, session.store, settings)
+    while await cancellation.run(batch) or await _waits(session.batches, batch):  # noqa: ASYNC110
         await asyncio.sleep(LOOK_S)  # a worker is at it
     return await session.batches.counts(batch)
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import typer
 
+from nightmill.enqueue.prepare import check_batch_name
 from nightmill.errors import SourceError
-from nightmill.intake import check_batch_name
 from nightmill.sources import (
     Line,
     Rejected,

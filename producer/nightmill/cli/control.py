@@ -12,7 +12,7 @@ import typer
 from nightmill.cli import options
 
 if TYPE_CHECKING:
-    from nightmill.batch import Batches
+    from nightmill.queue.batches import Batches
     from nightmill.settings import Settings
 
 
@@ -54,7 +54,7 @@ def _with_batches(
     redis_url: str | None, data_dir: Path | None, work: Callable[[Batches], Awaitable[str]]
 ) -> None:
     from nightmill.cli.session import open_batches  # noqa: PLC0415 - `--help` stays fast
-    from nightmill.server import with_redis  # noqa: PLC0415
+    from nightmill.queue.locate import with_redis  # noqa: PLC0415
     from nightmill.settings import load_settings  # noqa: PLC0415
 
     async def run(settings: Settings) -> str:
@@ -76,7 +76,9 @@ async def _resume(batches: Batches, batch: str | None) -> str:
         await batches.require(batch)
         await batches.resume(batch)
         return f'"{batch}" goes on'
-    stopped = [name for name, line in (await batches.lines()).items() if line["state"] == "stopped"]
+    stopped = [
+        name for name, line in (await batches.accounts()).items() if line["state"] == "stopped"
+    ]
     for name in stopped:
-        await batches.try_line_again(name)
+        await batches.try_account_again(name)
     return f"{len(stopped)} stopped lines may send one job each as a trial"

@@ -13,8 +13,8 @@ import msgspec
 import typer
 
 from nightmill.cli.checking import told_of
-from nightmill.intake import defaults_of
-from nightmill.result import Usage
+from nightmill.enqueue.prepare import defaults_of
+from nightmill.records.result import Usage
 from nightmill.sources import Line, Rejected, Seen, Source, Summary, check_source, read_rejects
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def show_jobs(source: Source, settings: Settings, *, as_json: bool) -> None:
 
 def _cost(model: str, asked: int, answered: int) -> float | None:
     """Return US dollars at list price, None when no price is known here."""
-    from nightmill.cost import cost  # noqa: PLC0415 - needs the store's extra
+    from nightmill.pricing.cost import cost  # noqa: PLC0415 - needs the store's extra
 
     try:
         return cost(model, Usage(input_tokens=asked, output_tokens=answered))

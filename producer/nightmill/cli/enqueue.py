@@ -17,8 +17,8 @@ from nightmill.cli.limiting import Limiting, Weight
 from nightmill.errors import InvalidParamsError, SettingsError, SourceError
 
 if TYPE_CHECKING:
-    from nightmill.feed import Changed, Fed
-    from nightmill.limits import Change
+    from nightmill.enqueue.feeder import Changed, Fed
+    from nightmill.records.limits import Change
     from nightmill.settings import Settings
     from nightmill.sources import Line, Rejected, Source
 
@@ -79,8 +79,8 @@ def enqueue(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
     """
     from nightmill.cli.checking import batch_name  # noqa: PLC0415 - `--help` stays fast
     from nightmill.cli.dry_run import show_jobs  # noqa: PLC0415
-    from nightmill.hooks import require_url  # noqa: PLC0415
-    from nightmill.server import with_redis  # noqa: PLC0415
+    from nightmill.queue.locate import with_redis  # noqa: PLC0415
+    from nightmill.queue.webhooks import require_url  # noqa: PLC0415
     from nightmill.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings(
@@ -111,7 +111,7 @@ def enqueue(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
 def _opened(source: Source, name: str, settings: Settings, *, skip_bad: bool) -> Iterator[Read]:
     """Yield what reads the lines of `source`: a file, checked, any number of times."""
     from nightmill.cli.checking import checked_source, read_stream  # noqa: PLC0415
-    from nightmill.intake import defaults_of  # noqa: PLC0415
+    from nightmill.enqueue.prepare import defaults_of  # noqa: PLC0415
     from nightmill.sources import read_checked, require_streamable  # noqa: PLC0415
 
     defaults = defaults_of(settings)
@@ -127,7 +127,7 @@ async def _feed(settings: Settings, order: Order, read: Read) -> Fed:
     """Feed what `read` gives; what can be read twice is looked through before."""
     from nightmill.cli.live import showing  # noqa: PLC0415
     from nightmill.cli.session import open_session  # noqa: PLC0415
-    from nightmill.feed import Feeder  # noqa: PLC0415
+    from nightmill.enqueue.feeder import Feeder  # noqa: PLC0415
 
     name = order.batch
     async with open_session(settings) as session, AsyncExitStack() as stack:

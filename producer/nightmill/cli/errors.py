@@ -11,7 +11,7 @@ import typer
 from nightmill.cli import options
 
 if TYPE_CHECKING:
-    from nightmill.failures import Failure
+    from nightmill.reports.failures import Failure
     from nightmill.settings import Settings
 
 
@@ -35,7 +35,7 @@ def errors(
 
 async def _errors(settings: Settings, batch: str) -> list[Failure]:
     from nightmill.cli.session import open_results  # noqa: PLC0415
-    from nightmill.failures import failures  # noqa: PLC0415
+    from nightmill.reports.failures import failures  # noqa: PLC0415
 
     async with open_results(settings, batch) as store:
         return await failures(store, batch)

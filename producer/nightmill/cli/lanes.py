@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from nightmill.lanes import Lane, Look
+    from nightmill.reports.lanes import Lane, Look
     from nightmill.settings import Settings
 
 LOOK_S: Final = 1.0
@@ -39,7 +39,7 @@ def lanes(
 
     nightmill lanes --watch
     """
-    from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.queue.locate import with_redis  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
 
     with with_redis(load_settings(redis_url=redis_url, data_dir=data_dir)) as settings:
@@ -51,7 +51,7 @@ async def _lanes(settings: Settings, *, watch: bool) -> None:
     from rich.live import Live  # noqa: PLC0415
 
     from nightmill.cli.session import open_batches  # noqa: PLC0415
-    from nightmill.lanes import read_lanes  # noqa: PLC0415
+    from nightmill.reports.lanes import read_lanes  # noqa: PLC0415
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
     async with open_batches(settings) as batches:
@@ -67,7 +67,7 @@ async def _lanes(settings: Settings, *, watch: bool) -> None:
 
 
 def _looks(before: Iterable[Lane], now: Iterable[Lane]) -> list[Look]:
-    from nightmill.lanes import Look  # noqa: PLC0415
+    from nightmill.reports.lanes import Look  # noqa: PLC0415
 
     known = {(lane.line, lane.model): lane for lane in before}
     return [Look(before=known.get((lane.line, lane.model), lane), now=lane) for lane in now]

@@ -11,7 +11,7 @@ import typer
 from nightmill.errors import InvalidLimitError
 
 if TYPE_CHECKING:
-    from nightmill.limits import Change, Limits
+    from nightmill.records.limits import Change, Limits
 
 Weight = Annotated[
     int | None, typer.Option(help="Share of the fleet beside other batches, 1 to 1000.  [1]")
@@ -44,7 +44,7 @@ class Limiting:
 
     def change(self, weight: int | None = None) -> Change:
         """Return the limits that were given. Raises InvalidLimitError that names one."""
-        from nightmill.limits import Change, Limits  # noqa: PLC0415 - `--help` stays fast
+        from nightmill.records.limits import Change, Limits  # noqa: PLC0415 - `--help` stays fast
 
         # Out of range is said before anything is started; the price of a model only matters later.
         Limits(
@@ -72,7 +72,7 @@ def seconds(text: str) -> float:
 
 def told(limits: Limits, now: float) -> str:
     """Say `limits` in a line; `now` is epoch seconds."""
-    from nightmill.progress import duration  # noqa: PLC0415
+    from nightmill.reports.progress import duration  # noqa: PLC0415
 
     parts = [f"weight {limits.weight}"]
     if limits.concurrency is not None:

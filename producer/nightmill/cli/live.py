@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.text import Text
 
 from nightmill.errors import QueueUnavailableError
-from nightmill.progress import Progress
+from nightmill.reports.progress import Progress
 
 if TYPE_CHECKING:
-    from nightmill.batch import Batches
+    from nightmill.queue.batches import Batches
 
 EVERY_S: Final = 10.0
 """Between two plain lines at least, seconds."""

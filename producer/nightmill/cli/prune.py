@@ -42,8 +42,8 @@ def prune(  # noqa: PLR0913 - one parameter an option: that is typer's interface
 
     nightmill prune --older-than 30d --yes
     """
-    from nightmill.job import now_ms  # noqa: PLC0415 - `--help` stays fast
-    from nightmill.server import with_redis  # noqa: PLC0415
+    from nightmill.queue.locate import with_redis  # noqa: PLC0415
+    from nightmill.records.job import now_ms  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
 
     if batch is None and older_than is None:
@@ -70,7 +70,7 @@ def _age_ms(given: str) -> int:
 async def _prune(settings: Settings, batch: str | None, before_ms: int | None) -> int:
     """Delete, and return how many; of all batches those that run are left, which is told."""
     from nightmill.cli.session import open_session, require_rows  # noqa: PLC0415
-    from nightmill.pruning import prune as delete  # noqa: PLC0415
+    from nightmill.maintenance.prune import prune as delete  # noqa: PLC0415
 
     async with open_session(settings) as session:
         store = session.store

@@ -11,7 +11,7 @@ import typer
 
 from nightmill.cli import options
 from nightmill.errors import ExportError, SourceError, StoreError
-from nightmill.state import JobState
+from nightmill.records.state import JobState
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings

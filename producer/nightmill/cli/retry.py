@@ -13,7 +13,7 @@ from nightmill.cli.inputs import changes_of
 from nightmill.errors import JobNotFoundError, StoreMissingError
 
 if TYPE_CHECKING:
-    from nightmill.requeue import Requeued
+    from nightmill.maintenance.requeue import Requeued
     from nightmill.settings import Settings
     from nightmill.store import ResultStore
 
@@ -48,7 +48,7 @@ def retry(  # noqa: PLR0913 - one parameter an option: that is typer's interface
 
     nightmill retry prompts --error invalid_request_error --set max_tokens=4096
     """
-    from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.queue.locate import with_redis  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
 
     patch = changes_of(changes or ())
@@ -69,7 +69,7 @@ async def _retry(
     """Requeue, with progress shown; a paused batch is told first, since it waits for a person."""
     from nightmill.cli.live import showing  # noqa: PLC0415
     from nightmill.cli.session import open_session, require_rows  # noqa: PLC0415
-    from nightmill.requeue import requeue  # noqa: PLC0415
+    from nightmill.maintenance.requeue import requeue  # noqa: PLC0415
 
     async with open_session(settings) as session:
         if session.store is None:

@@ -9,11 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nightmill.batch import Batches
-from nightmill.client import Producer
-from nightmill.connect import connect, redis_errors
+from nightmill.client.producer import Producer
+from nightmill.client.stored import store_beside
 from nightmill.errors import BatchNotFoundError, StoreMissingError
-from nightmill.replies import store_beside
+from nightmill.queue.batches import Batches
+from nightmill.queue.connection import connect, redis_errors
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings

@@ -29,7 +29,7 @@ def show(
 
     nightmill show prompts:line-7
     """
-    from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.queue.locate import with_redis  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
 
     loaded = load_settings(redis_url=redis_url, store_url=store_url, data_dir=data_dir)
@@ -40,7 +40,7 @@ def show(
 async def _story(settings: Settings, job: str) -> list[str]:
     """Return what Redis and the store know of a job: one of its runs may be stored, one queued."""
     from nightmill.cli.session import open_session  # noqa: PLC0415
-    from nightmill.story import tell, tell_waiting  # noqa: PLC0415
+    from nightmill.reports.job_history import tell, tell_waiting  # noqa: PLC0415
 
     async with open_session(settings) as session:
         waiting = await tell_waiting(session.batches.redis, job)

@@ -39,7 +39,7 @@ def status(
 
     nightmill status prompts --json
     """
-    from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.queue.locate import with_redis  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
 
     with with_redis(load_settings(redis_url=redis_url, data_dir=data_dir)) as settings:

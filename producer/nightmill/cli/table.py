@@ -14,13 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from nightmill.cli.options import WIDE
-from nightmill.progress import Progress, dollars, short
+from nightmill.reports.progress import Progress, dollars, short
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from nightmill.cli.view import View
-    from nightmill.counts import Counts
+    from nightmill.records.counts import Counts
 
 _ALWAYS: Final = ("queued", "in_flight", "failed")
 _IF_ANY: Final = ("retrying", "snoozed", "cancelled", "expired")

@@ -20,10 +20,10 @@ from nightmill.errors import BatchNotFoundError, SourceError, StoreMissingError
 
 if TYPE_CHECKING:
     from nightmill.cli.session import Session
+    from nightmill.maintenance.verify import Verdict
     from nightmill.settings import Settings
     from nightmill.sources import Line, Rejected, Source
     from nightmill.store import ResultStore
-    from nightmill.verify import Verdict
 
     Read = Callable[[], Iterable[Line | Rejected]]
 
@@ -56,7 +56,7 @@ def verify(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
 
     nightmill verify reviews --source reviews.csv --prompt 'Summarise: {{ text }}' --id review
     """
-    from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.queue.locate import with_redis  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
 
     if repair and source is None:
@@ -73,7 +73,7 @@ def verify(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
 @contextmanager
 def _opened(source: Source, settings: Settings) -> Iterator[Read]:
     """Yield what reads the jobs of a file any number of times; its bad lines are no jobs."""
-    from nightmill.intake import defaults_of  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.enqueue.prepare import defaults_of  # noqa: PLC0415 - `--help` stays fast
     from nightmill.sources import check_source, read_checked  # noqa: PLC0415
 
     if source.once:
@@ -89,7 +89,7 @@ def _opened(source: Source, settings: Settings) -> Iterator[Read]:
 async def _verify(settings: Settings, batch: str, read: Read | None, *, repair: bool) -> Verdict:
     """Check, and when that finds something and `repair` is asked for, mend and check again."""
     from nightmill.cli.session import open_session  # noqa: PLC0415
-    from nightmill.verify import verify as check  # noqa: PLC0415
+    from nightmill.maintenance.verify import verify as check  # noqa: PLC0415
 
     async with open_session(settings) as session:
         store = session.store
@@ -115,7 +115,7 @@ async def _require(session: Session, store: ResultStore, batch: str) -> None:
 
 async def _repair(session: Session, batch: str, read: Read) -> None:
     """Feed the source again: what has a row or a job is left as it is."""
-    from nightmill.feed import Feeder  # noqa: PLC0415
+    from nightmill.enqueue.feeder import Feeder  # noqa: PLC0415
 
     async with Feeder(batch, session.producer, session.batches, session.store, "keep") as feeder:
         fed = await feeder.feed(read())

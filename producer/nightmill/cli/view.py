@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nightmill import hooks
-from nightmill.counts import Counts
-from nightmill.keys import SINGLES
-from nightmill.limits import Limits
+from nightmill.queue import webhooks
+from nightmill.queue.keys import SINGLES
+from nightmill.records.counts import Counts
+from nightmill.records.limits import Limits
 
 if TYPE_CHECKING:
-    from nightmill.batch import Batches
+    from nightmill.queue.batches import Batches
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     def webhook(self, batch: str) -> str:
         """Return how far a batch's webhook is, "" when it has none."""
         raw = self.counts[batch].webhook
-        return hooks.told(hooks.decode(raw)) if raw else ""
+        return webhooks.told(webhooks.decode(raw)) if raw else ""
 
     def to_json(self) -> bytes:
         """Return the one batch, or {"batches": {name: ...}, "single": ...}."""
@@ -90,6 +90,6 @@ async def look(batches: Batches, batch: str | None) -> View:
         counts = {**await batches.all(), SINGLES: await batches.counts(SINGLES)}
     else:
         counts = {batch: await batches.counts(batch)}
-    lines = (await batches.lines()).values()
+    lines = (await batches.accounts()).values()
     reasons = [line["reason"] for line in lines if line["state"] == "stopped"]
     return View(counts=counts, only=batch, stopped=reasons[0] if reasons else None)

@@ -43,7 +43,7 @@ def wait(  # noqa: PLR0913 - one parameter an option: that is typer's interface
 
     nightmill wait prompts --timeout 3600 --json
     """
-    from nightmill.server import with_redis  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.queue.locate import with_redis  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
 
     with with_redis(load_settings(redis_url=redis_url, data_dir=data_dir)) as settings:
@@ -62,7 +62,7 @@ async def _wait(
     from nightmill.cli.live import showing  # noqa: PLC0415
     from nightmill.cli.session import open_batches  # noqa: PLC0415
     from nightmill.cli.view import look  # noqa: PLC0415
-    from nightmill.handle import Batch  # noqa: PLC0415
+    from nightmill.client.batch import Batch  # noqa: PLC0415
 
     async with open_batches(settings) as batches:
         await batches.require(name)

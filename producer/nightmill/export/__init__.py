@@ -12,9 +12,9 @@ from nightmill.export.joined import Reader, columns_of
 from nightmill.export.lines import nested, to_line
 from nightmill.export.outputs import opened
 from nightmill.export.tables import CSV, Format, JSONLines, Parquet, Table
-from nightmill.result import Result
+from nightmill.records.result import Result
+from nightmill.records.state import JobState
 from nightmill.sources import Source
-from nightmill.state import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

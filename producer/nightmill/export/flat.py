@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from nightmill.result import Result
+from nightmill.records.result import Result
 
 Kind = Literal["text", "int", "float", "bool", "time"]
 Row = dict[str, object]

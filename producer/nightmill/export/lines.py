@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from nightmill.result import Attempt, ErrorInfo, Result
-from nightmill.state import JobState
+from nightmill.records.result import Attempt, ErrorInfo, Result
+from nightmill.records.state import JobState
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNKNOWN: Final = ErrorInfo(type="unknown", message="no error was recorded")

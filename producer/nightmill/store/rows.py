@@ -8,9 +8,9 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from sqlalchemy import RowMapping
 
-from nightmill.keys import SINGLES
-from nightmill.result import Attempt, ErrorInfo, Result, Usage, trimmed
-from nightmill.state import JobState
+from nightmill.queue.keys import SINGLES
+from nightmill.records.result import Attempt, ErrorInfo, Result, Usage, trimmed
+from nightmill.records.state import JobState
 from nightmill.store.schema import results
 
 _encode = msgspec.json.Encoder().encode

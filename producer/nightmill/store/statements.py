@@ -8,8 +8,8 @@ import msgspec
 from sqlalchemy import ARRAY, Text, any_, bindparam, delete, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
-from nightmill.result import ErrorInfo, Usage
-from nightmill.state import TERMINAL, JobState
+from nightmill.records.result import ErrorInfo, Usage
+from nightmill.records.state import TERMINAL, JobState
 from nightmill.store.database import driver
 from nightmill.store.rows import (
     COLUMNS,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from nightmill.result import Result
+    from nightmill.records.result import Result
 
 Insert = TypeVar("Insert", sqlite.Insert, postgresql.Insert)
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from nightmill.state import TERMINAL, JobState
+from nightmill.records.state import TERMINAL, JobState
 from nightmill.store import statements
 from nightmill.store.database import database
 from nightmill.store.migrate import prepare
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
     from pathlib import Path
 
-    from nightmill.result import ErrorInfo, Result
+    from nightmill.records.result import ErrorInfo, Result
     from nightmill.store.database import Database
     from nightmill.store.statements import Spent, Stored
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nightmill_worker import process
+from nightmill_worker.machine import process
 from nightmill_worker.messages.client import MessagesClient
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightmill.store import database
-from nightmill_worker import process
+from nightmill_worker.machine import process
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

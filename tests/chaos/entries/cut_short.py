@@ -11,8 +11,8 @@ import signal
 import sys
 
 from nightmill.store import ResultStore
-from nightmill_worker import process
-from nightmill_worker.engine import Engine
+from nightmill_worker.machine import process
+from nightmill_worker.queue.scripts import Scripts
 
 
 async def die(*_: object) -> None:
@@ -22,7 +22,7 @@ async def die(*_: object) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "stored":
-        Engine.finish = die  # type: ignore[method-assign,assignment]
+        Scripts.finish = die  # type: ignore[method-assign,assignment]
     else:
         ResultStore.record = die  # type: ignore[method-assign,assignment]
     sys.exit(process.main())

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from nightmill_worker import process
+from nightmill_worker.machine import process
 from nightmill_worker.messages.client import MessagesClient
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from nightmill_worker import process
+from nightmill_worker.machine import process
 
 NANO = 1_000_000_000
 _right_ns = time.time_ns

@@ -11,8 +11,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from nightmill.errors import StoreError
-from nightmill.result import KEPT_FIRST, KEPT_LAST, Attempt, Usage
-from nightmill.state import JobState
+from nightmill.records.result import KEPT_FIRST, KEPT_LAST, Attempt, Usage
+from nightmill.records.state import JobState
 from nightmill.store import ResultStore, Spent, Stored
 from nightmill.store.schema import metadata
 from nightmill.store.statements import PAGE_ROWS
@@ -21,7 +21,7 @@ from tests.producer.store.samples import FAILED, SINGLE, SUCCEEDED, numbered
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from nightmill.result import Result
+    from nightmill.records.result import Result
 
 
 class Conformance:

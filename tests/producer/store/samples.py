@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nightmill.result import Attempt, ErrorInfo, Result, Usage
-from nightmill.state import JobState
+from nightmill.records.result import Attempt, ErrorInfo, Result, Usage
+from nightmill.records.state import JobState
 
 if TYPE_CHECKING:
     from typing import Any

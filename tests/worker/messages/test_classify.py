@@ -7,7 +7,7 @@ from email.utils import formatdate
 import msgspec
 import pytest
 
-from nightmill.result import Usage
+from nightmill.records.result import Usage
 from nightmill_worker.messages.classify import classify, retry_after_s
 from nightmill_worker.messages.outcome import (
     BreakKind,
@@ -17,7 +17,7 @@ from nightmill_worker.messages.outcome import (
     Reply,
     Retry,
     Snooze,
-    StopLine,
+    StopAccount,
     Succeeded,
 )
 
@@ -102,9 +102,9 @@ def test_a_200_that_is_not_a_complete_message_is_retried(text: bytes) -> None:
         ("rate_limit_error", Snooze),
         ("invalid_request_error", Fail),
         ("request_too_large", Fail),
-        ("authentication_error", StopLine),
-        ("permission_error", StopLine),
-        ("billing_error", StopLine),
+        ("authentication_error", StopAccount),
+        ("permission_error", StopAccount),
+        ("billing_error", StopAccount),
     ],
 )
 def test_an_error_inside_a_200_stream_goes_by_its_type(kind: str, expected: type[Outcome]) -> None:
@@ -117,15 +117,15 @@ def test_an_error_inside_a_200_stream_goes_by_its_type(kind: str, expected: type
 @pytest.mark.parametrize(
     ("status", "text", "expected", "kind"),
     [
-        (301, b"", StopLine, "http_301"),
+        (301, b"", StopAccount, "http_301"),
         (400, body("invalid_request_error"), Fail, "invalid_request_error"),
         (400, body("brand_new_error"), Fail, "brand_new_error"),
         (400, b"", Fail, "invalid_request_error"),
-        (401, body("authentication_error"), StopLine, "authentication_error"),
-        (401, b"<html>", StopLine, "authentication_error"),
-        (402, body("billing_error"), StopLine, "billing_error"),
-        (403, body("permission_error"), StopLine, "permission_error"),
-        (403, b"Forbidden", StopLine, "permission_error"),
+        (401, body("authentication_error"), StopAccount, "authentication_error"),
+        (401, b"<html>", StopAccount, "authentication_error"),
+        (402, body("billing_error"), StopAccount, "billing_error"),
+        (403, body("permission_error"), StopAccount, "permission_error"),
+        (403, b"Forbidden", StopAccount, "permission_error"),
         (403, body("content_refused"), Fail, "content_refused"),
         (403, body("invalid_request_error"), Fail, "invalid_request_error"),
         (404, body("not_found_error"), Fail, "not_found_error"),
@@ -155,7 +155,7 @@ def test_an_error_status_decides(
     assert not isinstance(outcome, Succeeded)
     assert (outcome.status, outcome.request_id, outcome.error.type) == (status, "req_9", kind)
     assert outcome.error.message
-    assert bool(outcome.error.fix) == isinstance(outcome, Fail | StopLine)
+    assert bool(outcome.error.fix) == isinstance(outcome, Fail | StopAccount)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_an_error_status_decides(
 def test_a_spend_limit_429_stops_the_line(message: str, more: dict[str, object]) -> None:
     """It lasts until a person acts; with a retry-after it is an ordinary refusal."""
     text = body("rate_limit_error", message, **more)
-    assert isinstance(answer(429, text), StopLine)
+    assert isinstance(answer(429, text), StopAccount)
     assert isinstance(answer(429, text, retry_after="20"), Snooze)
 
 
@@ -201,7 +201,7 @@ def test_an_ordinary_429_snoozes_even_without_retry_after(message: str) -> None:
 def test_a_400_about_money_stops_the_line(message: str) -> None:
     """Exhausted credit comes as an invalid_request_error, and is no job's fault."""
     outcome = answer(400, body("invalid_request_error", message), x_should_retry="true")
-    assert isinstance(outcome, StopLine)
+    assert isinstance(outcome, StopAccount)
     assert outcome.error.fix
 
 
@@ -215,11 +215,11 @@ def test_a_400_about_money_stops_the_line(message: str) -> None:
         (500, "false", Fail),
         (529, "true", Retry),
         (408, "false", Fail),
-        (401, "true", StopLine),
-        (402, "false", StopLine),
-        (403, "true", StopLine),
+        (401, "true", StopAccount),
+        (402, "false", StopAccount),
+        (403, "true", StopAccount),
         (429, "false", Snooze),
-        (302, "true", StopLine),
+        (302, "true", StopAccount),
     ],
 )
 def test_x_should_retry_chooses_only_between_failed_and_retrying(

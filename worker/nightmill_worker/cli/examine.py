@@ -10,16 +10,16 @@ from typing import Final
 
 import msgspec
 
-from nightmill import keys
-from nightmill.connect import connect, redis_errors
 from nightmill.errors import NightmillError
-from nightmill.server import with_redis
+from nightmill.queue import keys
+from nightmill.queue.connection import connect, redis_errors
+from nightmill.queue.locate import with_redis
 from nightmill.settings import Settings
 from nightmill.store import ResultStore
 from nightmill_worker.cli.worker import NO_CREDENTIAL
 from nightmill_worker.messages.classify import classify
 from nightmill_worker.messages.client import MessagesClient
-from nightmill_worker.messages.outcome import Broken, Fail, StopLine
+from nightmill_worker.messages.outcome import Broken, Fail, StopAccount
 
 # Refused by every Messages endpoint before it costs anything, but only after the credential.
 _FREE_CALL: Final = b'{"model":"nightmill-doctor","max_tokens":0,"messages":[]}'
@@ -94,7 +94,7 @@ async def _endpoint(settings: Settings) -> list[Finding]:
         return [Finding(what="endpoint", well=False, seen=f"{where}: {reply.detail}", fix=fix)]
     outcome = classify(reply, time.time())
     reached = Finding(what="endpoint", well=True, seen=f"{where} answers ({reply.status})")
-    if isinstance(outcome, StopLine):
+    if isinstance(outcome, StopAccount):
         fix = outcome.error.fix or "check the credential"
         return [
             reached,

@@ -95,7 +95,7 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     """
     from nightmill.cli.checking import batch_name, checked_source  # noqa: PLC0415 - fast `--help`
     from nightmill.cli.dry_run import show_jobs  # noqa: PLC0415
-    from nightmill.intake import defaults_of  # noqa: PLC0415
+    from nightmill.enqueue.prepare import defaults_of  # noqa: PLC0415
     from nightmill.settings import PREFIX, load_settings  # noqa: PLC0415
 
     limits = limiting.change()
@@ -151,7 +151,7 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
 
 def _require_hook(url: str, settings: Settings) -> None:
     """Raise SettingsError unless a webhook can go to `url`, signed."""
-    from nightmill.hooks import require_url  # noqa: PLC0415
+    from nightmill.queue.webhooks import require_url  # noqa: PLC0415
 
     require_url(url)
     if not settings.webhook_secret:

@@ -13,22 +13,22 @@ from typing import IO, Final
 
 import typer
 
-from nightmill import hooks
 from nightmill.cli.live import Live
-from nightmill.counts import Counts
+from nightmill.enqueue.feeder import Changed
+from nightmill.enqueue.prepare import defaults_of
 from nightmill.errors import SourceError
 from nightmill.export import export_jsonl
-from nightmill.feed import Changed
-from nightmill.intake import defaults_of
-from nightmill.limits import Change
-from nightmill.progress import Progress, dollars, duration, short
-from nightmill.server import with_redis
+from nightmill.queue import webhooks
+from nightmill.queue.locate import with_redis
+from nightmill.records.counts import Counts
+from nightmill.records.limits import Change
+from nightmill.reports.progress import Progress, dollars, duration, short
 from nightmill.settings import Settings
 from nightmill.sources import Summary, read_checked
 from nightmill.store import ResultStore
-from nightmill_worker.local import End, Ending, LocalRun
+from nightmill_worker.machine.local_run import End, Ending, LocalRun
+from nightmill_worker.machine.supervisor import Supervisor
 from nightmill_worker.simulator import Simulator, SimulatorConfig
-from nightmill_worker.supervisor import Supervisor
 
 SOME_FAILED: Final = 1
 EXIT_CODES: Final = {End.STOPPED: 3, End.INTERRUPTED: 130}
@@ -155,7 +155,7 @@ def _advice(ending: Ending, batch: str) -> list[str]:
     if ending.end is End.INTERRUPTED:
         lines.append("interrupted, nothing is lost: run the same command again to go on")
     if ending.counts.webhook:
-        lines.append(f"webhook: {hooks.told(hooks.decode(ending.counts.webhook))}")
+        lines.append(f"webhook: {webhooks.told(webhooks.decode(ending.counts.webhook))}")
     if ending.counts.failed:
         lines.append(f"the failed ones and why: nightmill results {batch} --failed")
     return lines

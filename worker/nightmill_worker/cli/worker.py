@@ -44,7 +44,7 @@ def worker(
 
 
 async def _supervise(settings: Settings, processes: int) -> None:
-    from nightmill_worker.supervisor import Supervisor  # noqa: PLC0415
+    from nightmill_worker.machine.supervisor import Supervisor  # noqa: PLC0415
 
     supervisor = Supervisor(settings, processes)
     loop = asyncio.get_running_loop()

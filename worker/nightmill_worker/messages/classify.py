@@ -16,7 +16,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from nightmill.result import ErrorInfo, Usage
+from nightmill.records.result import ErrorInfo, Usage
 from nightmill_worker.messages.outcome import (
     NOT_JSON,
     Broken,
@@ -25,7 +25,7 @@ from nightmill_worker.messages.outcome import (
     Reply,
     Retry,
     Snooze,
-    StopLine,
+    StopAccount,
     Succeeded,
 )
 
@@ -111,7 +111,7 @@ class _ErrorBody(msgspec.Struct):
     error: _Error | str
 
 
-_Unsuccessful: TypeAlias = type[Retry | Snooze | Fail | StopLine]
+_Unsuccessful: TypeAlias = type[Retry | Snooze | Fail | StopAccount]
 _Meaning: TypeAlias = tuple[_Unsuccessful, str | None]  # an outcome and what to fix
 
 _decode_message = msgspec.json.Decoder(_Message).decode
@@ -200,17 +200,17 @@ def _meaning(status: int, named: str, error: _Error, wait_s: float | None) -> _M
         case 429 if wait_s is not None or not SPENT_429.search(words):
             meaning = (Snooze, None)
         case 401 | 402 | 429:
-            meaning = (StopLine, FIXES[status])
+            meaning = (StopAccount, FIXES[status])
         case 403:
-            meaning = (StopLine, FIX_FORBIDDEN) if named in LINE_TYPES else meaning
+            meaning = (StopAccount, FIX_FORBIDDEN) if named in LINE_TYPES else meaning
         case 400 if SPENT_400.search(words):
-            meaning = (StopLine, FIX_CREDIT)
+            meaning = (StopAccount, FIX_CREDIT)
         case 408 | 409:
             meaning = (Retry, None)
         case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             meaning = (Retry, None)
         case _ if status < HTTPStatus.BAD_REQUEST:  # no job is to blame: all would go this way
-            meaning = (StopLine, FIX_REDIRECT)
+            meaning = (StopAccount, FIX_REDIRECT)
     return meaning
 
 

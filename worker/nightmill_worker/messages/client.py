@@ -1,6 +1,6 @@
 """One POST to a Messages endpoint over one shared session; what happens comes back as a value.
 
-Nothing is retried or redirected here: whether to call again is decided in `nightmill_worker.retry`.
+Nothing is retried or redirected here: whether to call again is decided in `nightmill_worker.jobs.retry`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from nightmill.result import ErrorInfo, Usage
+from nightmill.records.result import ErrorInfo, Usage
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -87,8 +87,8 @@ class Fail(Unsuccessful, frozen=True, kw_only=True):
     """The request is wrong and will stay so; `error.fix` says what to change."""
 
 
-class StopLine(Unsuccessful, frozen=True, kw_only=True):
+class StopAccount(Unsuccessful, frozen=True, kw_only=True):
     """The line is wrong (credential, credit, address), not the job; `error.fix` says what to do."""
 
 
-Outcome: TypeAlias = Succeeded | Retry | Snooze | Fail | StopLine
+Outcome: TypeAlias = Succeeded | Retry | Snooze | Fail | StopAccount

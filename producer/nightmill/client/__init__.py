@@ -1,0 +1,1 @@
+"""The Python clients: Producer, SyncProducer, Batch, and reading stored results."""

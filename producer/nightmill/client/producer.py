@@ -1,0 +1,223 @@
+"""Producer: put jobs in the queue and wait for their results (asyncio).
+
+Usage, from any service:
+
+    async with Producer() as producer:
+        receipt = await producer.enqueue({"messages": [{"role": "user", "content": "hello"}]})
+        result = await producer.result(receipt.job_id, wait=60)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from datetime import timedelta
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from nightmill.client.batch import Batch
+from nightmill.client.stored import from_store, store_beside
+from nightmill.enqueue.feeder import Changed, Fed, Feeder
+from nightmill.enqueue.prepare import (
+    CHUNK,
+    Ready,
+    Receipt,
+    by_queue,
+    check_batch_name,
+    defaults_of,
+    prepare,
+    prepare_item,
+    receipts,
+    script_args,
+)
+from nightmill.errors import JobNotFoundError, ResultTimeoutError
+from nightmill.queue import keys, result_keys, wire
+from nightmill.queue.batches import Batches
+from nightmill.queue.connection import connect, moment, redis_errors
+from nightmill.records.job import now_ms
+from nightmill.settings import Settings, load_settings
+from nightmill.sources import Start, in_thread, items_of, live_chunks
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from nightmill.records.result import Result
+    from nightmill.sources import Line, Rejected, Template
+
+T = TypeVar("T")
+
+_POLL_S = (0.01, 0.25)
+"""Result polling: first wait and longest wait, doubling between, seconds."""
+
+
+class Producer:
+    """Enqueue jobs and read results; light, and safe to share between tasks of one loop."""
+
+    def __init__(self, redis_url: str | None = None, *, settings: Settings | None = None) -> None:
+        """Take a Redis URL, or settings, or neither (the environment: NIGHTMILL_REDIS_URL)."""
+        self.settings = settings or load_settings(redis_url=redis_url)
+        self.defaults = defaults_of(self.settings)
+        self._redis = connect(self.settings)
+        self._enqueue = self._redis.register_script(wire.enqueue_script())
+
+    async def __aenter__(self) -> Self:
+        """Connect. Raises QueueUnavailableError when Redis does not answer."""
+        with redis_errors():
+            await self._redis.ping()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+    async def enqueue(  # noqa: PLR0913 - a job has this many facets, each optional and by keyword
+        self,
+        params: Mapping[str, object] | bytes,
+        *,
+        job_id: str | None = None,
+        batch: str | None = None,
+        custom_id: str | None = None,
+        expires: datetime | timedelta | None = None,
+        delay: timedelta | None = None,
+    ) -> Receipt:
+        """Enqueue one request; the same id twice is a no-op that the receipt tells.
+
+        `expires` is a deadline, or how long from now: by Redis's clock, as deadlines are kept.
+        Raises InvalidParamsError (naming the field) and QueueUnavailableError.
+        """
+        if isinstance(expires, timedelta):
+            with redis_errors():
+                expires = moment(*await self._redis.execute_command("TIME")) + expires
+        job = prepare(
+            params,
+            self.defaults,
+            now_ms(),
+            job_id=job_id,
+            batch=batch,
+            custom_id=custom_id,
+            expires=expires,
+        )
+        delay_ms = int(delay.total_seconds() * 1000) if delay else 0
+        return (await self.send([job], delay_ms=delay_ms))[0]
+
+    async def enqueue_many(
+        self,
+        requests: Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]],
+        *,
+        batch: str | None = None,
+        template: Template | None = None,
+    ) -> list[Receipt]:
+        """Enqueue many requests, a few hundred a round trip; `feed` is for a whole batch of them.
+
+        A request may carry a `custom_id` beside its params, or be `{"custom_id", "params"}` (the
+        Message Batches shape); with a `template` it is a row of any columns. The first invalid one
+        raises InvalidParamsError with its line (from 1); those of earlier round trips are enqueued,
+        and naming them again is a no-op.
+        """
+        done: list[Receipt] = []
+        async with aclosing(_chunks(requests)) as chunks:
+            async for chunk in chunks:
+                now, first = now_ms(), len(done) + 1
+                done += await self.send(
+                    prepare_item(item, number, self.defaults, now, batch, template=template)
+                    for number, item in enumerate(chunk, first)
+                )
+        return done
+
+    async def feed(
+        self,
+        rows: Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]],
+        *,
+        batch: str,
+        template: Template | None = None,
+        changed: Changed | None = None,
+    ) -> Fed:
+        """Feed a whole batch, ten million rows if need be, and return what became of them.
+
+        `rows` are requests, `{"custom_id", "params"}`, `{"prompt", ...}` or, with a `template`,
+        rows of any columns. At most WINDOW jobs are in Redis at once: the source is read, in a
+        thread if it is not asynchronous, as workers make room, and closed at the end. Feed a
+        batch's rows again after a crash and what is queued or stored is skipped, so rows need ids,
+        or the same order. `changed` is what to do with a stored request that is another now.
+
+        The first bad row raises InvalidParamsError with its place, those before it are fed.
+        Raises BatchBusyError, BatchChangedError and QueueUnavailableError.
+        """
+        check_batch_name(batch)
+        return await self.feed_lines(items_of(rows, self.defaults, template), batch, changed)
+
+    async def feed_lines(
+        self,
+        lines: Iterable[Line | Rejected] | AsyncIterable[Line | Rejected],
+        batch: str,
+        changed: Changed | None = None,
+        start: Start = in_thread,
+    ) -> Fed:
+        """Feed checked lines; see `feed`. `start` has them read by another thread."""
+        async with (
+            store_beside(self.settings) as store,
+            Feeder(batch, self, Batches(self._redis), store, changed) as feeder,
+        ):
+            return await feeder.feed(lines, live=True, start=start)
+
+    async def send(self, jobs: Iterable[Ready], *, delay_ms: int = 0) -> list[Receipt]:
+        """Send prepared jobs; the receipts come in their order."""
+        done: list[Receipt] = []
+        with redis_errors():
+            for group in by_queue(jobs):
+                codes = await self._enqueue(args=script_args(group, delay_ms))
+                done += receipts(group, codes)
+        return done
+
+    def batch(self, name: str) -> Batch:
+        """Return the handle of a batch: its counts, pause, resume, cancel, and `wait`."""
+        return Batch(Batches(self._redis), name, self.settings.model)
+
+    async def result(self, job_id: str, *, wait: float | None = 0) -> Result:
+        """Return a job's result; `wait` is in seconds, None waits for ever, 0 only looks.
+
+        Raises JobNotFoundError (neither queued nor stored), ResultTimeoutError (still on its way)
+        and StoreMissingError (a batch job, and the store is not installed here).
+        """
+        deadline = None if wait is None else time.monotonic() + wait
+        pause, longest = _POLL_S
+        while True:
+            with redis_errors():
+                kept, queued = await self._look(job_id)
+            if kept or not queued:
+                return await self._read(job_id, kept)
+            left = longest if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                message = f"no result of {job_id} after {wait:g} s; the job is still on its way"
+                raise ResultTimeoutError(message)
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 2, longest)
+
+    async def _look(self, job_id: str) -> tuple[bytes | None, bool]:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.get(keys.RESULT + job_id)
+            pipe.exists(keys.PAYLOAD + job_id)
+            kept, queued = await pipe.execute()
+        return kept, bool(queued)
+
+    async def _read(self, job_id: str, kept: bytes | None) -> Result:
+        """Prefer the store's row (it has the whole story), fall back to what Redis keeps."""
+        stored = await from_store(self.settings, job_id)
+        if stored is not None:
+            return stored
+        if kept is None:
+            message = f"no job {job_id}: neither in the queue nor in the results"
+            raise JobNotFoundError(message)
+        return result_keys.from_redis(job_id, kept)
+
+
+async def _chunks(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[Sequence[T], None]:
+    """Yield `items` CHUNK at a time; what may block is read in a thread."""
+    if isinstance(items, Sequence):
+        for first in range(0, len(items), CHUNK):
+            yield items[first : first + CHUNK]
+        return
+    async with aclosing(live_chunks(items, CHUNK)) as chunks:
+        async for chunk in chunks:
+            yield chunk

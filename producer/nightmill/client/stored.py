@@ -1,0 +1,43 @@
+"""Read results from the store that stands beside a client, where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nightmill.records.result import Result
+    from nightmill.settings import Settings
+    from nightmill.store import ResultStore
+
+
+@asynccontextmanager
+async def store_beside(settings: Settings) -> AsyncIterator[ResultStore | None]:
+    """Open the results store to ask it what is finished; None where there is none to ask.
+
+    Where no data directory is, nothing was ever stored.
+    """
+    where = settings.store_at
+    if find_spec("sqlalchemy") is None or (isinstance(where, Path) and not where.parent.exists()):
+        yield None
+        return
+    from nightmill.store import ResultStore  # noqa: PLC0415 - optional extra
+
+    async with ResultStore.open(where) as store:
+        yield store
+
+
+async def from_store(settings: Settings, job_id: str) -> Result | None:
+    """Return the stored row, or None where there is no store here or no row in it."""
+    if find_spec("sqlalchemy") is None:
+        return None
+    from nightmill.store import ResultStore  # noqa: PLC0415 - optional extra
+
+    where = settings.store_at
+    if isinstance(where, Path) and not where.exists():
+        return None
+    async with ResultStore.open(where) as store:
+        return await store.get(job_id)

@@ -1,0 +1,216 @@
+"""From a request to what goes on the wire: names, queues, script arguments. No I/O.
+
+Producer and SyncProducer differ only in how they send what this module builds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from enum import IntEnum
+from itertools import groupby, islice
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nightmill.errors import BatchEndedError, InvalidParamsError
+from nightmill.params import Defaults, check, dotted, refused
+from nightmill.queue import keys, wire
+from nightmill.records.counts import ENDED
+from nightmill.records.job import Job
+from nightmill.settings import Settings
+from nightmill.sources import row_of
+
+if TYPE_CHECKING:
+    from nightmill.sources import Line, Template
+    from nightmill.store import Stored
+
+CHUNK = 500
+"""Jobs in one script call: long enough to amortise a round trip, short enough to be fair."""
+
+
+def defaults_of(settings: Settings) -> Defaults:
+    """Return what `settings` fill into a request that is silent, and the size limit."""
+    return Defaults(
+        model=settings.model,
+        max_tokens=settings.max_tokens,
+        max_payload_bytes=settings.max_payload_bytes,
+    )
+
+
+class Taken(IntEnum):
+    """What became of an enqueue, as enqueue.lua answers it."""
+
+    ALREADY_QUEUED = 0
+    ENQUEUED = 1
+    ALREADY_FINISHED = 2
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to one enqueue: the job's id, whether it is new, and notes on the request."""
+
+    job_id: str
+    taken: Taken
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def new(self) -> bool:
+        """Whether this call put the job in the queue (False: it was there, or is finished)."""
+        return self.taken is Taken.ENQUEUED
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """A validated job, encoded: everything but the sending."""
+
+    job_id: str
+    queue: str
+    batch: str
+    payload: bytes
+    warnings: tuple[str, ...] = ()
+    again: bool = False
+    """Enqueue it also when Redis still has a result of its id: the store has been asked."""
+    leaves: str = ""
+    """The state its earlier run ended in, when this is a later run of a stored job."""
+
+
+def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by keyword
+    params: Mapping[str, object] | bytes,
+    defaults: Defaults,
+    now_ms: int,
+    *,
+    job_id: str | None = None,
+    batch: str | None = None,
+    custom_id: str | None = None,
+    seq: int | None = None,
+    expires: datetime | None = None,
+) -> Ready:
+    """Validate a request and encode its job. Raises InvalidParamsError naming the field.
+
+    `job_id` defaults to `<batch>:<custom_id>` in a batch and to a UUIDv7 otherwise; `expires` is
+    a deadline by Redis's clock.
+    """
+    check_batch_name(batch)
+    checked = check(params, defaults)
+    job = Job(
+        params=msgspec.Raw(checked.body),
+        custom_id=custom_id,
+        batch=batch,
+        seq=seq,
+        expires_at=None if expires is None else int(expires.timestamp() * 1000),
+    )
+    if job_id is None:
+        named = batch is not None and custom_id is not None
+        job_id = keys.job_id(batch, custom_id) if named else wire.new_job_id()  # type: ignore[arg-type]
+    return Ready(
+        job_id,
+        keys.queue_of(batch, checked.model),
+        batch or keys.SINGLES,
+        wire.encode_job(job, now_ms),
+        checked.warnings,
+    )
+
+
+def prepare_item(  # noqa: PLR0913 - one of many, and what all of them have in common
+    item: Mapping[str, object],
+    number: int,
+    defaults: Defaults,
+    now_ms: int,
+    batch: str | None,
+    *,
+    template: Template | None = None,
+) -> Ready:
+    """Prepare the `number`-th (from 1) of many: bare params, or `{"custom_id", "params"}`.
+
+    With a `template`, any row. Raises InvalidParamsError that names the number as its line.
+    """
+    try:
+        params: Mapping[str, object]
+        if template is None:
+            params, custom_id = _unpacked(item)
+        else:
+            custom_id, params = template.job(row_of(item, number))
+        return prepare(params, defaults, now_ms, batch=batch, custom_id=custom_id)
+    except InvalidParamsError as error:
+        raise error.at_line(number) from None
+
+
+def _unpacked(item: Mapping[str, object]) -> tuple[Mapping[str, object], str | None]:
+    custom_id = item.get("custom_id")
+    if custom_id is not None and not isinstance(custom_id, str):
+        raise refused("custom_id", custom_id, "a string")
+    if "params" not in item:
+        return {key: value for key, value in item.items() if key != "custom_id"}, custom_id
+    if others := item.keys() - {"custom_id", "params"}:
+        unknown = dotted((min(others, key=str),))
+        raise InvalidParamsError(unknown, "unknown field beside params; move it into them")
+    params = item["params"]
+    if not isinstance(params, Mapping):
+        raise refused("params", params, "an object, the request")
+    return params, custom_id
+
+
+def ready_line(
+    line: Line, batch: str, now_ms: int, stored: Stored | None = None, *, asked: bool = True
+) -> Ready:
+    """Encode the job of a source's line, which its reader validated.
+
+    With `stored`, the row of its earlier run, it becomes the job's next run. `asked` tells that
+    the store has no row of this run, so what Redis remembers of one does not count.
+    """
+    job = Job(
+        params=msgspec.Raw(line.body),
+        custom_id=line.custom_id,
+        batch=batch,
+        seq=line.number,
+        run=stored.run + 1 if stored else 0,
+    )
+    return Ready(
+        keys.job_id(batch, line.custom_id),
+        keys.batch_queue(batch, line.model),
+        batch,
+        wire.encode_job(job, now_ms),
+        line.warnings,
+        again=asked,
+        leaves=stored.status if stored else "",
+    )
+
+
+def check_batch_name(batch: str | None) -> None:
+    """Raise InvalidParamsError unless `batch` can name a batch (a colon would split its ids)."""
+    if batch is not None and (not batch or ":" in batch or not batch.isprintable()):
+        problem = f"{batch!r} cannot name a batch: use printable characters and no colon"
+        raise InvalidParamsError("batch", problem)
+
+
+def script_args(jobs: Sequence[Ready], delay_ms: int = 0) -> list[str | bytes | int]:
+    """Return enqueue.lua's ARGV for `jobs`, a group of `by_queue`."""
+    first = jobs[0]
+    args: list[str | bytes | int] = [
+        first.queue,
+        first.batch,
+        delay_ms,
+        int(first.again),
+        first.leaves,
+    ]
+    for job in jobs:
+        args.append(job.job_id)
+        args.append(job.payload)
+    return args
+
+
+def by_queue(jobs: Iterable[Ready]) -> Iterator[list[Ready]]:
+    """Cut `jobs` into script calls: runs of one queue and kind, order kept, at most CHUNK each."""
+    for _, run in groupby(jobs, key=attrgetter("queue", "again", "leaves")):
+        while chunk := list(islice(run, CHUNK)):
+            yield chunk
+
+
+def receipts(jobs: Sequence[Ready], codes: bytes) -> list[Receipt]:
+    """Read enqueue.lua's answer. Raises BatchEndedError when their batch takes no jobs."""
+    if (told := codes.decode()) in ENDED:
+        raise BatchEndedError(jobs[0].batch, told)
+    return [
+        Receipt(job_id=job.job_id, taken=Taken(code - 48), warnings=job.warnings)
+        for job, code in zip(jobs, codes, strict=True)
+    ]

@@ -1,0 +1,45 @@
+"""Open a batch for feeding, and set its counts in Redis from the rows of the results store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nightmill.errors import BatchEndedError
+from nightmill.records.limits import NANO
+from nightmill.records.state import TERMINAL
+
+if TYPE_CHECKING:
+    from nightmill.queue.batches import Batches
+    from nightmill.store import ResultStore
+
+
+async def open_batch(batches: Batches, batch: str, store: ResultStore | None) -> None:
+    """List `batch` in Redis before it is fed.
+
+    Where Redis has no counts of it, they are set from the rows in `store`. Raises BatchEndedError
+    when the batch was cancelled or its deadline has passed.
+    """
+    counts = await batches.counts(batch)
+    if counts.ended:
+        raise BatchEndedError(batch, counts.flag)
+    await reconcile(batches, batch, store)
+    await batches.make_known(batch)
+
+
+async def reconcile(batches: Batches, batch: str, store: ResultStore | None) -> bool:
+    """Set the counts of ended jobs from the rows in `store`; return whether that was done.
+
+    It is done only while no job of the batch is queued or in flight: such a job could be counted
+    twice.
+    """
+    before = await batches.counts(batch)
+    if store is None or (before.terminal and not before.drained):
+        return False
+    rows, spent = await store.counts(batch), await store.spent(batch)
+    usage = spent.usage
+    fields: dict[str, int] = {state: rows[state] for state in sorted(TERMINAL)}
+    fields["input_tokens"] = usage.input_tokens + usage.cache_creation_input_tokens
+    fields["output_tokens"] = usage.output_tokens
+    fields["nanodollars"] = round(spent.cost * NANO)
+    fields["unpriced"] = spent.unpriced
+    return await batches.set_ended(batch, before.terminal, fields)

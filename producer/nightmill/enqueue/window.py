@@ -1,0 +1,60 @@
+"""The window: how many jobs of a batch may be in Redis at once, and patience while it is away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from nightmill.errors import QueueFullError, QueueUnavailableError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from nightmill.queue.batches import Batches
+
+T = TypeVar("T")
+
+PATIENCE_S: Final = 300.0
+"""How long feeding waits for a Redis or a store that is away or full, seconds."""
+_AWAY_S: Final = 1.0
+_LOOK_S: Final = 0.05
+
+
+class Window:
+    """Keeps at most `size` jobs of one batch in Redis; 0 means any number."""
+
+    def __init__(self, batches: Batches, batch: str, size: int) -> None:
+        """Take the batch whose jobs are counted; the process is its only feeder."""
+        self.size = size
+        self._batches = batches
+        self._batch = batch
+        self._room = 0
+
+    def __repr__(self) -> str:
+        """Say how many jobs may go in without another look."""
+        return f"<Window {self._batch} {self._room} of {self.size}>"
+
+    async def make_room(self, jobs: int) -> None:
+        """Wait until the window has room for `jobs` more, and take it."""
+        while self.size and self._room < jobs:
+            counts = await patiently(lambda: self._batches.counts(self._batch))
+            self._room = self.size - counts.waiting - counts.in_flight
+            if self._room < jobs:
+                await asyncio.sleep(_LOOK_S)
+        self._room -= jobs
+
+    def chunk(self, longest: int) -> int:
+        """Return how many jobs go at once: a narrow window is refilled before it is empty."""
+        return max(1, min(longest, self.size // 4)) if self.size else longest
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat `call` while Redis or the store is away or full, PATIENCE_S at most."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return await call()
+        except (QueueUnavailableError, QueueFullError, StoreUnavailableError):
+            if time.monotonic() > until:
+                raise
+        await asyncio.sleep(_AWAY_S)

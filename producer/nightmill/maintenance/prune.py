@@ -1,0 +1,36 @@
+"""Retention: delete the rows of batches that are over, and keep Redis's counts with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nightmill.enqueue.feeder_lock import FeederLock
+from nightmill.enqueue.reconcile import reconcile
+from nightmill.errors import BatchBusyError
+
+if TYPE_CHECKING:
+    from nightmill.queue.batches import Batches
+    from nightmill.store import ResultStore
+
+
+async def prune(
+    batch: str, store: ResultStore, batches: Batches, *, before_ms: int | None = None
+) -> int:
+    """Delete the rows of `batch`, or those that ended before `before_ms` (epoch ms); count them.
+
+    "" means the single jobs. Nobody can feed the batch meanwhile. Raises BatchBusyError when jobs
+    of it are on their way or it is being fed, and what Redis and the store raise.
+    """
+    async with FeederLock(batches.redis, batch):
+        counts = await batches.counts(batch)
+        if not counts.drained:
+            left = counts.waiting + counts.in_flight
+            name = f'batch "{batch}"' if batch else "the single jobs"
+            raise BatchBusyError(f"{name}: {left:,} jobs are on their way; prune it when it ended")
+        deleted = await store.prune(batch, before_ms=before_ms)
+        await reconcile(batches, batch, store)
+        if not sum((await store.counts(batch)).values()):
+            await batches.forget(batch)
+        elif counts.total is not None:
+            await batches.set_total(batch, counts.total - deleted)
+    return deleted

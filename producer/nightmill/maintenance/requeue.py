@@ -1,0 +1,164 @@
+"""Requeueing: failed jobs run again from their stored requests, patched if asked.
+
+Each becomes its job's next run, whose row takes the place of the failed one and keeps the attempts
+before it. A page of rows is in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nightmill.enqueue.feeder_lock import FeederLock
+from nightmill.enqueue.prepare import CHUNK, Ready
+from nightmill.enqueue.reconcile import reconcile
+from nightmill.enqueue.window import Window, patiently
+from nightmill.errors import InvalidParamsError
+from nightmill.params import Defaults, check, decode
+from nightmill.queue import keys, wire
+from nightmill.records.job import Job, now_ms
+from nightmill.records.state import JobState
+
+if TYPE_CHECKING:
+    from nightmill.client.producer import Producer
+    from nightmill.queue.batches import Batches
+    from nightmill.records.result import Result
+    from nightmill.store import ResultStore
+
+
+class Requeued(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the failed jobs of a batch.
+
+    `without_request` are rows that keep no request to send; `invalid` are those whose request
+    breaks the contract once it is patched, `problem` says how the first of them does.
+    """
+
+    new: int = 0
+    queued_already: int = 0
+    without_request: int = 0
+    invalid: int = 0
+    problem: str = ""
+
+    @property
+    def left_out(self) -> int:
+        """The failed jobs that stay as they are."""
+        return self.without_request + self.invalid
+
+
+async def requeue(  # noqa: PLR0913 - what, over which connections, and two options
+    batch: str,
+    store: ResultStore,
+    producer: Producer,
+    batches: Batches,
+    *,
+    error: str | None = None,
+    patch: Mapping[str, object] | None = None,
+) -> Requeued:
+    """Enqueue the failed jobs of `batch`, "" for the single jobs, as their next runs.
+
+    Only those that failed with `error` (an error type) when it is given; `patch` is put over their
+    requests, None takes a field out. Doing it twice enqueues nothing twice. Raises BatchBusyError
+    while the batch is being fed, and what Redis and the store raise when they are away too long.
+    """
+    done = Requeued()
+    async with FeederLock(batches.redis, batch) as lock:
+        await patiently(lambda: reconcile(batches, batch, store))
+        window = Window(batches, batch, producer.settings.window)
+        async for rows in _failed(store, batch, error, window.chunk(CHUNK)):
+            await window.make_room(len(rows))
+            lock.require()
+            current = await _unchanged(store, rows)
+            done = await _send(producer, current, patch or {}, done)
+    return done
+
+
+async def _failed(
+    store: ResultStore, batch: str, error: str | None, size: int
+) -> AsyncIterator[list[Result]]:
+    """Yield the failed rows, at most `size` at once.
+
+    In the source's order: what fails again meanwhile keeps its place, and is not met twice.
+    """
+    rows: list[Result] = []
+    async for row in store.stream(batch, statuses={JobState.FAILED}, ordered=True):
+        if error is None or (row.error is not None and row.error.type == error):
+            rows.append(row)
+        if len(rows) == size:
+            yield rows
+            rows = []
+    if rows:
+        yield rows
+
+
+async def _unchanged(store: ResultStore, rows: list[Result]) -> list[Result]:
+    """Return those of `rows` that still stand: waiting for room may have taken hours."""
+    found = await patiently(lambda: store.lookup([row.job_id for row in rows]))
+    return [row for row in rows if (now := found.get(row.job_id)) and now.run == row.run]
+
+
+async def _send(
+    producer: Producer, rows: Iterable[Result], patch: Mapping[str, object], done: Requeued
+) -> Requeued:
+    """Enqueue `rows` and return `done` with what became of them."""
+    at = now_ms()
+    jobs, without, problems = [], 0, []
+    for row in rows:
+        if row.params is None:
+            without += 1
+            continue
+        try:
+            jobs.append(next_run(row, row.params, patch, producer.defaults, at))
+        except InvalidParamsError as error:
+            problems.append(f"{row.custom_id or row.job_id}: {error}")
+    receipts = await patiently(lambda: producer.send(jobs))
+    new = sum(receipt.new for receipt in receipts)
+    return Requeued(
+        new=done.new + new,
+        queued_already=done.queued_already + len(receipts) - new,
+        without_request=done.without_request + without,
+        invalid=done.invalid + len(problems),
+        problem=done.problem or next(iter(problems), ""),
+    )
+
+
+def next_run(
+    row: Result,
+    params: msgspec.Raw,
+    patch: Mapping[str, object],
+    defaults: Defaults,
+    at: int,
+) -> Ready:
+    """Encode the next run of a stored job, enqueued `at` (epoch ms).
+
+    Raises InvalidParamsError when `patch` spoils it.
+    """
+    checked = check(_patched(params, patch) if patch else params, defaults)
+    job = Job(
+        params=msgspec.Raw(checked.body),
+        custom_id=row.custom_id,
+        batch=row.batch,
+        seq=row.seq,
+        run=row.run + 1,
+    )
+    return Ready(
+        row.job_id,
+        keys.queue_of(row.batch, checked.model),
+        row.batch or keys.SINGLES,
+        wire.encode_job(job, at),
+        checked.warnings,
+        again=True,
+        leaves=row.status,
+    )
+
+
+def _patched(
+    params: msgspec.Raw, patch: Mapping[str, object]
+) -> Mapping[str, object] | msgspec.Raw:
+    """Put `patch` over a request; what it says is None is left out."""
+    request = decode(params)
+    if not isinstance(request, dict):
+        return params  # the contract will say what it should be
+    gone = {name for name, value in patch.items() if value is None}
+    return {name: value for name, value in {**request, **patch}.items() if name not in gone}

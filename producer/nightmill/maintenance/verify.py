@@ -1,0 +1,127 @@
+"""Proves a batch's promise: every accepted id has exactly one row, and all counts agree."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from nightmill.queue import keys
+from nightmill.queue.connection import redis_errors
+from nightmill.records.state import TERMINAL
+
+if TYPE_CHECKING:
+    from nightmill.queue.batches import Batches
+    from nightmill.records.counts import Counts
+    from nightmill.store import ResultStore
+
+CHUNK: Final = 5_000
+SHOWN: Final = 20
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found; `problems` is empty when the promise holds.
+
+    `missing` ids of the source have neither a row nor a job and are to be fed again; `examples`
+    are the first SHOWN of them. `orphaned` jobs are queued without their request. Lost calls ended
+    with their worker; each is counted with the dollars of the call that its row was stored for.
+    """
+
+    rows: int
+    waiting: int
+    missing: int
+    orphaned: int
+    examples: tuple[str, ...]
+    lost_calls: int
+    lost_dollars: float
+    problems: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+async def verify(
+    batch: str, store: ResultStore, batches: Batches, ids: Iterable[str] | None = None
+) -> Verdict:
+    """Check `batch` in the store and Redis; `ids` are the custom_ids of its source, if at hand.
+
+    A batch that still runs may be verified: jobs on their way are not missing. Raises what the
+    store raises, and QueueUnavailableError.
+    """
+    missing, examples = 0, []
+    async for each in _missing(batch, store, batches, ids or ()):
+        missing += 1
+        if missing <= SHOWN:
+            examples.append(each)
+    counts = await batches.counts(batch)
+    stored = await store.counts(batch)
+    orphaned = await _orphaned(batch, batches)
+    calls, dollars = await store.lost(batch)
+    problems = [*_disagreements(counts, {str(s): n for s, n in stored.items()})]
+    if missing:
+        problems.append(f"{missing:,} ids have neither a row nor a job")
+    if orphaned:
+        problems.append(f"{orphaned:,} queued jobs lost their payloads")
+    rows = sum(stored.values())
+    if counts.total is not None and counts.drained and rows < counts.total and not missing:
+        problems.append(f"{rows:,} rows of {counts.total:,} jobs")
+    return Verdict(
+        rows=rows,
+        waiting=counts.waiting + counts.in_flight,
+        missing=missing,
+        orphaned=orphaned,
+        examples=tuple(examples),
+        lost_calls=calls,
+        lost_dollars=dollars,
+        problems=tuple(problems),
+    )
+
+
+def _disagreements(counts: Counts, stored: dict[str, int]) -> Iterable[str]:
+    """Compare Redis's counts with the rows; jobs that end meanwhile are told from mistakes."""
+    if not counts.drained or not counts.accepted:
+        return
+    for state in sorted(TERMINAL):
+        counted = getattr(counts, state)
+        if counted != stored[state]:
+            yield f"{counted:,} {state} by Redis's count, {stored[state]:,} rows"
+
+
+async def _missing(
+    batch: str, store: ResultStore, batches: Batches, ids: Iterable[str]
+) -> AsyncIterator[str]:
+    each = iter(ids)
+    while chunk := list(islice(each, CHUNK)):
+        names = {keys.job_id(batch, custom_id): custom_id for custom_id in chunk}
+        queued = await _queued(batches, list(names))
+        rest = [name for name in names if name not in queued]
+        found = await store.lookup(rest)  # after Redis: a job that ends meanwhile is found here
+        for name in rest:
+            if name not in found:
+                yield names[name]
+
+
+async def _queued(batches: Batches, names: list[str]) -> set[str]:
+    """Return those of `names` that have a payload in Redis."""
+    with redis_errors():
+        async with batches.redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.exists(keys.PAYLOAD + name)
+            there = await pipe.execute()
+    return {name for name, is_there in zip(names, there, strict=True) if is_there}
+
+
+async def _orphaned(batch: str, batches: Batches) -> int:
+    """Count places in the batch's queues that lost their payload: nobody can run those."""
+    redis, orphaned = batches.redis, 0
+    with redis_errors():
+        async for queue in redis.sscan_iter(keys.QUEUES_OF + batch):
+            async for name, _ in redis.zscan_iter(queue, count=CHUNK):
+                gone = not await redis.execute_command("EXISTS", keys.PAYLOAD + name.decode())
+                if gone and await redis.execute_command("ZSCORE", queue, name) is not None:
+                    orphaned += 1
+    return orphaned

@@ -1,0 +1,1 @@
+"""From the usage of a call to its cost in dollars."""

@@ -1,0 +1,156 @@
+"""The wire format: arq's own job and result dicts, as JSON. No I/O here; docs/wire.md tells it.
+
+JSON, never pickle: `load` refuses a pickle instead of running it. The pair `dump` / `load` is
+what a plain arq producer passes as job_serializer and job_deserializer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from functools import cache
+from importlib.resources import files
+
+import msgspec
+
+from nightmill.errors import JobFailedError, PayloadError
+from nightmill.queue import keys
+from nightmill.records.job import Job, now_ms
+
+FUNCTION = "generate"
+
+_ERROR_TAG = "$error"
+_CANCELLED = "cancelled"
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """arq's job dict: t try, f function, a arguments, k keyword arguments, et enqueued at (ms)."""
+
+    k: msgspec.Raw
+    et: int
+    f: str = FUNCTION
+    a: tuple[msgspec.Raw, ...] = ()
+    t: int | None = None
+
+
+class _Outgoing(msgspec.Struct, frozen=True):
+    """The same dict as arq writes it, keys in arq's order (claim.lua looks at the first two)."""
+
+    t: None
+    f: str
+    a: tuple[()]
+    k: Job
+    et: int
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
+    """arq's result dict (arq/jobs.py serialize_result): `r` a message, a marker or an error."""
+
+    t: int
+    f: str = FUNCTION
+    a: tuple[()] = ()
+    k: dict[str, object] = msgspec.field(default_factory=dict)
+    et: int
+    s: bool
+    r: object
+    st: int
+    ft: int
+    q: str
+    id: str
+
+
+def _encode_error(value: object) -> dict[str, str]:
+    if isinstance(value, asyncio.CancelledError):
+        return failure(str(value), cancelled=True)
+    if isinstance(value, Exception):
+        return failure(f"{type(value).__name__}: {value}")
+    message = f"cannot be JSON: {type(value).__name__}"
+    raise NotImplementedError(message)
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_encode_error)
+_envelope_decoder = msgspec.json.Decoder(Envelope)
+_job_decoder = msgspec.json.Decoder(Job)
+
+
+def encode_job(job: Job, enqueued_at: int) -> bytes:
+    """Return the payload of `job`; `enqueued_at` is epoch ms."""
+    return _encoder.encode(_Outgoing(None, FUNCTION, (), job, enqueued_at))
+
+
+def decode_job(payload: bytes) -> tuple[Job, int]:
+    """Return the job and when it was enqueued (epoch ms). Raises PayloadError, never runs code.
+
+    A plain arq producer may pass the request as the first argument instead of `params`.
+    """
+    try:
+        envelope = _envelope_decoder.decode(payload)
+        if envelope.a:
+            return Job(params=envelope.a[0]), envelope.et
+        return _job_decoder.decode(envelope.k), envelope.et
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        message = f"the payload is not a nightmill job: {error}"
+        raise PayloadError(message) from None
+
+
+def encode_finished(finished: Finished) -> bytes:
+    """Return what is kept under `arq:result:<id>`."""
+    return _encoder.encode(finished)
+
+
+def failure(message: str, *, cancelled: bool = False) -> dict[str, str]:
+    """Return how an exception travels in JSON; `load` rebuilds it."""
+    return {_ERROR_TAG: _CANCELLED if cancelled else "failed", "message": message}
+
+
+def dump(value: dict[str, object]) -> bytes:
+    """Serialise arq's dict: the job_serializer for ArqRedis."""
+    return _encoder.encode(value)
+
+
+def load(data: bytes) -> dict[str, object]:
+    """Deserialise arq's dict, exceptions included: the job_deserializer for ArqRedis and Job.
+
+    Raises PayloadError when the bytes are not JSON (a pickle, say).
+    """
+    try:
+        value: dict[str, object] = msgspec.json.decode(data, type=dict)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        message = f"not JSON, so not loaded: {error}"
+        raise PayloadError(message) from None
+    result = value.get("r")
+    if isinstance(result, dict) and _ERROR_TAG in result:
+        value["r"] = _rebuild(result)
+    return value
+
+
+def _rebuild(error: dict[str, str]) -> BaseException:
+    message = error.get("message", "")
+    if error[_ERROR_TAG] == _CANCELLED:
+        return asyncio.CancelledError(message)
+    return JobFailedError(message)
+
+
+def new_job_id() -> str:
+    """Return a UUIDv7 (RFC 9562): sorted by time, so that stores append rather than scatter."""
+    stamp = now_ms()
+    noise = uuid.uuid4().int & ((1 << 74) - 1)
+    high, low = noise >> 62, noise & ((1 << 62) - 1)
+    return str(uuid.UUID(int=stamp << 80 | 7 << 76 | high << 64 | 2 << 62 | low))
+
+
+@cache
+def lua_prelude() -> str:
+    """Return Lua locals for the names in `keys`, so that scripts and Python cannot disagree."""
+    names = {name: value for name, value in vars(keys).items() if name.isupper()}
+    return "".join(
+        f"local {name} = {value!r}\n"
+        for name, value in names.items()
+        if isinstance(value, str | int)
+    )
+
+
+@cache
+def enqueue_script() -> str:
+    """Return enqueue.lua with its prelude."""
+    return lua_prelude() + files("nightmill.queue").joinpath("lua/enqueue.lua").read_text()

@@ -1,0 +1,1 @@
+"""Plain records: jobs, results, counts, limits and the states of a job. No I/O."""

@@ -1,0 +1,1 @@
+"""What the commands show: progress, failures, lanes, the history of one job."""

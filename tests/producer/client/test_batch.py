@@ -1,0 +1,174 @@
+"""A batch by its name: waiting for it, in Python and in the shell."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from datetime import timedelta
+
+import pytest
+
+from nightmill import (
+    BatchNotFoundError,
+    BatchStoppedError,
+    BatchTimeoutError,
+    SyncProducer,
+)
+from nightmill.client.batch import over
+from nightmill.enqueue.reconcile import open_batch
+from nightmill.errors import InvalidLimitError
+from nightmill.queue.batches import Batches
+from nightmill.records.counts import Counts
+from nightmill_worker.simulator import Fault
+from tests.integration.shell import Shell, finish
+from tests.rig import Rig, hello
+
+
+async def enqueue(rig: Rig, count: int = 5, **more: object) -> None:
+    """Enqueue a batch."""
+    requests = [{"custom_id": f"c{i}", **hello(f"{i}"), **more} for i in range(count)]
+    await rig.producer.enqueue_many(requests, batch="night")
+
+
+async def told(shell: Shell, *args: str) -> tuple[int, str, str]:
+    """Run a command without blocking the worker in this process."""
+    done = await asyncio.to_thread(shell, *args)
+    return done.code, done.out, done.err
+
+
+async def test_wait_returns_when_every_result_is_stored(rig: Rig) -> None:
+    """Not when the calls have ended: whoever waited reads the results next."""
+    rig.sim.configure(latency_s=0.3)
+    await enqueue(rig)
+    async with rig.working():
+        counts = await rig.producer.batch("night").wait(timeout=20)
+    assert counts.succeeded == sum((await rig.store.counts("night")).values()) == 5
+
+
+async def test_wait_says_what_it_waited_for_in_vain(rig: Rig) -> None:
+    """Nobody works here; and a name that is none would be waited for for ever."""
+    await enqueue(rig)
+    with pytest.raises(BatchTimeoutError, match=r"is not done after 0\.2 s; 0 of"):
+        await rig.producer.batch("night").wait(0.2)
+    with pytest.raises(BatchNotFoundError, match="batches: night"):
+        await rig.producer.batch("nihgt").wait()
+
+
+async def test_a_paused_batch_is_not_waited_for_unless_asked(rig: Rig) -> None:
+    """A canary that pauses at two in the morning must not leave a script hanging."""
+    await enqueue(rig)
+    batch = rig.producer.batch("night")
+    await batch.pause("to look at it")
+    with pytest.raises(BatchStoppedError, match="is paused: to look at it; nightmill resume"):
+        await batch.wait()
+    waiting = asyncio.create_task(batch.wait(20, keep_waiting=True))
+    async with rig.working():
+        await batch.resume()
+        assert (await waiting).succeeded == 5
+
+
+async def test_a_cancelled_batch_is_waited_for_until_its_rows_are_there(rig: Rig) -> None:
+    """What was not called has its row too, which workers write behind."""
+    await enqueue(rig)
+    batch = rig.producer.batch("night")
+    await batch.cancel()
+    async with rig.working():
+        assert (await batch.wait(20)).cancelled == 5
+    assert (rig.calls(), sum((await rig.store.counts("night")).values())) == (0, 5)
+
+
+async def test_a_budget_ends_the_wait_and_a_larger_one_lets_it_go_on(rig: Rig) -> None:
+    """A program that orders a batch can also say what it may take, before the first job is in."""
+    batch = rig.producer.batch("night")
+    await batch.limit(budget_tokens=1, expires=timedelta(hours=8))
+    await enqueue(rig)
+    async with rig.working():
+        with pytest.raises(
+            BatchStoppedError, match=r"is paused: budget: \S+ of 1 tokens are spent"
+        ):
+            await batch.wait(20)
+        limits = await batch.limit(budget_tokens=100_000)
+        assert limits.expires_at is not None
+        assert (await batch.wait(20)).succeeded == 5
+    with pytest.raises(InvalidLimitError, match="weight: 1 to 1000, not 0"):
+        await batch.limit(weight=0)
+
+
+async def test_a_stopped_line_and_lost_jobs_end_the_wait(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither ends by itself: the text says what would."""
+    monkeypatch.setattr("nightmill.client.batch.STILL_S", 0.1)
+    rig.sim.configure(auth="another key")
+    await enqueue(rig)
+    async with rig.working():
+        with pytest.raises(BatchStoppedError, match="waits for a stopped line: authentication"):
+            await rig.producer.batch("night").wait(20)
+    await rig.redis.flushall()
+    await open_batch(Batches(rig.redis), "night", None)
+    await rig.redis.hset("nightmill:batch:night", "total", "5")  # type: ignore[misc]
+    with pytest.raises(BatchStoppedError, match="5 jobs neither queued nor stored"):
+        await rig.producer.batch("night").wait(20)
+
+
+async def test_a_program_without_a_loop_waits_too(rig: Rig) -> None:
+    """The same handle with plain calls."""
+    await enqueue(rig)
+
+    def wait() -> Counts:
+        with SyncProducer(settings=rig.settings) as producer:
+            batch = producer.batch("night")
+            batch.pause()
+            assert batch.counts().flag == "paused"
+            batch.resume()
+            return batch.wait(20)
+
+    async with rig.working():
+        assert (await asyncio.to_thread(wait)).succeeded == 5
+
+
+def test_a_batch_has_ended_when_nothing_more_will_come_of_it() -> None:
+    """A source that is still read may be drained for a moment; a cancelled one never fills up."""
+    assert over(Counts(total=5, succeeded=5, feeding=True))
+    assert over(Counts(succeeded=5))
+    assert over(Counts(total=9, cancelled=5, flag="cancelled"))
+    assert not over(Counts(succeeded=5, feeding=True))
+    assert not over(Counts(total=9, succeeded=5))
+    assert not over(Counts(total=9, cancelled=5, in_flight=1, flag="cancelled"))
+
+
+async def test_the_command_tells_by_its_exit_code(rig: Rig, shell: Shell) -> None:
+    """0 all succeeded, 1 some did not, 2 no such batch, 3 paused, 124 timed out."""
+    await enqueue(rig)
+    assert (await told(shell, "wait", "night", "--timeout", "0"))[0] == 124
+    code, out, err = await told(shell, "wait", "nihgt")
+    assert (code, out) == (2, "")
+    assert 'no batch "nihgt"' in err
+    batch = rig.producer.batch("night")
+    await batch.pause("why not")
+    code, out, err = await told(shell, "wait", "night")
+    assert (code, out) == (3, "night: 0 succeeded, 5 left\n")
+    assert "is paused: why not" in err
+    await batch.resume()
+    async with rig.working():
+        code, out, _ = await told(shell, "wait", "night", "--json")
+        assert (code, json.loads(out)["succeeded"]) == (0, 5)
+        rig.sim.configure(faults=(Fault(status=400, share=1.0),))
+        await rig.producer.enqueue(hello(), batch="night", custom_id="bad")
+        code, out, _ = await told(shell, "wait", "night", "--timeout", "20")
+    assert (code, out) == (1, "night: 5 succeeded, 1 failed\n")
+
+
+async def test_a_ctrl_c_ends_the_command_at_once(rig: Rig, shell: Shell) -> None:
+    """It only looks on: nothing is to be said or saved."""
+    await rig.producer.enqueue(hello(), batch="night", custom_id="later", delay=timedelta(hours=1))
+
+    def interrupt() -> None:
+        with shell.started("wait", "night") as process:
+            assert process.stderr is not None
+            assert "0 done" in process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            finish(process, 130)
+
+    await asyncio.to_thread(interrupt)

@@ -1,0 +1,58 @@
+"""Dollars from tokens, by the list inside genai-prices."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from genai_prices import Usage as Tokens
+from genai_prices import calc_price
+
+from nightmill.pricing.cost import cost
+from nightmill.records.result import Usage
+
+NIGHT = datetime(2026, 2, 1, 3, tzinfo=UTC)
+CALL = Usage(
+    input_tokens=1_000,
+    output_tokens=500,
+    cache_read_input_tokens=2_000,
+    cache_creation_input_tokens=300,
+)
+LONG = Usage(input_tokens=250_000, output_tokens=500, cache_read_input_tokens=2_000)
+
+
+def listed(model: str, usage: Usage) -> float:
+    """Return what genai-prices itself says."""
+    read, write = usage.cache_read_input_tokens, usage.cache_creation_input_tokens
+    tokens = Tokens(
+        input_tokens=usage.input_tokens + read + write,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=read,
+        cache_write_tokens=write,
+    )
+    return float(calc_price(tokens, model, genai_request_timestamp=NIGHT).total_price)
+
+
+@pytest.mark.parametrize("usage", [CALL, LONG, Usage(output_tokens=1)], ids=["call", "long", "one"])
+@pytest.mark.parametrize(
+    "model", ["claude-opus-4-6", "claude-sonnet-4-5-20250929", "claude-3-5-haiku-latest", "gpt-4o"]
+)
+def test_a_call_costs_what_the_list_says(model: str, usage: Usage) -> None:
+    """Our arithmetic is only a short cut; prices that grow with the call's size are included."""
+    assert cost(model, usage, NIGHT) == pytest.approx(listed(model, usage))
+
+
+def test_a_gateways_provider_prefix_is_understood() -> None:
+    """Many Messages endpoints name models `provider/model`."""
+    assert cost("anthropic/claude-opus-4-6", CALL) == cost("claude-opus-4-6", CALL)
+
+
+@pytest.mark.parametrize("model", ["my-own-model", "nobody/claude-opus-4-6", "", None])
+def test_an_unknown_model_has_no_cost(model: str | None) -> None:
+    """A wrong sum is worse than none."""
+    assert cost(model, CALL) is None
+
+
+def test_no_tokens_cost_nothing_whatever_the_model() -> None:
+    """A refused request is not billed."""
+    assert cost("my-own-model", Usage()) == 0.0

@@ -1,0 +1,146 @@
+"""Counts of batches, as the scripts of a real worker leave them in a real Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from nightmill.enqueue.reconcile import open_batch, reconcile
+from nightmill.queue import keys
+from nightmill.queue.batches import Batches
+from nightmill.records.counts import Counts
+from nightmill_worker.simulator import SimulatorConfig
+from tests.rig import Rig, hello, rigged
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """Return a client of the session's Valkey."""
+    async with aclosing(Redis.from_url(redis_url)) as client:
+        yield client
+
+
+@pytest.fixture
+async def rig(redis_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
+    """Return a mill without workers."""
+    async with rigged(redis_url, tmp_path) as made:
+        yield made
+
+
+async def enqueue(rig: Rig, batch: str | None, number: int) -> None:
+    """Enqueue `number` jobs, of two models when in a batch."""
+    requests = [
+        {**hello(f"prompt {i}"), "custom_id": f"c{i}", "model": f"model-{i % 2}"}
+        for i in range(number)
+    ]
+    await rig.producer.enqueue_many(requests, batch=batch)
+
+
+async def test_counts_follow_jobs_from_the_queue_to_the_store(rig: Rig) -> None:
+    """Every job is counted once wherever it stands, over all queues of its batch."""
+    batches = Batches(rig.redis)
+    await enqueue(rig, "night", 6)
+    await enqueue(rig, None, 3)
+    before = await batches.counts("night")
+    assert (before.queued, before.accepted, before.total) == (6, 6, None)
+    await rig.work_off()
+    after = await batches.counts("night")
+    assert (after.succeeded, after.accepted, after.drained) == (6, 6, True)
+    assert after.input_tokens > 0
+    assert after.output_tokens > 0
+    singles = await batches.counts(keys.SINGLES)
+    assert (singles.succeeded, singles.queued) == (3, 0)
+    assert list(await batches.all()) == ["night"]
+
+
+async def test_counts_add_up_while_jobs_move(rig: Rig) -> None:
+    """A reader in the middle of claims and finishes never sees a job twice, or none."""
+    batches = Batches(rig.redis)
+    await enqueue(rig, "night", 40)
+    async with rig.working(), asyncio.timeout(20):
+        while not (counts := await batches.counts("night")).drained:
+            assert counts.accepted == 40
+            assert counts.queued >= 0
+    assert counts.succeeded == 40
+
+
+async def test_done_needs_a_known_total_and_nothing_on_its_way() -> None:
+    """A drained batch whose source is still open is not done, nor one that lost jobs."""
+    assert not Counts(succeeded=5).done
+    assert not Counts(total=6, succeeded=5).done
+    assert not Counts(total=5, succeeded=5, queued=1).done
+    assert Counts(total=5, succeeded=3, failed=1, cancelled=1).done
+
+
+async def test_state_says_what_a_batch_is_at() -> None:
+    """A flag is said before anything else; a drained batch that was never fed is done."""
+    assert Counts(flag="paused", feeding=True).state == "paused"
+    assert Counts(flag="cancelled").state == "cancelled"
+    assert Counts(feeding=True, queued=1).state == "feeding"
+    assert Counts(total=2, queued=1, succeeded=1).state == "running"
+    assert Counts(succeeded=2).state == "done"
+
+
+async def test_opening_a_batch_after_redis_was_wiped_counts_its_rows(rig: Rig) -> None:
+    """The store remembers what was paid; a new Redis must not begin at zero."""
+    batches = Batches(rig.redis)
+    await enqueue(rig, "night", 4)
+    await rig.work_off()
+    seen = await batches.counts("night")
+    await rig.redis.flushall()
+    await open_batch(batches, "night", rig.store)
+    assert await batches.counts("night") == seen
+    assert await batches.names() == ["night"]
+
+
+async def test_reconcile_leaves_a_batch_with_jobs_on_their_way_alone(rig: Rig) -> None:
+    """Rows of jobs that are still to be finished would be counted twice."""
+    batches = Batches(rig.redis)
+    await enqueue(rig, "night", 2)
+    await rig.work_off()
+    await rig.producer.enqueue(hello(), batch="night", custom_id="more")
+    await rig.redis.execute_command("HSET", keys.BATCH + "night", "succeeded", 1)
+    assert not await reconcile(batches, "night", rig.store)
+    assert (await batches.counts("night")).succeeded == 1
+    await rig.work_off()
+    assert await reconcile(batches, "night", rig.store)
+    assert (await batches.counts("night")).succeeded == 3
+
+
+async def test_total_takes_in_jobs_from_elsewhere(rig: Rig) -> None:
+    """Another producer may add to a batch: the total is never less than what was accepted."""
+    batches = Batches(rig.redis)
+    await open_batch(batches, "night", None)
+    await enqueue(rig, "night", 3)
+    await batches.set_total("night", 2)
+    assert (await batches.counts("night")).total == 3
+    await open_batch(batches, "night", None)
+    assert (await batches.counts("night")).total is None
+
+
+async def test_a_stopped_line_tells_its_reason(redis_url: str, tmp_path: Path) -> None:
+    """A refused credential stops the line, and `status` can say so."""
+    config = SimulatorConfig(auth="another key")
+    async with rigged(redis_url, tmp_path, config) as rig:
+        batches = Batches(rig.redis)
+        await enqueue(rig, "night", 1)
+        async with rig.working() as worker, asyncio.timeout(20):
+            while not (lines := await batches.accounts()):
+                pass
+        assert lines[worker.account]["state"] == "stopped"
+        assert lines[worker.account]["reason"]
+
+
+async def test_refused_counts_429s_of_all_lanes(redis: Redis) -> None:
+    """The lanes keep them as floats, one hash a model."""
+    async with redis.pipeline() as pipe:
+        pipe.sadd(keys.LANES, "f:a", "f:b", "f:c")
+        pipe.hset(keys.LANE + "f:a", "hot", '{"refused":3}')
+        pipe.hset(keys.LANE + "f:b", "hot", '{"refused":4.0,"sent":9}')
+        await pipe.execute()
+    assert await Batches(redis).refused() == 7

@@ -1,0 +1,101 @@
+"""Rate, remaining time and the progress line, from samples alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from nightmill.records.counts import Counts
+from nightmill.reports.progress import SPAN_S, Progress, duration, short
+
+
+def running(done: int, total: int | None = 100) -> Counts:
+    """Return the counts of a batch of which `done` jobs succeeded and the others wait."""
+    return Counts(total=total, succeeded=done, queued=(total or 100) - done)
+
+
+def test_rate_is_that_of_the_last_seconds_only() -> None:
+    """A person wants to know how fast it goes now, not how it went in the first hour."""
+    progress = Progress(running(0, 1000), 0.0)
+    progress.add(running(500, 1000), 10.0)
+    for second in range(1, 12):
+        progress.add(running(500 + second, 1000), 10.0 + second)
+    assert progress.rate == pytest.approx(1.0)
+    assert progress.eta_s == pytest.approx(489.0)
+
+
+def test_rate_of_a_single_moment_is_zero() -> None:
+    """Two samples of one instant must not divide by zero."""
+    progress = Progress(running(0), 1.0)
+    progress.add(running(5), 1.0)
+    assert progress.rate == 0.0
+    assert progress.eta_s is None
+
+
+def test_rate_falls_to_zero_when_nothing_ends() -> None:
+    """A stalled batch shows 0/s after one span, not its old speed for ever."""
+    progress = Progress(running(0), 0.0)
+    progress.add(running(50), 1.0)
+    for second in range(2, 2 + int(SPAN_S) + 1):
+        progress.add(running(50), float(second))
+    assert progress.rate == 0.0
+    assert progress.eta_s is None
+
+
+def test_eta_is_unknown_while_the_source_is_open() -> None:
+    """Nobody knows how long a stream will be."""
+    progress = Progress(running(0, None), 0.0)
+    progress.add(running(10, None), 1.0)
+    assert progress.eta_s is None
+    assert "ETA ?" in progress.line()
+
+
+def test_line_tells_what_a_person_watches() -> None:
+    """Done, failed, in flight, rate, tokens, 429s since the start, ETA."""
+    before = Counts(total=1200, queued=1200)
+    progress = Progress(before, 0.0, refused=7)
+    now = Counts(
+        total=1200,
+        queued=190,
+        in_flight=10,
+        succeeded=990,
+        failed=10,
+        input_tokens=1_234_567,
+        output_tokens=890,
+    )
+    progress.add(now, 10.0, refused=9)
+    assert progress.line() == (
+        "1,000/1,200 done · 10 failed · 10 in flight · 100.0/s · 1.2M in + 890 out tokens"
+        " · 2 429s · ETA 2s"
+    )
+
+
+def test_a_finished_batch_has_no_eta() -> None:
+    """Once all is done there is nothing to wait for."""
+    progress = Progress(running(100), 0.0)
+    assert progress.eta_s == 0.0
+    assert "ETA" not in progress.line()
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (999, "999"), (1000, "1.0k"), (999_949, "999.9k"), (999_950, "1.0M"), (3e9, "3.0G")],
+)
+def test_short_numbers_keep_their_size(number: int, text: str) -> None:
+    """Token counts reach billions; the line stays one line."""
+    assert short(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "?"),
+        (0.4, "0s"),
+        (59.6, "1m 00s"),
+        (185, "3m 05s"),
+        (7620, "2h 07m"),
+        (90_000, "1d 01h"),
+    ],
+)
+def test_durations_have_their_two_largest_units(seconds: float | None, text: str) -> None:
+    """Seconds do not matter in a night, minutes do not in a week."""
+    assert duration(seconds) == text

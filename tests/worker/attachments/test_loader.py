@@ -1,0 +1,303 @@
+"""Jobs with attachments by reference, through a real worker to the simulator."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from nightmill import load_settings
+from nightmill.queue.batches import Batches
+from nightmill.records.job import request_hash
+from nightmill.records.result import Result
+from nightmill.records.state import JobState
+from nightmill_worker.attachments.loader import MAX_IMAGE, MAX_REQUEST, Attachments, Budget, locate
+from nightmill_worker.attachments.roots import FileRefusedError, Found, Roots
+from nightmill_worker.events import CallFailed
+from nightmill_worker.messages.outcome import Retry
+from nightmill_worker.simulator.request import read_prompt
+from tests.rig import Rig, rigged, until
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
+PDF = b"%PDF-1.7\n"
+
+
+def source(file: str, media: str = "image/png", kind: str = "base64") -> dict[str, object]:
+    """Return a source that refers to a file."""
+    return {"type": kind, "media_type": media, "data": {"$file": file}}
+
+
+def asking(*blocks: dict[str, object]) -> dict[str, object]:
+    """Return a request with these blocks."""
+    content = [*blocks, {"type": "text", "text": "What is this?"}]
+    return {"messages": [{"role": "user", "content": content}], "max_tokens": 50}
+
+
+def image(file: str, media: str = "image/png") -> dict[str, object]:
+    """Return a request about an image."""
+    return asking({"type": "image", "source": source(file, media)})
+
+
+def document(file: str, media: str = "application/pdf", kind: str = "base64") -> dict[str, object]:
+    """Return a request about a document."""
+    return asking({"type": "document", "source": source(file, media, kind)})
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Return a folder with one file of each kind."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    contents = {
+        "a.png": PNG,
+        "a.jpg": b"\xff\xd8\xff\xe0",
+        "a.gif": b"GIF89a..",
+        "a.webp": b"RIFF\0\0\0\0WEBPVP8 ",
+        "a.wav": b"RIFF\0\0\0\0WAVE",
+        "a.pdf": PDF,
+        "a.txt": "Grüße".encode(),
+        "latin.txt": "Grüße".encode("latin-1"),
+        "empty": b"",
+    }
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+async def rig(redis_url: str, tmp_path: Path, files: Path) -> AsyncIterator[Rig]:
+    """Return a mill whose workers may read the folder."""
+    async with rigged(redis_url, tmp_path, attach_roots=str(files)) as made:
+        yield made
+
+
+async def ended(rig: Rig, params: dict[str, object]) -> Result:
+    """Run one job to its end."""
+    receipt = await rig.producer.enqueue(params)
+    await rig.work_off()
+    return await rig.row(receipt.job_id)
+
+
+def found_types(row: Result) -> tuple[JobState, str]:
+    """Return how a row ended, and of what."""
+    assert row.error is not None
+    return row.status, row.error.type
+
+
+async def sent(files: Path, params: dict[str, object]) -> bytes:
+    """Return the body that would be sent for a request."""
+    attachments = Attachments(load_settings(attach_roots=str(files)))
+    async with attachments.loaded(json.dumps(params).encode()) as body:
+        assert isinstance(body, bytes), body
+    return body
+
+
+def inline(params: dict[str, object], file: str, data: str) -> dict[str, object]:
+    """Return a request with the data where it refers to a file."""
+    mark = json.dumps({"$file": file})
+    found: dict[str, object] = json.loads(json.dumps(params).replace(mark, json.dumps(data)))
+    return found
+
+
+async def test_the_endpoint_gets_the_data_and_the_row_keeps_the_reference(
+    rig: Rig,
+) -> None:
+    """What is sent is what somebody would have sent who put the base64 there themselves."""
+    params = {**image("a.png"), "model": "claude-opus-4-6"}
+    row = await ended(rig, params)
+    assert row.status is JobState.SUCCEEDED
+    whole = inline(params, "a.png", base64.b64encode(PNG).decode())
+    assert list(rig.sim.ledger.prompts) == [read_prompt(json.dumps(whole).encode()).key]
+    assert row.params is not None
+    assert b'{"$file":"a.png"}' in bytes(row.params)
+    assert row.request_hash == request_hash(row.params)
+
+
+@pytest.mark.parametrize(
+    ("name", "media"),
+    [
+        ("a.png", "image/png"),
+        ("a.jpg", "image/jpeg"),
+        ("a.gif", "image/gif"),
+        ("a.webp", "image/webp"),
+        ("a.pdf", "application/pdf"),
+        ("a.txt", "text/plain"),
+    ],
+)
+async def test_every_kind_is_encoded_as_it_is(files: Path, name: str, media: str) -> None:
+    """The endpoint takes four kinds of image and two of document."""
+    params = image(name, media) if media.startswith("image") else document(name, media)
+    encoded = base64.b64encode((files / name).read_bytes()).decode()
+    assert json.loads(await sent(files, params)) == inline(params, name, encoded)
+
+
+async def test_a_text_source_gets_the_text_itself(files: Path) -> None:
+    """A source of type text holds no base64."""
+    params = document("a.txt", "text/plain", "text")
+    assert json.loads(await sent(files, params)) == inline(params, "a.txt", "Grüße")
+
+
+async def test_references_deep_in_a_request_are_found_and_lookalikes_left(files: Path) -> None:
+    """In a tool's result and in a document's content; a tool's input is the user's own data."""
+    picture: dict[str, object] = {"type": "image", "source": source("a.png")}
+    inner = {"type": "document", "source": {"type": "content", "content": [picture]}}
+    result: dict[str, object] = {
+        "type": "tool_result",
+        "tool_use_id": "t",
+        "content": [picture, inner],
+    }
+    params = asking(result, {"type": "text", "text": '{"$file":"a.png"}'})
+    body = json.loads(await sent(files, params))
+    encoded = base64.b64encode(PNG).decode()
+    assert body == inline(params, "a.png", encoded)
+    assert json.dumps(body).count(encoded) == 2
+
+
+@pytest.mark.parametrize(
+    ("params", "type_"),
+    [
+        (image("gone.png"), "attachment_missing"),
+        (image("../out.png"), "attachment_refused"),
+        (image("a.jpg"), "attachment_refused"),
+        (image("empty"), "attachment_refused"),
+        (image("a.wav", "image/webp"), "attachment_refused"),
+        (document("latin.txt", "text/plain"), "attachment_refused"),
+        (image("s3://bucket/a.png"), "attachment_refused"),
+    ],
+)
+async def test_a_bad_attachment_fails_its_job_unpaid(
+    rig: Rig, params: dict[str, object], type_: str
+) -> None:
+    """The row says why and what to do, and the lane gets back what the call would have taken."""
+    row = await ended(rig, params)
+    assert found_types(row) == (JobState.FAILED, type_)
+    assert row.error is not None
+    assert row.error.fix
+    assert (rig.calls(), row.attempt_count) == (0, 0)
+    assert (await ended(rig, image("a.png"))).status is JobState.SUCCEEDED
+
+
+async def test_sizes_are_bounded(rig: Rig, files: Path) -> None:
+    """5 MB an image and 32 MB a request, to the byte, and before anything is read."""
+    for name, size in (("most.png", MAX_IMAGE), ("over.png", MAX_IMAGE + 1)):
+        with (files / name).open("wb") as file:
+            file.write(PNG)
+            file.truncate(size)
+    with (files / "huge.pdf").open("wb") as file:
+        file.write(PDF)
+        file.truncate(MAX_REQUEST * 3 // 4)
+    assert (await ended(rig, image("most.png"))).status is JobState.SUCCEEDED
+    too_large = (JobState.FAILED, "attachment_too_large")
+    assert found_types(await ended(rig, image("over.png"))) == too_large
+    assert found_types(await ended(rig, document("huge.pdf"))) == too_large
+    five = asking(*(image("most.png")["messages"][0]["content"][0] for _ in range(5)))  # type: ignore[index]
+    assert found_types(await ended(rig, five)) == too_large
+    assert rig.calls() == 1
+
+
+async def test_a_passing_trouble_is_tried_again(redis_url: str, tmp_path: Path) -> None:
+    """A network's bad minute is a counted attempt, as a broken call is."""
+    away = "http://127.0.0.1:9/"
+    async with rigged(redis_url, tmp_path, attach_roots=f'["{away}"]', max_attempts=2) as rig:
+        row = await ended(rig, image(f"{away}a.png"))
+        assert found_types(row) == (JobState.FAILED, "attachment_unavailable")
+        assert [attempt.outcome for attempt in row.attempts] == ["retrying", "failed"]
+        assert (row.attempt_count, rig.calls(), len(rig.heard(CallFailed))) == (2, 0, 1)
+
+
+async def test_wrong_roots_pause_a_batch(rig: Rig) -> None:
+    """Every job names another file, but they fail alike: a night must not be spent on them."""
+    items = ({"custom_id": f"c{i}", **image(f"gone-{'x' * i}.png")} for i in range(30))
+    await rig.producer.enqueue_many(items, batch="night")
+    async with rig.working():
+        await until(lambda: _paused(rig))
+    assert "attachment_missing" in (await Batches(rig.redis).counts("night")).reason
+
+
+async def _paused(rig: Rig) -> bool:
+    return (await Batches(rig.redis).counts("night")).flag == "paused"
+
+
+async def test_memory_is_bounded_and_comes_back(files: Path) -> None:
+    """A thousand large files in calls at once must not be a thousand in memory."""
+    with (files / "large.pdf").open("wb") as file:
+        file.write(PDF)
+        file.truncate(11 << 20)  # 15 MB encoded, three times that while it is loaded
+    settings = load_settings(attach_roots=str(files), attach_memory_bytes=64 << 20)
+    attachments = Attachments(settings)
+    body = json.dumps(document("large.pdf")).encode()
+    inside, most, leave = 0, 0, asyncio.Event()
+
+    async def call() -> None:
+        nonlocal inside, most
+        async with attachments.loaded(body) as whole:
+            assert isinstance(whole, bytes)
+            inside += 1
+            most = max(most, inside)
+            await leave.wait()
+            inside -= 1
+
+    calls = [asyncio.create_task(call()) for _ in range(8)]
+    await until(lambda: inside == 2)  # 30 MB are held, and a third would need 45 more
+    calls[-1].cancel()
+    leave.set()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert most == 2
+    assert repr(attachments._budget) == f"<Budget {64 << 20:,} of {64 << 20:,}>"
+
+
+async def test_a_disk_that_hangs_costs_a_wait_and_keeps_no_more_than_its_readers(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can end a read that hangs: its job is tried again, and others wait for a reader."""
+    monkeypatch.setattr("nightmill_worker.attachments.loader.PATIENCE_S", 0.05)
+    monkeypatch.setattr("nightmill_worker.attachments.loader.READERS", 1)
+    back = threading.Event()
+    monkeypatch.setattr(Found, "read", lambda _: back.wait(20) and PNG)
+    attachments = Attachments(load_settings(attach_roots=str(files)))
+    body = json.dumps(image("a.png")).encode()
+
+    async def outcome() -> object:
+        async with attachments.loaded(body) as found:
+            return found
+
+    assert isinstance(await outcome(), Retry)
+    monkeypatch.setattr("nightmill_worker.attachments.loader.PATIENCE_S", 20)
+    waits = asyncio.create_task(outcome())
+    cut_off = asyncio.create_task(outcome())
+    await until(attachments._places.locked)
+    cut_off.cancel()
+    assert not waits.done()
+    back.set()
+    assert isinstance(await waits, bytes)
+    assert repr(attachments._budget) == f"<Budget {512 << 20:,} of {512 << 20:,}>"
+
+
+async def test_a_budget_serves_in_order_and_survives_who_gives_up() -> None:
+    """A large one is not overtaken for ever by small ones, nor blocked by one that was cut off."""
+    budget = Budget(10)
+    assert await budget.take(8) == 8
+    large = asyncio.create_task(budget.take(10))
+    small = asyncio.create_task(budget.take(1))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not small.done()
+    large.cancel()
+    assert await small == 1
+    budget.give(9)
+    assert await budget.take(99) == 10
+
+
+def test_a_request_of_many_files_is_refused_before_they_are_read(files: Path) -> None:
+    """Their sizes alone say that it cannot be sent."""
+    with (files / "p.pdf").open("wb") as file:
+        file.truncate(10 << 20)
+    block: dict[str, object] = {"type": "document", "source": source("p.pdf", "application/pdf")}
+    params = asking(block, block, block)
+    with pytest.raises(FileRefusedError, match="allowed: 33,554,432"):
+        locate(json.dumps(params).encode(), Roots(folders=(files,)))

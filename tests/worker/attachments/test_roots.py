@@ -1,0 +1,197 @@
+"""Which files a worker may read, and what becomes of those that it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import fsspec
+import pytest
+from aiohttp import web
+
+from nightmill import load_settings
+from nightmill.errors import SettingsError
+from nightmill.settings import split_roots
+from nightmill_worker.attachments.roots import FileRefusedError, FileUnavailableError, Found, Roots
+
+LIMIT = 100
+
+
+def roots(*given: Path | str) -> Roots:
+    """Return the roots that a setting of these would give."""
+    return Roots.of(load_settings(attach_roots=":".join(map(str, given)) or None))
+
+
+def read(allowed: Roots, file: Path | str) -> bytes:
+    """Find and read a file."""
+    return allowed.find(str(file), LIMIT).read()
+
+
+def refusal(allowed: Roots, file: Path | str) -> str:
+    """Return the type of the error that a file ends with."""
+    with pytest.raises(FileRefusedError) as caught:
+        read(allowed, file)
+    assert caught.value.info.fix
+    assert str(file) in str(caught.value)
+    return caught.value.info.type
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a root with a file in it, and a secret beside it."""
+    inside = tmp_path / "in"
+    (inside / "deep").mkdir(parents=True)
+    (inside / "deep" / "a.txt").write_bytes(b"yes")
+    (tmp_path / "secret").write_bytes(b"no")
+    return inside
+
+
+def test_a_file_is_found_by_any_of_its_names(folder: Path) -> None:
+    """Absolute, below a root, as a URL, or over a link that stays inside."""
+    (folder / "link").symlink_to(folder / "deep" / "a.txt")
+    allowed = roots("/nowhere", folder)
+    names: list[Path | str] = ["deep/a.txt", folder / "deep" / "a.txt", "link"]
+    names.append(f"file://{folder}/deep/a.txt")
+    assert [read(allowed, name) for name in names] == [b"yes"] * 4
+
+
+@pytest.mark.parametrize(
+    "way", ["../secret", "deep/../../secret", "link", "/etc/passwd", "gone/.."]
+)
+def test_no_way_leads_out_of_the_roots(folder: Path, way: str) -> None:
+    """Whoever enqueues must not read the worker's other files: the real path decides."""
+    (folder / "link").symlink_to(folder.parent / "secret")
+    allowed = roots(folder)
+    assert refusal(allowed, way) in {"attachment_refused", "attachment_missing"}
+    assert refusal(allowed, folder / way) in {"attachment_refused", "attachment_missing"}
+
+
+def test_a_folder_with_the_roots_name_as_its_beginning_is_outside(folder: Path) -> None:
+    """/data-private is not below /data."""
+    private = folder.with_name("in-private")
+    private.mkdir()
+    (private / "a").write_bytes(b"no")
+    assert refusal(roots(folder), private / "a") == "attachment_refused"
+
+
+def test_without_roots_nothing_is_read(folder: Path) -> None:
+    """A fleet that was told of no roots reads no files for anybody."""
+    assert refusal(roots(), folder / "deep" / "a.txt") == "attachment_refused"
+    assert refusal(roots(), "deep/a.txt") == "attachment_refused"
+
+
+def test_what_is_no_file_or_too_large_is_refused(folder: Path) -> None:
+    """Each says what it is; a pipe would otherwise hold a reader for ever."""
+    (folder / "large").write_bytes(b"x" * (LIMIT + 1))
+    (folder / "whole").write_bytes(b"x" * LIMIT)
+    os.mkfifo(folder / "pipe")
+    allowed = roots(folder)
+    assert refusal(allowed, "gone") == "attachment_missing"
+    assert refusal(allowed, "deep") == "attachment_missing"
+    assert refusal(allowed, "pipe") == "attachment_missing"
+    assert refusal(allowed, "large") == "attachment_too_large"
+    assert len(read(allowed, "whole")) == LIMIT
+
+
+def test_a_file_that_changed_since_it_was_found_is_looked_at_again(folder: Path) -> None:
+    """A link in its place leads elsewhere, and one that grew would not fit the memory held."""
+    file = folder / "deep" / "a.txt"
+    found = roots(folder).find(str(file), LIMIT)
+    file.write_bytes(b"x" * (LIMIT + 1))
+    with pytest.raises(FileRefusedError, match="allowed: 100"):
+        found.read()
+    file.unlink()
+    file.symlink_to(folder.parent / "secret")
+    with pytest.raises(FileRefusedError):
+        found.read()
+
+
+def test_a_url_is_read_below_its_root_only() -> None:
+    """Another host, path or scheme is another place, however it is written."""
+    name = uuid4().hex
+    with fsspec.open(f"memory://{name}/in/a", "wb") as file:
+        file.write(b"yes")
+    with fsspec.open(f"memory://{name}/secret", "wb") as file:
+        file.write(b"no")
+    allowed = roots(f"memory://{name}/in")
+    assert read(allowed, f"memory://{name}/in/a") == b"yes"
+    assert refusal(allowed, f"memory://{name}/in/gone") == "attachment_missing"
+    for way in ("secret", "in/../secret", "in/%2e%2e/secret", "in/%252e%252e/secret", "inner/a"):
+        assert refusal(allowed, f"memory://{name}/{way}") == "attachment_refused"
+    for way in (
+        f"other://{name}/in/a",
+        f"memory://user@{name}/in/a",
+        f"memory://{name}/in::file:///",
+    ):
+        assert refusal(allowed, way) == "attachment_refused"
+
+
+def test_a_url_that_nothing_here_can_read_says_what_to_install() -> None:
+    """The worker's own install brings http alone."""
+    assert refusal(roots("nosuch://b"), "nosuch://b/a") == "attachment_refused"
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[str]:
+    """Serve a file, a redirect, a refusal and a fault."""
+
+    async def answer(request: web.Request) -> web.Response:
+        match request.match_info["name"]:
+            case "a":
+                return web.Response(body=b"yes")
+            case "moved":
+                raise web.HTTPFound("/d/a")
+            case "forbidden":
+                raise web.HTTPForbidden
+            case "broken":
+                raise web.HTTPServiceUnavailable
+            case _:
+                raise web.HTTPNotFound
+
+    app = web.Application()
+    app.router.add_get("/d/{name}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    server = web.TCPSite(runner, "127.0.0.1", 0)
+    await server.start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}/d"
+    await runner.cleanup()
+
+
+async def test_http_says_what_passes_and_what_does_not(site: str) -> None:
+    """A server's bad minute costs a wait, not the job; a redirect may lead anywhere."""
+    allowed = Roots(urls=(site,))
+
+    def look() -> None:
+        assert read(allowed, f"{site}/a") == b"yes"
+        assert refusal(allowed, f"{site}/gone") == "attachment_missing"
+        assert refusal(allowed, f"{site}/moved") == "attachment_refused"
+        assert refusal(allowed, f"{site}/forbidden") == "attachment_refused"
+        with pytest.raises(FileUnavailableError):
+            read(allowed, f"{site}/broken")
+        away = "http://127.0.0.1:9/d"
+        with pytest.raises(FileUnavailableError):
+            read(Roots(urls=(away,)), f"{away}/a")
+
+    await asyncio.to_thread(look)
+
+
+def test_a_file_larger_than_was_told_is_not_read_whole() -> None:
+    """What a server says of its size is not to be trusted with the memory."""
+    with fsspec.open("memory://sizes/a", "wb") as file:
+        file.write(b"x" * 1000)
+    found = Found(name="a", path="memory://sizes/a", size=None, limit=10)
+    with pytest.raises(FileRefusedError, match="more bytes"):
+        found.read()
+
+
+def test_roots_stand_like_a_path_or_as_a_list() -> None:
+    """A URL's own colon parts nothing, and where one has a port there is the list."""
+    assert split_roots("/a:s3://b/c:/d:") == ("/a", "s3://b/c", "/d")
+    assert split_roots('["http://h:80/x", "/a:b"]') == ("http://h:80/x", "/a:b")
+    assert split_roots(None) == ()
+    with pytest.raises(SettingsError, match="NIGHTMILL_ATTACH_ROOTS: not a JSON list"):
+        load_settings(attach_roots="[1]")

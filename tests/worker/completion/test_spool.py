@@ -1,0 +1,108 @@
+"""The spool file: whole lines or none, and what a process that is gone left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nightmill.store.rows import from_row, to_row
+from nightmill_worker.completion.spool import Orphan, Spool, Spooled
+from nightmill_worker.queue.scripts import Finish
+from tests.producer.store.samples import FAILED, SINGLE, SUCCEEDED
+
+RESULTS = (SUCCEEDED, FAILED, SINGLE)
+ITEMS = [
+    Spooled(
+        row=to_row(result),
+        finish=Finish(
+            id=result.job_id,
+            token="w:1:1",  # noqa: S106 - a lease, no secret
+            queue="q",
+            status=result.status,
+            again=0,
+            input=1,
+            output=2,
+            cost=3,
+            fault="",
+            kept=b'{"a": "\xff"}',
+        ),
+    )
+    for result in RESULTS
+]
+
+
+@pytest.fixture
+def gone(tmp_path: Path) -> Path:
+    """Return the spool file of a process that is gone."""
+    spool = Spool(tmp_path, "gone")
+    spool.append(ITEMS[:2])
+    spool.append(ITEMS[2:])
+    spool.close()
+    return tmp_path / "gone.jsonl"
+
+
+def test_results_and_finishes_come_back_as_they_were(gone: Path) -> None:
+    """What is drained must be what would have been stored."""
+    items: list[Spooled] = []
+    for orphan in Spool(gone.parent, "heir").orphans():
+        with orphan:
+            items = list(orphan)
+    assert [from_row(item.row) for item in items] == list(RESULTS)
+    assert [item.finish for item in items] == [item.finish for item in ITEMS]
+    assert not gone.exists()
+
+
+def test_the_file_of_a_live_process_is_nobodys_to_drain(tmp_path: Path) -> None:
+    """Its owner drains it, and knows better what is done."""
+    spool, other = Spool(tmp_path, "alive"), Spool(tmp_path, "other")
+    spool.append(ITEMS)
+    assert not list(other.orphans())
+    assert other.is_used()
+    spool.clear()
+    assert not other.is_used()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", [b"half a li", b"\xff\n\n", b'deadbeef {"row":{}}\n'])
+def test_a_damaged_line_is_set_aside_and_the_rest_is_read(gone: Path, damage: bytes) -> None:
+    """A power loss tears the last line; a bad disk any."""
+    first, *rest = gone.read_bytes().splitlines(keepends=True)
+    gone.write_bytes(
+        first + (damage if damage.endswith(b"\n") else damage + b"\n") + b"".join(rest)
+    )
+    for orphan in Spool(gone.parent, "heir").orphans():
+        with orphan:
+            assert len(list(orphan)) == len(ITEMS)
+    assert gone.with_suffix(".damaged").read_bytes().startswith(damage)
+    assert not gone.exists()
+
+
+def interrupt(orphan: Orphan) -> None:
+    """Fail after the first line."""
+    next(iter(orphan))
+    raise ConnectionError
+
+
+def test_an_interrupted_drain_leaves_the_file(gone: Path) -> None:
+    """The store may go away again."""
+    for orphan in Spool(gone.parent, "heir").orphans():
+        with pytest.raises(ConnectionError), orphan:
+            interrupt(orphan)
+    assert gone.exists()
+
+
+def test_a_full_disk_takes_all_of_a_group_or_nothing(tmp_path: Path) -> None:
+    """An answer counts as safe only when its whole line is on the disk."""
+    (tmp_path / "full.jsonl").symlink_to("/dev/full")
+    spool = Spool(tmp_path, "full")
+    with pytest.raises(OSError, match="No space left"):
+        spool.append(ITEMS)
+    spool.close()
+
+
+def test_an_unwritable_folder_is_an_os_error(tmp_path: Path) -> None:
+    """The committer tells it apart from a store that refuses."""
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        Spool(tmp_path / "file", "x").append(ITEMS)

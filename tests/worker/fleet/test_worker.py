@@ -1,0 +1,252 @@
+"""A worker in this process, against a real Valkey, simulator and store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from nightmill.queue import keys
+from nightmill.records.job import now_ms
+from nightmill.records.state import JobState
+from nightmill_worker.events import AccountStopped, CallFailed, JobsFinished, WorkerStopped
+from nightmill_worker.simulator import Fault
+from nightmill_worker.simulator.config import make_config
+from tests.rig import Rig, hello, rigged, until
+
+
+@pytest.fixture
+async def rig(redis_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
+    """Return everything but a worker."""
+    async with rigged(redis_url, tmp_path) as rig:
+        yield rig
+
+
+async def nothing_left(rig: Rig) -> list[bytes]:
+    """Return the keys of jobs that are left, results apart."""
+    kept = [key async for key in rig.redis.scan_iter(count=1000)]
+    kept = [key for key in kept if not key.startswith(keys.QUEUES.encode())]
+    prefixes = (keys.PAYLOAD, keys.IN_PROGRESS, keys.RECORD, keys.ATTEMPTS, keys.QUEUE)
+    return [key for key in kept if key.decode().startswith(prefixes)]
+
+
+async def all_gone(rig: Rig) -> bool:
+    """Tell whether nothing of a job is left."""
+    return not await nothing_left(rig)
+
+
+async def test_every_job_is_called_once_and_leaves_one_row(rig: Rig) -> None:
+    """Singles and a batch together; nothing of them stays in Redis."""
+    await rig.producer.enqueue_many(hello(f"single {i}") for i in range(30))
+    items = ({"custom_id": f"c{i}", **hello(f"batch {i}")} for i in range(30))
+    await rig.producer.enqueue_many(items, batch="b")
+    await rig.work_off()
+    assert (await rig.store.counts("b"))[JobState.SUCCEEDED] == 30
+    assert (await rig.store.counts(""))[JobState.SUCCEEDED] == 30
+    assert rig.calls() == 60
+    assert sum(len(event.jobs) for event in rig.heard(JobsFinished)) == 60
+    assert await nothing_left(rig) == []
+
+
+async def test_a_failed_attempt_is_followed_by_another(rig: Rig) -> None:
+    """Its story is in the row: the counted attempt, its error and the wait."""
+    rig.sim.configure(down=500)
+    receipt = await rig.producer.enqueue(hello())
+    async with rig.working():
+        await rig.sim.until(lambda: rig.calls() == 1)
+        rig.sim.configure(down=None)
+        row = await rig.row(receipt.job_id)
+    assert [attempt.outcome for attempt in row.attempts] == ["retrying", "succeeded"]
+    assert (row.attempt_count, row.attempts[0].status) == (2, 500)
+    assert len(rig.heard(CallFailed)) == 1
+
+
+async def test_a_job_out_of_attempts_fails(rig: Rig) -> None:
+    """MAX_ATTEMPTS counts calls, not waits."""
+    rig.sim.configure(faults=(Fault(status=500, share=1.0),))
+    receipt = await rig.producer.enqueue(hello())
+    async with rig.working(max_attempts=1):
+        row = await rig.row(receipt.job_id)
+    assert (row.status, row.attempt_count, rig.calls()) == (JobState.FAILED, 1, 1)
+
+
+async def test_an_expired_job_is_not_called(rig: Rig) -> None:
+    """Its deadline passed in the queue: it still ends as a row."""
+    receipt = await rig.producer.enqueue(hello(), expires=timedelta(seconds=-1))
+    await rig.work_off()
+    assert (await rig.row(receipt.job_id)).status is JobState.EXPIRED
+    assert rig.calls() == 0
+
+
+async def test_a_stored_row_is_never_paid_for_again(rig: Rig) -> None:
+    """A worker died between commit and finish: the next one only finishes."""
+    receipt = await rig.producer.enqueue(hello(), job_id="once")
+    await rig.work_off()
+    await rig.redis.delete(keys.RESULT + receipt.job_id)
+    assert (await rig.producer.enqueue(hello(), job_id="once")).new
+    await rig.work_off()
+    assert rig.calls() == 1
+    assert await nothing_left(rig) == []
+
+
+async def test_stopping_gives_calls_back_without_spending_attempts(rig: Rig) -> None:
+    """Past the grace period the call is cut off, and the next worker's is the first counted."""
+    rig.sim.configure(latency_s=30)
+    receipt = await rig.producer.enqueue(hello())
+    worker = rig.worker(grace_s=0)
+    running = asyncio.create_task(worker.main())
+    await rig.sim.until(lambda: rig.sim.in_flight == 1)
+    worker.stop()
+    async with asyncio.timeout(5):
+        await running
+    assert rig.heard(WorkerStopped)[0].given_back == 1
+    rig.sim.configure(latency_s=0)
+    await rig.work_off()
+    row = await rig.row(receipt.job_id)
+    assert (row.attempt_count, row.snooze_count) == (1, 1)
+    assert row.attempts[0].error_type == "shutdown"
+
+
+async def test_the_grace_period_lets_calls_finish(rig: Rig) -> None:
+    """A deploy within it repeats no call."""
+    rig.sim.configure(latency_s=0.5)
+    await rig.producer.enqueue_many(hello(f"{i}") for i in range(10))
+    worker = rig.worker()
+    running = asyncio.create_task(worker.main())
+    await rig.sim.until(lambda: rig.sim.in_flight > 1)
+    worker.stop()
+    await running
+    assert (await rig.store.counts(""))[JobState.SUCCEEDED] == rig.calls() > 1
+    assert rig.heard(WorkerStopped)[0].given_back == 0
+
+
+async def test_a_line_that_refuses_everybody_stops_and_keeps_the_jobs(rig: Rig) -> None:
+    """A wrong credential must not fail a night's jobs."""
+    rig.sim.configure(auth="another")
+    await rig.producer.enqueue_many(hello(f"{i}") for i in range(10))
+    async with rig.working():
+        await rig.sim.until(lambda: rig.calls() > 0)
+        await until(lambda: rig.heard(AccountStopped), within=5)
+    assert await rig.redis.zcard(keys.QUEUE) == 10
+    assert await rig.store.get("") is None
+
+
+async def test_a_process_that_claims_its_own_lost_job_does_not_call_again(rig: Rig) -> None:
+    """Its loop was blocked past the lease; the call under way goes on under the new one."""
+    rig.sim.configure(latency_s=0.6)
+    receipt = await rig.producer.enqueue(hello())
+    async with rig.working():
+        await rig.sim.until(lambda: rig.sim.in_flight == 1)
+        await rig.redis.delete(keys.IN_PROGRESS + receipt.job_id)
+        await rig.redis.zadd(keys.QUEUE, {receipt.job_id: 1})
+        row = await rig.row(receipt.job_id)
+    assert (row.status, rig.calls()) == (JobState.SUCCEEDED, 1)
+    assert await nothing_left(rig) == []
+
+
+@pytest.mark.parametrize("state", [("in_flight",), ("snoozed", "deaths", 2)])
+async def test_a_job_whose_worker_died_does_not_wait_behind_the_backlog(
+    rig: Rig, state: tuple[str | int, ...]
+) -> None:
+    """Its lease ran out later than all were queued; it was called before them."""
+    rig.sim.configure(latency_s=0.2)
+    receipts = await rig.producer.enqueue_many(
+        {"custom_id": f"{i}", **hello(f"{i}")} for i in range(60)
+    )
+    lost = receipts[0].job_id
+    record = (keys.RECORD + lost, "calls", 1, "claimed_at", 1, "state", *state)
+    await rig.redis.execute_command("HSET", *record)
+    last = (await rig.redis.zrange(keys.QUEUE, -1, -1, withscores=True))[0][1]
+    await rig.redis.zadd(keys.QUEUE, {lost: last + 300})
+    async with rig.working(max_in_flight=2):
+        row = await rig.row(lost)
+        others = [await rig.store.get(receipt.job_id) for receipt in receipts[1:]]
+    assert row.status is JobState.SUCCEEDED
+    assert others.count(None) > 30
+
+
+async def test_an_answer_on_its_way_to_the_store_is_waited_for(rig: Rig) -> None:
+    """Blocked past the lease with the answer in hand, a process claims its own job: one call."""
+    receipt = await rig.producer.enqueue(hello())
+    async with rig.working() as worker:
+        await rig.sim.until(lambda: rig.calls() == 1)
+        await until(lambda: not worker.registry.running)
+        await rig.redis.delete(keys.IN_PROGRESS + receipt.job_id)
+        await rig.redis.zadd(keys.QUEUE, {receipt.job_id: 1}, xx=True)
+        row = await rig.row(receipt.job_id)
+        await until(lambda: all_gone(rig))
+    assert (row.status, rig.calls()) == (JobState.SUCCEEDED, 1)
+
+
+@pytest.mark.parametrize("failing", ["truncate", "drop", "wrong_type"])
+async def test_broken_answers_are_tried_again(redis_url: str, tmp_path: Path, failing: str) -> None:
+    """Nothing the endpoint sends ends a worker."""
+    config = make_config({failing: 0.3, "seed": 7})
+    async with rigged(redis_url, tmp_path, config) as rig:
+        await rig.producer.enqueue_many(hello(f"{i}") for i in range(10))
+        await rig.work_off()
+        assert (await rig.store.counts(""))[JobState.SUCCEEDED] == 10
+
+
+@pytest.mark.parametrize(
+    ("others", "deaths", "ends"),
+    [
+        ({}, 2, JobState.FAILED),
+        ({}, 1, JobState.SUCCEEDED),
+        ({"w1": 0, "w2": 0}, 2, JobState.FAILED),
+        ({"another": 0}, 2, JobState.SUCCEEDED),
+        ({"another": 61_000}, 2, JobState.FAILED),
+        ({"another": 0}, 9, JobState.FAILED),
+    ],
+)
+async def test_a_third_death_alone_is_proof_unless_workers_die_without_the_job(
+    rig: Rig, others: dict[str, int], deaths: int, ends: JobState
+) -> None:
+    """A good job must not be called poison because somebody kills workers again and again."""
+    await rig.producer.enqueue(hello(), job_id="job")
+    died = ("state", "in_flight", "calls", 5, "claimed_at", 1, "worker", "w3", "alone", 1)
+    past = ("deaths", 2 + deaths, "died_on", " w1 w2", "alone_deaths", deaths)
+    record = (keys.RECORD + "job", *died, *past, "proof", min(deaths, 2))
+    await rig.redis.execute_command("HSET", *record)
+    for worker, ago_ms in others.items():
+        await rig.redis.zadd(keys.DEATHS, {worker: now_ms() - ago_ms})
+    async with rig.working():
+        row = await rig.row("job")
+    assert row.status is ends
+    assert rig.calls() == (ends is JobState.SUCCEEDED)
+
+
+async def test_aborting_one_of_two_poisoned_jobs_does_not_stop_the_worker(rig: Rig) -> None:
+    """A job that waits for its turn alone may be cut off before it; claims go on after it."""
+    rig.sim.configure(latency_s=1.0)
+    for name in ("first", "second"):
+        await rig.producer.enqueue(hello(name), job_id=name)
+        record = (keys.RECORD + name, "state", "retrying", "deaths", 2)
+        await rig.redis.execute_command("HSET", *record)
+    async with rig.working():
+        await rig.sim.until(lambda: rig.sim.in_flight == 1)
+        await rig.redis.zadd(keys.ABORTS, {"first": 1, "second": 1})
+        rows = [await rig.row("first"), await rig.row("second")]
+        rig.sim.configure(latency_s=0)
+        after = await rig.producer.enqueue(hello("after"))
+        await rig.row(after.job_id)
+    assert [row.status for row in rows] == [JobState.CANCELLED] * 2
+
+
+async def test_of_two_jobs_that_must_run_alone_one_is_left_to_other_workers(rig: Rig) -> None:
+    """One that only waited for its turn would share the death of a worker it never called from."""
+    rig.sim.configure(latency_s=0.5)
+    for name in ("first", "second"):
+        await rig.producer.enqueue(hello(name), job_id=name)
+        record = (keys.RECORD + name, "state", "retrying", "deaths", 2)
+        await rig.redis.execute_command("HSET", *record)
+    async with rig.working() as worker:
+        await rig.sim.until(lambda: rig.sim.in_flight == 1)
+        await until(lambda: len(worker.registry) == 1)
+        rows = [await rig.row("first"), await rig.row("second")]
+    assert [row.status for row in rows] == [JobState.SUCCEEDED] * 2
+    assert [row.attempt_count for row in rows] == [1, 1]
+    assert rig.calls() == 2

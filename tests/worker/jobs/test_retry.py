@@ -1,0 +1,122 @@
+"""The retry rule, with its randomness seeded."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from nightmill.records.result import ErrorInfo, Usage
+from nightmill.records.state import JobState
+from nightmill_worker.jobs.retry import Decision, Release, Store, decide
+from nightmill_worker.messages.outcome import Fail, Outcome, Retry, Snooze, StopAccount, Succeeded
+
+ERROR = ErrorInfo(type="api_error", message="oops", fix="wait")
+
+
+def decided(
+    outcome: Outcome, *, attempts: int = 1, refusals: int = 0, alone: bool = False, seed: int = 0
+) -> Decision:
+    """Decide after one attempt of five, unless a test says otherwise."""
+    return decide(
+        outcome,
+        attempts=attempts,
+        refusals=refusals,
+        alone=alone,
+        max_attempts=5,
+        rng=random.Random(seed),
+    )
+
+
+def waits(outcome: Outcome, *, attempts: int = 1, refusals: int = 0) -> list[float]:
+    """Return the waits, in seconds, that 200 seeds give a job with attempts to spare."""
+    found = []
+    for seed in range(200):
+        rng = random.Random(seed)
+        decision = decide(
+            outcome,
+            attempts=attempts,
+            refusals=refusals,
+            alone=False,
+            max_attempts=100,
+            rng=rng,
+        )
+        assert isinstance(decision, Release)
+        found.append(decision.wait_ms / 1000)
+    return found
+
+
+def test_a_success_is_stored() -> None:
+    """Nothing else happens to it."""
+    outcome = Succeeded(message=b"{}", usage=Usage(), model="m")
+    assert decided(outcome) == Store(status=JobState.SUCCEEDED)
+
+
+def test_a_wrong_request_fails_at_once_with_its_fix() -> None:
+    """Trying it again would be paid for in vain."""
+    assert decided(Fail(error=ERROR)) == Store(status=JobState.FAILED, error=ERROR)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "base_s"), [(1, 1), (2, 2), (3, 4), (4, 8), (6, 32), (7, 60), (99, 60)]
+)
+def test_backoff_doubles_up_to_a_minute_with_jitter(attempts: int, base_s: float) -> None:
+    """Jitter of half to one and a half keeps a fleet from coming back in step."""
+    found = waits(Retry(error=ERROR), attempts=attempts)
+    assert 0.5 * base_s <= min(found) < 0.6 * base_s
+    assert 1.4 * base_s < max(found) <= 1.5 * base_s
+
+
+@pytest.mark.parametrize(("refusals", "base_s"), [(0, 1), (1, 1), (2, 2), (3, 4), (40, 4)])
+def test_a_snooze_waits_one_two_four_seconds(refusals: int, base_s: float) -> None:
+    """The lane regulates the rate; the wait only spreads those who were refused."""
+    found = waits(Snooze(error=ERROR), refusals=refusals)
+    assert 0.5 * base_s <= min(found) < 0.6 * base_s
+    assert 1.4 * base_s < max(found) <= 1.5 * base_s
+
+
+@pytest.mark.parametrize("kind", [Retry, Snooze, StopAccount])
+def test_retry_after_is_a_lower_bound(kind: type[Retry | Snooze | StopAccount]) -> None:
+    """Coming earlier than asked is a refusal for certain; 0 asks for nothing."""
+    assert min(waits(kind(error=ERROR, retry_after_s=30.5), refusals=1)) == 30.5
+    assert min(waits(kind(error=ERROR, retry_after_s=0.0), refusals=1)) >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [
+        (Retry(error=ERROR), JobState.RETRYING),
+        (Snooze(error=ERROR), JobState.SNOOZED),
+        (StopAccount(error=ERROR), JobState.SNOOZED),
+    ],
+)
+def test_only_failed_attempts_count(outcome: Outcome, state: JobState) -> None:
+    """A refusal or a stopped line is not the job's fault."""
+    decision = decided(outcome, refusals=1)
+    assert isinstance(decision, Release)
+    assert (decision.state, decision.counted) == (state, state is JobState.RETRYING)
+
+
+def test_the_last_attempt_fails_with_its_error_and_the_count() -> None:
+    """The stored result tells what went wrong last and how often it was tried."""
+    decision = decided(Retry(error=ERROR), attempts=5)
+    error = ErrorInfo(type="api_error", message="oops (after 5 attempts)", fix="wait")
+    assert decision == Store(status=JobState.FAILED, error=error)
+
+
+def test_refusals_and_stopped_lines_never_use_up_a_job() -> None:
+    """However long a limit lasts, every job is kept."""
+    for outcome in (Snooze(error=ERROR), StopAccount(error=ERROR)):
+        assert isinstance(decided(outcome, attempts=9, refusals=100), Release)
+
+
+def test_five_refusals_alone_mean_that_the_job_never_fits() -> None:
+    """With the lane to itself only its own size can be too much."""
+    refused = Snooze(error=ERROR)
+    assert isinstance(decided(refused, refusals=4, alone=True), Release)
+    decision = decided(refused, refusals=5, alone=True)
+    assert isinstance(decision, Store)
+    assert decision.status is JobState.FAILED
+    assert decision.error is not None
+    assert decision.error.type == "exceeds_limit"
+    assert "oops" in decision.error.message

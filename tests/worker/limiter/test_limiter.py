@@ -1,0 +1,197 @@
+"""The lane end to end: refusals, a stopped line, the breaker, the canary, an operator's caps."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from nightmill.queue import keys
+from nightmill.queue.batches import Batches
+from nightmill.records.state import JobState
+from nightmill.reports.lanes import Look, read_lanes
+from nightmill_worker.events import AccountStopped
+from nightmill_worker.simulator import SimulatorConfig
+from tests.rig import Rig, hello, rigged
+
+QUICK = SimulatorConfig(latency_s=0.02)
+WRONG_KEY = SimulatorConfig(latency_s=0.02, auth="another")
+NO_CREDIT = SimulatorConfig(latency_s=0.02, credit_exhausted=True)
+
+
+async def enqueue(rig: Rig, jobs: int, *, first: int = 0, **fields: object) -> list[str]:
+    """Put `jobs` prompts into batch "b", numbered from `first`; return their ids."""
+    numbers = range(first, first + jobs)
+    requests = [{**hello(f"say {n}"), **fields, "custom_id": f"{n}"} for n in numbers]
+    return [r.job_id for r in await rig.producer.enqueue_many(requests, batch="b")]
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until Redis says so; there is nothing to subscribe to."""
+    async with asyncio.timeout(30):
+        while not await condition():  # noqa: ASYNC110 - another process's state
+            await asyncio.sleep(0.01)
+
+
+async def _state_is(batches: Batches, line: str, state: str) -> bool:
+    return (await batches.accounts())[line]["state"] == state
+
+
+async def _succeeded(batches: Batches, jobs: int) -> bool:
+    return (await batches.counts("b")).succeeded == jobs
+
+
+async def _paused(batches: Batches) -> bool:
+    counts = await batches.counts("b")
+    return counts.flag == "paused" and not counts.in_flight
+
+
+async def _breaker_moved(rig: Rig) -> bool:
+    return any(lane.orders.breaker != "closed" for lane in await read_lanes(rig.redis))
+
+
+async def until_stopped(rig: Rig) -> None:
+    """Wait until a worker has told that the line is stopped and nothing is in flight."""
+    batches = Batches(rig.redis)
+
+    async def stopped() -> bool:
+        return bool(rig.heard(AccountStopped)) and not (await batches.counts("b")).in_flight
+
+    await until(stopped)
+
+
+async def test_a_refused_job_waits_and_loses_no_attempt(redis_url: str, tmp_path: Path) -> None:
+    """429s are the lane's affair: the job's attempts are for what goes wrong with the job."""
+    config = SimulatorConfig(latency_s=0.02, rpm=300, burst=3, headers=False)
+    async with rigged(redis_url, tmp_path, config) as rig:
+        ids = await enqueue(rig, 12)
+        await rig.work_off()
+        rows = [await rig.row(job_id) for job_id in ids]
+        assert {row.status for row in rows} == {JobState.SUCCEEDED}
+        assert {row.attempt_count for row in rows} == {1}
+        refused = rig.sim.ledger.totals.refused
+        assert refused == sum(row.snooze_count for row in rows) > 0
+
+
+@pytest.mark.parametrize("config", [WRONG_KEY, NO_CREDIT], ids=["401", "credit"])
+async def test_a_line_that_nobody_can_use_stops_and_loses_no_job(
+    redis_url: str, tmp_path: Path, config: SimulatorConfig
+) -> None:
+    """A wrong key or an empty account must not fail a night's jobs one after the other."""
+    async with rigged(redis_url, tmp_path, config) as rig:
+        await enqueue(rig, 100)
+        async with rig.working():
+            await until_stopped(rig)
+            calls = rig.calls()
+            assert calls <= 16, "no more than the first window"
+        counts = await Batches(rig.redis).counts("b")
+        assert (counts.waiting, counts.terminal) == (100, 0)
+
+
+async def test_resume_sends_one_trial_and_its_answer_decides(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """One call is the price of asking whether the reason is gone."""
+    async with rigged(redis_url, tmp_path, NO_CREDIT) as rig:
+        await enqueue(rig, 40)
+        batches = Batches(rig.redis)
+        async with rig.working() as worker:
+            await until_stopped(rig)
+            calls = rig.calls()
+            await batches.try_account_again(worker.account)
+            await rig.sim.until(lambda: rig.calls() == calls + 1)
+            await until(partial(_state_is, batches, worker.account, "stopped"))
+            assert rig.calls() == calls + 1
+            rig.sim.configure(credit_exhausted=False)
+            await batches.try_account_again(worker.account)
+            await until(partial(_succeeded, batches, 40))
+        assert await batches.accounts() == {}
+
+
+async def test_like_failures_in_a_row_pause_their_batch(redis_url: str, tmp_path: Path) -> None:
+    """A batch that is wrong as a whole costs a few calls, not a million."""
+    async with rigged(redis_url, tmp_path, QUICK, fleet_max_in_flight=4) as rig:
+        await enqueue(rig, 200, model="missing-model")
+        batches = Batches(rig.redis)
+        async with rig.working():
+            await until(partial(_paused, batches))
+            counts = await batches.counts("b")
+            assert counts.flag == "paused"
+            assert "20 jobs in a row failed alike: not_found_error" in counts.reason
+            assert 20 <= counts.failed < 60
+            assert counts.failed + counts.queued == 200
+
+
+async def test_without_its_canary_a_batch_fails_to_its_end(redis_url: str, tmp_path: Path) -> None:
+    """Who asks for it gets every row."""
+    async with rigged(redis_url, tmp_path, QUICK, canary=0) as rig:
+        await enqueue(rig, 60, model="missing-model")
+        await rig.work_off()
+        assert (await Batches(rig.redis).counts("b")).failed == 60
+
+
+async def test_a_success_between_calms_the_canary(redis_url: str, tmp_path: Path) -> None:
+    """Some bad rows in a good batch are no reason to stop it."""
+    async with rigged(redis_url, tmp_path, QUICK) as rig:
+        for model, jobs in (("missing-model", 15), ("claude-opus-4-6", 1), ("missing-model", 15)):
+            await enqueue(rig, jobs, model=model, first=rig.calls())
+            await rig.work_off()
+        counts = await Batches(rig.redis).counts("b")
+        assert (counts.failed, counts.succeeded, counts.flag) == (30, 1, "")
+
+
+async def test_an_endpoint_that_fails_is_left_alone(redis_url: str, tmp_path: Path) -> None:
+    """The breaker opens after a handful of failures, and one trial closes it again."""
+    async with rigged(redis_url, tmp_path, SimulatorConfig(latency_s=0.02, down=529)) as rig:
+        await enqueue(rig, 100)
+        async with rig.working():
+            await until(partial(_breaker_moved, rig))
+            lanes = await read_lanes(rig.redis)
+            assert 8 <= rig.calls() < 60
+            assert Look(before=lanes[0], now=lanes[0]).binds == "breaker"
+            rig.sim.configure(down=None)
+            await until(partial(_succeeded, Batches(rig.redis), 100))
+
+
+async def test_an_operators_rpm_holds_for_the_whole_fleet(redis_url: str, tmp_path: Path) -> None:
+    """Two workers share one bucket: 30 calls at 10 a second take about 3 s, never less."""
+    async with rigged(redis_url, tmp_path, QUICK, rpm=600) as rig:
+        ids = await enqueue(rig, 30)
+        async with rig.working(), rig.working():
+            rows = [await rig.row(job_id) for job_id in ids]
+        starts = sorted(row.started_at for row in rows if row.started_at is not None)
+        assert starts[-1] - starts[0] >= 2500
+        assert rig.sim.ledger.totals.refused == 0
+
+
+async def test_a_batch_keeps_the_share_of_the_limit_it_used(redis_url: str, tmp_path: Path) -> None:
+    """In the morning the batch says whether the night's limit was turned into results."""
+    async with rigged(redis_url, tmp_path, QUICK, rpm=600) as rig:
+        await enqueue(rig, 140)
+        async with rig.working():
+            await until(partial(_succeeded, Batches(rig.redis), 140))
+        counts = await Batches(rig.redis).counts("b")
+        assert counts.metered_ms >= 5000
+        assert counts.utilisation == pytest.approx(1.0, abs=0.15)
+
+
+async def test_batches_of_one_lane_learn_what_their_own_calls_cost(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """A batch of essays must not make a batch of labels look dear, nor the other way round."""
+    async with rigged(redis_url, tmp_path, QUICK) as rig:
+        for batch, tokens in (("short", 4), ("long", 60)):
+            requests = [{**hello(f"say {n}"), "max_tokens": tokens} for n in range(20)]
+            await rig.producer.enqueue_many(requests, batch=batch)
+        await rig.work_off()
+        (name,) = await rig.redis.execute_command("SMEMBERS", keys.LANES)
+        lane = keys.LANE + name.decode()
+        hot = json.loads(await rig.redis.execute_command("HGET", lane, "hot"))
+        costs = hot["costs"]
+        assert costs["short"]["output"] < 8
+        assert costs["long"]["output"] > 30
+        assert costs["short"]["answers"] == costs["long"]["answers"] == 20

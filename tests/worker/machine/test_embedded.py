@@ -1,0 +1,348 @@
+"""The embedded Valkey's life, with real servers and real users killed for real."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import pytest
+from redis import Redis
+
+from nightmill.errors import ServerError
+from nightmill_worker.machine import embedded
+from nightmill_worker.machine.embedded import embedded_server
+
+# A user in a process of its own: says the URL, stays until its input ends, reports a Ctrl-C.
+USER: Final = """
+import sys
+from pathlib import Path
+from nightmill_worker.embedded import embedded_server
+with embedded_server(Path(sys.argv[1])) as url:
+    print(url, flush=True)
+    while True:
+        try:
+            sys.stdin.read()
+            break
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+"""
+
+
+class User:
+    """A process that uses the server of a folder until told to leave, or killed."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start it, as the leader of its own process group like a terminal's foreground job."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", USER, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        )
+        assert self.process.stdin
+        assert self.process.stdout
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
+
+    def line(self) -> str:
+        """Wait for the next line it prints."""
+        return self.stdout.readline().strip()
+
+    def leave(self) -> None:
+        """Let it leave its context, and wait until it has."""
+        self.stdin.close()
+        assert self.process.wait(10) == 0
+
+    def kill(self) -> None:
+        """End it without any chance to clean up."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def close(self) -> None:
+        """Leave nothing of it behind, whatever the test did."""
+        self.kill()
+        self.stdin.close()
+        self.stdout.close()
+
+
+StartUser: TypeAlias = Callable[[Path], User]
+
+
+def server_pid(url: str) -> int:
+    """Return the process id of the server at `url`."""
+    with Redis.from_url(url) as client:
+        return int(client.info("server")["process_id"])
+
+
+def starts(folder: Path) -> int:
+    """Return how many servers ever got ready in this folder."""
+    return (folder / "valkey.log").read_text().count("Ready to accept connections")
+
+
+@contextmanager
+def ending(pid: int) -> Iterator[None]:
+    """Expect the process `pid`, alive now, to have ended when the block ends."""
+    handle = os.pidfd_open(pid)
+    try:
+        assert not select.select([handle], [], [], 0)[0], "already ended"
+        yield
+        assert select.select([handle], [], [], 5)[0], f"process {pid} still runs"
+    finally:
+        os.close(handle)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Return a data directory that does not exist yet, with a short path, free of servers after."""
+    with tempfile.TemporaryDirectory(prefix="nm-") as parent:
+        path = Path(parent) / ".nightmill"
+        yield path
+        assert not path.is_dir() or not embedded._lives(path), "a server was left running"
+
+
+@pytest.fixture
+def users(folder: Path) -> Iterator[StartUser]:  # noqa: ARG001 - ends before `folder` looks
+    """Return a function that starts users; all of them are gone after the test."""
+    with ExitStack() as stack:
+        yield lambda folder: stack.enter_context(closing(User(folder)))
+
+
+def test_data_outlives_the_server(folder: Path) -> None:
+    """The queue must be there for the next command, so stopping loses nothing."""
+    with embedded_server(folder) as url, Redis.from_url(url) as client:
+        client.set("job", "1")
+    with embedded_server(folder) as url, Redis.from_url(url) as client:
+        assert client.get("job") == b"1"
+    assert starts(folder) == 2
+
+
+def test_configuration_is_durable_and_local(folder: Path) -> None:
+    """No TCP port to attack, no eviction of jobs, every write in the append-only file."""
+    wanted = {
+        "port": "0",
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "maxmemory-policy": "noeviction",
+        "save": "",
+    }
+    with embedded_server(folder) as url, Redis.from_url(url) as client:
+        assert client.config_get(*wanted) == wanted
+        assert Path(url.removeprefix("unix://")).stat().st_mode & 0o077 == 0
+
+
+def test_directory_is_private_and_ignored_by_git(folder: Path) -> None:
+    """Prompts lie in it: neither other users nor a careless `git add` may pick them up."""
+    with embedded_server(folder):
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert (folder / ".gitignore").read_text() == "*\n"
+
+
+def test_server_holds_no_terminal_and_no_users_lock(folder: Path) -> None:
+    """A server that kept these open would hang a pipeline, or count as its own user."""
+    with embedded_server(folder) as url:
+        descriptors = Path(f"/proc/{server_pid(url)}/fd")
+        held = {entry.name: entry.readlink() for entry in descriptors.iterdir()}
+    assert {held[name] for name in "012"} == {Path("/dev/null")}
+    assert {path.name for path in held.values()}.isdisjoint({"users.lock", "server.lock"})
+
+
+def test_commands_started_at_once_share_one_server(folder: Path, users: StartUser) -> None:
+    """Two servers on one append-only file would destroy it."""
+    crowd = [users(folder) for _ in range(4)]
+    urls = {user.line() for user in crowd}
+    assert len(urls) == 1
+    with ending(server_pid(urls.pop())):
+        for user in crowd:
+            user.leave()
+    assert starts(folder) == 1
+
+
+def test_last_one_out_stops_it(folder: Path, users: StartUser) -> None:
+    """Whoever started it may leave first; the server stays for the others, and only for them."""
+    first = users(folder)
+    pid = server_pid(first.line())
+    with ending(pid), embedded_server(folder) as url:
+        first.leave()
+        assert server_pid(url) == pid
+        with embedded_server(folder):
+            pass
+        assert server_pid(url) == pid, "a nested user is a user"
+
+
+def test_server_is_adopted_after_every_user_was_killed(folder: Path, users: StartUser) -> None:
+    """A kill -9 leaves a server without users: the next command takes it over and ends it."""
+    victims = [users(folder) for _ in range(2)]
+    pid = {server_pid(victim.line()) for victim in victims}.pop()
+    for victim in victims:
+        victim.kill()
+    with ending(pid), embedded_server(folder) as url:
+        assert server_pid(url) == pid
+    assert starts(folder) == 1
+
+
+def test_child_keeps_the_server_when_its_parent_is_killed(folder: Path, users: StartUser) -> None:
+    """Workers drain after their supervisor died, so they need their queue until they are done."""
+    supervisor, worker = users(folder), users(folder)
+    url = supervisor.line()
+    assert worker.line() == url
+    with ending(server_pid(url)):
+        supervisor.kill()
+        with embedded_server(folder):
+            pass
+        assert server_pid(url)
+        worker.leave()
+
+
+def test_killed_server_is_replaced_with_its_data(folder: Path, users: StartUser) -> None:
+    """Users that are still there find the new server at the old address, jobs included."""
+    user = users(folder)
+    url = user.line()
+    with Redis.from_url(url) as client:
+        client.set("job", "1")
+    pid = server_pid(url)
+    with ending(pid):
+        os.kill(pid, signal.SIGKILL)
+    assert Path(url.removeprefix("unix://")).is_socket(), "a stale socket is what must be handled"
+    with embedded_server(folder) as again, Redis.from_url(again) as client:
+        assert again == url
+        assert client.get("job") == b"1"
+    with ending(server_pid(url)):
+        user.leave()
+
+
+def test_server_killed_while_it_rewrites_its_file_is_replaced(folder: Path) -> None:
+    """The rewriting child outlives the server for a moment and looks like one that starts."""
+    with embedded_server(folder) as url, Redis.from_url(url) as client:
+        client.eval("for i = 1, 50000 do redis.call('SET', i, ('x'):rep(50)) end", 0)
+        pid = server_pid(url)
+        with ending(pid):
+            client.bgrewriteaof()
+            os.kill(pid, signal.SIGKILL)
+        with embedded_server(folder), Redis.from_url(url) as again:
+            assert again.dbsize() == 50_000
+
+
+def test_ctrl_c_in_the_terminal_leaves_the_server_alone(folder: Path, users: StartUser) -> None:
+    """A user draining its last calls after a Ctrl-C still needs the server."""
+    user = users(folder)
+    url = user.line()
+    with ending(server_pid(url)):
+        os.killpg(user.process.pid, signal.SIGINT)
+        assert user.line() == "interrupted"
+        assert server_pid(url)
+        user.leave()
+
+
+@pytest.mark.parametrize("name", ["deep" * 30, "spaces and 100 % ünïcode?#"])
+def test_awkward_paths_get_a_short_socket_all_commands_find(
+    folder: Path, users: StartUser, name: str
+) -> None:
+    """A unix socket's path is short by law, and clients disagree on unquoting a URL."""
+    awkward = folder / name
+    user = users(awkward)
+    url = user.line()
+    path = Path(url.removeprefix("unix://"))
+    assert len(os.fsencode(path)) < 100
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    alias = folder / "alias"
+    alias.symlink_to(awkward)
+    with embedded_server(alias) as found:
+        assert found == url
+    with ending(server_pid(url)):
+        user.leave()
+    assert not path.exists()
+
+
+def test_short_sockets_never_go_where_others_can_write(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user of the machine could wait at a path that everyone can guess."""
+    monkeypatch.setattr("nightmill.queue.connection.SHORT_SOCKETS", folder)
+    planted = folder / f"nightmill-{os.getuid()}"
+    planted.mkdir(parents=True)
+    planted.chmod(0o777)
+    with (
+        pytest.raises(ServerError, match="not a private directory"),
+        embedded_server(folder / ("deep" * 30)),
+    ):
+        pass
+
+
+def test_live_server_without_its_socket_is_never_doubled(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Someone removed the socket: a second server on the same files would destroy them."""
+    monkeypatch.setattr(embedded, "UNREACHABLE_S", 0.05)
+    with embedded_server(folder) as url:
+        path = Path(url.removeprefix("unix://"))
+        hidden = path.rename(path.with_suffix(".hidden"))
+        with pytest.raises(ServerError, match="cannot be reached"), embedded_server(folder):
+            pass
+        hidden.rename(path)
+    assert starts(folder) == 1
+
+
+def test_cut_tail_of_the_append_only_file_is_accepted(folder: Path) -> None:
+    """A power loss cuts the last write in half; everything before it must come back."""
+    with embedded_server(folder) as url, Redis.from_url(url) as client:
+        client.set("first", "1")
+        client.set("second", "2")
+    (journal,) = (folder / "appendonlydir").glob("*.incr.aof")
+    journal.write_bytes(journal.read_bytes()[:-4])
+    with embedded_server(folder) as url, Redis.from_url(url) as client:
+        assert client.keys() == [b"first"]
+
+
+def test_damaged_append_only_file_is_reported_with_the_way_out(folder: Path) -> None:
+    """Without its data the server must not start as if nothing had been there."""
+    with embedded_server(folder) as url, Redis.from_url(url) as client:
+        client.set("first", "1")
+        client.set("second", "2")
+    (journal,) = (folder / "appendonlydir").glob("*.incr.aof")
+    journal.write_bytes(journal.read_bytes().replace(b"first", b"fi\r\n!!!"))
+    with (
+        pytest.raises(ServerError, match="reading the append only file") as caught,
+        embedded_server(folder),
+    ):
+        pass
+    assert journal.name in str(caught.value)
+    assert f"move {journal.parent} away" in str(caught.value)
+
+
+def test_file_in_the_way_is_named(folder: Path) -> None:
+    """The user sees what to move instead of a traceback."""
+    folder.write_text("not a directory")
+    for place in (folder, folder / "below"):
+        with pytest.raises(ServerError, match="a file is in the way"), embedded_server(place):
+            pass
+
+
+def test_unusable_directory_names_the_setting(folder: Path) -> None:
+    """Whatever the system refuses, the message says how to go elsewhere."""
+    with (
+        pytest.raises(ServerError, match="NIGHTMILL_DATA_DIR"),
+        embedded_server(folder / ("x" * 300)),
+    ):
+        pass
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_read_only_directory_names_the_setting(folder: Path) -> None:
+    """The commonest refusal of all: someone else's directory."""
+    folder.mkdir(mode=0o500)
+    with pytest.raises(ServerError, match="make it writable"), embedded_server(folder):
+        pass
+
+
+def test_session_server_is_empty_for_each_test(redis_url: str) -> None:
+    """Every other test builds on this fixture."""
+    with Redis.from_url(redis_url) as client:
+        assert client.dbsize() == 0

@@ -1,0 +1,112 @@
+"""The scripts as a worker calls them, against a real Valkey."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nightmill.enqueue.prepare import defaults_of
+from nightmill.queue import wire
+from nightmill.records.result import KEPT_FIRST, KEPT_LAST, Attempt
+from nightmill.records.state import JobState
+from nightmill_worker.jobs.claimed_job import ClaimedJob
+from nightmill_worker.queue.scripts import Ask, GrantedJob, Release, Scripts
+from tests.rig import hello, rigged
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.rig import Rig
+
+ACCOUNT, LEASE_MS = "l", 60_000
+OPEN = {"window": 999, "gates": {}, "reserves": False, "pause": 0, "breaker": "closed", "round": 0}
+ORDERS = msgspec.json.encode(OPEN)
+CALLS = 3 * (KEPT_FIRST + KEPT_LAST)
+
+
+def engine_of(rig: Rig) -> Scripts:
+    """Return an scripts whose lanes keep nobody waiting."""
+    return Scripts(
+        rig.redis,
+        account=ACCOUNT,
+        orders=ORDERS,
+        lease_ms=LEASE_MS,
+        canary=0,
+        emit=rig.told.append,
+    )
+
+
+async def claim_one(scripts: Scripts, seq: int) -> GrantedJob:
+    """Claim the only job there is."""
+    ask = Ask(
+        worker="w",
+        seq=seq,
+        account=ACCOUNT,
+        want=1,
+        lease_ms=LEASE_MS,
+        functions={wire.FUNCTION: True},
+        model="m",
+    )
+    (claimed,) = (await scripts.claim(ask)).jobs
+    return claimed
+
+
+async def call(scripts: Scripts, attempt: Attempt) -> None:
+    """Claim the job, and give it back after a call that went like `attempt`."""
+    claimed = await claim_one(scripts, attempt.n)
+    item = Release(
+        id=claimed.id,
+        token=claimed.token,
+        queue=claimed.queue,
+        state="retrying" if attempt.counted else "snoozed",
+        wait_ms=0,
+        counted=int(attempt.counted),
+        refused=int(not attempt.counted),
+        attempt=msgspec.json.encode(attempt).decode(),
+    )
+    assert await scripts.release([item]) == set()
+
+
+def story() -> list[Attempt]:
+    """Return a night of attempts: refused, stopped by deploys, and a few that counted."""
+    kinds = ("rate_limit_error", "shutdown", None) * (CALLS // 3)
+    return [
+        Attempt(n=n, started_at=n, duration_ms=n, outcome="x", counted=n % 10 == 0, error_type=kind)
+        for n, kind in enumerate(kinds, 1)
+    ]
+
+
+async def test_a_long_story_keeps_its_ends_and_exact_totals(redis_url: str, tmp_path: Path) -> None:
+    """A job that is refused all night neither grows without bound nor is miscounted."""
+    past = story()
+    async with rigged(redis_url, tmp_path) as rig:
+        await rig.producer.enqueue(hello())
+        scripts = engine_of(rig)
+        for attempt in past:
+            await call(scripts, attempt)
+        flight = ClaimedJob(
+            await claim_one(scripts, CALLS + 1), "w", ACCOUNT, defaults_of(rig.settings)
+        )
+    row = flight.result(JobState.FAILED, None, keep_params=False, rehearsal=False)
+    assert row.attempts == (*past[:KEPT_FIRST], *past[-KEPT_LAST:])
+    assert row.attempt_count == sum(each.counted for each in past)
+    assert row.snooze_count == CALLS - row.attempt_count
+    uncounted = Counter(each.error_type or each.outcome for each in past if not each.counted)
+    assert row.snooze_reasons == uncounted
+    assert (row.started_at, row.call_ms) == (1, sum(each.duration_ms for each in past))
+
+
+async def test_a_script_forgotten_between_its_load_and_its_call_is_tried_again(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """redis-py loads a forgotten script once, and gives up when it is forgotten just then."""
+    async with rigged(redis_url, tmp_path) as rig:
+        answers = iter(
+            (
+                rig.redis.execute_command("EVALSHA", "0" * 40, 0),
+                rig.redis.execute_command("PING"),
+            )
+        )
+        assert await engine_of(rig).persist(lambda: next(answers))

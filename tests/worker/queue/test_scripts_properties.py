@@ -1,0 +1,334 @@
+"""Whatever order the scripts run in: one holder a job, counts that add up, nothing over a limit."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+from redis import Redis
+
+from nightmill.maintenance.cancellation import _source as withdraw_source
+from nightmill.queue import keys, wire
+from nightmill_worker.queue.lua_source import source
+from nightmill_worker.queue.scripts import Ask, Settlement
+from tests.worker.queue.scripts_model import (
+    ACCOUNT,
+    BATCHES,
+    CAPACITY,
+    DEBT,
+    LANE,
+    LEASE_MS,
+    MODEL,
+    ORDERS,
+    OUTCOMES,
+    PAST_MS,
+    PAYLOAD,
+    STATES,
+    TOMORROW,
+    WINDOW,
+    Claim,
+    Outcome,
+    Seen,
+    queue_of,
+)
+
+PICK = st.integers(0, 999)
+"""Picks a claim or a job, modulo how many there are: what is drawn must not hang on the clock."""
+
+
+class Fleet(RuleBasedStateMachine):
+    """Two workers that claim, renew, settle, release and finish, also late and twice."""
+
+    url: ClassVar[str]
+
+    def __init__(self) -> None:
+        """Connect; `begin` empties the server."""
+        super().__init__()
+        self.redis = Redis.from_url(self.url)
+        names = ("claim", "renew", "settle", "release", "finish", "sweep")
+        self.scripts = {name: self.redis.register_script(source(name)) for name in names}
+        self.scripts["enqueue"] = self.redis.register_script(wire.enqueue_script())
+        self.scripts["withdraw"] = self.redis.register_script(withdraw_source())
+        self.jobs: dict[str, Seen] = {}
+        self.claims: list[Claim] = []
+        self.seqs = {"w": 0, "v": 0}
+        self.last: dict[str, list[Claim]] = {}
+
+    @initialize()
+    def begin(self) -> None:
+        """Start from nothing, and without sidesteps: they are a matter of real time."""
+        self.redis.flushall()
+        self.redis.set(keys.SIDESTEP, 1)
+
+    def teardown(self) -> None:
+        """Disconnect."""
+        self.redis.close()
+
+    def run_script(self, name: str, **told: object) -> list[bytes]:
+        """Run a script on one JSON argument, and the orders that only lanes look at."""
+        return list(self.scripts[name](args=[msgspec.json.encode(told), ORDERS]) or ())
+
+    @rule(batch=st.sampled_from(BATCHES), names=st.sets(st.integers(0, 9), min_size=1))
+    def enqueue(self, batch: str, names: set[int]) -> None:
+        """Only what is neither queued nor finished already is taken."""
+        ids = [f"{batch}:{name}" for name in sorted(names)]
+        pairs: list[str | bytes] = [part for job_id in ids for part in (job_id, PAYLOAD)]
+        codes = self.scripts["enqueue"](args=[queue_of(batch), batch, 0, 0, "", *pairs])
+        for job_id, code in zip(ids, codes.decode(), strict=True):
+            known = self.jobs.get(job_id)
+            over = known is not None and known.state == "over"
+            assert code == ("1" if known is None else "2" if over else "0")
+            self.jobs.setdefault(job_id, Seen(batch))
+
+    @rule(pick=PICK)
+    def requeue(self, pick: int) -> None:
+        """Run a finished job again: it is a job like any other."""
+        over = sorted(job_id for job_id, job in self.jobs.items() if job.state == "over")
+        if not over:
+            return
+        job_id = over[pick % len(over)]
+        job = self.jobs[job_id]
+        run: tuple[str | int, ...] = (0, 1, job.ended.pop())
+        args = [queue_of(job.batch), job.batch, *run, job_id, PAYLOAD]
+        assert self.scripts["enqueue"](args=args) == b"1"
+        job.state = "queued"
+
+    def claim_as(self, worker: str, want: int) -> list[Claim]:
+        """Claim; return what was granted."""
+        ask = Ask(
+            worker=worker,
+            seq=self.seqs[worker],
+            account=ACCOUNT,
+            want=want,
+            lease_ms=LEASE_MS,
+            functions={wire.FUNCTION: True},
+            model=MODEL,
+        )
+        rows = self.scripts["claim"](args=[msgspec.json.encode(ask), ORDERS])[3:]
+        return [Claim(row[0].decode(), row[1].decode(), msgspec.Raw(row[10])) for row in rows]
+
+    @rule(worker=st.sampled_from("wv"), want=st.integers(1, 6))
+    def claim(self, worker: str, want: int) -> None:
+        """Nobody gets a job whose lease runs."""
+        self.seqs[worker] += 1
+        self.note(worker, self.claim_as(worker, want), want)
+
+    def note(self, worker: str, granted: list[Claim], want: int) -> None:
+        """Check a new grant against the model, and enter it there."""
+        assert len(granted) == len({claim.job_id for claim in granted}) <= want
+        for claim in granted:
+            job = self.jobs[claim.job_id]
+            assert job.state != "over"
+            assert job.state != "in_flight" or job.expired
+            assert claim.token not in {old.token for old in self.claims}
+            job.state, job.token, job.expired = "in_flight", claim.token, False
+        self.claims += granted
+        self.last[worker] = granted
+
+    @rule(worker=st.sampled_from("wv"))
+    def claim_repeated(self, worker: str) -> None:
+        """Lose a claim's answer: it gets the same jobs again, those that are still its own."""
+        if not self.last.get(worker):
+            return
+        again = {(claim.job_id, claim.token) for claim in self.claim_as(worker, 6)}
+        held = {claim[:2] for claim in self.last[worker] if self.holds(claim)}
+        assert again == held
+
+    @rule(worker=st.sampled_from("wv"), want=st.integers(1, 6))
+    def claim_repeated_too_late(self, worker: str, want: int) -> None:
+        """Its first grant is forgotten by then: it is a new claim, with tokens of its own."""
+        self.redis.delete(keys.GRANT + worker)
+        self.note(worker, self.claim_as(worker, want), want)
+
+    def pick_claim(self, pick: int) -> tuple[Claim, bool]:
+        """Pick any claim there ever was; tell whether its token still holds the job."""
+        claim = self.claims[pick % len(self.claims)]
+        return claim, self.holds(claim)
+
+    def holds(self, claim: Claim) -> bool:
+        """Tell whether a claim's job is still its own."""
+        job = self.jobs[claim.job_id]
+        return job.state == "in_flight" and job.token == claim.token
+
+    @rule(pick=PICK, state=st.sampled_from(("retrying", "snoozed")), called=st.booleans())
+    def release(self, pick: int, state: str, *, called: bool) -> None:
+        """Only the holder gives a job back; a late one changes nothing."""
+        if not self.claims:
+            return
+        (job_id, token, _), holds = self.pick_claim(pick)
+        queue = queue_of(self.jobs[job_id].batch)
+        attempt = '{"n":1,"started_at":1,"outcome":"failed"}' if called else ""
+        item = {"id": job_id, "token": token, "queue": queue, "state": state, "wait_ms": 0}
+        item |= {"counted": int(called), "refused": 0, "attempt": attempt}
+        before = self.redis.dump(keys.RECORD + job_id)
+        late = self.run_script("release", items=[item])
+        assert late == ([] if holds else [job_id.encode()])
+        if holds:
+            self.jobs[job_id].state, self.jobs[job_id].expired = state, False
+        else:
+            assert self.redis.dump(keys.RECORD + job_id) == before
+
+    @rule(pick=PICK, status=st.sampled_from(("succeeded", "failed", "cancelled", "expired")))
+    def finish(self, pick: int, status: str) -> None:
+        """Only the holder finishes; afterwards nothing of the job is left but its result."""
+        if not self.claims:
+            return
+        (job_id, token, _), holds = self.pick_claim(pick)
+        job = self.jobs[job_id]
+        item = {"id": job_id, "token": token, "queue": queue_of(job.batch), "status": status}
+        about = {"again": 0, "input": 3, "output": 4, "cost": 5, "fault": ""}
+        told = msgspec.json.encode({"canary": 0, "items": [item | about]})
+        late = self.scripts["finish"](args=[told, b"{}"])
+        assert late == ([] if holds else [job_id.encode()])
+        if holds:
+            job.state, job.expired = "over", False
+            job.ended.append(status)
+            prefixes = (keys.PAYLOAD, keys.IN_PROGRESS, keys.RECORD, keys.ATTEMPTS)
+            assert not self.redis.exists(*(prefix + job_id for prefix in prefixes))
+
+    @rule(pick=PICK, outcome=st.sampled_from(OUTCOMES))
+    def settle(self, pick: int, outcome: Outcome) -> None:
+        """Account for an answer: it frees its slot."""
+        if not self.claims:
+            return
+        claim, holds = self.pick_claim(pick)
+        if not holds or not self.redis.zscore(f"{LANE}:slots", claim.token):
+            return
+        reservation = msgspec.json.decode(claim.reservation)
+        reservation["at"] = TOMORROW  # sent after the last refusal, however few ms lie between them
+        item = Settlement(
+            token=claim.token,
+            model=MODEL,
+            outcome=outcome,
+            reservation=msgspec.Raw(msgspec.json.encode(reservation)),
+            latency_ms=5,
+            bytes=len(PAYLOAD),
+            input=1,
+            output=1,
+        )
+        self.run_script("settle", account=ACCOUNT, items=[item])
+        assert self.redis.zscore(f"{LANE}:slots", claim.token) is None
+
+    @rule(pick=PICK)
+    def renew(self, pick: int) -> None:
+        """Only the holder's lease is prolonged, also one that ran out and that nobody took."""
+        if not self.claims:
+            return
+        (job_id, token, _), holds = self.pick_claim(pick)
+        job = self.jobs[job_id]
+        item = {"id": job_id, "token": token, "queue": queue_of(job.batch), "model": MODEL}
+        lost = self.run_script("renew", account=ACCOUNT, lease_ms=LEASE_MS, items=[item])
+        assert lost == ([] if holds else [job_id.encode()])
+        if holds:
+            job.expired = False
+
+    @rule(pick=PICK)
+    def lease_runs_out(self, pick: int) -> None:
+        """Move a lease into the past, as if its worker had died (no test waits for leases)."""
+        held = sorted(job_id for job_id, job in self.jobs.items() if job.state == "in_flight")
+        if not held:
+            return
+        job_id = held[pick % len(held)]
+        job = self.jobs[job_id]
+        job.expired = True
+        self.redis.delete(keys.IN_PROGRESS + job_id)
+        self.redis.zadd(queue_of(job.batch), {job_id: PAST_MS}, xx=True)
+        self.redis.zadd(f"{LANE}:slots", {job.token: PAST_MS}, xx=True)
+
+    @rule()
+    def time_passes(self) -> None:
+        """All buckets are full again."""
+        kept = self.redis.execute_command("HGET", LANE, "hot")
+        if kept is None:
+            return
+        hot = msgspec.json.decode(kept)
+        hot["level"] = CAPACITY
+        self.redis.execute_command("HSET", LANE, "hot", msgspec.json.encode(hot))
+
+    @rule()
+    def sweep(self) -> None:
+        """Sweep: that changes nothing about our own producers' jobs."""
+        before = self.redis.dump(keys.QUEUE)
+        self.redis.delete(keys.SWEEP)
+        assert self.scripts["sweep"](args=[]) == [0]
+        assert self.redis.dump(keys.QUEUE) == before
+
+    @rule(batch=st.sampled_from(BATCHES[1:]), paused=st.booleans())
+    def pause(self, batch: str, *, paused: bool) -> None:
+        """One flag decides whether a batch's jobs are claimed; its counts stay."""
+        change = ("HSET", "paused") if paused else ("HDEL",)
+        self.redis.execute_command(change[0], keys.BATCH + batch, "flag", *change[1:])
+
+    @rule(batch=st.sampled_from(BATCHES[1:]), end=st.sampled_from(("cancelled", "expired")))
+    def withdraw(self, batch: str, end: str) -> None:
+        """End a batch: all but its live calls are over, however they waited; then take it back."""
+        self.redis.execute_command("HSET", keys.BATCH + batch, "flag", end)
+        args: list[str | bytes | int] = [queue_of(batch), batch, "me", 0, 100]
+        flag, busy, *found = self.scripts["withdraw"](args=args)
+        left = {job_id for job_id, job in self.jobs.items() if job.batch == batch and job.waits}
+        assert {row[0].decode() for row in found} == left
+        done = [part for row in found for part in (row[0], b"{}")]
+        assert self.scripts["withdraw"](args=args + done) == [flag, busy]
+        for job_id in left:
+            job = self.jobs[job_id]
+            job.state, job.expired = "over", False
+            job.ended.append(end)
+        self.redis.execute_command("HDEL", keys.BATCH + batch, "flag")
+
+    @invariant()
+    def one_live_token_a_job(self) -> None:
+        """Find the same holder in the lease, the record and the model."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job_id in self.jobs:
+                pipe.get(keys.IN_PROGRESS + job_id)
+                pipe.hget(keys.RECORD + job_id, "token")
+            told = pipe.execute()
+        for job, lease, kept in zip(self.jobs.values(), told[::2], told[1::2], strict=True):
+            holder = job.token.encode() if job.state == "in_flight" else None
+            assert kept == holder
+            assert lease == (None if job.expired else holder)
+
+    @invariant()
+    def counts_add_up(self) -> None:
+        """Find the model's counts in every batch; they sum up to what was accepted."""
+        for batch in BATCHES:
+            told = self.redis.execute_command("HGETALL", keys.BATCH + batch)
+            jobs = [job for job in self.jobs.values() if job.batch == batch]
+            current = [job.state for job in jobs] + [end for job in jobs for end in job.ended]
+            for state in STATES:
+                assert int(told.get(state.encode(), 0)) == current.count(state), (batch, state)
+            waiting = self.redis.zcard(queue_of(batch))
+            assert waiting == sum(job.state != "over" for job in jobs)
+
+    @invariant()
+    def limits_hold(self) -> None:
+        """Slots fit the window; no bucket is further in debt than one call can take it."""
+        assert self.redis.execute_command("ZCARD", f"{LANE}:slots") <= WINDOW
+        hot = self.redis.execute_command("HGET", LANE, "hot")
+        if hot is not None:
+            told = msgspec.json.decode(hot)
+            assert all(told["level"][name] >= -debt for name, debt in DEBT.items()), told
+            assert sum(told[outcome] for outcome in OUTCOMES) <= told["sent"] == len(self.claims)
+
+
+def test_any_order_of_scripts_keeps_the_promises(redis_url: str) -> None:
+    """The scripts are the scripts's whole memory: their invariants are the scripts's."""
+    quick = settings(
+        max_examples=25,
+        stateful_step_count=30,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
+    Fleet.url = redis_url
+    run_state_machine_as_test(Fleet, settings=quick)

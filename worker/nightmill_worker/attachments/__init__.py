@@ -1,0 +1,1 @@
+"""Files that a request refers to, read when the job is called."""

@@ -1,0 +1,233 @@
+"""Attachments: the files a request refers to, read and put in their place at call time.
+
+Roots say what may be read, `locate` finds and measures, `load` reads, checks and builds the body to
+send. What goes wrong is a value: Fail for what stays wrong, Retry for what may pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from threading import Thread
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from nightmill.params import MARK, Reference, references
+from nightmill_worker.attachments.roots import FileRefusedError, FileUnavailableError, Found, Roots
+from nightmill_worker.messages.outcome import Fail, Retry
+
+if TYPE_CHECKING:
+    from nightmill.settings import Settings
+
+T = TypeVar("T")
+
+MAX_IMAGE: Final = 5 << 20
+"""Bytes of an image's file. Some endpoints count its base64 instead: they refuse it unpaid."""
+MAX_REQUEST: Final = 32 << 20
+"""Bytes of the whole request, encoded."""
+WHILE_LOADING: Final = 3
+"""Times the encoded size: the file, its base64 and the request are there together for a moment."""
+READERS: Final = 16
+PATIENCE_S: Final = 60.0
+"""Longest wait for the files of one request, seconds."""
+
+_SIGNS: Final = {
+    "image/png": (b"\x89PNG\r\n\x1a\n",),
+    "image/jpeg": (b"\xff\xd8\xff",),
+    "image/gif": (b"GIF87a", b"GIF89a"),
+    "application/pdf": (b"%PDF-",),
+}
+FIX_SIZE: Final = "attach less, or send it by the endpoint's own URL or file sources"
+_decode = msgspec.json.Decoder(dict[str, object]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Attachments:
+    """Loads the attachments of one process's calls, within a bound of memory."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the roots (none: every attachment is refused) and the bound."""
+        self._roots = Roots.of(settings)
+        self._budget = Budget(settings.attach_memory_bytes)
+        self._places = asyncio.Semaphore(READERS)
+
+    @asynccontextmanager
+    async def loaded(self, body: bytes) -> AsyncIterator[bytes | Fail | Retry]:
+        """Yield the body to send for a request that refers to files, or why there is none.
+
+        Its memory is accounted for within the block. Waits while calls under way hold too much.
+        """
+        found = await self._aside(lambda: locate(body, self._roots))
+        if not isinstance(found, list):
+            yield found
+            return
+        size = min(_size(body, found), MAX_REQUEST)
+        held = await self._budget.take(size * WHILE_LOADING)
+        try:
+            whole = await self._aside(lambda: load(body, found))
+            held -= self._budget.give(held - held // WHILE_LOADING)
+            yield whole
+        finally:
+            self._budget.give(held)
+
+    async def _aside(self, work: Callable[[], T]) -> T | Fail | Retry:
+        """Do `work` in a thread, READERS at once: a slow disk must not hold up the loop."""
+        await self._places.acquire()
+        done = _in_thread(work, self._places.release)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await done
+        except FileRefusedError as error:
+            return Fail(error=error.info)
+        except FileUnavailableError as error:
+            return Retry(error=error.info)
+        except TimeoutError:
+            return Retry(error=FileUnavailableError(f"not read within {PATIENCE_S:g} s").info)
+
+
+def _in_thread(work: Callable[[], T], ended: Callable[[], None]) -> asyncio.Future[T]:
+    """Do `work` in a thread that no pool waits for: a disk that hangs must not keep the process.
+
+    `ended` is called when the thread is free again, which may be long after nobody waits for it.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(outcome: Future[T]) -> None:
+        ended()
+        if done.cancelled():
+            return
+        if (error := outcome.exception()) is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(outcome.result())
+
+    def run() -> None:
+        outcome: Future[T] = Future()
+        try:
+            outcome.set_result(work())
+        except Exception as error:  # noqa: BLE001 - it is the waiter's to judge
+            outcome.set_exception(error)
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, outcome)
+
+    Thread(target=run, name="attachments", daemon=True).start()
+    return done
+
+
+class Budget:
+    """So many bytes at once; whoever comes first is served first."""
+
+    def __init__(self, size: int) -> None:
+        """Start with `size` bytes free."""
+        self._size = self._free = size
+        self._turn = asyncio.Lock()
+        self._given = asyncio.Event()
+
+    def __repr__(self) -> str:
+        """Say how much is free."""
+        return f"<Budget {self._free:,} of {self._size:,}>"
+
+    async def take(self, size: int) -> int:
+        """Wait for `size` bytes, at most all there are, and return how many were taken."""
+        size = min(size, self._size)
+        async with self._turn:
+            while self._free < size:
+                self._given.clear()
+                await self._given.wait()
+            self._free -= size
+        return size
+
+    def give(self, size: int) -> int:
+        """Give `size` bytes back, and return them."""
+        self._free += size
+        self._given.set()
+        return size
+
+
+def attached(body: bytes) -> bool:
+    """Tell whether a checked request may refer to files: one pass over its bytes."""
+    return MARK in body
+
+
+def locate(body: bytes, roots: Roots) -> list[Found]:
+    """Find every file that `body` refers to. Raises FileRefusedError and FileUnavailableError."""
+    found = [roots.find(item.file, _limit(item)) for item in references(_decode(body))]
+    _require_size(_size(body, [file for file in found if file.size is not None]))
+    return found
+
+
+def load(body: bytes, found: list[Found]) -> bytes:
+    """Return `body` with the data of its files, `found` in their order.
+
+    Raises FileRefusedError and FileUnavailableError.
+    """
+    request = _decode(body)
+    pieces: list[tuple[bytes, bytes]] = []
+    for item, file in zip(references(request), found, strict=True):
+        data = file.read()
+        _require(item, data)
+        mark = uuid.uuid4().hex
+        item.source["data"] = mark
+        quoted = base64.b64encode(data) if item.encoded else _encode(data.decode())[1:-1]
+        pieces.append((mark.encode(), quoted))
+    whole = _joined(_encode(request), pieces)
+    _require_size(len(whole))
+    return whole
+
+
+def _joined(request: bytes, pieces: list[tuple[bytes, bytes]]) -> bytes:
+    """Put each piece where its mark stands, in order: large data is copied once, not encoded."""
+    parts = []
+    for mark, piece in pieces:
+        before, _, request = request.partition(mark)
+        parts += [before, piece]
+    return b"".join([*parts, request])
+
+
+def _limit(item: Reference) -> int:
+    """Return how many bytes a file may have."""
+    return MAX_IMAGE if item.media_type.startswith("image/") else MAX_REQUEST * 3 // 4
+
+
+def _size(body: bytes, found: list[Found]) -> int:
+    """Return about how large the encoded request gets; of a file of unknown size, the most."""
+    sizes = [file.limit if file.size is None else file.size for file in found]
+    return len(body) + sum(-(-size // 3) * 4 for size in sizes)
+
+
+def _require(item: Reference, data: bytes) -> None:
+    """Refuse data that is not what its media type says."""
+    kind = item.media_type
+    if not data:
+        raise _refused(item, "is empty")
+    if kind == "text/plain":
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            raise _refused(item, f"is not UTF-8 (byte {error.start:,})") from None
+    elif (seen := _kind_of(data)) != kind:
+        raise _refused(item, f"is not {kind}" + (f" but {seen}" if seen else ""))
+
+
+def _kind_of(data: bytes) -> str | None:
+    if data.startswith(b"RIFF"):
+        return "image/webp" if data[8:12] == b"WEBP" else None
+    return next((kind for kind, signs in _SIGNS.items() if data.startswith(signs)), None)
+
+
+def _refused(item: Reference, problem: str) -> FileRefusedError:
+    message = f"{item.path}: {item.file} {problem}"
+    return FileRefusedError("attachment_refused", message, "correct the file, or its media_type")
+
+
+def _require_size(size: int) -> None:
+    if size > MAX_REQUEST:
+        message = f"with its attachments the request is {size:,} bytes; allowed: {MAX_REQUEST:,}"
+        raise FileRefusedError("attachment_too_large", message, FIX_SIZE)

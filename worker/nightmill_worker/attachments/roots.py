@@ -1,0 +1,200 @@
+"""Files that attachments may be read from: which paths and URLs are allowed, and reading one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+from aiohttp import TooManyRedirects
+
+from nightmill.errors import NightmillError
+from nightmill.records.result import ErrorInfo
+from nightmill.settings import split_roots
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from nightmill.settings import Settings
+
+FIX_ROOTS: Final = (
+    "set NIGHTMILL_ATTACH_ROOTS on the workers to the folders and URLs that attachments are in"
+)
+FIX_MISSING: Final = "put the file there, for every worker to see, or correct the path"
+FIX_READ: Final = "correct what it says, on every worker"
+FIX_AWAY: Final = "check the disk or the network that the file is on"
+WEB: Final = ("http", "https")
+GONE: Final = (404, 410)
+REFUSALS: Final = range(400, 500)
+PASSING: Final = (408, 425, 429)
+UNFIT: Final = (errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
+"""What is wrong with a path and stays so."""
+
+
+class FileRefusedError(NightmillError):
+    """A file that is missing, not allowed, too large or not what it should be."""
+
+    def __init__(self, kind: str, message: str, fix: str) -> None:
+        """Take the error type of the job that ends with it, and what to fix."""
+        super().__init__(message)
+        self.info = ErrorInfo(type=kind, message=message, fix=fix)
+
+
+class FileUnavailableError(NightmillError):
+    """A file that cannot be read now, and perhaps can later."""
+
+    def __init__(self, message: str) -> None:
+        """Take what went wrong."""
+        super().__init__(message)
+        self.info = ErrorInfo(type="attachment_unavailable", message=message, fix=FIX_AWAY)
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that may be read, at a real path or a URL, and the most bytes it may have.
+
+    `size` is how many it had when it was looked at, None where that is not told.
+    """
+
+    name: str
+    path: str
+    size: int | None
+    limit: int
+
+    def read(self) -> bytes:
+        """Return its bytes. Raises FileRefusedError, also above the limit, FileUnavailableError."""
+        read = _read_url if "://" in self.path else _read
+        with _explained(self.name):
+            data = read(self.path, self.limit)
+        if len(data) > self.limit:
+            raise _too_large(self.name, "more", self.limit)
+        return data
+
+
+class Roots(msgspec.Struct, frozen=True, kw_only=True):
+    """The folders (real paths) and URLs below which files may be read."""
+
+    folders: tuple[Path, ...] = ()
+    urls: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return those of ATTACH_ROOTS."""
+        given = [root.removeprefix("file://") for root in split_roots(settings.attach_roots)]
+        folders = tuple(Path(root).resolve() for root in given if "://" not in root)
+        return cls(folders=folders, urls=tuple(root for root in given if "://" in root))
+
+    def find(self, file: str, limit: int) -> Found:
+        """Find a file and measure it; a relative path is looked for below each folder in turn.
+
+        Raises FileRefusedError and FileUnavailableError.
+        """
+        with _explained(file):
+            if "://" not in file or file.startswith("file://"):
+                path = self._local(file)
+                size: int | None = _regular(path.stat())
+            else:
+                if not any(_below(file, root) for root in self.urls):
+                    raise _outside(file, self.urls)
+                path, size = Path(), _url_size(file)
+        if size is not None and size > limit:
+            raise _too_large(file, f"{size:,}", limit)
+        return Found(
+            name=file, path=str(path) if path.is_absolute() else file, size=size, limit=limit
+        )
+
+    def _local(self, name: str) -> Path:
+        """Return the real path of a file, links followed: below a root, there or not."""
+        path = unquote(urlsplit(name).path) if "://" in name else name
+        wanted = [Path(os.path.realpath(folder / path)) for folder in self.folders]
+        allowed = [real for real in wanted if any(real.is_relative_to(f) for f in self.folders)]
+        if not allowed:
+            raise _outside(name, self.folders)
+        return next((real for real in allowed if real.exists()), allowed[0])
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn whatever reading the file `name` raises into one of our two errors."""
+    try:
+        yield
+    except NightmillError:
+        raise
+    except Exception as error:  # noqa: BLE001 - every file system has its own
+        raise _ours(name, error) from None
+
+
+def _ours(name: str, error: BaseException) -> NightmillError:
+    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
+        return _ours(name, error.__cause__)  # fsspec calls an HTTP server that is away so
+    status = getattr(error, "status", 0)  # of an HTTP answer
+    if isinstance(error, FileNotFoundError | NotADirectoryError) or status in GONE:
+        return FileRefusedError("attachment_missing", f"{name}: no such file", FIX_MISSING)
+    if isinstance(error, IsADirectoryError):
+        return FileRefusedError("attachment_missing", f"{name}: is not a file", FIX_MISSING)
+    hopeless = (
+        isinstance(error, PermissionError | ImportError | ValueError | TooManyRedirects)
+        or getattr(error, "errno", None) in UNFIT
+        or (status in REFUSALS and status not in PASSING)
+    )
+    if hopeless:
+        return FileRefusedError("attachment_refused", f"{name}: cannot be read: {error}", FIX_READ)
+    return FileUnavailableError(f"{name}: {str(error) or type(error).__name__}")
+
+
+def _too_large(name: str, size: str, limit: int) -> FileRefusedError:
+    message = f"{name}: has {size} bytes; allowed: {limit:,}"
+    return FileRefusedError("attachment_too_large", message, "make the file smaller")
+
+
+def _outside(name: str, roots: Sequence[object]) -> FileRefusedError:
+    known = ", ".join(map(str, roots)) or "none"
+    message = f"{name}: is not below a root that attachments may be read from ({known})"
+    return FileRefusedError("attachment_refused", message, FIX_ROOTS)
+
+
+def _below(url: str, root: str) -> bool:
+    """Tell whether `url` is below `root`: the same place, and a path with no way around it."""
+    asked, allowed = urlsplit(url), urlsplit(root)
+    path = unquote(unquote(asked.path))
+    sly = "::" in url or "\\" in path or any(part == ".." for part in path.split("/"))
+    same = (asked.scheme.lower(), asked.netloc) == (allowed.scheme.lower(), allowed.netloc)
+    return same and not sly and (asked.path + "/").startswith(allowed.path.rstrip("/") + "/")
+
+
+def _regular(found: os.stat_result) -> int:
+    if not stat.S_ISREG(found.st_mode):
+        raise IsADirectoryError
+    return found.st_size
+
+
+def _read(path: str, limit: int) -> bytes:
+    """Read a real path; a link put there meanwhile is refused, a pipe not waited for."""
+    number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(number, "rb") as file:
+        _regular(os.fstat(file.fileno()))
+        return file.read(limit + 1)
+
+
+def _url_size(url: str) -> int | None:
+    size = _opened(url)[0].info(url).get("size")
+    return None if size is None else int(size)
+
+
+def _read_url(url: str, limit: int) -> bytes:
+    files, path = _opened(url)
+    with files.open(path, "rb") as file:
+        return bytes(file.read(limit + 1))
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """Return the file system of `url` and the path in it; a redirect would lead out of its root."""
+    from fsspec.core import url_to_fs  # noqa: PLC0415 - only who attaches URLs waits for it
+
+    scheme = urlsplit(url).scheme.lower()
+    files, path = url_to_fs(url, **({"max_redirects": 1} if scheme in WEB else {}))
+    return files, path

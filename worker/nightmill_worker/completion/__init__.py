@@ -1,0 +1,1 @@
+"""Carries decisions out: settles slots and tokens, commits rows, finishes jobs."""

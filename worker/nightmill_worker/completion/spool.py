@@ -1,0 +1,166 @@
+"""The spool: answers that the store cannot take now, safe on this machine's disk.
+
+One file a process, under DATA_DIR/spool, locked as long as its process lives; a file that nobody
+locks was left by a process that is gone, and whoever finds it first drains it. A line is a
+checksum and JSON, so that a torn or damaged one is known and the rest can still be read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Self
+
+import msgspec
+
+from nightmill_worker.queue.scripts import Finish
+
+SUFFIX: Final = ".jsonl"
+
+
+class Spooled(msgspec.Struct, frozen=True, kw_only=True):
+    """A row as the store's columns, and the finish that follows its commit."""
+
+    row: dict[str, Any]
+    finish: Finish
+
+
+_encode = msgspec.json.Encoder().encode
+_decoder = msgspec.json.Decoder(Spooled)
+
+
+class Spool:
+    """The file of one process; made when it is first needed."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        """Take the folder that the machine's workers share, and this process's name."""
+        self._folder = folder
+        self._path = folder / f"{name}{SUFFIX}"
+        self._file: int | None = None
+        self._size = 0
+
+    def append(self, items: Iterable[Spooled]) -> None:
+        """Return when `items` are on the disk; all of them, or none when OSError is raised."""
+        if self._file is None:
+            self._file = self._open()
+        data = memoryview(b"".join(map(_line, items)))
+        size = self._size + len(data)
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+            os.fsync(self._file)
+        except OSError:
+            with contextlib.suppress(OSError):  # half a line must not spoil the next one
+                os.ftruncate(self._file, self._size)
+            raise
+        self._size = size
+
+    def clear(self) -> None:
+        """Remove the file: the store has it all."""
+        if self._file is not None:
+            self._path.unlink(missing_ok=True)
+            self.close()
+
+    def close(self) -> None:
+        """Leave the file to whoever starts next."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file, self._size = None, 0
+
+    def _open(self) -> int:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the file's name, too, outlives a power loss
+        finally:
+            os.close(folder)
+        return file
+
+    def orphans(self) -> Iterator[Orphan]:
+        """Yield, one at a time, the files that processes which are gone left behind."""
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+            try:
+                file = path.open("rb")
+            except FileNotFoundError:  # drained by another process meanwhile
+                continue
+            with file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                if os.fstat(file.fileno()).st_nlink:
+                    yield Orphan(path, file)
+
+    def is_used(self) -> bool:
+        """Tell whether answers of any process, gone or not, wait here for the store."""
+        return any(self._folder.glob(f"*{SUFFIX}"))
+
+
+class Orphan:
+    """A spool file whose process is gone, locked for us. `damaged` counts the lines set aside."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        """Take the file, locked."""
+        self.path = path
+        self.damaged = 0
+        self._file = file
+        self._aside: BinaryIO | None = None
+
+    @property
+    def aside(self) -> Path:
+        """Where damaged lines go."""
+        return self.path.with_suffix(".damaged")
+
+    def __iter__(self) -> Iterator[Spooled]:
+        """Yield what can be read; set aside what cannot."""
+        self._file.seek(0)
+        for line in self._file:
+            item = _parsed(line)
+            if item is not None:
+                yield item
+            else:
+                self._set_aside(line)
+
+    def __enter__(self) -> Self:
+        """Read."""
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Remove the file when all of it was drained, else leave it to the next attempt."""
+        if self._aside is not None:
+            os.fsync(self._aside.fileno())
+            self._aside.close()
+        if kind is None:
+            self.path.unlink(missing_ok=True)
+
+    def refuse(self, items: Iterable[Spooled]) -> None:
+        """Set aside what the store will never take."""
+        for item in items:
+            self._set_aside(_line(item))
+
+    def _set_aside(self, line: bytes) -> None:
+        if self._aside is None:
+            self._aside = self.aside.open("wb", buffering=0)
+        self._aside.write(line)
+        self.damaged += 1
+
+
+def _line(item: Spooled) -> bytes:
+    body = _encode(item)
+    return b"%08x %b\n" % (zlib.crc32(body), body)
+
+
+def _parsed(line: bytes) -> Spooled | None:
+    checksum, _, body = line.rstrip(b"\n").partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(body):
+        return None
+    try:
+        return _decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # another version wrote it
+        return None

@@ -1,0 +1,1 @@
+"""The worker of a fleet and the loops that run beside its claims."""

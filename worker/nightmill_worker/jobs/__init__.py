@@ -1,0 +1,1 @@
+"""One claimed job: its facts, its call, and the decision that follows from the answer."""

@@ -1,0 +1,121 @@
+"""The retry rule, pure: an outcome and its history in, what happens to the job next out."""
+
+from __future__ import annotations
+
+import random
+from typing import Final, TypeAlias
+
+import msgspec
+
+from nightmill.records.result import ErrorInfo
+from nightmill.records.state import JobState
+from nightmill_worker.messages.outcome import (
+    Fail,
+    Outcome,
+    Retry,
+    Snooze,
+    StopAccount,
+    Succeeded,
+    Unsuccessful,
+)
+
+BACKOFF_S: Final = 1.0  # after the first failed attempt; doubles with each
+BACKOFF_MAX_S: Final = 60.0
+SNOOZE_S: Final = (1.0, 2.0, 4.0)  # by the number of 429s in a row, the last one for all further
+STOPPED_S: Final = 1.0  # a stopped line is guarded by its lane, not by this wait
+JITTER: Final = (0.5, 1.5)  # factors, uniform
+REFUSALS_ALONE: Final = 5  # 429s in a row of a job with the lane to itself: it never fits
+
+
+class Store(msgspec.Struct, frozen=True, kw_only=True):
+    """The job ends: succeeded, or failed with `error`."""
+
+    status: JobState
+    error: ErrorInfo | None = None
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True):
+    """The job goes back as `state` (retrying or snoozed) and is due again in `wait_ms`.
+
+    `counted` tells whether the attempt is held against max_attempts.
+    """
+
+    state: JobState
+    wait_ms: int
+    counted: bool
+
+
+Decision: TypeAlias = Store | Release
+
+
+def decide(  # noqa: PLR0913 (a rule over a history of four numbers needs all four)
+    outcome: Outcome,
+    *,
+    attempts: int,
+    refusals: int,
+    alone: bool,
+    max_attempts: int,
+    rng: random.Random,
+) -> Decision:
+    """Decide what follows `outcome`.
+
+    `attempts` are the counted ones and `refusals` the 429s in a row, both with this call;
+    `alone` tells whether the job had its lane to itself.
+    """
+    match outcome:
+        case Succeeded():
+            return Store(status=JobState.SUCCEEDED)
+        case Fail():
+            return _failed(outcome.error)
+        case StopAccount():
+            return _release(outcome, JobState.SNOOZED, STOPPED_S, rng)
+        case Snooze() if alone and refusals >= REFUSALS_ALONE:
+            return _failed(_exceeds_limit(outcome.error, refusals))
+        case Snooze():
+            return _release(outcome, JobState.SNOOZED, snooze_s(refusals), rng)
+        case Retry():
+            return _tried(outcome, attempts, max_attempts, rng)
+
+
+def _tried(outcome: Retry, attempts: int, max_attempts: int, rng: random.Random) -> Decision:
+    """Let a failed attempt have a successor while it has attempts left."""
+    if attempts >= max_attempts:
+        return _failed(_given_up(outcome.error, attempts))
+    return _release(outcome, JobState.RETRYING, backoff_s(attempts), rng)
+
+
+def snooze_s(refusals: int) -> float:
+    """Return the wait before jitter after `refusals` 429s in a row, in seconds: 1, 2, 4, 4 .."""
+    return SNOOZE_S[min(max(refusals, 1), len(SNOOZE_S)) - 1]
+
+
+def backoff_s(attempts: int) -> float:
+    """Return the wait before jitter after `attempts` counted ones, in seconds: 1, 2, 4 .. 60."""
+    return min(BACKOFF_S * 2.0 ** (max(attempts, 1) - 1), BACKOFF_MAX_S)
+
+
+def _release(outcome: Unsuccessful, state: JobState, wait_s: float, rng: random.Random) -> Release:
+    """Give the job back after a jittered `wait_s`, but not before the endpoint's retry-after."""
+    wait_s = max(wait_s * rng.uniform(*JITTER), outcome.retry_after_s or 0.0)
+    counted = state is JobState.RETRYING
+    return Release(state=state, wait_ms=round(wait_s * 1000), counted=counted)
+
+
+def _failed(error: ErrorInfo) -> Store:
+    """End the job as failed."""
+    return Store(status=JobState.FAILED, error=error)
+
+
+def _given_up(error: ErrorInfo, attempts: int) -> ErrorInfo:
+    """Return the last error, saying how often it was tried."""
+    times = "attempt" if attempts == 1 else "attempts"
+    return msgspec.structs.replace(error, message=f"{error.message} (after {attempts} {times})")
+
+
+def _exceeds_limit(error: ErrorInfo, refusals: int) -> ErrorInfo:
+    """Say that this one request is larger than the limit, whatever else runs."""
+    return ErrorInfo(
+        type="exceeds_limit",
+        message=f"refused {refusals} times in a row with the line to itself: {error.message}",
+        fix="make the request smaller, or have the endpoint's rate limit raised",
+    )

@@ -1,0 +1,309 @@
+-- Take jobs, their leases, their slots and their tokens together: as many as the lanes grant now.
+-- ARGV[1]  JSON: worker, seq (this claim's number), account (endpoint + credential fingerprint),
+--          want (jobs), lease_ms, functions (names we run), model (default), only? (a batch: claim
+--          no other jobs)
+-- ARGV[2]  JSON: the orders of a lane that no governor has seen
+-- Returns  {now_ms, wait_ms, JSON of what else a worker must know, job, job, ...}, each job
+--          {id, token, payload or "", queue, model, counted, refusals, snoozes, calls, verdict,
+--          reservation, attempts as JSON, what was cut out of them as JSON or ""}.
+-- verdict: run | alone (run it with nothing else in the process) | aborted | poison | unreadable
+--          | gone (evicted or deleted, by somebody else).
+-- A repeated seq (the answer was lost on its way) gets the same jobs again, not new ones.
+local ask = cjson.decode(ARGV[1])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local moment = time[1] .. '.' .. time[2] -- no two claims share one
+local lease_end = now + ask.lease_ms
+local account_key = ACCOUNT .. ask.account
+local grant_key = GRANT .. ask.worker
+local this_claim = ask.seq .. ' '
+local counts = tally()
+local lanes, batches, granted, leased, wait = {}, {}, {}, {}, 1000
+local LATELY_MS = 60000
+local PROOF, PROOF_ANYWAY = 3, 10 -- deaths while alone that prove a job poison: none else died, or any
+local LARGEST = 33 * 1024 * 1024 -- bytes of a payload: MAX_PAYLOAD_BYTES at most, and its envelope
+
+local function lane_of(model)
+  if not lanes[model] then
+    lanes[model] = open_lane(ask.account, model, now / 1000, ARGV[2])
+    count_slots(lanes[model], now / 1000)
+  end
+  return lanes[model]
+end
+
+local function batch_named(name)
+  batches[name] = batches[name] or open_batch(name, now)
+  return batches[name]
+end
+
+-- Whether workers that never had this job died lately, and not of one job alone: then it is the
+-- machine, or a person, that ends workers.
+local function others_died(record)
+  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', DEATHS, now - LATELY_MS, '+inf')) do
+    if not string.find(record.died_on, worker, 1, true) then return true end
+  end
+  return false
+end
+
+-- The previous holder's lease ran out during a call: tell it as a lost attempt, count the death.
+local function note_death(id, record)
+  local worker = record.worker or '?'
+  tell(id, cjson.encode({
+    n = tonumber(record.calls), started_at = tonumber(record.claimed_at), outcome = 'lost',
+    counted = false, worker = record.worker, duration_ms = now - tonumber(record.claimed_at),
+  }))
+  record.deaths = (tonumber(record.deaths) or 0) + 1
+  record.died_on = (record.died_on or '') .. ' ' .. worker
+  if record.alone == '1' then
+    record.alone_deaths = (tonumber(record.alone_deaths) or 0) + 1
+    if not others_died(record) then record.proof = (tonumber(record.proof) or 0) + 1 end
+  else
+    redis.call('ZADD', DEATHS, now, worker)
+    redis.call('ZREMRANGEBYSCORE', DEATHS, '-inf', now - LATELY_MS)
+  end
+end
+
+local function verdict_on(id, record, aborts)
+  if aborts[id] then return 'aborted' end
+  if record.state == 'in_flight' then note_death(id, record) end
+  if (tonumber(record.proof) or 0) >= PROOF then return 'poison' end
+  if (tonumber(record.alone_deaths) or 0) >= PROOF_ANYWAY then return 'poison' end
+  return (tonumber(record.deaths) or 0) >= 2 and 'alone' or 'run'
+end
+
+local function reply(id, payload, queue, model, record, verdict, reservation)
+  local attempts, cut = '[]', nil
+  if (tonumber(record.calls) or 1) > 1 then
+    attempts = '[' .. table.concat(redis.call('LRANGE', ATTEMPTS .. id, 0, -1), ',') .. ']'
+    cut = redis.call('HGET', RECORD .. id, 'cut')
+  end
+  return { id, record.token, payload, queue, model, record.counted or '0', record.refusals or '0',
+    record.snoozes or '0', tostring(record.calls), verdict, reservation, attempts, cut or '' }
+end
+
+local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
+  -- Unique also when this claim is asked again after its grant was forgotten: hence the time.
+  local token = ask.worker .. ':' .. ask.seq .. ':' .. (#granted + 1) .. ':' .. moment
+  if not redis.call('SET', IN_PROGRESS .. id, token, 'NX', 'PX', ask.lease_ms) then
+    local left = redis.call('PTTL', IN_PROGRESS .. id)
+    redis.call('ZADD', queue, now + math.max(1, left), id)
+    return
+  end
+  local record = hash(RECORD .. id)
+  local verdict = unfit or verdict_on(id, record, aborts)
+  if record.state ~= 'in_flight' then
+    if record.state then counts.add(batch.name, record.state, -1) end
+    counts.add(batch.name, 'in_flight', 1)
+  end
+  note_taken(batch)
+  record.token, record.calls = token, (tonumber(record.calls) or 0) + 1
+  redis.call('HSET', RECORD .. id, 'state', 'in_flight', 'token', token, 'worker', ask.worker,
+    'calls', record.calls, 'claimed_at', now)
+  if record.deaths then
+    redis.call('HSET', RECORD .. id, 'deaths', record.deaths, 'died_on', record.died_on or '', 'alone', 0,
+      'alone_deaths', record.alone_deaths or 0, 'proof', record.proof or 0)
+  end
+  if queue == QUEUE then redis.call('PERSIST', PAYLOAD .. id) end -- arq gives it a day to live
+  local reservation = take(lane, guess, token, now / 1000, lease_end)
+  leased[queue] = leased[queue] or {}
+  table.insert(leased[queue], lease_end)
+  table.insert(leased[queue], id)
+  granted[#granted + 1] = reply(id, payload, queue, lane.model, record, verdict, reservation)
+end
+
+-- Whether a name is UTF-8, as all that workers say about a job must be.
+local function legible(name)
+  if not string.find(name, '[\128-\255]') then return true end
+  for _, wrong in ipairs({ '\224[\128-\159]', '\237[\160-\191]', '\240[\128-\143]', '\244[\144-\191]' }) do
+    if string.find(name, wrong) then return false end
+  end
+  local rest = string.gsub(name, '[\194-\223][\128-\191]', '.')
+  rest = string.gsub(rest, '[\224-\239][\128-\191][\128-\191]', '.')
+  rest = string.gsub(rest, '[\240-\244][\128-\191][\128-\191][\128-\191]', '.')
+  return not string.find(rest, '[\128-\255]')
+end
+
+-- What stands in a queue: its function and, in the shared queue, its model (a batch's has one).
+local function read(payload, model)
+  if model and string.find(payload, '^{"t":null,"f":"generate",') then return 'generate', model end
+  if string.sub(payload, 1, 1) ~= '{' or #payload > LARGEST then return nil end
+  local ok, job = pcall(cjson.decode, payload)
+  if not ok or type(job) ~= 'table' or type(job.f) ~= 'string' then return nil end
+  local params = type(job.k) == 'table' and job.k.params or nil
+  if params == nil and type(job.a) == 'table' then params = job.a[1] end
+  local named = type(params) == 'table' and type(params.model) == 'string' and params.model
+  return job.f, model or named and legible(named) and named or ask.model
+end
+
+local function vanish(id, queue) -- its payload was evicted or deleted by somebody else
+  local state = redis.call('HGET', RECORD .. id, 'state')
+  if state then counts.add(batch_of(queue), state, -1) end
+  redis.call('ZREM', queue, id)
+  redis.call('DEL', RECORD .. id, ATTEMPTS .. id)
+end
+
+local function closed_for(lane, guess) -- the gate that keeps such a call waiting, noted
+  local closed, ms = closed_gate(lane, guess, now / 1000)
+  if closed then
+    lane.bound = closed
+    wait = math.min(wait, math.ceil(ms))
+  end
+  return closed
+end
+
+-- Grant one due job; returns the gate that binds when its lane grants nothing.
+local function consider(id, payload, queue, batch, known, aborts)
+  if not payload and queue ~= QUEUE then return vanish(id, queue) end -- fed again from its source
+  local fn, model = read(payload or '', known)
+  if fn and not ask.functions[fn] or not legible(id) then
+    redis.call('ZREM', queue, id)
+    redis.call('ZADD', FOREIGN, now, id)
+    return
+  end
+  local lane = lane_of(model or ask.model)
+  local guess = guess_of(lane, payload or '', batch.name)
+  local closed = closed_for(lane, guess)
+  if closed then return closed end
+  if not affords(batch, payload or '') then return 'budget' end
+  if payload and not fn then redis.call('HSET', QUARANTINE, id, payload) end
+  local unfit = not payload and 'gone' or not fn and 'unreadable'
+  grant(id, fn and payload or '', queue, batch, lane, guess, aborts, unfit)
+end
+
+-- The shared queue mixes models: when its head is all of closed lanes, let what is behind pass.
+local function sidestep(queue, ids)
+  if not redis.call('SET', SIDESTEP, 1, 'NX', 'PX', 250) then return end
+  local later = {}
+  for i, id in ipairs(ids) do later[2 * i - 1], later[2 * i] = now + 250, id end
+  redis.call('ZADD', queue, 'XX', unpack(later))
+end
+
+-- A batch's queue has one model: when its lane is closed, none of its jobs need be read.
+local function readable(model, batch, share)
+  share = math.max(0, math.min(share, batch.room))
+  if not model then return share end
+  local lane = lane_of(model)
+  if closed_for(lane, guess_of(lane, '', batch.name)) then return 0 end
+  return math.min(share, room(lane))
+end
+
+local function claim_from(queue, batch, model, share, aborts)
+  if share == 0 then return end
+  local least = queue == QUEUE and '(1' or '-inf'
+  -- arq's abort first makes a job due at 1 and then says so: what is due at 1 waits for the word.
+  local ids = redis.call('ZRANGEBYSCORE', queue, least, now, 'LIMIT', 0, share)
+  if #ids == 0 then
+    if queue ~= QUEUE and redis.call('EXISTS', queue) == 0 then redis.call('SREM', QUEUES, queue) end
+    return
+  end
+  local names, before = {}, #granted
+  for i, id in ipairs(ids) do names[i] = PAYLOAD .. id end
+  local payloads = redis.call('MGET', unpack(names))
+  for i, id in ipairs(ids) do
+    local closed = consider(id, payloads[i], queue, batch, model, aborts)
+    if closed and queue ~= QUEUE then return end
+  end
+  if queue == QUEUE and #ids == share and #granted == before then sidestep(queue, ids) end
+end
+
+-- A job in flight waits in its queue for the end of its lease: claims do not meet it before.
+local function write_leases()
+  for queue, scores in pairs(leased) do redis.call('ZADD', queue, 'XX', unpack(scores)) end
+  leased = {}
+end
+
+-- The active queues with their batches, in a random order in which a heavier batch tends to be
+-- first: so that weights also hold where a claim is for one job.
+local function open_queues()
+  local found, total = {}, 0
+  for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
+    local batch = batch_named(batch_of(queue))
+    if batch.open and (not ask.only or ask.only == batch.name) then
+      local model = string.match(queue, '^' .. QUEUE .. ':[^:]+:(.+)$')
+      found[#found + 1] = { queue = queue, batch = batch, model = model }
+      total = total + batch.weight
+    end
+  end
+  if not ask.only and redis.call('EXISTS', QUEUE) == 1 then
+    found[#found + 1] = { queue = QUEUE, batch = { name = SINGLES, weight = 1, room = math.huge } }
+    total = total + 1
+  end
+  if not found[2] then return found, total end
+  math.randomseed(tonumber(string.match(moment, '%d+$')) + ask.seq)
+  for _, each in ipairs(found) do each.place = -math.log(1 - math.random()) / each.batch.weight end
+  table.sort(found, function(a, b) return a.place < b.place end)
+  return found, total
+end
+
+-- A share for each queue by weight first, then whatever is left to whoever has jobs.
+local function claim(want, aborts)
+  local queues, total = open_queues()
+  for round = 1, 2 do
+    for _, each in ipairs(queues) do
+      local batch, left = each.batch, want - #granted
+      if left <= 0 then break end
+      local fair = #queues > 1 and math.floor(want * batch.weight / total + math.random()) or left
+      local share = round == 1 and math.min(left, fair) or left
+      if round == 1 or #queues > 1 then
+        claim_from(each.queue, batch, each.model, readable(each.model, batch, share), aborts)
+      end
+    end
+    write_leases()
+  end
+end
+
+local function grant_again(jobs) -- the worker never saw the answer to this very claim
+  for _, job in ipairs(jobs) do
+    local id, token, queue, model, verdict, reservation = unpack(job)
+    local payload = redis.call('GET', PAYLOAD .. id)
+    if holds(id, token) and (payload or verdict == 'gone') then
+      local shown = verdict == 'unreadable' and '' or payload or ''
+      granted[#granted + 1] = reply(id, shown, queue, model, hash(RECORD .. id), verdict, reservation)
+    end
+  end
+end
+
+local function remember()
+  local jobs = {}
+  for i, job in ipairs(granted) do jobs[i] = { job[1], job[2], job[4], job[5], job[10], job[11] } end
+  redis.call('SET', grant_key, this_claim .. cmsgpack.pack(jobs), 'PX', ask.lease_ms)
+end
+
+local function write_lanes()
+  for _, lane in pairs(lanes) do
+    local bound = lane.hot.bound
+    if lane.bound and bound[lane.bound] then bound[lane.bound] = bound[lane.bound] + 1 end
+    save_lane(lane)
+  end
+end
+
+local account = hash(account_key)
+local want = ask.want
+if account.state == 'trying' and (tonumber(account.until_ms) or 0) < now then account.state = 'trial' end
+if account.state == 'stopped' or account.state == 'trying' then want = 0 end
+if account.state == 'trial' then want = math.min(want, 1) end
+
+local aborted, aborts = {}, {}
+for _, id in ipairs(redis.call('ZRANGE', ABORTS, 0, 99)) do
+  if legible(id) and redis.call('EXISTS', PAYLOAD .. id) == 1 then
+    aborted[#aborted + 1], aborts[id] = id, true
+    -- To be cancelled is not worth waiting for: a queued one comes first.
+    if redis.call('EXISTS', IN_PROGRESS .. id) == 0 then redis.call('ZADD', QUEUE, 'XX', 2, id) end
+  else
+    redis.call('ZREM', ABORTS, id) -- it is finished, or never was
+  end
+end
+
+local last = redis.call('GET', grant_key)
+if last and string.sub(last, 1, #this_claim) == this_claim then
+  grant_again(cmsgpack.unpack(string.sub(last, #this_claim + 1)))
+elseif want > 0 then
+  claim(want, aborts)
+  if #granted > 0 then remember() end
+  write_lanes()
+  counts.write()
+  if account.state == 'trial' and #granted > 0 then
+    redis.call('HSET', account_key, 'state', 'trying', 'until_ms', lease_end)
+  end
+end
+return { now, wait, cjson.encode({ aborts = aborted, line = account }), unpack(granted) }

@@ -1,0 +1,21 @@
+-- Take or keep the place of a line's governor, and read the line's lanes.
+-- ARGV[1]  the line
+-- ARGV[2]  who asks
+-- ARGV[3]  how long the place is kept without being asked again, ms
+-- Returns  false while another has the place; else {seconds, microseconds (Redis TIME), lane's name,
+--          its `hot`, its `kept` or "", calls in flight, lane's name, ...}.
+local account, lock = ARGV[1] .. ':', GOVERNOR .. ARGV[1]
+local holder = redis.call('GET', lock)
+if holder and holder ~= ARGV[2] then return false end
+redis.call('SET', lock, ARGV[2], 'PX', ARGV[3])
+local found = redis.call('TIME')
+for _, name in ipairs(redis.call('SMEMBERS', LANES)) do
+  if string.sub(name, 1, #account) == account then
+    local lane = redis.call('HMGET', LANE .. name, 'hot', 'kept')
+    if lane[1] then
+      local in_flight = redis.call('ZCARD', LANE .. name .. ':slots')
+      for _, part in ipairs({ name, lane[1], lane[2] or '', in_flight }) do found[#found + 1] = part end
+    end
+  end
+end
+return found

@@ -1,0 +1,23 @@
+-- Prolong leases, all of a worker's in one call.
+-- A job whose answer is held (answered) has the longer lease from then on, as long as this lease
+-- lives: its holder may restart before the store takes the answer.
+-- ARGV[1]  JSON: account, lease_ms, answered_ms, items [{id, token, queue, model, answered?}]
+-- Returns  the ids that are no longer this worker's.
+local ask = cjson.decode(ARGV[1])
+local now = now_ms()
+local lost = {}
+for _, item in ipairs(ask.items) do
+  if holds(item.id, item.token) then
+    local record = RECORD .. item.id
+    if item.answered then redis.call('HSET', record, 'answered', item.token) end
+    local answered = redis.call('HGET', record, 'answered') == item.token
+    local lease_ms = answered and ask.answered_ms or ask.lease_ms
+    redis.call('SET', IN_PROGRESS .. item.id, item.token, 'PX', lease_ms)
+    redis.call('ZADD', item.queue, 'XX', now + lease_ms, item.id)
+    local slots = LANE .. ask.account .. ':' .. item.model .. ':slots'
+    redis.call('ZADD', slots, 'XX', now + lease_ms, item.token)
+  else
+    lost[#lost + 1] = item.id
+  end
+end
+return lost

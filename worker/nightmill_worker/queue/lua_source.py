@@ -1,0 +1,21 @@
+"""The worker's Lua, put together: names of keys, what scripts share, the script itself."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from nightmill.queue.wire import lua_prelude
+
+ALLOW_OOM: Final = "#!lua flags=allow-oom\n"
+"""A full Redis refuses producers, never workers: only their finishes make it emptier."""
+_SHARED: Final = {"claim": ("common", "lane", "batch"), "settle": ("common", "lane")}
+
+
+@cache
+def source(name: str) -> str:
+    """Return lua/<name>.lua with all that it uses."""
+    lua = files("nightmill_worker.queue").joinpath("lua")
+    parts = (*_SHARED.get(name, ("common",)), name)
+    return ALLOW_OOM + lua_prelude() + "".join(lua.joinpath(f"{p}.lua").read_text() for p in parts)

@@ -1,0 +1,317 @@
+"""The worker's scripts as typed calls: claim, renew, settle, release, finish, sweep. I/O only.
+
+Every call rides out a Redis that drops, restarts, loads, fails over or is full: it is repeated
+with backoff until it is answered. Claims are numbered, so a repeated one gets the same jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import msgspec
+from redis import exceptions
+
+from nightmill.queue import keys
+from nightmill_worker.events import Emit, RedisAway, RedisBack
+from nightmill_worker.queue.lua_source import source
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from redis.commands.core import AsyncScript
+
+T = TypeVar("T")
+
+BACKOFF_S = (0.05, 2.0)
+"""First and longest wait for a Redis that is away, doubling between, seconds."""
+ANSWERED_MS = 900_000
+"""Lease of a job whose answer is held on a disk: long enough to restart what holds it."""
+LARGEST_CALL = 500
+"""Items in one script call: Redis serves nobody else meanwhile."""
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a worker asks claim.lua for; see there."""
+
+    worker: str
+    seq: int
+    account: str
+    want: int
+    lease_ms: int
+    functions: dict[str, bool]
+    model: str
+    only: str | None = None
+
+
+class GrantedJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One granted job: its payload, its lease's token, its story so far, what was reserved."""
+
+    id: str
+    token: str
+    payload: bytes
+    queue: str
+    model: str
+    counted: int
+    refusals: int
+    snoozes: int
+    calls: int
+    verdict: Literal["run", "alone", "aborted", "poison", "unreadable", "gone"]
+    reservation: bytes
+    attempts: bytes
+    cut: bytes
+    claimed_at: int
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a claim; times are Redis's, ms. `line` is {} unless it is stopped or trying."""
+
+    now_ms: int
+    wait_ms: int
+    jobs: tuple[GrantedJob, ...]
+    aborts: frozenset[str]
+    account: dict[str, str]
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One answer as settle.lua accounts for it; see there."""
+
+    token: str
+    model: str
+    outcome: Literal["ok", "refused", "failed", "rejected", "stop", "unsent"]
+    reservation: msgspec.Raw
+    latency_ms: int
+    bytes: int
+    told: dict[str, tuple[int, int]] = {}
+    gate: str | None = None
+    input: int | None = None
+    output: int | None = None
+    retry_after_ms: int | None = None
+    reason: str | None = None
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True):
+    """One job given back; see release.lua. `attempt` is the call's record as JSON, "" for none."""
+
+    id: str
+    token: str
+    queue: str
+    state: Literal["retrying", "snoozed"]
+    wait_ms: int
+    counted: int
+    refused: int
+    attempt: str
+
+
+class Finish(msgspec.Struct, frozen=True, kw_only=True):
+    """One job whose row is committed; see finish.lua. `kept` goes under arq:result:<id>."""
+
+    id: str
+    token: str
+    queue: str
+    status: str
+    again: int
+    input: int
+    output: int
+    cost: int
+    fault: str
+    kept: bytes
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What renew.lua needs to prolong one lease; `answered`: to ANSWERED_MS, from now on."""
+
+    id: str
+    token: str
+    queue: str
+    model: str
+    answered: bool = False
+
+
+class _Also(msgspec.Struct, rename={"account": "line"}):  # docs/wire.md keeps the name on the wire
+    aborts: list[str] | dict[str, str]
+    account: dict[str, str]
+
+
+_also = msgspec.json.Decoder(_Also)
+
+
+class Scripts:
+    """The scripts of one worker process on one Redis."""
+
+    def __init__(  # noqa: PLR0913 - a connection, and five facts by keyword
+        self,
+        redis: Redis,
+        *,
+        account: str,
+        orders: bytes,
+        lease_ms: int,
+        canary: int,
+        emit: Emit,
+    ) -> None:
+        """Take a client, the line (endpoint + credential fingerprint) and the lease's length.
+
+        `orders` (JSON) are those of a lane that nobody has used yet; `canary` is how many identical
+        failures in a row pause a batch, 0 for never.
+        """
+        self._redis = redis
+        self._account = account
+        self._orders = orders
+        self._lease_ms = lease_ms
+        self._canary = canary
+        self._emit = emit
+        self._away_since: float | None = None
+        self._registered = {
+            name: redis.register_script(source(name))
+            for name in ("claim", "renew", "settle", "release", "finish", "sweep")
+        }
+
+    @property
+    def away(self) -> bool:
+        """Whether the last call found no Redis."""
+        return self._away_since is not None
+
+    async def claim(self, ask: Ask) -> Grant:
+        """Take up to `ask.want` jobs with their leases, slots and tokens."""
+        now, wait, rest, *jobs = await self._run("claim", [msgspec.json.encode(ask), self._orders])
+        also = _also.decode(rest)
+        return Grant(
+            now_ms=now,
+            wait_ms=wait,
+            jobs=tuple(_claimed(row, now) for row in jobs),
+            aborts=frozenset(also.aborts),
+            account=also.account,
+        )
+
+    async def renew(self, leases: Sequence[Lease]) -> set[str]:
+        """Prolong leases; return the ids that are somebody else's by now."""
+        lost: set[str] = set()
+        for some in _parts(leases):
+            lengths = {"lease_ms": self._lease_ms, "answered_ms": ANSWERED_MS}
+            told = {"account": self._account, **lengths, "items": some}
+            lost.update(i.decode() for i in await self._run("renew", [msgspec.json.encode(told)]))
+        return lost
+
+    async def settle(self, items: Sequence[Settlement]) -> bool:
+        """Account for answers; return whether this stopped the line."""
+        stopped = False
+        for some in _parts(items):
+            told = msgspec.json.encode({"account": self._account, "items": some})
+            stopped |= bool(await self._run("settle", [told, self._orders]))
+        return stopped
+
+    async def release(self, items: Sequence[Release]) -> set[str]:
+        """Give jobs back; return the ids that were somebody else's by now."""
+        late: set[str] = set()
+        for some in _parts(items):
+            told = msgspec.json.encode({"items": some})
+            late.update(i.decode() for i in await self._run("release", [told]))
+        return late
+
+    async def finish(self, items: Sequence[Finish]) -> set[str]:
+        """Take finished jobs out; return the ids that were somebody else's by now."""
+        late: set[str] = set()
+        for some in _parts(items):
+            bare = [msgspec.structs.replace(item, kept=b"") for item in some]
+            told = msgspec.json.encode({"canary": self._canary, "items": bare})
+            args = [told, *(item.kept for item in some)]
+            late.update(i.decode() for i in await self._run("finish", args))
+        return late
+
+    async def sweep(self) -> list[str]:
+        """Look after what nobody claims; return the ended batches that have jobs queued."""
+        _, *ended = await self._run("sweep", [])
+        return [batch.decode() for batch in ended]
+
+    async def mark_alone(self, job_id: str) -> None:
+        """Note that nothing else runs in this process now: a death from here on is this job's."""
+        await self.command("HSET", keys.RECORD + job_id, "alone", 1)
+
+    async def command(self, *words: str | int) -> Any:  # noqa: ANN401 - the command decides
+        """Send one command; waits for a Redis that is away, as the scripts do."""
+        return await self.persist(lambda: self._redis.execute_command(*words))
+
+    async def _run(self, name: str, args: list[bytes]) -> Any:  # noqa: ANN401 - the script decides
+        script: AsyncScript = self._registered[name]
+        return await self.persist(lambda: script(args=args))
+
+    async def persist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Repeat `call` until Redis answers it."""
+        wait, longest = BACKOFF_S
+        while True:
+            try:
+                answer = await call()
+            except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+                problem: Exception = error
+            except exceptions.ResponseError as error:
+                if not _passing(error):
+                    raise
+                problem = error
+            else:
+                self._back()
+                return answer
+            self._gone(problem)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, longest)
+
+    def _gone(self, problem: Exception) -> None:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            self._emit(RedisAway(problem=str(problem) or type(problem).__name__))
+
+    def _back(self) -> None:
+        if self._away_since is not None:
+            self._emit(RedisBack(after_s=time.monotonic() - self._away_since))
+            self._away_since = None
+
+
+_PASSING = (
+    "LOADING",
+    "READONLY",
+    "OOM",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "BUSY",
+    "MISCONF",
+)
+
+
+# redis-py takes the code word of these off their text.
+_PASSING_TYPES = (
+    exceptions.NoScriptError,  # forgotten again between redis-py's SCRIPT LOAD and its EVALSHA
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+)
+
+
+def _passing(error: Exception) -> bool:
+    """Tell an answer that time or an operator mends from one that would come back for ever."""
+    text = str(error)
+    return isinstance(error, _PASSING_TYPES) or any(word in text[:200] for word in _PASSING)
+
+
+def _parts(items: Sequence[T]) -> list[Sequence[T]]:
+    return [items[i : i + LARGEST_CALL] for i in range(0, len(items), LARGEST_CALL)]
+
+
+def _claimed(row: list[bytes], now: int) -> GrantedJob:
+    job_id, token, payload, queue, model, counted, refusals, snoozes, calls, *rest = row
+    verdict, reservation, past, cut = rest
+    return GrantedJob(
+        id=job_id.decode(),
+        token=token.decode(),
+        payload=payload,
+        queue=queue.decode(),
+        model=model.decode(errors="replace"),  # of a payload that nobody has validated yet
+        counted=int(counted),
+        refusals=int(refusals),
+        snoozes=int(snoozes),
+        calls=int(calls),
+        verdict=verdict.decode(),  # type: ignore[arg-type]
+        reservation=reservation,
+        attempts=past,
+        cut=cut,
+        claimed_at=now,
+    )

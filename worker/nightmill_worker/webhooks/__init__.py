@@ -1,0 +1,1 @@
+"""Delivers the webhooks of finished batches."""
