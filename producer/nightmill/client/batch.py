@@ -6,9 +6,9 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final, Unpack
 
-from nightmill.enqueue.window import patiently
 from nightmill.errors import BatchStoppedError, BatchTimeoutError
 from nightmill.queue import webhooks
+from nightmill.queue.patience import patiently
 from nightmill.records.limits import Change
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ import msgspec
 from nightmill.enqueue.feeder_lock import FeederLock
 from nightmill.enqueue.prepare import CHUNK, Ready, Receipt, Taken, ready_line
 from nightmill.enqueue.reconcile import open_batch, reconcile
-from nightmill.enqueue.window import Window, patiently
+from nightmill.enqueue.window import Window
 from nightmill.errors import BatchChangedError, BatchEndedError
 from nightmill.queue import keys, webhooks
+from nightmill.queue.patience import patiently
 from nightmill.records.job import now_ms, request_hash
 from nightmill.sources import Line, Rejected, Start, in_thread, live_chunks
 

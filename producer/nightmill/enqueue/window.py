@@ -1,22 +1,15 @@
-"""The window: how many jobs of a batch may be in Redis at once, and patience while it is away."""
+"""The window: how many jobs of a batch may be in Redis at once, for a feeder."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from nightmill.errors import QueueFullError, QueueUnavailableError, StoreUnavailableError
+from nightmill.queue.patience import patiently
 
 if TYPE_CHECKING:
     from nightmill.queue.batches import Batches
 
-T = TypeVar("T")
-
-PATIENCE_S: Final = 300.0
-"""How long feeding waits for a Redis or a store that is away or full, seconds."""
-_AWAY_S: Final = 1.0
 _LOOK_S: Final = 0.05
 
 
@@ -46,15 +39,3 @@ class Window:
     def chunk(self, longest: int) -> int:
         """Return how many jobs go at once: a narrow window is refilled before it is empty."""
         return max(1, min(longest, self.size // 4)) if self.size else longest
-
-
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Repeat `call` while Redis or the store is away or full, PATIENCE_S at most."""
-    until = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return await call()
-        except (QueueUnavailableError, QueueFullError, StoreUnavailableError):
-            if time.monotonic() > until:
-                raise
-        await asyncio.sleep(_AWAY_S)

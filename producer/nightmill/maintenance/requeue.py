@@ -14,10 +14,11 @@ import msgspec
 from nightmill.enqueue.feeder_lock import FeederLock
 from nightmill.enqueue.prepare import CHUNK, Ready
 from nightmill.enqueue.reconcile import reconcile
-from nightmill.enqueue.window import Window, patiently
+from nightmill.enqueue.window import Window
 from nightmill.errors import InvalidParamsError
 from nightmill.params import Defaults, check, decode
 from nightmill.queue import keys, wire
+from nightmill.queue.patience import patiently
 from nightmill.records.job import Job, now_ms
 from nightmill.records.state import JobState
 
