@@ -28,12 +28,15 @@ LATENCY_S = 0.02
 
 
 def hello(text: str = "hello") -> dict[str, object]:
-    """Return a request with one user message."""
+    """Return a request with one user message, `text`."""
     return {"messages": [{"role": "user", "content": text}], "max_tokens": 50}
 
 
 async def until(true: Callable[[], object], *, within: float = 20) -> None:
-    """Wait until a condition holds, asynchronous or not. Raises TimeoutError after seconds."""
+    """Wait until `true` returns (or resolves to) a true value.
+
+    Raises TimeoutError after `within` seconds.
+    """
     async with asyncio.timeout(within):
         while True:
             found = true()
@@ -44,7 +47,7 @@ async def until(true: Callable[[], object], *, within: float = 20) -> None:
 
 @dataclass
 class Rig:
-    """What a test of running workers needs; `told` are all events of all workers, in order."""
+    """What a test of running workers needs."""
 
     settings: Settings
     redis: Redis
@@ -52,16 +55,17 @@ class Rig:
     client: MessagesClient
     producer: Producer
     sim: Simulator
-    told: list[Event] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    """The events of all workers, in the order they were emitted."""
 
     def worker(self, **changed: object) -> FleetWorker:
-        """Return a worker that does not run yet, with settings that differ."""
+        """Return a worker that does not run yet; `changed` are settings that differ."""
         return self._worker(changed, burst=False)
 
     def _worker(self, changed: dict[str, object], *, burst: bool) -> FleetWorker:
         settings = self.settings.model_copy(update=changed)
         events = Events()
-        events.subscribe(self.told.append)
+        events.subscribe(self.events.append)
         return FleetWorker(
             settings, self.redis, self.store, self.client, events=events, burst=burst
         )
@@ -73,7 +77,7 @@ class Rig:
 
     @asynccontextmanager
     async def working(self, **changed: object) -> AsyncIterator[FleetWorker]:
-        """Run a worker for the length of a block; it is stopped at its end."""
+        """Run a worker for the length of a block and stop it at the end."""
         worker = self.worker(**changed)
         running = asyncio.create_task(worker.main())
         try:
@@ -89,12 +93,12 @@ class Rig:
         assert found is not None
         return found
 
-    def heard(self, kind: type[E]) -> list[E]:
+    def events_of(self, kind: type[E]) -> list[E]:
         """Return the events of one kind so far."""
-        return [event for event in self.told if isinstance(event, kind)]
+        return [event for event in self.events if isinstance(event, kind)]
 
     def calls(self) -> int:
-        """Return how many calls the endpoint saw."""
+        """Return how many calls the endpoint received."""
         return self.sim.ledger.totals.calls
 
 
@@ -106,8 +110,8 @@ async def rigged(
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         sim = await enter(Simulator(config or SimulatorConfig(latency_s=LATENCY_S)))
-        told = {"redis_url": redis_url, "data_dir": folder, "base_url": sim.url, "api_key": "k"}
-        loaded = load_settings(**{**told, "lease_s": 2, "grace_s": 2, **settings})
+        needed = {"redis_url": redis_url, "data_dir": folder, "base_url": sim.url, "api_key": "k"}
+        loaded = load_settings(**{**needed, "lease_s": 2, "grace_s": 2, **settings})
         redis = connect(loaded)
         stack.push_async_callback(redis.aclose)
         yield Rig(

@@ -24,7 +24,7 @@ from nightmill_worker.machine.embedded import embedded_server
 USER: Final = """
 import sys
 from pathlib import Path
-from nightmill_worker.embedded import embedded_server
+from nightmill_worker.machine.embedded import embedded_server
 with embedded_server(Path(sys.argv[1])) as url:
     print(url, flush=True)
     while True:
