@@ -1,4 +1,4 @@
-"""A client for the simulator: one call of the Messages endpoint, its answer read whole."""
+"""Fixtures: a client session, and a call of the simulated endpoint."""
 
 import io
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 def ask(session: aiohttp.ClientSession) -> Ask:
-    """Return a call of the Messages endpoint, which gives its answer, read whole."""
+    """Return a function that calls the Messages endpoint and reads the whole answer."""
 
     async def call(
         sim: Simulator,

@@ -1,4 +1,4 @@
-"""What the simulator's tests share: a small valid request, and a response read whole."""
+"""Shared by the simulator's tests: a small valid request, and a whole response."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ HEADERS = {"x-api-key": "k", "anthropic-version": "2023-06-01"}
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A response read to its end: status, headers, raw body."""
+    """A whole response: status, headers, raw body."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -28,7 +28,7 @@ class Reply:
 
     @property
     def events(self) -> list[dict[str, object]]:
-        """The data of every server-sent event, whose name must be its type."""
+        """The data of every server-sent event; asserts that its name is its type."""
         found = []
         for block in self.body.decode().removesuffix("\n\n").split("\n\n"):
             name, data = block.split("\n")
@@ -42,7 +42,7 @@ Ask = Callable[..., Awaitable[Reply]]
 
 
 def params(**fields: object) -> dict[str, object]:
-    """Return a small valid request with `fields` in place; a field given as `...` is left out."""
+    """Return a small valid request with `fields` changed; a field given as `...` is left out."""
     base: dict[str, object] = {
         "model": "claude-opus-4-6",
         "max_tokens": 1024,

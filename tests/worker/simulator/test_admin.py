@@ -14,7 +14,7 @@ Admin = Callable[..., Awaitable[tuple[int, dict[str, object]]]]
 
 @pytest.fixture
 def admin(session: aiohttp.ClientSession) -> Admin:
-    """Return a call of an admin route, which gives its status and JSON body."""
+    """Return a function that calls an admin route and returns its status and JSON body."""
 
     async def call(
         sim: Simulator, method: str, path: str, body: object = None
@@ -27,7 +27,7 @@ def admin(session: aiohttp.ClientSession) -> Admin:
 
 
 async def test_calls_are_counted_per_prompt(ask: Ask, admin: Admin) -> None:
-    """A job that was paid for twice is seen by its key."""
+    """The count of a prompt shows whether its job was paid for twice."""
     async with Simulator() as sim:
         for user in ("job-1", "job-2", "job-2"):
             await ask(sim, metadata={"user_id": user})
@@ -46,7 +46,7 @@ async def test_calls_are_counted_per_prompt(ask: Ask, admin: Admin) -> None:
 
 
 async def test_the_config_changes_while_it_runs(ask: Ask, admin: Admin) -> None:
-    """Partial, at once, and the answer is the config in force, its key hidden."""
+    """A change may name some settings only; the answer is the new config without its key."""
     async with Simulator(SimulatorConfig(auth="k")) as sim:
         status, shown = await admin(sim, "POST", "/admin/config", {"rpm": 60, "burst": 1})
         replies = [await ask(sim) for _ in range(2)]
@@ -58,7 +58,7 @@ async def test_the_config_changes_while_it_runs(ask: Ask, admin: Admin) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"rpm": -1}, "rpm: "),
         ({"speed": 1}, "speed: no such setting"),
@@ -67,8 +67,8 @@ async def test_the_config_changes_while_it_runs(ask: Ask, admin: Admin) -> None:
         ([], "Expected `object`"),
     ],
 )
-async def test_a_wrong_change_is_refused_and_changes_nothing(
-    admin: Admin, change: object, words: str
+async def test_an_invalid_change_is_refused_and_changes_nothing(
+    admin: Admin, change: object, message: str
 ) -> None:
     """The message names the field."""
     async with Simulator() as sim:
@@ -77,11 +77,11 @@ async def test_a_wrong_change_is_refused_and_changes_nothing(
         assert sim.config == before
     assert status == 400
     error = msgspec.convert(body["error"], dict[str, str])
-    assert error["message"].startswith(words)
+    assert error["message"].startswith(message)
 
 
-async def test_a_reset_forgets_counts_and_keeps_buckets(ask: Ask, admin: Admin) -> None:
-    """So a warm-up can be left out of a measurement."""
+async def test_a_reset_clears_counts_and_keeps_buckets(ask: Ask, admin: Admin) -> None:
+    """A measurement can leave its warm-up out."""
     async with Simulator(SimulatorConfig(rpm=60)) as sim:
         await ask(sim)
         _, stats = await admin(sim, "POST", "/admin/reset")
@@ -93,8 +93,8 @@ async def test_a_reset_forgets_counts_and_keeps_buckets(ask: Ask, admin: Admin) 
     assert msgspec.convert(stats["totals"], dict[str, int])["calls"] == 1
 
 
-async def test_it_says_that_it_is_up(admin: Admin) -> None:
-    """For scripts that wait for it."""
+async def test_the_health_route_answers(admin: Admin) -> None:
+    """Scripts wait for it after they start the simulator."""
     async with Simulator() as sim:
         assert await admin(sim, "GET", "/healthz") == (200, {"status": "ok"})
         status, _ = await admin(sim, "POST", "/healthz")

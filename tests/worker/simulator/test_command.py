@@ -1,4 +1,4 @@
-"""The command, run as people run it."""
+"""The command, in a process of its own."""
 
 import signal
 import socket
@@ -17,7 +17,7 @@ COMMAND = [sys.executable, "-m", "nightmill_worker.simulator"]
 
 @contextmanager
 def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start the command on a free port; yields it and the URL it prints."""
+    """Start the command on a free port; yield the process and the URL that it prints."""
     process = subprocess.Popen(
         [*COMMAND, "--port", "0", *options], stdout=subprocess.PIPE, text=True
     )
@@ -32,10 +32,10 @@ def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.stdout.close()
 
 
-async def test_it_serves_until_ctrl_c_and_says_what_it_counted(
+async def test_it_serves_until_ctrl_c_and_prints_its_counts(
     session: aiohttp.ClientSession,
 ) -> None:
-    """One call, one Ctrl-C, one summary, exit 0."""
+    """After Ctrl-C it prints one summary and exits 0."""
     with running("--latency", "0", "--rpm", "60", "--fail", "529:1") as (process, url):
         async with session.post(f"{url}/v1/messages", json=params(), headers=HEADERS) as reply:
             assert reply.status == 529
@@ -47,7 +47,7 @@ async def test_it_serves_until_ctrl_c_and_says_what_it_counted(
 
 
 def test_a_port_in_use_is_one_line_and_exit_2() -> None:
-    """And says what to do."""
+    """The line names the address; nothing goes to stdout."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = subprocess.run(
@@ -60,16 +60,16 @@ def test_a_port_in_use_is_one_line_and_exit_2() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         (("--fail", "529"), "fail: '529' is not STATUS:SHARE"),
         (("--jitter", "2"), "jitter: "),
         (("--burst", "3"), "burst: needs rpm"),
     ],
 )
-def test_a_wrong_option_is_one_line_and_exit_2(options: tuple[str, ...], words: str) -> None:
-    """Nothing is served with settings that were not understood."""
+def test_an_invalid_option_is_one_line_and_exit_2(options: tuple[str, ...], message: str) -> None:
+    """The simulator does not start with settings that it cannot read."""
     done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"simulate: {words}")
+    assert done.stderr.startswith(f"simulate: {message}")
     assert done.stderr.count("\n") == 1

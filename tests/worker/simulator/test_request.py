@@ -1,4 +1,4 @@
-"""The request contract: what is refused, in the endpoint's words."""
+"""The request contract: what is refused, with the endpoint's messages."""
 
 import msgspec
 import pytest
@@ -11,7 +11,7 @@ IMAGE_TYPES = "Input should be 'image/jpeg', 'image/png', 'image/gif' or 'image/
 
 
 def read(**fields: object) -> Prompt:
-    """Read a small request with `fields` in place."""
+    """Read a small request with `fields` changed."""
     return read_prompt(msgspec.json.encode(params(**fields)))
 
 
@@ -21,7 +21,7 @@ def user(content: object) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "message"),
     [
         ({"model": ...}, "model: Field required"),
         ({"messages": ...}, "messages: Field required"),
@@ -62,24 +62,24 @@ def user(content: object) -> list[dict[str, object]]:
         ),
     ],
 )
-def test_a_wrong_request_is_refused_in_the_endpoints_words(
-    fields: dict[str, object], words: str
+def test_an_invalid_request_is_refused_with_the_endpoints_message(
+    fields: dict[str, object], message: str
 ) -> None:
-    """People rehearse reading these messages too."""
+    """A rehearsal shows the messages of the real endpoint."""
     with pytest.raises(ContractError) as caught:
         read(**fields)
     assert (caught.value.status, caught.value.kind) == (400, "invalid_request_error")
-    assert caught.value.message == words
+    assert caught.value.message == message
 
 
 def test_a_system_role_is_refused_with_the_fix() -> None:
-    """The commonest mistake of requests moved over from elsewhere."""
+    """It is the most frequent mistake in requests written for another API."""
     with pytest.raises(ContractError, match="top-level `system` parameter"):
         read(messages=[{"role": "system", "content": "Be brief."}])
 
 
 def test_what_is_not_json_is_refused() -> None:
-    """A body cut short by a proxy, or no body at all."""
+    """A proxy may cut a body, or send none."""
     for body in (b"", b'{"model": ', b"\xff\xfe", b"[]"):
         with pytest.raises(ContractError) as caught:
             read_prompt(body)
@@ -87,14 +87,14 @@ def test_what_is_not_json_is_refused() -> None:
 
 
 def test_an_unknown_model_is_not_found() -> None:
-    """Models named missing... do not exist."""
+    """Models whose name starts with `missing` do not exist."""
     with pytest.raises(ContractError, match="model: missing-model") as caught:
         read(model="missing-model")
     assert (caught.value.status, caught.value.kind) == (404, "not_found_error")
 
 
 def test_everything_the_contract_knows_is_accepted() -> None:
-    """Images, documents, tools and what they bring, thinking, system blocks, newer fields."""
+    """Images, documents, tools and their results, thinking, system blocks, newer fields."""
     read(
         system=[{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
         messages=[
@@ -111,7 +111,7 @@ def test_everything_the_contract_knows_is_accepted() -> None:
                 "role": "assistant",
                 "content": [{"type": "tool_use", "id": "t", "name": "look", "input": {}}],
             },
-            *user([{"type": "tool_result", "tool_use_id": "t", "content": "seen"}]),
+            *user([{"type": "tool_result", "tool_use_id": "t", "content": "a mill"}]),
         ],
         tools=[{"name": "look", "input_schema": {"type": "object"}}, {"type": "x", "name": "web"}],
         tool_choice={"type": "auto"},
@@ -122,7 +122,7 @@ def test_everything_the_contract_knows_is_accepted() -> None:
 
 
 def test_the_ledger_key_is_the_user_id_or_the_prompt() -> None:
-    """Whatever else differs, the same prompt is the same prompt."""
+    """Requests with the same messages and system have the same key, whatever else differs."""
     assert read(metadata={"user_id": "job-7"}).key == "job-7"
     assert read(max_tokens=5).key == read(stream=True).key
     assert read().key != read(messages=user("Another?")).key
@@ -130,7 +130,7 @@ def test_the_ledger_key_is_the_user_id_or_the_prompt() -> None:
 
 
 def test_input_tokens_are_a_quarter_of_the_bytes_and_flat_for_images() -> None:
-    """Cheap to predict, for whoever checks an account of tokens."""
+    """A test can compute the tokens of a request by hand."""
     assert read(messages=user("x" * 400)).input_tokens == 100
     assert read(messages=user("é" * 200)).input_tokens == 100
     image = {"type": "image", "source": PIXEL}

@@ -1,4 +1,4 @@
-"""The server over real connections: contract, limits, faults, and what it counts."""
+"""The server over real connections: contract, limits, faults, counts."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from tests.worker.simulator.helpers import HEADERS, Ask, params
 
 
 async def test_a_call_is_answered_with_a_message(ask: Ask) -> None:
-    """The shape every client relies on."""
+    """Every client relies on this shape."""
     async with Simulator() as sim:
         reply = await ask(sim)
     assert reply.status == 200
@@ -20,8 +20,8 @@ async def test_a_call_is_answered_with_a_message(ask: Ask) -> None:
     assert reply.json["type"] == "message"
 
 
-async def test_keys_are_asked_for(ask: Ask) -> None:
-    """Either header will do; none or another key is a 401."""
+async def test_a_key_is_required(ask: Ask) -> None:
+    """Either header is accepted; no key or another key is a 401."""
     version = {"anthropic-version": "2023-06-01"}
     async with Simulator(SimulatorConfig(auth="right")) as sim:
         none = await ask(sim, headers=version)
@@ -38,7 +38,7 @@ async def test_keys_are_asked_for(ask: Ask) -> None:
 
 
 async def test_errors_of_the_contract_have_their_bodies(ask: Ask) -> None:
-    """400, 404, 413, each with the type that belongs to it."""
+    """400, 404 and 413 have the error type that belongs to each."""
     async with Simulator() as sim:
         no_version = await ask(sim, headers={"x-api-key": "k"})
         bad = await ask(sim, max_tokens=0)
@@ -53,14 +53,14 @@ async def test_errors_of_the_contract_have_their_bodies(ask: Ask) -> None:
 
 
 async def test_a_body_of_several_megabytes_is_read(ask: Ask) -> None:
-    """Requests with images are far above a web server's usual limit."""
+    """Requests with images are larger than a web server's usual limit."""
     async with Simulator() as sim:
         reply = await ask(sim, messages=[{"role": "user", "content": "x" * 5_000_000}])
     assert reply.status == 200
 
 
 async def test_a_chunked_body_above_the_limit_is_refused(session: aiohttp.ClientSession) -> None:
-    """Its size is not declared, so it is seen only while it is read."""
+    """Its size is not declared, so it is known only while it is read."""
     chunks = [b" " * (1024 * 1024)] * 33
 
     async def body() -> AsyncIterator[bytes]:
@@ -75,7 +75,7 @@ async def test_a_chunked_body_above_the_limit_is_refused(session: aiohttp.Client
 
 
 async def test_unknown_routes_and_methods_are_refused(session: aiohttp.ClientSession) -> None:
-    """With JSON errors too."""
+    """The errors are JSON, too."""
     async with Simulator() as sim:
         async with session.get(f"{sim.url}/v1/other") as reply:
             assert reply.status == 404
@@ -90,7 +90,7 @@ async def test_unknown_routes_and_methods_are_refused(session: aiohttp.ClientSes
 
 
 async def test_requests_over_the_limit_are_refused_with_retry_after(ask: Ask) -> None:
-    """The burst passes, the rest learns when to come back and what is left."""
+    """The burst is admitted; a 429 names the wait and the requests left."""
     async with Simulator(SimulatorConfig(rpm=6, burst=2)) as sim:
         replies = [await ask(sim) for _ in range(3)]
         key_counts = next(iter(sim.ledger.prompts.values()))
@@ -104,8 +104,8 @@ async def test_requests_over_the_limit_are_refused_with_retry_after(ask: Ask) ->
     assert (key_counts.calls, key_counts.answered, key_counts.refused) == (3, 2, 1)
 
 
-async def test_a_gateway_can_send_neither_headers_nor_the_usual_name(ask: Ask) -> None:
-    """Many compatible servers tell a client nothing but 429."""
+async def test_headers_and_the_usual_error_type_can_be_switched_off(ask: Ask) -> None:
+    """Many compatible servers send a 429 and nothing else."""
     config = SimulatorConfig(
         rpm=6, burst=1, headers=False, retry_after=False, rate_limit_type="rate_limit_exceeded"
     )
@@ -118,7 +118,7 @@ async def test_a_gateway_can_send_neither_headers_nor_the_usual_name(ask: Ask) -
 
 
 async def test_the_cap_refuses_calls_beside_those_in_flight(ask: Ask) -> None:
-    """A hard limit on connections, whatever the rate."""
+    """A limit on concurrent calls holds at any rate."""
     async with Simulator(SimulatorConfig(cap=2, latency_s=0.2)) as sim:
         replies = await asyncio.gather(*(ask(sim) for _ in range(5)))
         stats = sim.stats()
@@ -127,8 +127,8 @@ async def test_the_cap_refuses_calls_beside_those_in_flight(ask: Ask) -> None:
     assert sim.in_flight == 0
 
 
-async def test_line_closed_answers(ask: Ask) -> None:
-    """An outage, exhausted credit and a spend limit, switched while it runs."""
+async def test_a_stopped_account_refuses_every_call(ask: Ask) -> None:
+    """An outage, exhausted credit and a spend limit can be switched while it runs."""
     async with Simulator() as sim:
         sim.configure(down=529)
         outage = await ask(sim)
@@ -145,7 +145,7 @@ async def test_line_closed_answers(ask: Ask) -> None:
 
 
 async def test_the_same_seed_fails_the_same_calls(ask: Ask) -> None:
-    """Two runs, two servers, one story."""
+    """Two runs against two servers get the same answers."""
     config = SimulatorConfig(faults=(Fault(status=529, share=0.3),), should_retry=True)
     runs = []
     for _ in range(2):
@@ -159,7 +159,7 @@ async def test_the_same_seed_fails_the_same_calls(ask: Ask) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_truncated_body_breaks_off(ask: Ask, stream: bool) -> None:  # noqa: FBT001
-    """The status says 200; the body does not come to its end."""
+    """The status is 200, and the body is cut."""
     async with Simulator(SimulatorConfig(truncate=1.0)) as sim:
         with pytest.raises(aiohttp.ClientPayloadError):
             await ask(sim, stream=stream)
@@ -175,8 +175,8 @@ async def test_a_dropped_call_gets_no_answer(ask: Ask, stream: bool) -> None:  #
         assert sim.ledger.totals.failed == 1
 
 
-async def test_a_proxy_page_is_a_200_that_is_no_message(ask: Ask) -> None:
-    """It must not count as an answer, here or in a client."""
+async def test_a_proxy_page_is_not_counted_as_an_answer(ask: Ask) -> None:
+    """Its status is 200, but its body is no Message."""
     async with Simulator(SimulatorConfig(wrong_type=1.0)) as sim:
         reply = await ask(sim)
         assert sim.ledger.totals.failed == 1
@@ -184,11 +184,11 @@ async def test_a_proxy_page_is_a_200_that_is_no_message(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_stalled_call_hangs_until_the_client_leaves(
+async def test_a_stalled_call_waits_until_the_client_closes(
     ask: Ask,
     stream: bool,  # noqa: FBT001
 ) -> None:
-    """Then its place is free, and it is counted as abandoned."""
+    """Then its slot is free, and it is counted as abandoned."""
     async with Simulator(SimulatorConfig(stall=1.0, cap=1)) as sim:
         call = asyncio.ensure_future(ask(sim, stream=stream))
         await sim.until(lambda: sim.in_flight == 1)
@@ -198,8 +198,8 @@ async def test_a_stalled_call_hangs_until_the_client_leaves(
         assert next(iter(sim.ledger.prompts.values())).abandoned == 1
 
 
-async def test_latency_passes(ask: Ask) -> None:
-    """A stream's events are spread over it, a plain answer comes at its end."""
+async def test_a_call_takes_its_latency(ask: Ask) -> None:
+    """The events of a stream are spread over the latency; a plain answer comes at its end."""
     loop = asyncio.get_running_loop()
     async with Simulator(SimulatorConfig(latency_s=0.2)) as sim:
         started = loop.time()
@@ -212,7 +212,7 @@ async def test_both_ways_of_charging_output_end_at_the_same_level(
     ask: Ask,
     reserve: bool,  # noqa: FBT001
 ) -> None:
-    """Reserved and refunded, or charged as it comes: what was generated is gone."""
+    """Reserved and refunded, or charged as generated: the bucket loses the real usage."""
     config = SimulatorConfig(otpm=60_000, otpm_reserve=reserve)
     async with Simulator(config) as sim:
         await ask(sim, max_tokens=30_000, stream=True)
@@ -223,7 +223,7 @@ async def test_both_ways_of_charging_output_end_at_the_same_level(
 
 
 async def test_a_stop_cuts_calls_in_flight(ask: Ask) -> None:
-    """Leaving must not wait for a call that takes an hour."""
+    """A stop must not wait for a call that takes an hour."""
     async with Simulator(SimulatorConfig(latency_s=3600)) as sim:
         call = asyncio.ensure_future(ask(sim))
         await sim.until(lambda: sim.in_flight == 1)
@@ -231,8 +231,8 @@ async def test_a_stop_cuts_calls_in_flight(ask: Ask) -> None:
         await call
 
 
-async def test_serve_says_its_port_and_ends_when_cancelled(ask: Ask) -> None:
-    """The form a command runs it in, beside other things."""
+async def test_serve_reports_its_port_and_ends_when_cancelled(ask: Ask) -> None:
+    """A command runs `serve` as one of several tasks."""
     ports: asyncio.Queue[int] = asyncio.Queue()
     task = asyncio.create_task(serve(SimulatorConfig(), ready=ports.put_nowait))
     port = await ports.get()

@@ -1,4 +1,4 @@
-"""Streams: the events add up to the plain answer."""
+"""Streams: their events give the same answer as a plain call."""
 
 import msgspec
 import pytest
@@ -11,7 +11,7 @@ TOOL = {"name": "look", "input_schema": {"properties": {"what": {"type": "string
 
 
 def rebuilt(reply: Reply) -> list[dict[str, object]]:
-    """Put the blocks together from their deltas."""
+    """Build the blocks from their deltas."""
     blocks: list[dict[str, object]] = []
     for event in reply.events:
         if event["type"] == "content_block_start":
@@ -41,8 +41,10 @@ def rebuilt(reply: Reply) -> list[dict[str, object]]:
         },
     ],
 )
-async def test_a_stream_carries_the_plain_answer(ask: Ask, fields: dict[str, object]) -> None:
-    """Same id, same blocks, same usage, in the order of the protocol."""
+async def test_a_stream_has_the_content_of_the_plain_answer(
+    ask: Ask, fields: dict[str, object]
+) -> None:
+    """It has the same id, blocks and usage, and its events are in order."""
     async with Simulator() as sim:
         plain = await ask(sim, **fields)
         streamed = await ask(sim, stream=True, **fields)
@@ -62,7 +64,7 @@ async def test_a_stream_carries_the_plain_answer(ask: Ask, fields: dict[str, obj
 
 
 async def test_an_error_event_follows_a_200(ask: Ask) -> None:
-    """It must be told from the body: the status was sent long before."""
+    """The status was sent before the error, so only the body shows it."""
     async with Simulator(SimulatorConfig(sse_error=1.0)) as sim:
         reply = await ask(sim, stream=True)
         assert sim.ledger.totals.failed == 1
@@ -74,8 +76,8 @@ async def test_an_error_event_follows_a_200(ask: Ask) -> None:
     assert "message_stop" not in [event["type"] for event in reply.events]
 
 
-def test_writes_are_few_and_lose_nothing() -> None:
-    """A long call must not cost a write an event."""
+def test_events_are_grouped_into_few_writes() -> None:
+    """A long call must not cost one write for each event; no event is lost."""
     framed = [b"%d;" % n for n in range(97)]
     for latency_s in (0.0, 0.06, 0.3, 60.0):
         writes = ticks(framed, latency_s)

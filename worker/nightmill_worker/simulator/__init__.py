@@ -1,7 +1,8 @@
-"""A stand-in for the Messages endpoint, to rehearse a night's run without paying for it.
+"""A simulated Messages endpoint: rehearse a run without paying for it.
 
-It keeps the contract of `POST /v1/messages` (validation, errors, rate-limit headers, SSE) over true
-token buckets, answers deterministically, breaks on request, and counts every call per prompt.
+It follows the contract of `POST /v1/messages`: validation, errors, rate-limit headers, SSE. Its
+limits are real token buckets. The same prompt always gets the same answer. Faults are switched on
+by the config. Every call is counted per prompt.
 """
 
 from nightmill_worker.simulator.config import ConfigError, Fault, SimulatorConfig

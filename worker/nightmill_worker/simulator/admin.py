@@ -1,4 +1,4 @@
-"""The admin routes: what was counted, and the config, readable and changeable while it runs."""
+"""The admin routes: read the counts, read the config, change the config while it runs."""
 
 from collections.abc import Awaitable, Callable
 
@@ -15,8 +15,9 @@ HIDDEN = "***"
 def stats(endpoint: Endpoint) -> dict[str, object]:
     """Return the totals since the last reset.
 
-    `utilisation` is, per limit, what was used over what was refilled (above 1 while a full bucket
-    is being emptied); the two moments are Unix times in seconds, None before the first call.
+    `utilisation` is, per limit, units used over units refilled. It is above 1 while calls empty a
+    full bucket. `first_request_at` and `last_response_at` are Unix times in seconds, None before
+    the first call.
     """
     ledger, limiter, now = endpoint.ledger, endpoint.limiter, endpoint.clock()
     to_wall = endpoint.wall() - now
@@ -55,7 +56,7 @@ async def _get_config(endpoint: Endpoint, _request: web.BaseRequest) -> web.Resp
 
 
 async def _post_config(endpoint: Endpoint, request: web.BaseRequest) -> web.Response:
-    """Change the fields given, as a JSON object; 400 names the field that is wrong."""
+    """Change the fields of the JSON object in the body; a 400 names the field that is wrong."""
     try:
         changes = msgspec.json.decode(await request.read(), type=dict[str, object])
         endpoint.configure(change_config(endpoint.config, changes))

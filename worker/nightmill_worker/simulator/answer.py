@@ -1,4 +1,4 @@
-"""The answer to a prompt: always the same one for the same prompt and seed."""
+"""The answer to a prompt: the same prompt and seed always give the same answer."""
 
 import hashlib
 import re
@@ -10,21 +10,21 @@ from nightmill_worker.simulator.request import MessagesRequest, Prompt, Turn
 from nightmill_worker.simulator.tools import example_input
 
 ECHO_CHARS = 48
-# Tokens a tool call costs beside its input.
+# Output tokens that a tool call costs in addition to its input.
 TOOL_OVERHEAD = 10
 SENTENCE_WORDS = 11
-_STORY = (
+_TEXT = (
     "the night mill turns slowly while water falls over the old wheel and every grain finds its "
     "place between two stones then flour settles in white sacks along the wall where a lamp burns "
     "until morning comes with carts and quiet voices asking for bread"
 )
-_WORDS = _STORY.split()
+_WORDS = _TEXT.split()
 _PIECE = re.compile(r"\S+\s*")
 Block = dict[str, object]
 
 
 def _sentences() -> list[str]:
-    """Return the words as one-token pieces of sentences, until the story begins again."""
+    """Return the words as one-token pieces of sentences, as long as no sentence is repeated."""
     pieces = []
     for place in range(len(_WORDS) * SENTENCE_WORDS):
         word, within = _WORDS[place % len(_WORDS)], place % SENTENCE_WORDS
@@ -37,11 +37,13 @@ _PROSE = _sentences()
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole Message: `body` is its JSON-ready form, `output_tokens` is what it is charged for."""
+    """A whole Message."""
 
     body: dict[str, object]
+    """The Message, ready to be encoded as JSON."""
     content: list[Block]
     output_tokens: int
+    """Output tokens that the call is charged for."""
 
 
 def pieces_of(text: str) -> list[str]:
@@ -52,8 +54,8 @@ def pieces_of(text: str) -> list[str]:
 def make_answer(prompt: Prompt, seed: int, mean_tokens: int) -> Answer:
     """Compose the answer: 50 to 150 % of `mean_tokens` long, cut at max_tokens or a stop sequence.
 
-    With thinking on, a thinking block comes first; with tools, a tool is used where tool_choice
-    demands it and for every second prompt otherwise.
+    With thinking on, a thinking block comes first. With tools, the answer uses a tool where
+    tool_choice demands it, and otherwise for every second prompt.
     """
     request = prompt.request
     draw = hashlib.blake2b(prompt.digest, digest_size=16, key=str(seed).encode()).digest()
@@ -105,7 +107,7 @@ def _message(
 
 
 def _prose(draw: bytes, count: int) -> list[str]:
-    """Return `count` one-token pieces of plain sentences, starting where the draw says."""
+    """Return `count` one-token pieces of plain sentences; `draw` decides where they start."""
     start = draw[4] % len(_WORDS) * SENTENCE_WORDS
     pieces = (_PROSE * ((start + count) // len(_PROSE) + 1))[start : start + count]
     pieces[-1] = f"{pieces[-1].rstrip(' .')}."
@@ -113,8 +115,8 @@ def _prose(draw: bytes, count: int) -> list[str]:
 
 
 def _text(prompt: Prompt, draw: bytes, wanted: int, budget: int) -> tuple[str, str, str | None]:
-    """Return the text, why it stopped and the stop sequence that was met."""
-    # The prompt's own words make it plain to see which prompt an answer belongs to.
+    """Return the text, its stop reason, and the stop sequence that occurred (None: none did)."""
+    # The answer repeats words of its prompt, so that a swapped answer can be recognised.
     opening = pieces_of(f"Re: {_last_words(prompt.turns)}\n")
     pieces = opening + _prose(draw, max(1, wanted - len(opening)))
     text, stop_reason = "".join(pieces[:budget]), "end_turn"
@@ -141,7 +143,10 @@ def _last_words(turns: tuple[Turn, ...]) -> str:
 
 
 def _tool_use(request: MessagesRequest, turns: tuple[Turn, ...], draw: bytes) -> Block | None:
-    """Return a tool call where one is due; a turn that brings tool results is answered in text."""
+    """Return a tool call, or None where the answer is text.
+
+    A turn that brings tool results is answered with text, so that a loop over tools ends.
+    """
     choice = request.tool_choice.type if request.tool_choice else "auto"
     if not request.tools or choice == "none":
         return None

@@ -1,11 +1,11 @@
-"""Content blocks of a request: what each must hold, and how many input tokens it counts."""
+"""Content blocks of a request: their required fields and their input tokens."""
 
 from typing import Annotated
 
 import msgspec
 
 BYTES_PER_TOKEN = 4
-# What an image of the usual largest size costs; a file is counted as one page.
+# Input tokens of an image of the usual largest size; a document counts as much.
 FLAT_TOKENS = 1500
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 Fields = dict[str, object]
@@ -70,7 +70,7 @@ IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 
 
 def check_content(block: Fields) -> None:
-    """Check one block; block types newer than this file need only a `type`.
+    """Check the fields of one block; an unknown block type needs only a `type`.
 
     Raises `msgspec.ValidationError` with a path inside the block.
     """

@@ -1,4 +1,4 @@
-"""`nightmill simulate`: the stand-in endpoint as a command."""
+"""`nightmill simulate`: the simulated endpoint as a command."""
 
 import asyncio
 import inspect
@@ -21,7 +21,7 @@ _err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 def simulate(host: str, port: int, **options: object) -> None:
-    """Stand in for the Messages endpoint, to rehearse a run without paying for it.
+    """Simulate the Messages endpoint, to rehearse a run without paying for it.
 
     For example:
 
@@ -31,8 +31,8 @@ def simulate(host: str, port: int, **options: object) -> None:
 
     nightmill simulate --fail 529:0.05 --fail 500:0.01 --stall 0.01:30 --sse-error 0.02
 
-    While it runs: GET /admin/stats, GET /admin/calls, POST /admin/reset, POST /admin/config
-    with what is to change, such as {"rpm": 300}.
+    While it runs: GET /admin/stats, GET /admin/calls, POST /admin/reset, and POST /admin/config
+    with the settings to change, such as {"rpm": 300}.
     """
     try:
         config = config_from_options(options)
@@ -44,46 +44,46 @@ def simulate(host: str, port: int, **options: object) -> None:
 
 
 def _typer_signature() -> inspect.Signature:
-    """Return the signature typer reads its options from: host, port, and the config's fields."""
+    """Return the signature that typer reads the options from: host, port, the config's fields."""
     keyword = inspect.Parameter.KEYWORD_ONLY
-    where = Annotated[str, typer.Option(help="Address to listen on.")]
-    which = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")]
+    host = Annotated[str, typer.Option(help="Address to listen on.")]
+    port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")]
     own = [
-        inspect.Parameter("host", keyword, default="127.0.0.1", annotation=where),
-        inspect.Parameter("port", keyword, default=DEFAULT_PORT, annotation=which),
+        inspect.Parameter("host", keyword, default="127.0.0.1", annotation=host),
+        inspect.Parameter("port", keyword, default=DEFAULT_PORT, annotation=port),
     ]
     return inspect.Signature([*own, *config_parameters()])
 
 
 simulate.__signature__ = _typer_signature()  # type: ignore[attr-defined]
-# typer prefers these to the signature's own, and they lack its options.
+# typer would read these instead of the signature, and they lack the options.
 simulate.__annotations__ = {}
 
 
 async def _run(config: SimulatorConfig, host: str, port: int) -> None:
-    """Serve until SIGINT or SIGTERM, then say what was counted."""
+    """Serve until SIGINT or SIGTERM, then print the counts."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     try:
         async with Simulator(config, host=host, port=port) as simulator:
-            _greet(simulator)
+            _print_address(simulator)
             await stop.wait()
     except OSError as error:
         reason = error.strerror or error
         _err.print(f"simulate: cannot listen on {host}:{port}: {reason}; choose another --port")
         raise typer.Exit(BAD_USAGE) from error
-    _part(simulator)
+    _print_counts(simulator)
 
 
-def _greet(simulator: Simulator) -> None:
+def _print_address(simulator: Simulator) -> None:
     key = simulator.config.auth or ANY_KEY
     _out.print(f"Simulated Messages endpoint at {simulator.url} (Ctrl-C stops it). Point at it:")
     _out.print(f"  export NIGHTMILL_BASE_URL={simulator.url} NIGHTMILL_API_KEY={key}")
 
 
-def _part(simulator: Simulator) -> None:
+def _print_counts(simulator: Simulator) -> None:
     totals, ledger = simulator.ledger.totals, simulator.ledger
     _out.print(
         f"\n{totals.calls} calls of {len(ledger.prompts)} prompts: {totals.answered} answered, "

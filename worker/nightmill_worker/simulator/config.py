@@ -1,4 +1,4 @@
-"""What the simulated endpoint is like: one frozen record, checked at the edges only."""
+"""The settings of the simulated endpoint: one frozen record, checked when it is made."""
 
 from typing import Annotated
 
@@ -16,48 +16,74 @@ class ConfigError(ValueError):
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A share (0 to 1) of admitted calls answered with an error status (400 to 599)."""
+    """A share of the admitted calls that is answered with an error status."""
 
     status: Status
+    """HTTP status, 400 to 599."""
     share: Share
+    """Share of the admitted calls, 0 to 1."""
 
 
 class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The endpoint's pace, limits and faults; None means "without".
+    """The endpoint's latency, limits and faults.
 
-    `rpm`, `itpm` and `otpm` are per minute, refilled continuously. `burst` is how many requests the
-    request bucket holds (default: a minute's worth); token buckets hold the same share of theirs.
-    `other_tenant` is the share of every refill that someone else on the same key uses up.
-    Shares are of admitted calls; together they may not exceed 1.
+    A limit of None is no limit. Shares are 0 to 1. The shares of the faults are of admitted calls,
+    and their sum is 1 at most.
     """
 
     latency_s: Seconds = 0.0
+    """Mean duration of a call."""
     jitter: Share = 0.0
+    """Largest deviation from the mean duration, as a share of it."""
     output_tokens: Count = 120
+    """Mean output tokens of an answer."""
     rpm: Count | None = None
+    """Requests a minute, refilled continuously."""
     itpm: Count | None = None
+    """Input tokens a minute, refilled continuously."""
     otpm: Count | None = None
+    """Output tokens a minute, refilled continuously."""
     burst: Count | None = None
+    """Requests that the request bucket holds; None: those of a minute. The token buckets hold the
+    same share of a minute's tokens."""
     cap: Count | None = None
+    """Calls in flight at most."""
     other_tenant: Share = 0.0
+    """Share of every refill that another user of the same key takes."""
     otpm_reserve: bool = False
+    """Charge max_tokens when a call is admitted and refund the rest when it ends."""
     headers: bool = True
+    """Send the rate-limit headers."""
     retry_after: bool = True
+    """Send retry-after with a 429."""
     name_dimension: bool = True
+    """Name the limit that refused in the message of a 429."""
     rate_limit_type: str = "rate_limit_error"
+    """Error type of a 429."""
     faults: tuple[Fault, ...] = ()
     stall: Share = 0.0
+    """Share of calls that pause for `stall_s` before the answer goes on."""
     stall_s: Seconds = 600.0
     truncate: Share = 0.0
+    """Share of answers whose connection closes after half of the body."""
     sse_error: Share = 0.0
+    """Share of streams that end with an error event."""
     drop: Share = 0.0
+    """Share of calls whose connection closes without an answer."""
     wrong_type: Share = 0.0
+    """Share of 200s whose body is an HTML page."""
     auth: str | None = None
+    """The only key that is accepted; None: any key."""
     credit_exhausted: bool = False
+    """Answer every call 400: the credit balance is too low."""
     spend_limit: bool = False
+    """Answer every call 429: the spend limit is reached."""
     down: Status | None = None
+    """Answer every call with this status."""
     should_retry: bool | None = None
+    """Send x-should-retry with every error: true or false. None: do not send it."""
     seed: int = 0
+    """The same seed gives the same answers and the same faults."""
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other; raises `ConfigError`."""
@@ -71,7 +97,7 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     @property
     def burst_share(self) -> float:
-        """How much of a minute's worth every bucket holds."""
+        """The capacity of every bucket, as a share of a minute's refill."""
         return 1.0 if self.burst is None or self.rpm is None else self.burst / self.rpm
 
 
@@ -90,7 +116,7 @@ def change_config(config: SimulatorConfig, changes: dict[str, object]) -> Simula
 
 
 def parse_fault(text: str) -> Fault:
-    """Read `529:0.05` as "5 % of calls are answered 529"; raises `ConfigError`."""
+    """Read `529:0.05`, which means 5 % of calls are answered 529; raises `ConfigError`."""
     status, _, share = text.partition(":")
     try:
         fields = {"status": int(status), "share": float(share)}

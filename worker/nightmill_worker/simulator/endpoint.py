@@ -1,4 +1,4 @@
-"""One call of `POST /v1/messages`, from its headers to its last byte, as named steps."""
+"""One call of `POST /v1/messages`, step by step from its headers to its last byte."""
 
 import asyncio
 import itertools
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from nightmill_worker.simulator.answer import Answer, make_answer
+from nightmill_worker.simulator.call_plan import CallPlan, plan_call
+from nightmill_worker.simulator.checks import check_account, check_headers, read_body
 from nightmill_worker.simulator.config import SimulatorConfig
-from nightmill_worker.simulator.fate import Fate, draw_fate
-from nightmill_worker.simulator.gates import check_headers, check_line, read_body
 from nightmill_worker.simulator.ledger import Ledger
 from nightmill_worker.simulator.limiter import Admission, Limiter, Refusal
 from nightmill_worker.simulator.ratelimit import ratelimit_headers, refusal_message, retry_after
@@ -26,24 +26,27 @@ from nightmill_worker.simulator.replies import (
 from nightmill_worker.simulator.request import ContractError, Prompt, read_prompt
 from nightmill_worker.simulator.stream import error_event, events, ticks
 
-# How often a call that is not streamed is charged for what it has generated.
+# Seconds between two charges for the output of a call that is not streamed.
 CHARGE_EVERY_S = 1.0
 
 
 @dataclass(slots=True)
 class Call:
-    """One call on its way: what is known of it so far, and whether its answer was whole."""
+    """One call in progress."""
 
     request: web.BaseRequest
     request_id: str
     key: str | None = None
+    """The prompt's name in the ledger; None until the request is read and valid."""
     admission: Admission | None = None
+    """What the limiter charged; None until the call is admitted."""
     input_tokens: int = 0
     whole: bool = True
+    """Whether the answer was sent to its end."""
 
 
 class Endpoint:
-    """Answers calls under one config, limiter and ledger; clocks are arguments, in seconds."""
+    """Answers calls under one config, limiter and ledger; its clocks are arguments."""
 
     def __init__(
         self,
@@ -53,7 +56,11 @@ class Endpoint:
         wall: Callable[[], float],
         changed: Callable[[], None],
     ) -> None:
-        """Start with full buckets; `changed` is called whenever a call starts or ends."""
+        """Start with full buckets.
+
+        `clock` is monotonic and `wall` is Unix time, both in seconds. `changed` is called whenever
+        a call starts or ends.
+        """
         self.config = config
         self.clock = clock
         self.wall = wall
@@ -63,12 +70,12 @@ class Endpoint:
         self._numbers = itertools.count(1)
 
     def configure(self, config: SimulatorConfig) -> None:
-        """Adopt another config from the next call on."""
+        """Use another config from the next call on."""
         self.config = config
         self.limiter.configure(config, self.clock())
 
     def reset(self) -> None:
-        """Forget all counts; buckets and config stay as they are."""
+        """Set all counts to zero; buckets and config stay as they are."""
         self.ledger.reset()
         self.limiter.restart_meters(self.clock())
 
@@ -92,14 +99,14 @@ class Endpoint:
         return response
 
     async def _answer(self, call: Call) -> web.StreamResponse:
-        """Take the call through its steps; an error of the contract becomes its response."""
+        """Check, admit and answer the call; a contract error becomes the response."""
         config = self.config
         try:
             check_headers(config, call.request)
             prompt = read_prompt(await read_body(call.request))
             call.key = prompt.key
             nth = self.ledger.recognised(prompt.key)
-            check_line(config)
+            check_account(config)
         except ContractError as error:
             return self._error(call, error.status, error.kind, error.message)
         admitted = self.limiter.admit(self.clock(), prompt.input_tokens, prompt.request.max_tokens)
@@ -107,8 +114,8 @@ class Endpoint:
             return self._refuse(call, admitted)
         call.admission = admitted
         self._changed()
-        fate = draw_fate(config, prompt.key, nth, stream=prompt.request.stream)
-        return await self._meet(call, prompt, fate)
+        plan = plan_call(config, prompt.key, nth, stream=prompt.request.stream)
+        return await self._follow(call, prompt, plan)
 
     def _refuse(self, call: Call, refusal: Refusal) -> web.Response:
         message = refusal_message(self.config, refusal)
@@ -118,7 +125,7 @@ class Endpoint:
     def _error(
         self, call: Call, status: int, kind: str, message: str, *, wait: str | None = None
     ) -> web.Response:
-        """Answer an error; `wait` is the retry-after, sent where the config sends it."""
+        """Answer an error; `wait` is the retry-after in seconds, if the config sends it."""
         headers = self._headers(call)
         if wait is not None and self.config.retry_after:
             headers["retry-after"] = wait
@@ -126,43 +133,43 @@ class Endpoint:
             headers["x-should-retry"] = "true" if self.config.should_retry else "false"
         return error_reply(status, kind, message, headers)
 
-    async def _meet(self, call: Call, prompt: Prompt, fate: Fate) -> web.StreamResponse:
-        """Give an admitted call the end that was drawn for it."""
-        if fate.kind == "status":
-            return self._fail(call, fate.status)
-        if fate.kind == "wrong_type":
+    async def _follow(self, call: Call, prompt: Prompt, plan: CallPlan) -> web.StreamResponse:
+        """Answer an admitted call as its plan says."""
+        if plan.kind == "status":
+            return self._fail(call, plan.status)
+        if plan.kind == "wrong_type":
             call.whole = False
             return wrong_type_reply(self._headers(call))
         call.input_tokens = prompt.input_tokens
         answer = make_answer(prompt, self.config.seed, self.config.output_tokens)
-        if prompt.request.stream and fate.kind != "drop":
-            return await self._stream(call, answer, fate)
-        if fate.kind == "stall":
+        if prompt.request.stream and plan.kind != "drop":
+            return await self._stream(call, answer, plan)
+        if plan.kind == "stall":
             await asyncio.sleep(self.config.stall_s)
-        await self._generate(call, answer, fate.latency_s)
-        if fate.kind == "drop":
+        await self._generate(call, answer, plan.latency_s)
+        if plan.kind == "drop":
             return self._hang_up(call, web.Response())
-        if fate.kind == "truncate":
+        if plan.kind == "truncate":
             return await self._cut(call, answer)
         return json_reply(200, answer.body, self._headers(call))
 
     def _fail(self, call: Call, status: int) -> web.Response:
-        """Answer a drawn error status, with the type that belongs to it."""
+        """Answer an error status, with the error type that belongs to it."""
         message = ERROR_MESSAGES.get(status, "Upstream error")
         if status == 429:  # noqa: PLR2004 (the status is its own name)
             return self._error(call, status, self.config.rate_limit_type, message, wait="1")
         return self._error(call, status, error_kind(status), message)
 
     async def _generate(self, call: Call, answer: Answer, latency_s: float) -> None:
-        """Let the latency pass, charging the output as it would come."""
+        """Wait for the latency and charge the output as it would be generated."""
         slices = max(1, math.ceil(latency_s / CHARGE_EVERY_S)) if self.config.otpm else 1
         for done in range(1, slices + 1):
             if latency_s > 0:
                 await asyncio.sleep(latency_s / slices)
             self._charge(call, answer.output_tokens * done // slices)
 
-    async def _stream(self, call: Call, answer: Answer, fate: Fate) -> web.StreamResponse:
-        """Send the answer's events over the latency, or as far as the fate lets them come."""
+    async def _stream(self, call: Call, answer: Answer, plan: CallPlan) -> web.StreamResponse:
+        """Send the answer's events over the latency, or as many of them as the plan says."""
         headers = {
             "content-type": "text/event-stream; charset=utf-8",
             "cache-control": "no-cache",
@@ -172,26 +179,26 @@ class Endpoint:
         await response.prepare(call.request)
         framed = events(answer)
         half = len(framed) // 2
-        if fate.kind in {"sse_error", "truncate"}:
+        if plan.kind in {"sse_error", "truncate"}:
             framed = framed[:half]
-        writes = ticks(framed, fate.latency_s)
+        writes = ticks(framed, plan.latency_s)
         for done, data in enumerate(writes, 1):
-            if fate.latency_s > 0:
-                await asyncio.sleep(fate.latency_s / len(writes))
+            if plan.latency_s > 0:
+                await asyncio.sleep(plan.latency_s / len(writes))
             await response.write(data)
             self._charge(call, answer.output_tokens * done // len(writes))
-            if fate.kind == "stall" and done == (len(writes) + 1) // 2:
+            if plan.kind == "stall" and done == (len(writes) + 1) // 2:
                 await asyncio.sleep(self.config.stall_s)
-        if fate.kind == "truncate":
+        if plan.kind == "truncate":
             return self._hang_up(call, response)
-        if fate.kind == "sse_error":
+        if plan.kind == "sse_error":
             call.whole = False
             await response.write(error_event("overloaded_error", "Overloaded"))
         await response.write_eof()
         return response
 
     async def _cut(self, call: Call, answer: Answer) -> web.StreamResponse:
-        """Promise the whole body and close after half of it."""
+        """Send the whole body's length and half of the body, then close the connection."""
         body = MESSAGE_ENCODER.encode(answer.body)
         headers = {"content-type": "application/json", **self._headers(call)}
         response = web.StreamResponse(headers=headers)
@@ -202,7 +209,7 @@ class Endpoint:
 
     @staticmethod
     def _hang_up(call: Call, response: web.StreamResponse) -> web.StreamResponse:
-        """Close the connection under the response, which aiohttp then cannot finish."""
+        """Close the connection, so that aiohttp cannot finish the response."""
         call.whole = False
         if call.request.transport is not None:
             call.request.transport.close()
@@ -213,13 +220,13 @@ class Endpoint:
             self.limiter.generate(self.clock(), call.admission, output_tokens)
 
     def _settle(self, call: Call) -> None:
-        """Free the call's place and charge what it really used; an error used nothing."""
+        """Free the call's slot and charge its real usage; an error used nothing."""
         if call.admission is not None:
             generated = call.admission.generated
             self.limiter.settle(self.clock(), call.admission, call.input_tokens, generated)
 
     def _headers(self, call: Call) -> dict[str, str]:
-        """Return the headers every response carries."""
+        """Return the headers of every response."""
         headers = {"request-id": call.request_id}
         if self.config.headers:
             headers |= ratelimit_headers(self.config, self.limiter, self.clock(), self.wall())

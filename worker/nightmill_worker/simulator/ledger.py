@@ -1,4 +1,4 @@
-"""Counts of what was asked and answered, per prompt and in all."""
+"""Counts of calls and their answers, per prompt and in total."""
 
 from collections import Counter
 
@@ -6,20 +6,21 @@ import msgspec
 
 
 class Counts(msgspec.Struct):
-    """How the calls of one prompt went; `calls` is the sum of the others plus those in flight.
-
-    answered: a whole 200; refused: 429; failed: any other answer, or a broken one; abandoned: the
-    client went away.
-    """
+    """How the calls of one prompt ended."""
 
     calls: int = 0
+    """The sum of the other counts and of the calls in flight."""
     answered: int = 0
+    """A whole 200."""
     refused: int = 0
+    """A 429."""
     failed: int = 0
+    """Any other answer, or one that was cut."""
     abandoned: int = 0
+    """The client closed the connection before the answer."""
 
     def add(self, status: int, *, whole: bool) -> None:
-        """Count an answer; `whole` is False where it was broken off."""
+        """Count an answer; `whole` is False for one that was cut."""
         if status == 429:  # noqa: PLR2004 (the status is its own name)
             self.refused += 1
         elif status < 400 and whole:  # noqa: PLR2004
@@ -29,14 +30,14 @@ class Counts(msgspec.Struct):
 
 
 class Ledger:
-    """All counts since the start or the last reset; times are in the caller's clock."""
+    """All counts since the start or the last reset; times are of the caller's clock, seconds."""
 
     def __init__(self) -> None:
-        """Start with nothing counted."""
+        """Start with all counts at zero."""
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything counted; calls in flight are counted when they end."""
+        """Set all counts to zero; calls in flight are counted when they end."""
         self.prompts: dict[str, Counts] = {}
         self.totals = Counts()
         self.statuses: Counter[int] = Counter()
@@ -45,19 +46,19 @@ class Ledger:
         self.last_response_at: float | None = None
 
     def received(self, now: float) -> None:
-        """Count a call at the door, before anything is known about it."""
+        """Count a call when it arrives, before its body is read."""
         self.totals.calls += 1
         if self.first_request_at is None:
             self.first_request_at = now
 
     def recognised(self, key: str) -> int:
-        """Count a valid call of a prompt; returns how many of it there were, this one included."""
+        """Count a valid call of the prompt `key`; return how many there were, with this one."""
         counts = self._of(key)
         counts.calls += 1
         return counts.calls
 
     def ended(self, key: str | None, status: int, now: float, *, whole: bool = True) -> None:
-        """Count an answer; `key` is None for a call that was never recognised."""
+        """Count an answer; `key` is None for a request that was not valid."""
         self.last_response_at = now
         self.statuses[status] += 1
         self.totals.add(status, whole=whole)
@@ -68,13 +69,13 @@ class Ledger:
             self.answered_more_than_once += before == 1 and counts.answered > 1
 
     def abandoned(self, key: str | None) -> None:
-        """Count a call whose client went away."""
+        """Count a call whose client closed the connection."""
         self.totals.abandoned += 1
         if key is not None:
             self._of(key).abandoned += 1
 
     def answered_per_s(self) -> float:
-        """Return whole answers a second between the first request and the last response."""
+        """Return whole answers a second, from the first request to the last response."""
         if self.first_request_at is None or self.last_response_at is None:
             return 0.0
         elapsed = self.last_response_at - self.first_request_at

@@ -11,26 +11,27 @@ Dimension = Literal["requests", "input_tokens", "output_tokens", "concurrency"]
 
 @dataclass(slots=True)
 class Admission:
-    """A call let in: what it was charged at the door, and its output charged so far.
-
-    `reserved` is None where output tokens are charged as they are generated.
-    """
+    """What an admitted call was charged."""
 
     input_tokens: int
+    """Input tokens charged at admission, an estimate."""
     reserved: int | None
+    """Output tokens charged at admission; None: they are charged as they are generated."""
     generated: int = 0
+    """Output tokens generated so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A call turned away: by which limit, and how many seconds until it would fit."""
+    """Which limit refused a call."""
 
     dimension: Dimension
     retry_after_s: float
+    """Seconds until the call would be admitted."""
 
 
 class Limiter:
-    """All-or-nothing admission over the buckets that are configured; times are in seconds."""
+    """Admits a call in all configured buckets or in none; times are in seconds."""
 
     def __init__(self, config: SimulatorConfig, now: float) -> None:
         """Start with full buckets and nothing in flight."""
@@ -40,7 +41,7 @@ class Limiter:
         self.configure(config, now)
 
     def configure(self, config: SimulatorConfig, now: float) -> None:
-        """Adopt other limits while it runs: levels are kept, a new bucket starts full."""
+        """Change the limits while it runs: levels are kept, a new bucket starts full."""
         self._config = config
         limits: tuple[tuple[Dimension, int | None], ...] = (
             ("requests", config.rpm),
@@ -62,12 +63,12 @@ class Limiter:
             self.buckets[dimension] = TokenBucket(capacity, rate, now)
 
     def admit(self, now: float, input_tokens: int, max_tokens: int) -> Admission | Refusal:
-        """Take what the call needs from every bucket, or nothing and say which one refused."""
+        """Charge the call to every bucket, or charge none and return the limit that refused."""
         cap = self._config.cap
         if cap is not None and self.in_flight >= cap:
             return Refusal("concurrency", 1.0)
         reserved = max_tokens if self._config.otpm_reserve else None
-        # Charged as generated, output needs only a bucket that is not empty.
+        # Output that is charged as it is generated only needs a bucket that is not empty.
         needs: dict[Dimension, int] = {
             "requests": 1,
             "input_tokens": input_tokens,
@@ -84,7 +85,7 @@ class Limiter:
         return Admission(input_tokens, reserved)
 
     def generate(self, now: float, admission: Admission, output_tokens: int) -> None:
-        """Charge a call's output, `output_tokens` of it so far, where it is charged as it comes."""
+        """Note that `output_tokens` are generated so far; charge them unless they are reserved."""
         bucket = self.buckets.get("output_tokens")
         if bucket is not None and admission.reserved is None:
             bucket.take(output_tokens - admission.generated, now)
@@ -93,7 +94,7 @@ class Limiter:
     def settle(
         self, now: float, admission: Admission, input_tokens: int, output_tokens: int
     ) -> None:
-        """End a call: correct the estimate to the real usage and free its place."""
+        """End a call: correct the estimate to the real usage and free the slot."""
         self.in_flight -= 1
         if bucket := self.buckets.get("input_tokens"):
             bucket.take(input_tokens - admission.input_tokens, now)
@@ -103,11 +104,11 @@ class Limiter:
             bucket.give_back(admission.reserved - output_tokens, now)
 
     def restart_meters(self, now: float) -> None:
-        """Count utilisation and the most calls in flight anew from `now`."""
+        """Start measuring utilisation and `max_in_flight` again at `now`."""
         self.max_in_flight = self.in_flight
         for bucket in self.buckets.values():
             bucket.restart_meter(now)
 
     def utilisation(self, now: float) -> dict[str, float | None]:
-        """Return, per limit, what was used over what was refilled since the meters' start."""
+        """Return, per limit, units used over units refilled since `restart_meters`."""
         return {name: bucket.utilisation(now) for name, bucket in self.buckets.items()}

@@ -14,42 +14,42 @@ from nightmill_worker.simulator.config import (
     parse_stall,
 )
 
-PACE, LIMITS, FAULTS, LINE = "Pace", "Limits", "Faults", "Credential and line"
+LATENCY, LIMITS, FAULTS, ACCOUNT = "Latency and size", "Limits", "Faults", "Credential and account"
 DEFAULT_LATENCY_S = 1.0
 HELP: dict[str, dict[str, str]] = {
-    PACE: {
-        "latency_s": "Mean seconds of a call.",
-        "jitter": "Spread around it, as a share of it.",
-        "output_tokens": "Mean tokens of an answer.",
-        "seed": "Same seed, same answers and faults.",
+    LATENCY: {
+        "latency_s": "Mean duration of a call, seconds.",
+        "jitter": "Largest deviation from it, as a share of it (0 to 1).",
+        "output_tokens": "Mean output tokens of an answer.",
+        "seed": "The same seed gives the same answers and faults.",
     },
     LIMITS: {
         "rpm": "Requests a minute.",
         "itpm": "Input tokens a minute.",
         "otpm": "Output tokens a minute.",
-        "burst": "Requests the request bucket holds (default: a minute's worth); "
-        "token buckets hold the same share of theirs.",
-        "cap": "Most calls in flight.",
-        "other_tenant": "Share of every refill that another user of the key takes.",
-        "otpm_reserve": "Take max_tokens at admission and refund what was not generated.",
+        "burst": "Requests that the request bucket holds (default: those of a minute). "
+        "The token buckets hold the same share of a minute's tokens.",
+        "cap": "Calls in flight at most.",
+        "other_tenant": "Share of every refill that another user of the key takes (0 to 1).",
+        "otpm_reserve": "Charge max_tokens at admission, and refund what was not generated.",
         "headers": "Send the rate-limit headers.",
         "retry_after": "Send retry-after with a 429.",
-        "name_dimension": "Say in a 429 which limit refused.",
+        "name_dimension": "Name in a 429 the limit that refused.",
         "rate_limit_type": "Error type of a 429.",
     },
     FAULTS: {
-        "fail": "Share of calls answered with a status, such as 529:0.05; repeatable.",
-        "stall": "Share of calls that hang before they go on, for 600 s or as given: 0.01:30.",
-        "truncate": "Share of answers cut half way.",
-        "sse_error": "Share of streams that end in an error event.",
-        "drop": "Share of connections closed before an answer.",
-        "wrong_type": "Share of 200s that are an HTML page.",
+        "fail": "Share of calls answered with a status, such as 529:0.05. May be repeated.",
+        "stall": "Share of calls that pause for 600 s, or for the seconds given: 0.01:30.",
+        "truncate": "Share of answers cut after half of the body.",
+        "sse_error": "Share of streams that end with an error event.",
+        "drop": "Share of calls whose connection closes without an answer.",
+        "wrong_type": "Share of 200s whose body is an HTML page.",
         "should_retry": "Send x-should-retry with every error.",
     },
-    LINE: {
-        "auth": "The only key accepted (default: any).",
-        "credit_exhausted": "Answer 400, the credit balance is too low.",
-        "spend_limit": "Answer 429, the spend limit is reached.",
+    ACCOUNT: {
+        "auth": "The only key that is accepted (default: any key).",
+        "credit_exhausted": "Answer every call 400: the credit balance is too low.",
+        "spend_limit": "Answer every call 429: the spend limit is reached.",
         "down": "Answer every call with this status.",
     },
 }
@@ -57,7 +57,7 @@ METAVARS = {"fail": "STATUS:SHARE", "stall": "SHARE[:SECONDS]", "auth": "KEY"}
 
 
 def config_parameters() -> list[inspect.Parameter]:
-    """Return one keyword parameter an option, annotated for typer."""
+    """Return one keyword parameter for each option, annotated for typer."""
     fields = {field.name: field for field in msgspec.structs.fields(SimulatorConfig)}
     parameters = []
     for panel, entries in HELP.items():
@@ -68,7 +68,7 @@ def config_parameters() -> list[inspect.Parameter]:
 
 
 def _special(name: str) -> tuple[object, object] | None:
-    """Return type and default of the options that are not simply a field."""
+    """Return type and default of an option that is not simply a field; None: it is one."""
     specials: dict[str, tuple[object, object]] = {
         "latency_s": (float, DEFAULT_LATENCY_S),
         "fail": (list[str] | None, None),
@@ -78,7 +78,7 @@ def _special(name: str) -> tuple[object, object] | None:
 
 
 def _plain(kind: object) -> object:
-    """Strip the field's bounds, which the config checks itself."""
+    """Remove the bounds of a field's type; the config checks them itself."""
     if get_origin(kind) is Annotated:
         return get_args(kind)[0]
     if get_origin(kind) in {Union, types.UnionType}:

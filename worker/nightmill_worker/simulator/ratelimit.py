@@ -1,4 +1,4 @@
-"""How the limits look from outside: the rate-limit headers and the text of a 429."""
+"""What a client learns of the limits: rate-limit headers and the message of a 429."""
 
 import math
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from nightmill_worker.simulator.bucket import EPSILON, TokenBucket
 from nightmill_worker.simulator.config import SimulatorConfig
 from nightmill_worker.simulator.limiter import Limiter, Refusal
 
-# aiohttp looks these up for every response; `istr` spares folding their case each time.
+# aiohttp looks these up for every response; with `istr` it need not fold their case each time.
 _NAMES = {
     name: tuple(
         istr(f"anthropic-ratelimit-{name}-{part}") for part in ("limit", "remaining", "reset")
@@ -18,7 +18,7 @@ _NAMES = {
     for name in ("requests", "tokens", "input-tokens", "output-tokens")
 }
 TOKEN_ROUNDING = 1000
-# A refill that another tenant uses up whole still needs a date.
+# A bucket that another tenant empties never refills, but its reset header needs a date.
 MAX_RESET_S = 86_400.0
 SPEND_LIMIT = (
     "You have reached your specified API usage limits (spend limit). "
@@ -35,8 +35,8 @@ def ratelimit_headers(
 ) -> dict[str, str]:
     """Return the `anthropic-ratelimit-*` headers; `now` is monotonic, `wall` is Unix time.
 
-    Token counts are rounded to 1,000; `reset` is when a bucket is full again; `tokens` repeats the
-    scarcer of input and output.
+    Token counts are rounded to 1,000. `reset` is when a bucket is full again. `tokens` repeats
+    input or output tokens, whichever has the smaller share left.
     """
     headers: dict[str, str] = {}
     bucket = limiter.buckets.get("requests")
@@ -74,7 +74,7 @@ def _reset(bucket: TokenBucket, now: float, wall: float) -> str:
 
 @lru_cache(maxsize=256)
 def _rfc3339(second: int) -> str:
-    """Format a Unix second; the cache spares formatting the same one thousands of times."""
+    """Format a Unix second; cached, as thousands of responses share one second."""
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -84,7 +84,7 @@ def retry_after(refusal: Refusal) -> str:
 
 
 def refusal_message(config: SimulatorConfig, refusal: Refusal) -> str:
-    """Say which limit refused, or only that one did where `name_dimension` is off."""
+    """Name the limit that refused; with `name_dimension` off, only say that one did."""
     if not config.name_dimension:
         return "This request would exceed your account's rate limit. Please try again later."
     if refusal.dimension == "concurrency":

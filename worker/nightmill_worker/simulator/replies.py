@@ -1,4 +1,4 @@
-"""Responses in the endpoint's dress: JSON bodies, error bodies, request ids."""
+"""Responses as the endpoint sends them: JSON bodies, error bodies, request ids."""
 
 import msgspec
 from aiohttp import web
@@ -45,7 +45,7 @@ def error_kind(status: int) -> str:
 
 
 def error_reply(status: int, kind: str, message: str, headers: dict[str, str]) -> web.Response:
-    """Answer an error body; `headers` carry the request id it repeats."""
+    """Answer an error body, which repeats the request id of `headers`."""
     body = {
         "type": "error",
         "error": {"type": kind, "message": message},
@@ -55,5 +55,5 @@ def error_reply(status: int, kind: str, message: str, headers: dict[str, str]) -
 
 
 def wrong_type_reply(headers: dict[str, str]) -> web.Response:
-    """Answer a 200 that is no message, as a proxy's page would be."""
+    """Answer a 200 whose body is an HTML page, as a proxy might."""
     return web.Response(body=WRONG_TYPE_BODY, headers={"content-type": "text/html", **headers})

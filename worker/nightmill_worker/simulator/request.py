@@ -1,4 +1,4 @@
-"""Reading a Messages request the way the endpoint does: one typed decode, errors in its words."""
+"""Read a Messages request as the endpoint does: one typed decode, the endpoint's error texts."""
 
 import hashlib
 import re
@@ -15,10 +15,10 @@ Unit = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class ContractError(Exception):
-    """The request is answered with an error: HTTP status, error type, message."""
+    """The request breaks the contract; it is answered with an error."""
 
     def __init__(self, status: int, kind: str, message: str) -> None:
-        """Keep what the error body is made of."""
+        """Take the HTTP status, the error type and the message."""
         super().__init__(message)
         self.status = status
         self.kind = kind
@@ -26,7 +26,7 @@ class ContractError(Exception):
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
-    """A tool the answer may use; server tools have a type and no schema."""
+    """A tool that the answer may use; server tools have a type and no schema."""
 
     name: Annotated[str, msgspec.Meta(min_length=1)]
     type: str | None = None
@@ -34,14 +34,14 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a tool must be used: auto, any, tool (the named one) or none."""
+    """Whether the answer must use a tool; `type` is auto, any, tool (the named one) or none."""
 
     type: str
     name: str | None = None
 
 
 class Thinking(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the answer thinks first: enabled (with a budget in tokens), adaptive, disabled."""
+    """Whether the answer thinks first; `type` is enabled (with a budget), adaptive or disabled."""
 
     type: str
     budget_tokens: int | None = None
@@ -55,7 +55,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MessagesRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields the simulator looks at; fields it does not know are accepted."""
+    """The fields that the simulator reads; it ignores other fields."""
 
     model: Annotated[str, msgspec.Meta(min_length=1)]
     messages: list[object]
@@ -72,17 +72,16 @@ class MessagesRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
-    """A valid request, ready to be answered.
-
-    `key` names it in the ledger (`metadata.user_id`, or a hash of system and messages), `digest`
-    (32 bytes) is what its answer is drawn from, `input_tokens` the estimate charged.
-    """
+    """A valid request, ready to be answered."""
 
     request: MessagesRequest
     turns: tuple[Turn, ...]
     key: str
+    """Its name in the ledger: `metadata.user_id`, or a hash of system and messages."""
     digest: bytes
+    """32 bytes that the answer is drawn from."""
     input_tokens: int
+    """The estimate that is charged."""
 
 
 _decoder = msgspec.json.Decoder(MessagesRequest)
@@ -114,7 +113,7 @@ def read_prompt(body: bytes) -> Prompt:
 
 
 def invalid(message: str) -> ContractError:
-    """Make the error for a request that is wrong in itself."""
+    """Make the error for an invalid request."""
     return ContractError(400, "invalid_request_error", message)
 
 
@@ -181,7 +180,7 @@ def _check_thinking(request: MessagesRequest) -> None:
 
 
 def _input_tokens(request: MessagesRequest, turns: tuple[Turn, ...]) -> int:
-    """Count a token per four bytes of text and of tool definitions; images and files are flat."""
+    """Count a token for four bytes of text or tool definition; images and files are flat."""
     total = content_tokens(request.system or "") + sum(content_tokens(t.content) for t in turns)
     if request.tools:
         total += len(_canonical.encode(request.tools)) // BYTES_PER_TOKEN
@@ -204,7 +203,7 @@ _TYPE = re.compile(r"Expected `([^`]+)`, got")
 
 
 def in_endpoint_words(text: str, prefix: str = "") -> str:
-    """Turn msgspec's complaint into the endpoint's style, such as `max_tokens: Field required`."""
+    """Turn msgspec's message into the endpoint's style, such as `max_tokens: Field required`."""
     what, _, where = text.partition(" - at ")
     inner = where.strip("`").removeprefix("$").removeprefix(".")
     inner = _INDEX.sub(r".\1", inner).replace("[...]", "")

@@ -20,11 +20,11 @@ from nightmill_worker.simulator.replies import error_reply
 from nightmill_worker.simulator.request import MAX_BODY_BYTES
 
 MESSAGES_PATH = "/v1/messages"
-# Thousands of connections may be opened at once.
+# Thousands of connections may be opened at the same moment.
 BACKLOG = 4096
-# Longer than a rehearsal pauses: a connection closed while idle would look like a fault.
+# Longer than a pause of a rehearsal: closing an idle connection would look like a fault.
 KEEPALIVE_S = 3600.0
-# How long a stop waits for calls in flight (aiohttp takes 0 for "for ever").
+# Seconds that a stop waits for calls in flight (for aiohttp, 0 means for ever).
 STOP_S = 0.05
 NO_ID = {"request-id": "req_none"}
 
@@ -32,13 +32,13 @@ NO_ID = {"request-id": "req_none"}
 class Simulator:
     """A running endpoint: `async with Simulator(config) as sim: ... sim.url`.
 
-    Port 0 takes a free one. `OSError` is raised where the port is taken.
+    Port 0 takes a free port. Raises `OSError` when the port is in use.
     """
 
     def __init__(
         self, config: SimulatorConfig | None = None, *, host: str = "127.0.0.1", port: int = 0
     ) -> None:
-        """Prepare an endpoint; it listens from `__aenter__` on."""
+        """Prepare an endpoint; it starts to listen in `__aenter__`."""
         self.host, self.port = host, port
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._endpoint = Endpoint(
@@ -60,7 +60,7 @@ class Simulator:
 
     @property
     def ledger(self) -> Ledger:
-        """The counts, per prompt and in all."""
+        """The counts, per prompt and in total."""
         return self._endpoint.ledger
 
     @property
@@ -73,15 +73,15 @@ class Simulator:
         return stats(self._endpoint)
 
     def configure(self, **changes: object) -> None:
-        """Change settings while it runs; raises `ConfigError` naming the field."""
+        """Change settings while it runs; raises `ConfigError`, which names the field."""
         self._endpoint.configure(change_config(self.config, changes))
 
     def reset(self) -> None:
-        """Forget all counts."""
+        """Set all counts to zero."""
         self._endpoint.reset()
 
     async def until(self, true: Callable[[], bool]) -> None:
-        """Wait until `true()` is, looking whenever a call is admitted or ends."""
+        """Wait until `true()` returns True; it is called whenever a call is admitted or ends."""
         if not true():
             future = asyncio.get_running_loop().create_future()
             self._waiting.append((true, future))
@@ -100,7 +100,7 @@ class Simulator:
         self._server = web.Server(
             self._handle,
             request_factory=_make_request,
-            # A client that goes away ends its call, as it does at the endpoint.
+            # As at the real endpoint, a call ends when its client closes the connection.
             handler_cancellation=True,
             access_log=None,
             keepalive_timeout=KEEPALIVE_S,
@@ -124,7 +124,7 @@ class Simulator:
         await self._listener.wait_closed()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Route one request; a plain comparison, as this runs thousands of times a second."""
+        """Route one request by plain comparison, as this runs thousands of times a second."""
         path, method = request.raw_path.partition("?")[0], request.method
         if path == MESSAGES_PATH:
             if method == "POST":
@@ -145,7 +145,7 @@ async def serve(
     *,
     ready: Callable[[int], None] | None = None,
 ) -> None:
-    """Serve until cancelled; `ready` is told the port once it listens."""
+    """Serve until cancelled; calls `ready` with the port once it listens."""
     async with Simulator(config, host=host, port=port) as simulator:
         if ready is not None:
             ready(simulator.port)
@@ -164,7 +164,7 @@ def _make_request(
     writer: AbstractStreamWriter,
     task: "asyncio.Task[None]",
 ) -> web.BaseRequest:
-    """Build a request that may carry what the endpoint takes (aiohttp's own default is 1 MiB)."""
+    """Build a request whose body may have MAX_BODY_BYTES (aiohttp's default is 1 MiB)."""
     loop = asyncio.get_running_loop()
     return web.BaseRequest(
         message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES

@@ -1,4 +1,4 @@
-"""The server-sent events of an answer, in the order and the shape of the endpoint's."""
+"""The server-sent events of an answer, in the endpoint's order and shape."""
 
 from collections.abc import Iterator
 from typing import cast
@@ -7,7 +7,7 @@ import msgspec
 
 from nightmill_worker.simulator.answer import Answer, Block, pieces_of
 
-# Words and characters per delta: a handful, as the endpoint sends them.
+# Words of a text delta and characters of a tool-input delta.
 PIECES_PER_DELTA = 6
 JSON_PER_DELTA = 24
 MAX_TICKS = 20
@@ -18,17 +18,17 @@ _encode = msgspec.json.Encoder().encode
 
 
 def event(data: dict[str, object]) -> bytes:
-    """Frame one event, named by its `type`."""
+    """Encode one event, whose name is its `type`."""
     return b"event: %b\ndata: %b\n\n" % (cast("str", data["type"]).encode(), _encode(data))
 
 
 def error_event(kind: str, message: str) -> bytes:
-    """Frame the error that can follow an HTTP 200."""
+    """Encode an error event, which can follow an HTTP 200."""
     return event({"type": "error", "error": {"type": kind, "message": message}})
 
 
 def events(answer: Answer) -> list[bytes]:
-    """Return the whole stream, from message_start to message_stop, one item an event."""
+    """Return all events of the stream, from message_start to message_stop."""
     usage = cast("dict[str, object]", answer.body["usage"])
     start = answer.body | {
         "content": [],
@@ -47,7 +47,7 @@ def events(answer: Answer) -> list[bytes]:
 
 
 def _final_usage(usage: dict[str, object]) -> dict[str, object]:
-    """Return the cumulative counts that message_delta carries."""
+    """Return the cumulative counts of message_delta."""
     return {key: value for key, value in usage.items() if key != "service_tier"}
 
 
@@ -61,7 +61,7 @@ def _block_events(index: int, block: Block) -> Iterator[bytes]:
 
 
 def _empty(block: Block) -> Block:
-    """Return the block as it starts, before any delta."""
+    """Return the block as content_block_start sends it, without its content."""
     blanks: Block = {"text": "", "thinking": "", "signature": "", "input": {}}
     return {key: blanks.get(key, value) for key, value in block.items()}
 
@@ -76,7 +76,7 @@ def _deltas(block: Block) -> Iterator[Block]:
                 yield {"type": "thinking_delta", "thinking": part}
             yield {"type": "signature_delta", "signature": signature}
         case _:
-            # The endpoint opens every tool input with an empty piece.
+            # The endpoint starts every tool input with an empty delta.
             yield {"type": "input_json_delta", "partial_json": ""}
             text = _encode(block["input"]).decode()
             for place in range(0, len(text), JSON_PER_DELTA):
@@ -91,7 +91,7 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def ticks(framed: list[bytes], latency_s: float) -> list[bytes]:
-    """Group events into at most 20 writes, not closer than 50 ms when spread over the latency."""
+    """Group events into 20 writes at most, at least 50 ms apart over the latency."""
     count = max(1, min(MAX_TICKS, len(framed), int(latency_s / TICK_S)))
     size = -(-len(framed) // count)
     return [b"".join(framed[i : i + size]) for i in range(0, len(framed), size)]

@@ -1,4 +1,4 @@
-"""An input for a tool that roughly fits the tool's JSON schema."""
+"""Example input for a tool, made from the tool's JSON schema."""
 
 MAX_DEPTH = 6
 WORD = "mill"
@@ -6,7 +6,7 @@ Schema = dict[str, object]
 
 
 def example_input(schema: Schema) -> dict[str, object]:
-    """Return an object with the schema's required properties (all of them if none is required)."""
+    """Return an object with the required properties, or with all if none is required."""
     return _object(schema, MAX_DEPTH)
 
 
@@ -20,7 +20,7 @@ def _object(schema: Schema, depth: int) -> dict[str, object]:
 
 
 def _example(schema: object, depth: int) -> object:
-    """Return a value for one property; what the schema leaves open becomes a word."""
+    """Return a value for one property; a property without a type becomes a word."""
     if not isinstance(schema, dict):
         return WORD
     if "const" in schema:

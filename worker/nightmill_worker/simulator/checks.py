@@ -1,4 +1,4 @@
-"""What stops a call before the limits are asked: its key, its headers, its size, a closed line."""
+"""Checks before the limits: credential, headers, size, and whether the account is stopped."""
 
 import hmac
 
@@ -46,8 +46,8 @@ def too_large() -> ContractError:
     return ContractError(413, "request_too_large", TOO_LARGE)
 
 
-def check_line(config: SimulatorConfig) -> None:
-    """Refuse every call while the line is down or closed; raises `ContractError`."""
+def check_account(config: SimulatorConfig) -> None:
+    """Refuse every call while the account is down or stopped; raises `ContractError`."""
     if config.down is not None:
         message = ERROR_MESSAGES.get(config.down, "Service unavailable")
         raise ContractError(config.down, error_kind(config.down), message)
