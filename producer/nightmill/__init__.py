@@ -1,9 +1,10 @@
-"""nightmill: hand over a pile of prompts, get a pile of results.
+"""The client: enqueues requests as jobs and reads their results.
 
-This is the client: it enqueues and reads results. The worker is `nightmill_worker`.
+The workers that call the endpoint are the package `nightmill_worker`.
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,7 +63,6 @@ __all__ = [
     "QueueUnavailableError",
     "Receipt",
     "Result",
-    "ResultStore",
     "ResultTimeoutError",
     "Settings",
     "SettingsError",
@@ -75,6 +75,9 @@ __all__ = [
     "load",
     "load_settings",
 ]
+
+if find_spec("sqlalchemy") is not None:  # else `from nightmill import *` would fail
+    __all__ += ["ResultStore"]
 
 _MODULE_OF = {
     "Attempt": "records.result",
@@ -113,13 +116,18 @@ _MODULE_OF = {
     "load": "queue.wire",
     "load_settings": "settings",
 }
-"""Public name -> the module that defines it; imported when the name is first used."""
+"""Public name -> the module that defines it, imported when the name is first used."""
 
-if not TYPE_CHECKING:  # type checkers know the names from above, and no others
+if not TYPE_CHECKING:  # type checkers take the names from the imports above
 
     def __getattr__(name: str) -> object:
-        """Import a public name when it is first used, so that `nightmill --help` starts fast."""
+        """Import a public name when it is first used, so that `nightmill --help` starts fast.
+
+        Raises AttributeError, and StoreMissingError for `ResultStore` in the base install.
+        """
         if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name not in __all__:
+            raise import_module("nightmill.errors").StoreMissingError
         globals()[name] = getattr(import_module(f"nightmill.{_MODULE_OF[name]}"), name)
         return globals()[name]

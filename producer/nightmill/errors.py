@@ -1,4 +1,4 @@
-"""Every error nightmill raises: one root, and the docstring is the default message."""
+"""Every error that nightmill raises, below one root. A docstring is its error's default message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ class NightmillError(Exception):
     """Something went wrong in nightmill."""
 
     def __init__(self, message: str | None = None) -> None:
-        """Take `message`, or fall back to the class docstring."""
+        """Take `message`; None takes the docstring of the class."""
         super().__init__(message or (self.__doc__ or "").strip())
 
 
@@ -16,10 +16,14 @@ class SettingsError(NightmillError):
 
 
 class InvalidParamsError(NightmillError):
-    """A request breaks the Messages contract: names the field, what was given, what is allowed."""
+    """A request breaks the Messages contract; the text names field, given and allowed values."""
 
     def __init__(self, field: str, problem: str, *, line: int | None = None) -> None:
-        """Blame `field` (dotted path, "" for the whole request) at `line` (1-based) of a source."""
+        """Name the field and its problem.
+
+        `field` is a dotted path, "" for the whole request. `line` counts a source's lines from 1,
+        None for a request that comes from no source.
+        """
         self.field = field
         self.problem = problem
         self.line = line
@@ -27,7 +31,7 @@ class InvalidParamsError(NightmillError):
         super().__init__(f"{where}{field}: {problem}" if field else f"{where}{problem}")
 
     def at_line(self, line: int) -> InvalidParamsError:
-        """Return the same error, placed at `line` (1-based) of a source."""
+        """Return the same error for `line` of a source, counted from 1."""
         return type(self)(self.field, self.problem, line=line)
 
 
@@ -48,10 +52,10 @@ class BatchNotFoundError(NightmillError):
 
 
 class BatchEndedError(NightmillError):
-    """A batch that was cancelled, or whose deadline has passed, takes no more jobs."""
+    """The batch was cancelled or its deadline has passed: it takes no more jobs."""
 
     def __init__(self, batch: str, flag: str) -> None:
-        """Name the batch and how it ended: "cancelled" or "expired"."""
+        """Name the batch; `flag` says how it ended: "cancelled" or "expired"."""
         self.batch, self.flag = batch, flag
         if flag == "expired":
             how = f'the deadline of batch "{batch}" has passed'
@@ -59,7 +63,7 @@ class BatchEndedError(NightmillError):
         else:
             how = f'batch "{batch}" was cancelled'
             way_out = f"nightmill resume {batch} takes that back"
-        super().__init__(f"{how}: {way_out}, --batch NAME starts afresh")
+        super().__init__(f"{how}: {way_out}, --batch NAME starts a new batch")
 
 
 class InvalidLimitError(NightmillError):
@@ -71,15 +75,15 @@ class BatchBusyError(NightmillError):
 
 
 class BatchChangedError(NightmillError):
-    """A request changed under an id that is stored already."""
+    """The request of a stored id is not the one that its row answers."""
 
 
 class BatchStoppedError(NightmillError):
-    """A batch cannot go on until somebody acts; the text says why."""
+    """A batch cannot go on by itself; the text says why."""
 
 
 class BatchTimeoutError(NightmillError):
-    """A batch was not done in time; its jobs are still on their way."""
+    """The batch was not done in time; its jobs are still queued or in flight."""
 
 
 class QueueUnavailableError(NightmillError):
@@ -87,7 +91,7 @@ class QueueUnavailableError(NightmillError):
 
 
 class QueueFullError(NightmillError):
-    """Redis is out of memory and refuses new jobs; nothing of this call was enqueued."""
+    """Redis is out of memory and refuses new jobs; no job of this call was enqueued."""
 
 
 class StoreError(NightmillError):
@@ -103,7 +107,7 @@ class StoreMissingError(StoreError):
 
 
 class ResultTimeoutError(NightmillError):
-    """The result did not arrive in time; the job is still on its way."""
+    """The result was not there in time; the job is still queued or in flight."""
 
 
 class JobNotFoundError(NightmillError):
@@ -111,7 +115,7 @@ class JobNotFoundError(NightmillError):
 
 
 class JobFailedError(NightmillError):
-    """The job ended without a message; the text says why and what to fix."""
+    """The job ended without a message; the text says why and how to fix it."""
 
 
 class ServerError(NightmillError):
@@ -119,8 +123,8 @@ class ServerError(NightmillError):
 
 
 class ExportError(NightmillError):
-    """Results cannot be written as asked."""
+    """The results cannot be written in the given form or to the given place."""
 
 
 class ExtraMissingError(ExportError):
-    """What was asked for needs an optional part of nightmill that is not installed."""
+    """The chosen format or URL needs an optional part of nightmill that is not installed."""

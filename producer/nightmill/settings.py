@@ -1,4 +1,4 @@
-"""One frozen settings object; every field has a unit and a range. Prefix NIGHTMILL_."""
+"""The settings: one frozen object, read from NIGHTMILL_* variables and from options."""
 
 from __future__ import annotations
 
@@ -21,61 +21,126 @@ SECRETS: Final = (*CREDENTIALS, "webhook_secret")
 WEBHOOK_PREFIX: Final = "whsec_"
 WEBHOOK_KEY_BYTES: Final = range(24, 65)
 _BETWEEN_ROOTS: Final = re.compile(r":(?!//)")
-"""A colon, but not that of a URL's scheme; a URL with a port needs the JSON list."""
+"""A colon that is not part of "://". A URL with a port therefore needs the JSON list."""
 
 
 class Settings(BaseSettings):
-    """Where things are, how fast to go, how long to wait. Passed explicitly, never global."""
+    """Every setting of client, commands and workers; passed as an argument, never global.
+
+    `description` says what a setting means; its unit ends its name (`_s` seconds, `_bytes` bytes).
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore"
     )
 
-    redis_url: str | None = Field(None, description="Redis URL; none starts the embedded Valkey")
-    store_url: str | None = Field(None, description="Results store URL; none is DATA_DIR's SQLite")
-    data_dir: Path = Field(Path(".nightmill"), description="Embedded server, results.db and spool")
+    redis_url: str | None = Field(
+        None, description="Redis URL. None: the embedded Valkey of DATA_DIR"
+    )
+    store_url: str | None = Field(
+        None, description="Results store, sqlite:// or postgresql://. None: results.db in DATA_DIR"
+    )
+    data_dir: Path = Field(
+        Path(".nightmill"), description="Folder of the embedded Valkey, results.db and the spool"
+    )
 
     base_url: str = Field(
-        "https://api.anthropic.com", pattern=r"^https?://", description="With or without /v1"
+        "https://api.anthropic.com",
+        pattern=r"^https?://",
+        description="Endpoint that is called, with or without /v1",
     )
-    api_key: SecretStr | None = Field(None, description="Sent as x-api-key")
-    auth_token: SecretStr | None = Field(None, description="Sent as Authorization: Bearer")
-    anthropic_version: str = Field("2023-06-01", description="anthropic-version header")
+    api_key: SecretStr | None = Field(
+        None, description="Credential, sent as x-api-key. None: not sent"
+    )
+    auth_token: SecretStr | None = Field(
+        None, description="Credential, sent as Authorization: Bearer. None: not sent"
+    )
+    anthropic_version: str = Field(
+        "2023-06-01", description="Value of the anthropic-version header"
+    )
 
-    model: str = Field("claude-opus-4-6", min_length=1, description="For requests that name none")
-    max_tokens: int = Field(1024, ge=1, description="For requests that name none, tokens")
+    model: str = Field(
+        "claude-opus-4-6", min_length=1, description="Model of requests that name none"
+    )
+    max_tokens: int = Field(
+        1024, ge=1, description="max_tokens of requests that name none, output tokens"
+    )
 
-    rpm: int | None = Field(None, ge=1, description="Cap, requests a minute over the fleet")
-    itpm: int | None = Field(None, ge=1, description="Cap, input tokens a minute over the fleet")
-    otpm: int | None = Field(None, ge=1, description="Cap, output tokens a minute over the fleet")
-    max_in_flight: int = Field(1000, ge=1, le=20_000, description="Calls in flight, one process")
-    fleet_max_in_flight: int | None = Field(None, ge=1, description="Calls in flight, the fleet")
+    rpm: int | None = Field(
+        None, ge=1, description="Requests per minute of the whole fleet at most. None: no cap"
+    )
+    itpm: int | None = Field(
+        None, ge=1, description="Input tokens per minute of the whole fleet at most. None: no cap"
+    )
+    otpm: int | None = Field(
+        None, ge=1, description="Output tokens per minute of the whole fleet at most. None: no cap"
+    )
+    max_in_flight: int = Field(
+        1000, ge=1, le=20_000, description="Calls in flight of one worker process at most"
+    )
+    fleet_max_in_flight: int | None = Field(
+        None, ge=1, description="Calls in flight of the whole fleet at most. None: no cap"
+    )
 
-    canary: int = Field(20, ge=0, description="Like failures in a row pause a batch; 0 = never")
-    polite: float = Field(0, ge=0, lt=1, description="Share of the limits left to other users")
-    max_attempts: int = Field(5, ge=1, le=100, description="Counted attempts before a job fails")
-    job_timeout_s: float = Field(600, gt=0, le=86_400, description="Whole call, seconds")
-    connect_timeout_s: float = Field(10, gt=0, le=600, description="Connecting, seconds")
-    read_timeout_s: float = Field(300, gt=0, le=86_400, description="Silence in a call, seconds")
-    lease_s: float = Field(30, ge=1, le=3600, description="A claim nobody renews ends after, s")
-    grace_s: float = Field(30, ge=0, le=3600, description="Calls may finish at shutdown for, s")
-    max_payload_bytes: int = Field(1 << 20, ge=1024, le=32 << 20, description="One job in Redis")
-    window: int = Field(50_000, ge=0, description="Jobs of one batch in Redis at once; 0 = all")
-    keep_params: bool = Field(True, description="Store each request beside its result")
+    canary: int = Field(
+        20, ge=0, description="Identical failures in a row that pause a batch. 0: never pause"
+    )
+    polite: float = Field(
+        0, ge=0, lt=1, description="Share of the endpoint's limits that is left to other users"
+    )
+    max_attempts: int = Field(
+        5, ge=1, le=100, description="Counted attempts after which a job fails"
+    )
+    job_timeout_s: float = Field(
+        600, gt=0, le=86_400, description="Longest time for a whole call, seconds"
+    )
+    connect_timeout_s: float = Field(
+        10, gt=0, le=600, description="Longest time to connect to the endpoint, seconds"
+    )
+    read_timeout_s: float = Field(
+        300, gt=0, le=86_400, description="Longest time without a byte of the answer, seconds"
+    )
+    lease_s: float = Field(
+        30, ge=1, le=3600, description="Time after which a claim that is not renewed ends, seconds"
+    )
+    grace_s: float = Field(
+        30, ge=0, le=3600, description="Time that calls have to finish at shutdown, seconds"
+    )
+    max_payload_bytes: int = Field(
+        1 << 20, ge=1024, le=32 << 20, description="Size of one job in Redis at most"
+    )
+    window: int = Field(
+        50_000, ge=0, description="Jobs of one batch in Redis at once at most. 0: no limit"
+    )
+    keep_params: bool = Field(True, description="Store each request in its job's row")
 
-    attach_roots: str | None = Field(None, description="Where attachments may be read: a:b or JSON")
+    attach_roots: str | None = Field(
+        None,
+        description="Folders and URLs that attachments may be read from, as a:b or a JSON list. "
+        "None: `run` takes the source's folder, other workers read no attachments",
+    )
     attach_memory_bytes: int = Field(
-        512 << 20, ge=64 << 20, description="Attachments in calls, one process"
+        512 << 20, ge=64 << 20, description="Attachments in memory, of one worker process, at most"
     )
 
-    webhook_secret: SecretStr | None = Field(None, description="whsec_...: signs webhooks")
-    webhook_allow_private: bool = Field(False, description="Webhooks may go to private addresses")
+    webhook_secret: SecretStr | None = Field(
+        None, description="Secret that signs webhooks, whsec_ and base64. None: none are sent"
+    )
+    webhook_allow_private: bool = Field(False, description="Send webhooks to private addresses too")
 
-    only_batch: str | None = Field(None, description="A worker claims no other jobs than its")
-    rehearsal: bool = Field(False, description="Answers are a simulator's, never taken for real")
+    only_batch: str | None = Field(
+        None, description="The only batch whose jobs a worker claims. None: jobs of all batches"
+    )
+    rehearsal: bool = Field(
+        False, description="The endpoint is a simulator: rows are marked as rehearsed"
+    )
 
-    log_format: Literal["json", "console"] = Field("console", description="Worker logs")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="From")
+    log_format: Literal["json", "console"] = Field(
+        "console", description="Format of the worker's log"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that the worker logs"
+    )
 
     @model_validator(mode="after")
     def _one_credential(self) -> Self:
@@ -99,16 +164,16 @@ class Settings(BaseSettings):
 
     @property
     def store_at(self) -> str | Path:
-        """Where results are: STORE_URL, else results.db in DATA_DIR."""
+        """Return the place of the results store: STORE_URL, else the path of results.db."""
         return self.store_url or self.data_dir / "results.db"
 
     @property
     def has_credential(self) -> bool:
-        """Whether a call could be authenticated at all."""
+        """Whether there is a credential to send with a call."""
         return bool(self.api_key or self.auth_token)
 
     def to_env(self) -> dict[str, str]:
-        """Return what a child process needs in its environment to load these same settings."""
+        """Return the variables that make a child process load the same settings."""
         env = {}
         for name in sorted(self.model_fields_set):
             value = getattr(self, name)
@@ -119,9 +184,9 @@ class Settings(BaseSettings):
 
 
 def split_roots(given: str | None) -> tuple[str, ...]:
-    """Return the paths and URLs of ATTACH_ROOTS, which stand like those of PATH or as a JSON list.
+    """Return the paths and URLs of ATTACH_ROOTS, which are separated by colons or a JSON list.
 
-    Raises ValueError that says what it should be.
+    Raises ValueError that says what is allowed.
     """
     if not given:
         return ()
@@ -134,9 +199,9 @@ def split_roots(given: str | None) -> tuple[str, ...]:
 
 
 def signing_key(secret: str) -> bytes:
-    """Return the key of a WEBHOOK_SECRET, as Standard Webhooks writes them: whsec_ and base64.
+    """Return the key of a WEBHOOK_SECRET: whsec_ and base64, as Standard Webhooks writes it.
 
-    Raises ValueError that says what it should be.
+    Raises ValueError that says what is allowed.
     """
     try:
         key = base64.b64decode(secret.removeprefix(WEBHOOK_PREFIX), validate=True)
@@ -148,11 +213,11 @@ def signing_key(secret: str) -> bytes:
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Read the environment, then apply `overrides` (None means: not given on the command line).
+    """Read the environment, then apply `overrides`; an override that is None was not given.
 
-    ANTHROPIC_BASE_URL, ANTHROPIC_API_KEY and ANTHROPIC_AUTH_TOKEN stand in where the NIGHTMILL_*
-    ones are silent; the two credentials fall back together, so that levels never mix.
-    Raises SettingsError naming the variable, what was given and what is allowed.
+    ANTHROPIC_BASE_URL, ANTHROPIC_API_KEY and ANTHROPIC_AUTH_TOKEN are used where the NIGHTMILL_*
+    variables are not set. The two credentials are taken together from one level, so that a call
+    never mixes them. Raises SettingsError naming the variable, what was given and what is allowed.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
@@ -162,7 +227,7 @@ def load_settings(**overrides: object) -> Settings:
 
 
 def _explain(error: ValidationError) -> str:
-    """Turn pydantic's first complaint into one line; a credential's value is never shown."""
+    """Return the first error of pydantic as one line, without the value of a secret."""
     first = error.errors()[0]
     problem = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
@@ -173,7 +238,7 @@ def _explain(error: ValidationError) -> str:
 
 
 def _fallbacks(env: Mapping[str, str]) -> dict[str, str]:
-    """Return what the ANTHROPIC_* variables provide where NIGHTMILL_* has nothing to say."""
+    """Return field -> value of the ANTHROPIC_* variables whose NIGHTMILL_* ones are not set."""
     names = [] if env.get(PREFIX + "BASE_URL") else ["base_url"]
     if not any(env.get(PREFIX + name.upper()) for name in CREDENTIALS):
         names += CREDENTIALS

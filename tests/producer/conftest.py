@@ -1,4 +1,4 @@
-"""A shell for the commands' tests, and a mill that shares its Redis and its results."""
+"""Fixtures: a shell for the tests of commands, and a rig with the same Redis and results."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def shell(tmp_path: Path, redis_url: str) -> Shell:
 
 @pytest.fixture
 async def rig(shell: Shell, redis_url: str) -> AsyncIterator[Rig]:
-    """Return a mill without workers."""
+    """Return a rig without workers."""
     async with rigged(redis_url, shell.data) as made:
         yield made

@@ -1,4 +1,4 @@
-"""Settings: where they come from, which wins, and how a wrong one is told."""
+"""Settings: their sources, which source wins, and the errors of wrong values."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from nightmill.settings import load_settings
 
 @pytest.fixture(autouse=True)
 def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start from nothing: the developer's own variables have no part in this."""
+    """Remove the variables of the developer's own shell."""
     for name in [name for name in os.environ if name.startswith(("NIGHTMILL_", "ANTHROPIC_"))]:
         monkeypatch.delenv(name)
 
 
-def test_the_sdks_variables_stand_in_where_ours_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who uses the SDK has set them already."""
+def test_the_sdks_variables_are_used_where_ours_are_not_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A user of the SDK has set ANTHROPIC_API_KEY already."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", "theirs")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
     settings = load_settings()
@@ -28,7 +30,7 @@ def test_the_sdks_variables_stand_in_where_ours_are_silent(monkeypatch: pytest.M
 
 
 def test_the_two_levels_of_credentials_never_mix(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token of ours beside a key of theirs is ours alone, not both."""
+    """With our token and the SDK's key set, only our token is used."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", "theirs")
     monkeypatch.setenv("NIGHTMILL_AUTH_TOKEN", "ours")
     settings = load_settings()
@@ -37,7 +39,7 @@ def test_the_two_levels_of_credentials_never_mix(monkeypatch: pytest.MonkeyPatch
 
 
 def test_both_credentials_at_one_level_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call carries one, and which is not ours to guess."""
+    """A call carries one credential, and the program does not guess which."""
     monkeypatch.setenv("NIGHTMILL_API_KEY", "key")
     monkeypatch.setenv("NIGHTMILL_AUTH_TOKEN", "token")
     with pytest.raises(SettingsError, match="unset either") as caught:
@@ -46,7 +48,7 @@ def test_both_credentials_at_one_level_are_refused(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_option_beats_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is typed now counts more than what was exported once."""
+    """An option is typed for this command; a variable may have been exported long ago."""
     monkeypatch.setenv("NIGHTMILL_RPM", "60")
     assert load_settings(rpm=600).rpm == 600
     assert load_settings(rpm=None).rpm == 60
@@ -56,23 +58,23 @@ def test_an_option_beats_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     ("name", "value"),
     [("RPM", "zero"), ("LEASE_S", "0"), ("BASE_URL", "api.example"), ("MAX_IN_FLIGHT", "-1")],
 )
-def test_a_wrong_value_is_told_with_its_name_and_what_was_given(
+def test_the_error_of_a_wrong_value_names_the_variable_and_the_value(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """An operator mends the variable, so the error names the variable."""
+    """The operator has to correct that variable."""
     monkeypatch.setenv(f"NIGHTMILL_{name}", value)
     with pytest.raises(SettingsError, match=rf"NIGHTMILL_{name}: .*given: '{value}'"):
         load_settings()
 
 
 def test_secrets_are_never_shown() -> None:
-    """Settings end up in logs and tracebacks."""
+    """Settings are printed in logs and tracebacks."""
     settings = load_settings(api_key="very-secret")
     assert "very-secret" not in f"{settings!r} {settings}"
 
 
 def test_a_child_process_loads_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers get theirs through the environment, never on a command line."""
+    """Workers get their settings through the environment, never on a command line."""
     settings = load_settings(rpm=5, api_key="k", model="m")
     for name, value in settings.to_env().items():
         monkeypatch.setenv(name, value)
