@@ -1,4 +1,4 @@
-# The worker's image: locked dependencies first (they change seldom), then the two packages.
+# The worker's image. The locked dependencies come first: they change less often than the packages.
 FROM python:3.12-slim
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
@@ -7,7 +7,7 @@ WORKDIR /app
 COPY requirements.lock ./
 RUN pip install --quiet --require-hashes --requirement requirements.lock
 
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY producer producer
 COPY worker worker
 RUN pip install --quiet --no-deps --no-build-isolation .

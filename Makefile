@@ -1,5 +1,5 @@
-# nightmill: `make` lists what there is. Every target does its own set-up; a machine needs
-# Python >= 3.11 with venv, make and a package registry.
+# nightmill: `make` lists the targets. Each target sets up what it needs. The machine needs make,
+# Python >= 3.11 with venv, and a package registry.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,15 +8,19 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 LOCK_TOOLS := .lock-venv
 MAX_LINES := 350
+# mkdocs counts a warning as an error only when it may also print it.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+# A built page may link to other hosts, but not load anything from them.
+FOREIGN := <(script|link|img|iframe|source)[^>]+(src|href)="?(https?:)?//
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check bench scenarios chaos up lock clean
+.PHONY: help setup run test check docs bench scenarios chaos up lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(READY) ## make .venv from the hashed lock file
+setup: $(READY) ## create .venv from the hashed lock file
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nightmill needs Python >= 3.11: make PYTHON=python3.12 ...")'
@@ -26,35 +30,42 @@ $(READY): requirements.lock pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-run: $(READY) ## a night on real text: the simulator, or the endpoint when a credential is set
+run: $(READY) ## run 320 prompts: against the simulator, or the endpoint if a credential is set
 	@$(BIN)/python examples/night.py
 
-test: $(READY) ## all tests; make test ARGS="-k lease" for some
+test: $(READY) ## run all tests; ARGS="-k lease" runs some
 	@$(BIN)/pytest $(ARGS)
 
-check: $(READY) ## the gate: format, lint, types, floors, compose file, file sizes
+check: $(READY) ## check format, lint, types, import layers, docs, compose file, file sizes
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/docker-compose --file docker-compose.yml config --quiet
+	@site=$$(mktemp -d) && trap 'rm -rf "$$site"' EXIT && \
+		{ $(MKDOCS) --site-dir "$$site/html" >"$$site/log" 2>&1 || { cat "$$site/log"; exit 1; }; } && \
+		! grep -rnoE --include='*.html' '$(FOREIGN)' "$$site/html"
 	@git ls-files -z '*.py' '*.lua' | xargs -0 -r wc -l | awk \
 		'$$2 != "total" && $$1 > $(MAX_LINES) { print $$2 ": " $$1 " lines, more than $(MAX_LINES)"; bad = 1 } END { exit bad }'
 
-bench: $(READY) ## CPU per job beside a bare aiohttp loop and stock arq
+docs: $(READY) ## build the documentation site in site/
+	@$(MKDOCS) --site-dir site
+	@echo "To read it: $(BIN)/python -m http.server --directory site"
+
+bench: $(READY) ## measure CPU per job beside a bare aiohttp loop and stock arq
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-scenarios: $(READY) ## the limiter's law on a virtual clock: both tables; ARGS="cap" for some rows
+scenarios: $(READY) ## run the limiter on a virtual clock; ARGS="cap" runs some scenarios
 	@$(BIN)/python -m tests.scenarios $(ARGS)
 
-chaos: $(READY) ## kill, cut and stall everything while a batch runs; ARGS="--short storm" for some
+chaos: $(READY) ## kill, cut off and stall processes while a batch runs; ARGS="--short storm"
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-up: ## redis and two worker processes in containers
+up: ## run Redis and two worker processes in containers
 	docker compose up --build
 
-# A registry's address or a local file index must not slip into the lock: uv reads no config here.
-lock: ## resolve requirements.lock anew
+# uv reads no configuration here: a registry's address must not get into the lock.
+lock: ## resolve requirements.lock again, with the newest versions
 	@$(PYTHON) -m venv --clear $(LOCK_TOOLS)
 	@$(LOCK_TOOLS)/bin/python -m pip --disable-pip-version-check -qq install uv
 	@UV_NO_CONFIG=1 $(LOCK_TOOLS)/bin/uv pip compile pyproject.toml --all-extras --group dev \
@@ -62,6 +73,6 @@ lock: ## resolve requirements.lock anew
 		--no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements.lock
 	@rm -rf $(LOCK_TOOLS)
 
-clean: ## remove .venv and the tools' caches (never .nightmill, which holds results)
-	rm -rf $(VENV) $(LOCK_TOOLS) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove .venv, site/ and the tools' caches; .nightmill with its results stays
+	rm -rf $(VENV) $(LOCK_TOOLS) dist site .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find producer worker tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
