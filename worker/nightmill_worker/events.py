@@ -1,40 +1,57 @@
-"""What happens in a worker, as frozen events; logs and metrics subscribe to them."""
+"""What happens in a worker, as frozen events. The logs subscribe to them."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 
 import msgspec
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Something an operator may want to know; the class name says what."""
+    """The base of all events. The class name says what happened."""
+
+
+class Away(Event, frozen=True, kw_only=True):
+    """The base of the events of a service that stopped answering."""
+
+    problem: str
+    """The error of the last request."""
+
+
+class Back(Event, frozen=True, kw_only=True):
+    """The base of the events of a service that answers again."""
+
+    after_s: float
+    """How long it did not answer, seconds."""
 
 
 class WorkerStarted(Event, frozen=True, kw_only=True):
-    """A worker process begins to claim."""
+    """A worker process begins to claim jobs."""
 
     worker: str
 
 
 class WorkerStopped(Event, frozen=True, kw_only=True):
-    """A worker process ended; everything it held was finished or given back."""
+    """A worker process ended. It holds no jobs any more."""
 
     worker: str
     given_back: int
+    """Jobs that went back to the queue unfinished."""
 
 
 class JobsFinished(Event, frozen=True, kw_only=True):
-    """Jobs whose rows are committed and that are out of the queue: job_id -> how each ended.
+    """Jobs whose rows are committed and that are out of the queue.
 
-    One event for all that were committed together; each job its own would cost as much as its row.
+    One event covers all jobs of a commit: an event for each job would cost as much as its row.
     """
 
     jobs: dict[str, str]
+    """job_id -> final state."""
 
 
 class CallRefused(Event, frozen=True, kw_only=True):
-    """The endpoint answered 429; the whole fleet pauses."""
+    """The endpoint answered 429. The lane pauses for the whole fleet."""
 
     job_id: str
     message: str
@@ -42,113 +59,165 @@ class CallRefused(Event, frozen=True, kw_only=True):
 
 
 class CallFailed(Event, frozen=True, kw_only=True):
-    """An attempt failed and counts."""
+    """An attempt failed and counts against max_attempts."""
 
     job_id: str
     error_type: str
     message: str
     wait_ms: int | None
+    """Wait before the next attempt, None when there is none."""
 
 
 class AccountStopped(Event, frozen=True, kw_only=True):
-    """Nobody can be served with this credential: nothing more is claimed until somebody acts."""
+    """The endpoint refuses the account. No job is claimed until an operator resumes it."""
 
     reason: str
 
 
 class LeaseLost(Event, frozen=True, kw_only=True):
-    """Another worker took a job over while this one was cut off or blocked."""
+    """A lease ended while this worker was cut off or blocked, and another worker has the job."""
 
     job_id: str
 
 
 class FinishRefused(Event, frozen=True, kw_only=True):
-    """A finish or release came too late: the job was somebody else's by then."""
+    """Redis refused a finish or a release because another worker has the job by now."""
 
     job_id: str
 
 
 class JobQuarantined(Event, frozen=True, kw_only=True):
-    """A job took its process down three times while alone, or is not a job at all."""
+    """A job killed its process three times while it ran alone, or its payload is not a job."""
 
     job_id: str
     reason: str
 
 
 class JobsCancelled(Event, frozen=True, kw_only=True):
-    """Queued jobs of a batch that was cancelled, or whose deadline passed, became rows."""
+    """Queued jobs became rows: their batch was cancelled or its deadline passed."""
 
     batch: str
     rows: int
 
 
-class RedisAway(Event, frozen=True, kw_only=True):
-    """Redis does not answer; nothing is claimed, answers are kept."""
-
-    problem: str
+class RedisAway(Away, frozen=True, kw_only=True):
+    """Redis does not answer. The worker claims nothing and keeps its answers."""
 
 
-class RedisBack(Event, frozen=True, kw_only=True):
+class RedisBack(Back, frozen=True, kw_only=True):
     """Redis answers again."""
 
-    after_s: float
+
+class StoreAway(Away, frozen=True, kw_only=True):
+    """The results store does not take rows. The worker claims nothing and keeps its answers."""
 
 
-class StoreAway(Event, frozen=True, kw_only=True):
-    """The results store does not take rows; nothing is claimed, answers are kept."""
-
-    problem: str
+class StoreBack(Back, frozen=True, kw_only=True):
+    """The results store takes rows again."""
 
 
 class SpoolFailed(Event, frozen=True, kw_only=True):
-    """The store is away and the spool cannot be written: `held` answers are only in memory."""
+    """The store is away and the spool cannot be written."""
 
     problem: str
     held: int
+    """Answers that are only in this process's memory."""
 
 
 class SpoolDamaged(Event, frozen=True, kw_only=True):
-    """Lines of a spool could not be read or stored; they were moved to `file`, the rest is stored.
+    """Lines of a spool could not be read or stored. Their jobs are called again.
 
-    Their jobs are called again when their leases end.
+    All other lines of the spool are stored.
     """
 
     file: str
+    """Where the damaged lines were moved to."""
     lines: int
 
 
 class ModelUnpriced(Event, frozen=True, kw_only=True):
-    """No price is known for a model, so its rows have no cost; said once a process."""
+    """No price is known for a model, so its rows have no cost. Emitted once a process."""
 
     model: str
 
 
 class WebhookDelivered(Event, frozen=True, kw_only=True):
-    """Somebody was told that a batch is done, at the `tries`-th try."""
+    """A receiver accepted the webhook of a finished batch."""
 
     batch: str
     tries: int
+    """Posts that it took, from 1."""
 
 
 class WebhookFailed(Event, frozen=True, kw_only=True):
-    """Nobody could be told that a batch is done; None seconds until the next try: given up."""
+    """A post of a webhook failed."""
 
     batch: str
     reason: str
     again_s: float | None
+    """Wait before the next try, seconds. None: the webhook is given up."""
 
 
-class StoreBack(Event, frozen=True, kw_only=True):
-    """The results store takes rows again."""
+class JobFaulted(Event, frozen=True, kw_only=True):
+    """nightmill itself raised while it worked on a job; other jobs go on."""
 
-    after_s: float
+    job_id: str
+    problem: str
+    """The exception's type and text."""
+    traceback: str
+
+
+class LoopFailed(Event, frozen=True, kw_only=True):
+    """A background loop raised; it goes on after a wait."""
+
+    loop: str
+    """Its name: renew, listen, govern, sweep, deliver, claim."""
+    problem: str
+    traceback: str
+    again_s: float
+    """When it goes on, seconds from now."""
+
+
+class ClaimsHeld(Event, frozen=True, kw_only=True):
+    """The same exception met three jobs in a row: this worker claims one job at a time."""
+
+    problem: str
+    """The exception's type and place."""
+
+
+class RowReduced(Event, frozen=True, kw_only=True):
+    """The store refused a row for what it holds; a reduced row was stored in its place."""
+
+    job_id: str
+    problem: str
+
+
+class AnswersUnsaved(Event, frozen=True, kw_only=True):
+    """A process that is to stop can put its answers neither in the store nor in the spool.
+
+    It waits until one of them does, or until it is stopped again.
+    """
+
+    answers: int
+    problem: str
+    """Why the spool cannot be written."""
+
+
+def failed_loop(loop: str, error: BaseException, again_s: float) -> LoopFailed:
+    """Return the event of a loop that raised `error` and goes on in `again_s` seconds."""
+    return LoopFailed(
+        loop=loop,
+        problem=f"{type(error).__name__}: {error}",
+        traceback="".join(traceback.format_exception(error)),
+        again_s=again_s,
+    )
 
 
 Emit = Callable[[Event], None]
 
 
 class Events:
-    """Where components emit and listeners subscribe; calls them in order, at once."""
+    """Components emit here. Listeners are called at once, in the order they subscribed."""
 
     def __init__(self) -> None:
         """Start without listeners."""
@@ -159,6 +228,6 @@ class Events:
         self._listeners.append(listener)
 
     def emit(self, event: Event) -> None:
-        """Tell every listener."""
+        """Call every listener with `event`."""
         for listener in self._listeners:
             listener(event)

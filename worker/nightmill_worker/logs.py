@@ -1,4 +1,4 @@
-"""Logs: one structured line an event, to stderr; JSON or for people. Never a credential."""
+"""Logs: one line for each event, to stderr, as JSON or as text. No line holds a credential."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nightmill.settings import Settings
     from nightmill_worker.events import Emit, Event
 
-# One job's own affairs are debug: a million of them must not cost more than their calls.
+# Events of single jobs are debug: logging a million of them costs more than their calls.
 LEVELS: Final[dict[type[Event], int]] = {
     events.JobsFinished: logging.DEBUG,
     events.CallRefused: logging.DEBUG,
@@ -31,6 +31,11 @@ LEVELS: Final[dict[type[Event], int]] = {
     events.SpoolDamaged: logging.ERROR,
     events.ModelUnpriced: logging.WARNING,
     events.WebhookFailed: logging.WARNING,
+    events.JobFaulted: logging.ERROR,
+    events.LoopFailed: logging.ERROR,
+    events.ClaimsHeld: logging.ERROR,
+    events.RowReduced: logging.ERROR,
+    events.AnswersUnsaved: logging.ERROR,
 }
 
 
@@ -52,11 +57,11 @@ def log_events(settings: Settings) -> Emit:
         level = LEVELS.get(type(event), logging.INFO)
         if level >= least:
             name = logging.getLevelName(level).lower()
-            getattr(log, name)(_words(type(event).__name__), **msgspec.structs.asdict(event))
+            getattr(log, name)(_spaced(type(event).__name__), **msgspec.structs.asdict(event))
 
     return listen
 
 
-def _words(name: str) -> str:
-    """Turn an event's name into words: AccountStopped -> line stopped."""
+def _spaced(name: str) -> str:
+    """Return an event's name as words: AccountStopped -> account stopped."""
     return re.sub(r"(?<!^)(?=[A-Z])", " ", name).lower()

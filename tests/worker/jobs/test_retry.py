@@ -8,7 +8,7 @@ import pytest
 
 from nightmill.records.result import ErrorInfo, Usage
 from nightmill.records.state import JobState
-from nightmill_worker.jobs.retry import Decision, Release, Store, decide
+from nightmill_worker.jobs.retry import Again, End, NextStep, next_step
 from nightmill_worker.messages.outcome import Fail, Outcome, Retry, Snooze, StopAccount, Succeeded
 
 ERROR = ErrorInfo(type="api_error", message="oops", fix="wait")
@@ -16,9 +16,9 @@ ERROR = ErrorInfo(type="api_error", message="oops", fix="wait")
 
 def decided(
     outcome: Outcome, *, attempts: int = 1, refusals: int = 0, alone: bool = False, seed: int = 0
-) -> Decision:
+) -> NextStep:
     """Decide after one attempt of five, unless a test says otherwise."""
-    return decide(
+    return next_step(
         outcome,
         attempts=attempts,
         refusals=refusals,
@@ -33,7 +33,7 @@ def waits(outcome: Outcome, *, attempts: int = 1, refusals: int = 0) -> list[flo
     found = []
     for seed in range(200):
         rng = random.Random(seed)
-        decision = decide(
+        decision = next_step(
             outcome,
             attempts=attempts,
             refusals=refusals,
@@ -41,7 +41,7 @@ def waits(outcome: Outcome, *, attempts: int = 1, refusals: int = 0) -> list[flo
             max_attempts=100,
             rng=rng,
         )
-        assert isinstance(decision, Release)
+        assert isinstance(decision, Again)
         found.append(decision.wait_ms / 1000)
     return found
 
@@ -49,12 +49,12 @@ def waits(outcome: Outcome, *, attempts: int = 1, refusals: int = 0) -> list[flo
 def test_a_success_is_stored() -> None:
     """Nothing else happens to it."""
     outcome = Succeeded(message=b"{}", usage=Usage(), model="m")
-    assert decided(outcome) == Store(status=JobState.SUCCEEDED)
+    assert decided(outcome) == End(status=JobState.SUCCEEDED)
 
 
 def test_a_wrong_request_fails_at_once_with_its_fix() -> None:
     """Trying it again would be paid for in vain."""
-    assert decided(Fail(error=ERROR)) == Store(status=JobState.FAILED, error=ERROR)
+    assert decided(Fail(error=ERROR)) == End(status=JobState.FAILED, error=ERROR)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_retry_after_is_a_lower_bound(kind: type[Retry | Snooze | StopAccount]) 
 def test_only_failed_attempts_count(outcome: Outcome, state: JobState) -> None:
     """A refusal or a stopped line is not the job's fault."""
     decision = decided(outcome, refusals=1)
-    assert isinstance(decision, Release)
+    assert isinstance(decision, Again)
     assert (decision.state, decision.counted) == (state, state is JobState.RETRYING)
 
 
@@ -101,21 +101,21 @@ def test_the_last_attempt_fails_with_its_error_and_the_count() -> None:
     """The stored result tells what went wrong last and how often it was tried."""
     decision = decided(Retry(error=ERROR), attempts=5)
     error = ErrorInfo(type="api_error", message="oops (after 5 attempts)", fix="wait")
-    assert decision == Store(status=JobState.FAILED, error=error)
+    assert decision == End(status=JobState.FAILED, error=error)
 
 
 def test_refusals_and_stopped_lines_never_use_up_a_job() -> None:
     """However long a limit lasts, every job is kept."""
     for outcome in (Snooze(error=ERROR), StopAccount(error=ERROR)):
-        assert isinstance(decided(outcome, attempts=9, refusals=100), Release)
+        assert isinstance(decided(outcome, attempts=9, refusals=100), Again)
 
 
 def test_five_refusals_alone_mean_that_the_job_never_fits() -> None:
     """With the lane to itself only its own size can be too much."""
     refused = Snooze(error=ERROR)
-    assert isinstance(decided(refused, refusals=4, alone=True), Release)
+    assert isinstance(decided(refused, refusals=4, alone=True), Again)
     decision = decided(refused, refusals=5, alone=True)
-    assert isinstance(decision, Store)
+    assert isinstance(decision, End)
     assert decision.status is JobState.FAILED
     assert decision.error is not None
     assert decision.error.type == "exceeds_limit"

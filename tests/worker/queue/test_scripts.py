@@ -12,6 +12,7 @@ from nightmill.queue import wire
 from nightmill.records.result import KEPT_FIRST, KEPT_LAST, Attempt
 from nightmill.records.state import JobState
 from nightmill_worker.jobs.claimed_job import ClaimedJob
+from nightmill_worker.jobs.rows import row_of
 from nightmill_worker.queue.scripts import Ask, GrantedJob, Release, Scripts
 from tests.rig import hello, rigged
 
@@ -34,7 +35,7 @@ def engine_of(rig: Rig) -> Scripts:
         orders=ORDERS,
         lease_ms=LEASE_MS,
         canary=0,
-        emit=rig.told.append,
+        emit=rig.events.append,
     )
 
 
@@ -86,10 +87,10 @@ async def test_a_long_story_keeps_its_ends_and_exact_totals(redis_url: str, tmp_
         scripts = engine_of(rig)
         for attempt in past:
             await call(scripts, attempt)
-        flight = ClaimedJob(
+        claimed = ClaimedJob(
             await claim_one(scripts, CALLS + 1), "w", ACCOUNT, defaults_of(rig.settings)
         )
-    row = flight.result(JobState.FAILED, None, keep_params=False, rehearsal=False)
+    row = row_of(claimed, JobState.FAILED, None, keep_params=False, rehearsal=False)
     assert row.attempts == (*past[:KEPT_FIRST], *past[-KEPT_LAST:])
     assert row.attempt_count == sum(each.counted for each in past)
     assert row.snooze_count == CALLS - row.attempt_count

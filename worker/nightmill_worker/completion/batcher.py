@@ -1,4 +1,4 @@
-"""Gather items and hand them on together: one script call, one transaction for many jobs."""
+"""Gather items and flush them together: one script call or one transaction for many jobs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ T = TypeVar("T")
 
 
 class Batcher(Generic[T]):
-    """Call `flush` with what was put, after `linger_s` (seconds; may change) or `limit` items."""
+    """Calls `flush` with the items that were put, after `linger_s` seconds or at `limit` items.
+
+    `linger_s` may change at any time; with 0 items are flushed at once.
+    """
 
     def __init__(
         self, flush: Callable[[list[T]], Awaitable[None]], *, linger_s: float, limit: int
     ) -> None:
-        """Take the flush (one at a time is under way; it must not raise) and when to call it."""
+        """Take the flush (only one runs at a time; it must not raise) and when to call it."""
         self._flush = flush
         self.linger_s = linger_s
         self._limit = limit
@@ -28,10 +31,10 @@ class Batcher(Generic[T]):
         """Count the items that wait for their flush."""
         return len(self._items)
 
-    @property
-    def waiting(self) -> Sequence[T]:
-        """The items that wait for their flush."""
-        return self._items
+    def take(self) -> list[T]:
+        """Take away the items that wait for their flush."""
+        items, self._items = self._items, []
+        return items
 
     def put(self, item: T) -> None:
         """Add an item; it is flushed soon."""
@@ -53,7 +56,7 @@ class Batcher(Generic[T]):
         """Flush until `close`, then flush what is left."""
         while not self._closing or self._items:
             await self._some.wait()
-            if len(self._items) < self._limit and not self._closing:
+            if self.linger_s and len(self._items) < self._limit and not self._closing:
                 await self._linger()
             items, self._items = self._items[: self._limit], self._items[self._limit :]
             if not self._items and not self._closing:

@@ -1,8 +1,9 @@
-"""The committer: commit results in groups, and only then take their jobs out of Redis.
+"""The committer: commits results in groups, and only then takes their jobs out of Redis.
 
-While the store is away, results are held in memory (claims stop, so there are no more of them than
-calls were in flight), on this machine's disk, and marked in Redis: a restart does not call them
-again. When it is back, what processes that are gone left on the disk goes first.
+While the store is away, results are held in memory, on this machine's disk, and marked in Redis so
+that a restart does not call them again. Claims stop meanwhile, so no more results are held than
+calls were in flight. When the store is back, what ended processes left on the disk goes first.
+A commit never waits for Redis: finishes follow in groups of their own.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from nightmill.errors import StoreError, StoreUnavailableError
+from nightmill.errors import StoreUnavailableError
 from nightmill.pricing.cost import load
+from nightmill.queue.patience import waits
+from nightmill.store.reduced import reduced
 from nightmill.store.rows import from_row, to_row
 from nightmill_worker.completion.batcher import Batcher
 from nightmill_worker.completion.spool import Spooled
@@ -23,15 +24,19 @@ from nightmill_worker.events import (
     FinishRefused,
     JobsFinished,
     ModelUnpriced,
+    RowReduced,
     SpoolDamaged,
     SpoolFailed,
     StoreAway,
     StoreBack,
+    failed_loop,
 )
+from nightmill_worker.jobs.decision import Ending
+from nightmill_worker.jobs.tasks import end_tasks
 from nightmill_worker.queue.scripts import Finish, Lease
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from nightmill.records.result import Result
     from nightmill.store import ResultStore
@@ -46,17 +51,11 @@ LINGER_S: Final = (0.05, 0.2)
 """Shortest and longest wait of a row, seconds."""
 ROWS: Final = 500
 BACKOFF_S: Final = (0.1, 5.0)
-
-
-class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """A job's end: its row (None when the row is stored already) and its finish."""
-
-    row: Result | None
-    finish: Finish
+"""First and longest wait between two tries of a store that is away, seconds."""
 
 
 class Committer:
-    """Group commit, then finish. Holds what a store that is away cannot take yet.
+    """Commits in groups, then finishes. Holds what a store that is away cannot take yet.
 
     `away` says that the store does not take rows now, or that rows in the spools of this machine
     wait to be stored first, also those of other processes: nothing may be claimed.
@@ -70,26 +69,32 @@ class Committer:
         emit: Emit,
         done: Callable[[Iterable[Finish]], None],
     ) -> None:
-        """Take the store, the scripts, the spool, where events go, and whom to tell of the end."""
+        """Take the store, the scripts, the spool, where events go, and `done` for what is over."""
         self._store = store
         self._scripts = scripts
         self._spool = spool
         self._emit = emit
         self._done = done
-        self._batcher: Batcher[Ending] = Batcher(self._commit, linger_s=LINGER_S[0], limit=ROWS)
+        self._rows: Batcher[Ending] = Batcher(self._commit, linger_s=LINGER_S[0], limit=ROWS)
+        self._finishes: Batcher[Ending] = Batcher(self._finish, linger_s=0, limit=ROWS)
         self._committing: list[Ending] = []
         self._held: list[Ending] = []
         self._unspooled: list[Ending] = []
         self._unmarked: list[Ending] = []
         self._spooling = asyncio.Lock()
-        self._spool_works = True
         self._away_since: float | None = None
         self._unpriced: set[str] = set()
         self._leaving = asyncio.Event()
+        self.spool_problem = ""
         self.away = spool.is_used()  # a file there says that the store was away just now
         if self.away:
             self._leaving.set()
         self.refused_rows = 0
+
+    @property
+    def unsaved(self) -> int:
+        """How many answers are neither in the store nor on the disk, after `save`."""
+        return len(self._unspooled)
 
     def put(self, endings: Sequence[Ending]) -> None:
         """Take the ends of jobs; their rows are committed with those of others, soon."""
@@ -98,55 +103,79 @@ class Committer:
             if row is not None and row.cost is None and row.model not in self._unpriced:
                 self._unpriced.add(row.model or "")
                 self._emit(ModelUnpriced(model=row.model or ""))
-        self._batcher.put_all(endings)
+        self._rows.put_all(endings)
 
     def pace(self, call_s: float) -> None:
         """Let rows wait for each other for as long as suits calls of `call_s` seconds."""
-        self._batcher.linger_s = min(max(LINGER_S[0], LINGER * call_s), LINGER_S[1])
+        self._rows.linger_s = min(max(LINGER_S[0], LINGER * call_s), LINGER_S[1])
 
     async def run(self) -> None:
         """Commit until `close`, then what is left; what cannot be stored stays in the spool."""
         await asyncio.to_thread(load)
-        coming_back = asyncio.create_task(self._come_back())
+        returning = asyncio.create_task(self._return_when_back())
+        finishing = asyncio.create_task(self._finishes.run())
         try:
-            await self._batcher.run()
+            await self._rows.run()
+            await end_tasks(returning)
+            if self.away:
+                await self._return()
+            self._finishes.close()
+            await finishing
         finally:
-            coming_back.cancel()
-            await asyncio.gather(coming_back, return_exceptions=True)
-        if self.away:
-            await self._return()
-        self._spool.close()
+            await end_tasks(returning, finishing)
+            self._spool.close()
 
     def close(self) -> None:
         """Make `run` return once nothing is left."""
-        self._batcher.close()
+        self._rows.close()
 
-    async def leave_behind(self) -> None:
-        """Put on the disk, and mark, what the store has not taken yet: this process ends now.
+    async def save(self) -> None:
+        """Put on the disk what the store has not taken yet, then mark it: this process is to end.
 
-        For a store that neither takes rows nor refuses them, a locked file say.
+        For a store that neither takes rows nor refuses them (a locked file, say), and for a Redis
+        that is away: the marks wait for it, the disk does not.
         """
-        await self._hold([*self._committing, *self._batcher.waiting])
+        left, self._committing = [*self._committing, *self._rows.take()], []
+        await self._hold(left)
         await self._mark()
 
     async def _commit(self, endings: list[Ending]) -> None:
         self._committing = endings
-        await self._commit_or_hold(endings)
-        self._committing = []
-
-    async def _commit_or_hold(self, endings: list[Ending]) -> None:
         if not self.away:
             try:
-                await self._store_and_finish(endings)
+                await self._record(endings)
             except StoreUnavailableError as error:
                 self._leave(error)
-            else:
-                return
-        await self._hold(endings)
+        if self.away:
+            await self._hold(self._committing)
+        self._committing = []
 
-    async def _store_and_finish(self, endings: Sequence[Ending]) -> None:
+    async def _record(self, endings: list[Ending]) -> None:
+        """Commit the rows, whatever they hold. Raises StoreUnavailableError alone."""
         rows = [ending.row for ending in endings if ending.row is not None]
-        self.refused_rows += len(rows) - await self._store.record(rows)
+        self.refused_rows += len(rows) - await self._record_rows(rows)
+        self._finishes.put_all(endings)
+
+    async def _record_rows(self, rows: Sequence[Result]) -> int:
+        """Commit rows; a group that cannot be committed is split until the bad row stands alone.
+
+        The bad row is stored reduced: its answer is paid for, and its job must end.
+        """
+        try:
+            return await self._store.record(rows)
+        except StoreUnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one row's value must not stop the others
+            if len(rows) > 1:
+                half = len(rows) // 2
+                first = await self._record_rows(rows[:half])
+                return first + await self._record_rows(rows[half:])
+            problem = f"{type(error).__name__}: {error}"
+        (row,) = rows
+        self._emit(RowReduced(job_id=row.job_id, problem=problem))
+        return await self._store.record([reduced(row, problem)])
+
+    async def _finish(self, endings: list[Ending]) -> None:
         late = await self._scripts.finish([ending.finish for ending in endings])
         self._done(ending.finish for ending in endings)
         for job_id in late:
@@ -171,7 +200,7 @@ class Committer:
     async def _write_spool(self) -> None:
         """Write what is not on the disk yet; a disk that refuses is tried again with the store.
 
-        Nothing is marked as answered that would not survive this process.
+        A job is marked as answered only when its answer would survive this process.
         """
         async with self._spooling:
             items = list(self._unspooled)
@@ -180,39 +209,46 @@ class Committer:
             try:
                 await asyncio.to_thread(self._spool.append, _spooled(items))
             except OSError as error:
-                if self._spool_works:
-                    self._spool_works = False
+                if not self.spool_problem:
                     self._emit(SpoolFailed(problem=str(error), held=len(self._held)))
+                self.spool_problem = str(error) or type(error).__name__
                 return
-            self._spool_works = True
+            self.spool_problem = ""
             del self._unspooled[: len(items)]
             self._unmarked += items
 
     async def _mark(self) -> None:
-        """Tell Redis which jobs are answered: their leases outlive a restart of this process."""
+        """Note in Redis which jobs are answered: their leases outlive a restart of this process."""
         items, self._unmarked = self._unmarked, []
         await self._scripts.renew([_answered(item.finish) for item in items])
 
-    async def _come_back(self) -> None:
+    async def _return_when_back(self) -> None:
         """Try the store, now and then, while it is away."""
         while True:
             await self._leaving.wait()
-            for wait in _waits():
-                await asyncio.sleep(wait)
-                if await self._return():
-                    break
+            pauses = waits(*BACKOFF_S)
+            while not await self._returned():  # noqa: ASYNC110 - no event says that it is back
+                await asyncio.sleep(next(pauses))
+
+    async def _returned(self) -> bool:
+        """Try the store once. An unexpected exception is reported and the next try comes later."""
+        try:
+            return await self._return()
+        except Exception as error:  # noqa: BLE001 - claims stay stopped for ever without this loop
+            self._emit(failed_loop("store", error, BACKOFF_S[1]))
+            return False
 
     async def _return(self) -> bool:
-        """Store what was left behind, then what is held; tells whether that was all."""
+        """Store what was left behind, then what is held; return whether that was all."""
         await self._write_spool()
         await self._mark()
         try:
-            await self._store.probe()  # with nothing to store, nothing else would tell
+            await self._store.probe()  # with nothing to store, nothing else would show it
             for orphan in self._spool.orphans():
                 await self._drain(orphan)
             while self._held:
                 group = self._held[:ROWS]
-                await self._store_and_finish(group)
+                await self._record(group)
                 del self._held[: len(group)]
         except StoreUnavailableError as error:
             self._leave(error)
@@ -229,12 +265,13 @@ class Committer:
         with orphan:
             items = iter(orphan)
             while group := list(islice(items, ROWS)):
-                try:
-                    await self._store_and_finish([_ending(item) for item in group])
-                except StoreUnavailableError:
-                    raise
-                except StoreError:  # refused for what it is; not again at every start
-                    orphan.refuse(group)
+                endings = []
+                for item in group:
+                    try:
+                        endings.append(Ending(row=from_row(item.row), finish=item.finish))
+                    except Exception:  # noqa: BLE001 - its columns are another version's, or damaged
+                        orphan.refuse(item)
+                await self._record(endings)
         if orphan.damaged:
             self._emit(SpoolDamaged(file=str(orphan.aside), lines=orphan.damaged))
 
@@ -249,20 +286,8 @@ class Committer:
             self._away_since = None
 
 
-def _waits() -> Iterator[float]:
-    wait, longest = BACKOFF_S
-    yield 0
-    while True:
-        yield wait
-        wait = min(wait * 2, longest)
-
-
 def _spooled(endings: Sequence[Ending]) -> list[Spooled]:
     return [Spooled(row=to_row(e.row), finish=e.finish) for e in endings if e.row is not None]
-
-
-def _ending(item: Spooled) -> Ending:
-    return Ending(row=from_row(item.row), finish=item.finish)
 
 
 def _answered(finish: Finish) -> Lease:

@@ -1,4 +1,8 @@
-"""The settler: answers, concluded and carried to Redis and the store many at a time."""
+"""The settler: decides about answers, and carries the decisions to the store and to Redis.
+
+Two groups follow each other. The first is decided and handed to the committer at once: an answer
+must never wait for Redis before it is safe. The second settles and releases in Redis.
+"""
 
 from __future__ import annotations
 
@@ -8,83 +12,99 @@ from typing import TYPE_CHECKING, Final
 
 from nightmill_worker.completion.batcher import Batcher
 from nightmill_worker.events import FinishRefused
-from nightmill_worker.jobs.decision import Answer, Conclusion
+from nightmill_worker.jobs.decision import Answered, Decision
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
     from nightmill_worker.completion.committer import Committer
     from nightmill_worker.events import Emit
-    from nightmill_worker.jobs.decision import Concluder
+    from nightmill_worker.jobs.decision import Decider
     from nightmill_worker.jobs.in_flight import InFlight
-    from nightmill_worker.queue.scripts import Release, Scripts
+    from nightmill_worker.queue.scripts import Scripts
 
-BEAT: Final = 0.045
-"""Share of a call's time that answers wait for each other, less TRIPS_S: a slot is empty for half
-of that wait and for what the round trips take, which longer calls feel less."""
+LINGER: Final = 0.045
+"""Share of a call's time that answers wait for each other, less TRIPS_S. A slot is empty for half
+of that wait and for the round trips, which longer calls feel less."""
 TRIPS_S: Final = 0.015
-BEAT_S: Final = (0.02, 0.2)
-"""Shortest and longest beat, seconds; each costs Redis and this process much the same."""
+LINGER_S: Final = (0.02, 0.2)
+"""Shortest and longest wait, seconds; each group costs Redis and this process much the same."""
 LIMIT: Final = 500
 _RECENT: Final = 0.02
 """Weight of one answer in the mean time of a call."""
 
 
 class Settler:
-    """What the flights of one process come to, in groups."""
+    """Carries out what is decided about the jobs of one process, in groups."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where decisions come from, and where they go
         self,
         scripts: Scripts,
         committer: Committer,
         registry: InFlight,
-        concluder: Concluder,
+        decider: Decider,
+        *,
         emit: Emit,
+        passed: Callable[[], None],
     ) -> None:
-        """Take where things go, and the registry that forgets what has gone."""
+        """Take where decisions go, and the registry that forgets what was released.
+
+        `passed` is called for each group with an answer: jobs get through to their calls.
+        """
         self._scripts = scripts
         self._committer = committer
         self._registry = registry
-        self._concluder = concluder
+        self._decider = decider
         self._emit = emit
-        self._batcher: Batcher[Answer | Conclusion] = Batcher(
-            self._carry, linger_s=BEAT_S[0], limit=LIMIT
+        self._passed = passed
+        self._undecided: Batcher[Answered | Decision] = Batcher(
+            self._decide, linger_s=LINGER_S[0], limit=LIMIT
         )
+        self._decided: Batcher[Decision] = Batcher(self._carry, linger_s=0, limit=LIMIT)
         self._call_s = 0.0
 
-    def put(self, item: Answer | Conclusion) -> None:
-        """Take an answer, or what is concluded of a flight without one."""
-        self._batcher.put(item)
+    def put(self, item: Answered | Decision) -> None:
+        """Take an answer, or a decision about a job without one."""
+        self._undecided.put(item)
 
     async def run(self) -> None:
-        """Carry until `close`, then what is left."""
-        await asyncio.gather(self._carry_on(), self._committer.run())
+        """Carry decisions out until `close`, then what is left."""
+        await asyncio.gather(self._decide_all(), self._decided.run(), self._committer.run())
 
     def close(self) -> None:
         """Make `run` return once nothing is left."""
-        self._batcher.close()
+        self._undecided.close()
 
-    async def _carry_on(self) -> None:
-        await self._batcher.run()
-        self._committer.close()  # it has heard of the last answers by now
+    async def _decide_all(self) -> None:
+        await self._undecided.run()
+        self._committer.close()  # it has the last answers by now
+        self._decided.close()
 
-    async def _carry(self, items: list[Answer | Conclusion]) -> None:
+    async def _decide(self, items: list[Answered | Decision]) -> None:
+        """Decide about a group, without waiting for anything."""
         now = time.time()
-        done = [
-            self._concluder.answered(item, now) if isinstance(item, Answer) else item
+        decisions = [
+            self._decider.after_call(item, now) if isinstance(item, Answered) else item
             for item in items
         ]
-        self._committer.put([each.ending for each in done if each.ending is not None])
-        mean_s = sum(each.settlement.latency_ms for each in done) / len(done) / 1000
-        self._call_s += min(1.0, _RECENT * len(done)) * (mean_s - self._call_s)
-        self._batcher.linger_s = min(max(BEAT_S[0], BEAT * self._call_s - TRIPS_S), BEAT_S[1])
+        if any(isinstance(item, Answered) for item in items):
+            self._passed()
+        self._committer.put([each.ending for each in decisions if each.ending is not None])
+        for each in decisions:
+            if each.event is not None:
+                self._emit(each.event)
+        mean_s = sum(each.settlement.latency_ms for each in decisions) / len(decisions) / 1000
+        self._call_s += min(1.0, _RECENT * len(decisions)) * (mean_s - self._call_s)
+        wait_s = max(LINGER_S[0], LINGER * self._call_s - TRIPS_S)
+        self._undecided.linger_s = min(wait_s, LINGER_S[1])
         self._committer.pace(self._call_s)
-        await self._scripts.settle([each.settlement for each in done])
-        self._registry.room.set()  # their slots are free now
-        await self._release([each.release for each in done if each.release is not None])
+        self._decided.put_all(decisions)
 
-    async def _release(self, items: Sequence[Release]) -> None:
-        late = await self._scripts.release(items)
-        self._registry.forget(items)
+    async def _carry(self, decisions: list[Decision]) -> None:
+        await self._scripts.settle([each.settlement for each in decisions])
+        self._registry.room.set()  # their slots are free now
+        released = [each.release for each in decisions if each.release is not None]
+        late = await self._scripts.release(released)
+        self._registry.forget(released)
         for job_id in late:
             self._emit(FinishRefused(job_id=job_id))

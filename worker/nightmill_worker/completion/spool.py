@@ -1,8 +1,8 @@
 """The spool: answers that the store cannot take now, safe on this machine's disk.
 
-One file a process, under DATA_DIR/spool, locked as long as its process lives; a file that nobody
-locks was left by a process that is gone, and whoever finds it first drains it. A line is a
-checksum and JSON, so that a torn or damaged one is known and the rest can still be read.
+Each process has one file under DATA_DIR/spool and locks it as long as it lives. A file without a
+lock was left by a process that is gone; the first process that finds it drains it. A line is a
+checksum and JSON: a damaged line is recognised, and the others can still be read.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Spool:
         self._size = 0
 
     def append(self, items: Iterable[Spooled]) -> None:
-        """Return when `items` are on the disk; all of them, or none when OSError is raised."""
+        """Return when all of `items` are on the disk; none of them is when OSError is raised."""
         if self._file is None:
             self._file = self._open()
         data = memoryview(b"".join(map(_line, items)))
@@ -54,7 +54,7 @@ class Spool:
                 data = data[os.write(self._file, data) :]
             os.fsync(self._file)
         except OSError:
-            with contextlib.suppress(OSError):  # half a line must not spoil the next one
+            with contextlib.suppress(OSError):  # half a line would damage the next one
                 os.ftruncate(self._file, self._size)
             raise
         self._size = size
@@ -66,7 +66,7 @@ class Spool:
             self.close()
 
     def close(self) -> None:
-        """Leave the file to whoever starts next."""
+        """Leave the file to the process that starts next."""
         if self._file is not None:
             os.close(self._file)
             self._file, self._size = None, 0
@@ -77,28 +77,31 @@ class Spool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         folder = os.open(self._folder, os.O_RDONLY)
         try:
-            os.fsync(folder)  # the file's name, too, outlives a power loss
+            os.fsync(folder)  # the file's name outlives a power loss, too
         finally:
             os.close(folder)
         return file
 
     def orphans(self) -> Iterator[Orphan]:
-        """Yield, one at a time, the files that processes which are gone left behind."""
+        """Yield, one at a time, the files that ended processes left behind.
+
+        A file that cannot be opened is passed over: it must not keep the others from the store.
+        """
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
             try:
                 file = path.open("rb")
-            except FileNotFoundError:  # drained by another process meanwhile
+            except OSError:  # drained by another process meanwhile, or not ours to read
                 continue
             with file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
+                except OSError:
                     continue
                 if os.fstat(file.fileno()).st_nlink:
                     yield Orphan(path, file)
 
     def is_used(self) -> bool:
-        """Tell whether answers of any process, gone or not, wait here for the store."""
+        """Return whether answers of any process, gone or not, wait here for the store."""
         return any(self._folder.glob(f"*{SUFFIX}"))
 
 
@@ -132,17 +135,16 @@ class Orphan:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        """Remove the file when all of it was drained, else leave it to the next attempt."""
+        """Remove the file when all of it was drained, else leave it for the next try."""
         if self._aside is not None:
             os.fsync(self._aside.fileno())
             self._aside.close()
         if kind is None:
             self.path.unlink(missing_ok=True)
 
-    def refuse(self, items: Iterable[Spooled]) -> None:
-        """Set aside what the store will never take."""
-        for item in items:
-            self._set_aside(_line(item))
+    def refuse(self, item: Spooled) -> None:
+        """Set aside an item that is no row."""
+        self._set_aside(_line(item))
 
     def _set_aside(self, line: bytes) -> None:
         if self._aside is None:
@@ -162,5 +164,5 @@ def _parsed(line: bytes) -> Spooled | None:
         return None
     try:
         return _decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):  # another version wrote it
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # another version wrote it
         return None

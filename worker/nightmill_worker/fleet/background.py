@@ -1,20 +1,27 @@
-"""What runs beside the claims: renewing leases, hearing wakes, governing lanes, webhooks."""
+"""What runs beside the claims: leases, wakes, the governor, the sweep, webhooks.
+
+Each loop goes on for ever: what raises in it is reported, and it goes on after a wait.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from redis import exceptions
 
 from nightmill.errors import QueueUnavailableError, StoreUnavailableError
 from nightmill.queue import keys
-from nightmill_worker.events import JobsCancelled, LeaseLost
+from nightmill.queue.patience import waits
+from nightmill_worker.events import JobsCancelled, LeaseLost, failed_loop
 from nightmill_worker.limiter.governor import STAND_BY_S, TICK_S, Governor
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from redis.asyncio import Redis
 
     from nightmill.maintenance.cancellation import Cancellation
@@ -26,12 +33,14 @@ if TYPE_CHECKING:
 HEALTH_S: Final = 5.0
 LISTEN_AGAIN_S: Final = 1.0
 SWEEP_S: Final = 0.5
+AGAIN_S: Final = (0.5, 10.0)
+"""First and longest wait of a loop that raised, seconds."""
 
 
 class Background:
-    """The standing duties of one worker process."""
+    """The background loops of one worker process."""
 
-    def __init__(  # noqa: PLR0913 - one for each of its duties
+    def __init__(  # noqa: PLR0913 - one for each of its loops
         self,
         redis: Redis,
         scripts: Scripts,
@@ -42,67 +51,82 @@ class Background:
         cancellation: Cancellation,
         delivery: Delivery,
     ) -> None:
-        """Take the connections, the governor, the flights whose leases are kept, the webhooks."""
-        self._delivery = delivery
+        """Take the connections, and what the loops work on."""
         self._redis = redis
         self._scripts = scripts
         self._governor = governor
         self._registry = registry
-        self._cancellation = cancellation
         self._emit = emit
+        self._cancellation = cancellation
+        self._delivery = delivery
+        self._last_beat = 0.0
 
     async def run(self, *, worker: str, lease_s: float) -> None:
-        """Keep everything until cancelled."""
+        """Run all loops until cancelled."""
         await asyncio.gather(
-            self._renew(lease_s),
-            self._listen(),
-            self._govern(worker),
-            self._sweep(),
-            self._delivery.run(),
+            self._repeat("renew", self._renew, lease_s / 3),
+            self._repeat("listen", self._listen, LISTEN_AGAIN_S),
+            self._repeat("govern", partial(self._govern, worker), 0),
+            self._repeat("sweep", self._sweep, SWEEP_S),
+            self._repeat("deliver", self._delivery.run, 0),
         )
 
-    async def _renew(self, lease_s: float) -> None:
-        """Prolong every lease three times a lease; drop what others have taken over."""
+    async def _repeat(self, loop: str, once: Callable[[], Awaitable[None]], every_s: float) -> None:
+        """Call `once` for ever, with `every_s` seconds between; an exception is reported."""
+        pauses = waits(*AGAIN_S)
         while True:
-            await asyncio.sleep(lease_s / 3)
-            leases = self._registry.leases
-            held = {lease.id: lease for lease in leases}
-            for job_id in await self._scripts.renew(leases):
-                if self._registry.holds(job_id, held[job_id].token):
-                    self._emit(LeaseLost(job_id=job_id))
-                    self._registry.cut_off(job_id, "lost")
-                    self._registry.forget([held[job_id]])
+            try:
+                await once()
+                pauses, pause_s = waits(*AGAIN_S), every_s
+            except Exception as error:  # noqa: BLE001 - a loop that ends would end the worker
+                pause_s = next(pauses)
+                self._emit(failed_loop(loop, error, pause_s))
+            await asyncio.sleep(pause_s)
+
+    async def _renew(self) -> None:
+        """Prolong every lease; drop the jobs that others have taken over."""
+        leases = self._registry.leases
+        held = {lease.id: lease for lease in leases}
+        for job_id in await self._scripts.renew(leases):
+            if job_id in held and self._registry.holds(job_id, held[job_id].token):
+                self._emit(LeaseLost(job_id=job_id))
+                self._registry.cut_off(job_id, "lost")
+                self._registry.forget([held[job_id]])
 
     async def _listen(self) -> None:
-        """Note when a producer publishes; a lost connection is made again, looks go on anyway."""
-        while True:
-            with contextlib.suppress(exceptions.RedisError, OSError):
-                async with self._redis.pubsub() as channel:
-                    await channel.subscribe(keys.WAKE)
-                    async for _ in channel.listen():
-                        self._registry.room.set()
-            await asyncio.sleep(LISTEN_AGAIN_S)
+        """Claim when a producer publishes; a lost connection is made again, looks go on anyway."""
+        with contextlib.suppress(exceptions.RedisError, OSError):
+            async with self._redis.pubsub() as channel:
+                await channel.subscribe(keys.WAKE)
+                async for _ in channel.listen():
+                    self._registry.room.set()
 
     async def _govern(self, worker: str) -> None:
-        """Run the law, if this worker is the governor, and say that this worker lives."""
-        last_beat = 0.0
-        while True:
-            governs = await self._scripts.persist(self._governor.tick)
-            if time.monotonic() - last_beat > HEALTH_S:
-                last_beat = time.monotonic()
-                await self._scripts.persist(lambda: self._beat(worker))
-            await asyncio.sleep(TICK_S if governs else STAND_BY_S)
+        """Run the law once, if this worker is the governor, and report that this worker lives."""
+        governs = await self._scripts.persist(self._governor.tick)
+        if time.monotonic() - self._last_beat > HEALTH_S:
+            self._last_beat = time.monotonic()
+            await self._scripts.persist(lambda: self._beat(worker))
+        await asyncio.sleep(TICK_S if governs else STAND_BY_S)
 
     async def _sweep(self) -> None:
-        """Go on looking after what nobody claims; the fleet shares the work."""
-        while True:
-            for batch in await self._scripts.sweep():
-                with contextlib.suppress(QueueUnavailableError, StoreUnavailableError):
-                    rows = await self._cancellation.run(batch)  # what fails comes again
-                    if rows:
-                        self._emit(JobsCancelled(batch=batch, rows=rows))
-            await asyncio.sleep(SWEEP_S)
+        """Sweep the queues and write the rows of ended batches; the fleet shares the work."""
+        for batch in await self._scripts.sweep():
+            with contextlib.suppress(QueueUnavailableError, StoreUnavailableError):
+                rows = await self._cancel(batch)  # what fails comes again with the next sweep
+                if rows:
+                    self._emit(JobsCancelled(batch=batch, rows=rows))
+
+    async def _cancel(self, batch: str) -> int:
+        """Write the rows of one ended batch; its bad value must not keep others from ending."""
+        try:
+            return await self._cancellation.run(batch)
+        except (QueueUnavailableError, StoreUnavailableError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the other batches go on
+            self._emit(failed_loop(f"cancel {batch}", error, SWEEP_S))
+            return 0
 
     async def _beat(self, worker: str) -> None:
-        said = f"{int(time.time())} running={self._registry.running} held={len(self._registry)}"
-        await self._redis.execute_command("HSET", keys.WORKERS, worker, said)
+        state = f"{int(time.time())} running={self._registry.running} held={len(self._registry)}"
+        await self._redis.execute_command("HSET", keys.WORKERS, worker, state)

@@ -1,20 +1,22 @@
-"""What follows from a call: the answer classified, the lane told, the job ended or given back.
+"""What follows from a call: ONE decision with all that Redis and the store must learn of it.
 
-Nothing here does I/O. Answers are concluded many at a time (see settler.py): this is the same little
-code for each, and done between two calls it would find the processor's caches full of the calls.
+Pure: no I/O and no events are emitted here. The settler asks for many decisions at a time, since
+the same little code for each job runs faster in a row than between two calls.
 """
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from nightmill.records.result import ErrorInfo, Result, Usage
 from nightmill.records.state import JobState
-from nightmill_worker.completion.committer import Ending
-from nightmill_worker.events import CallFailed, CallRefused, JobQuarantined
-from nightmill_worker.jobs import retry
+from nightmill_worker.events import CallFailed, CallRefused, Event, JobFaulted, JobQuarantined
 from nightmill_worker.jobs.claimed_job import ClaimedJob
+from nightmill_worker.jobs.retry import Again, End, next_step
+from nightmill_worker.jobs.rows import attempt_of, finish_of, release_of, row_of, settlement_of
 from nightmill_worker.limiter.headers import gate_named, limits_in
 from nightmill_worker.messages.classify import classify
 from nightmill_worker.messages.outcome import (
@@ -26,171 +28,230 @@ from nightmill_worker.messages.outcome import (
     StopAccount,
     Succeeded,
 )
-from nightmill_worker.queue.scripts import Release, Settlement
+from nightmill_worker.queue.scripts import Finish, Release, Settlement
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from nightmill.records.result import Attempt, ErrorInfo
+    from nightmill.records.result import Attempt
     from nightmill.settings import Settings
-    from nightmill_worker.events import Emit
-    from nightmill_worker.jobs.claimed_job import Ended
+    from nightmill_worker.jobs.defects import Verdict
+    from nightmill_worker.jobs.rows import SettledAs
     from nightmill_worker.messages.outcome import Outcome
 
-SETTLED_AS: Final[dict[type, Ended]] = {
+SETTLED_AS: Final[dict[type, SettledAs]] = {
     Succeeded: "ok",
     Snooze: "refused",
     Retry: "failed",
     StopAccount: "stop",
 }
-
-
-NOT_NOW_MS: Final = 500
+POSTPONED_MS: Final = 500
 """How long a job that must run alone is left to other workers, milliseconds."""
+INTERNAL: Final = "internal_error"
+"""Error type of what nightmill itself did wrong."""
+_OK: Final = range(200, 300)
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """A call that has ended, not looked at yet."""
+class Answered(msgspec.Struct, frozen=True):
+    """A call that has ended; its reply is not interpreted yet."""
 
-    flight: ClaimedJob
+    claimed: ClaimedJob
     reply: Reply | Broken
 
 
-class Conclusion(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be told: the lane of the call, and the queue (release) or the store (ending)."""
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """A job's end: its row (None when the row is stored already) and its finish."""
+
+    row: Result | None
+    finish: Finish
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What to carry out: the lane's settlement, and a release to the queue or an ending to store.
+
+    A job that another worker took over has neither. `event` is what an operator may want to know.
+    """
 
     settlement: Settlement
     release: Release | None = None
     ending: Ending | None = None
+    event: Event | None = None
 
 
-class Concluder:
-    """Draws conclusions; shared by all flights of a process."""
+class Decider:
+    """Decides for all jobs of one process."""
 
     def __init__(
         self,
         settings: Settings,
-        emit: Emit,
         rng: random.Random,
         alone_in_lane: Callable[[ClaimedJob], bool],
     ) -> None:
-        """Take the randomness of waits, and who knows whether a flight's lane has no other."""
+        """Take the randomness of waits, and what tells whether a job has its lane to itself."""
         self._settings = settings
-        self._emit = emit
         self._rng = rng
         self._alone_in_lane = alone_in_lane
 
-    def answered(self, answer: Answer, now: float) -> Conclusion:
-        """Classify an answer and decide; `now` is epoch seconds, for dates in its headers."""
-        flight, reply = answer.flight, answer.reply
-        outcome = classify(reply, now)
-        settlement = _settlement(flight, outcome, limits_in(reply.headers))
-        return self._decided(flight, outcome, settlement)
-
-    def uncalled(self, flight: ClaimedJob, outcome: Fail | Retry) -> Conclusion:
-        """Decide about a flight that found no call to make: its files are refused, or away."""
-        if isinstance(outcome, Fail):
-            return self._ended(flight, JobState.FAILED, error=outcome.error)
-        return self._decided(flight, outcome, flight.settlement("unsent"))
-
-    def unfit(self, flight: ClaimedJob) -> Conclusion | None:
-        """End what must not be paid for: aborted, expired, invalid, poison; None for all else."""
-        if flight.claimed.verdict == "aborted":
-            return self._ended(flight, JobState.CANCELLED)
-        if flight.problem is not None:
-            error = flight.problem
+    def before_call(self, claimed: ClaimedJob) -> Decision | None:
+        """End a job that must not be paid for: aborted, expired, invalid, poison. None: call it."""
+        if claimed.granted.verdict == "aborted":
+            return self._uncalled_end(claimed, JobState.CANCELLED)
+        if (error := claimed.problem) is not None:
+            event = None
             if error.type in {"poison", "invalid_payload"}:
-                self._emit(JobQuarantined(job_id=flight.claimed.id, reason=error.message))
-            return self._ended(flight, JobState.FAILED, error=error)
-        if flight.expired:
-            return self._ended(flight, JobState.EXPIRED)
+                event = JobQuarantined(job_id=claimed.granted.id, reason=error.message)
+            return self._uncalled_end(claimed, JobState.FAILED, error=error, event=event)
+        if claimed.expired:
+            return self._uncalled_end(claimed, JobState.EXPIRED)
         return None
 
-    def cut_off(self, flight: ClaimedJob) -> Conclusion:
-        """Conclude a flight whose call was cut off: aborted by its user, lost, or given back."""
-        if flight.ending == "abort":
-            attempt = flight.attempt("cancelled", counted=False)
-            return self._ended(flight, JobState.CANCELLED, attempt)
-        settlement = flight.settlement("unsent")
-        if flight.ending == "lost":
-            return Conclusion(settlement=settlement)
-        attempt = flight.attempt("snoozed", counted=False, error_type="shutdown", wait_ms=0)
-        decision = retry.Release(state=JobState.SNOOZED, wait_ms=0, counted=False)
-        return Conclusion(settlement=settlement, release=_release(flight, decision, attempt))
+    def without_call(self, claimed: ClaimedJob, outcome: Fail | Retry) -> Decision:
+        """Decide about a job whose files are refused (Fail) or cannot be read now (Retry)."""
+        if isinstance(outcome, Fail):
+            return self._uncalled_end(claimed, JobState.FAILED, error=outcome.error)
+        return self._decided(claimed, outcome, settlement_of(claimed, "unsent"))
 
-    def not_now(self, flight: ClaimedJob) -> Conclusion:
-        """Give a flight back that was not called: one that must run alone, beside another one."""
-        decision = retry.Release(state=JobState.SNOOZED, wait_ms=NOT_NOW_MS, counted=False)
-        release = _release(flight, decision, None)
-        return Conclusion(settlement=flight.settlement("unsent"), release=release)
+    def after_call(self, answered: Answered, now: float) -> Decision:
+        """Classify a reply and decide; `now` is epoch seconds, for dates in its headers.
 
-    def _decided(self, flight: ClaimedJob, outcome: Outcome, settlement: Settlement) -> Conclusion:
-        claimed, refused = flight.claimed, isinstance(outcome, Snooze)
-        decision = retry.decide(
+        Never raises: a reply that nightmill cannot interpret is stored as it came, since a second
+        call would be paid again.
+        """
+        claimed, reply = answered.claimed, answered.reply
+        try:
+            outcome = classify(reply, now)
+            settlement = _settlement(claimed, outcome, limits_in(reply.headers))
+            return self._decided(claimed, outcome, settlement)
+        except Exception as error:  # noqa: BLE001 - the answer is paid for, whatever is wrong with it
+            return self._as_it_came(claimed, reply, error)
+
+    def cut_off(self, claimed: ClaimedJob) -> Decision:
+        """Decide about a call that was cut off: aborted by its user, lost, or given back."""
+        settlement = settlement_of(claimed, "unsent")
+        if claimed.cut_off_by == "lost":
+            return Decision(settlement=settlement)
+        if claimed.cut_off_by == "abort":
+            attempt = attempt_of(claimed, "cancelled", counted=False)
+            return self._uncalled_end(claimed, JobState.CANCELLED, attempt)
+        why = ErrorInfo(type="shutdown", message="")
+        attempt = attempt_of(claimed, "snoozed", counted=False, error=why, wait_ms=0)
+        again = Again(state=JobState.SNOOZED, wait_ms=0, counted=False)
+        return Decision(settlement=settlement, release=release_of(claimed, again, attempt))
+
+    def postponed(self, claimed: ClaimedJob) -> Decision:
+        """Give back a job that must run alone while another such job runs here."""
+        again = Again(state=JobState.SNOOZED, wait_ms=POSTPONED_MS, counted=False)
+        release = release_of(claimed, again, None)
+        return Decision(settlement=settlement_of(claimed, "unsent"), release=release)
+
+    def stored_before(self, claimed: ClaimedJob, row: Result) -> Decision:
+        """Finish a job whose row was committed by an earlier call: it is not paid for twice."""
+        ending = Ending(row=None, finish=finish_of(claimed, row, again=True))
+        return Decision(settlement=settlement_of(claimed, "unsent"), ending=ending)
+
+    def faulted(self, claimed: ClaimedJob, error: BaseException, verdict: Verdict) -> Decision:
+        """Release or fail a job under which nightmill itself raised `error` before the call."""
+        info = ErrorInfo(
+            type=INTERNAL,
+            message=f"{type(error).__name__}: {error}",
+            fix="look in the worker's log for the traceback, and report it",
+        )
+        event = _faulted(claimed, info, error)
+        if verdict.fail:
+            attempt = attempt_of(claimed, JobState.FAILED, counted=False, error=info)
+            return self._uncalled_end(claimed, JobState.FAILED, attempt, error=info, event=event)
+        wait_ms = verdict.wait_ms
+        attempt = attempt_of(claimed, JobState.SNOOZED, counted=False, error=info, wait_ms=wait_ms)
+        again = Again(state=JobState.SNOOZED, wait_ms=wait_ms, counted=False)
+        release = release_of(claimed, again, attempt)
+        settlement = settlement_of(claimed, "unsent")
+        return Decision(settlement=settlement, release=release, event=event)
+
+    def _decided(self, claimed: ClaimedJob, outcome: Outcome, settlement: Settlement) -> Decision:
+        granted, refused = claimed.granted, isinstance(outcome, Snooze)
+        step = next_step(
             outcome,
-            attempts=claimed.counted + 1,
-            refusals=claimed.refusals + 1,
-            alone=refused and self._alone_in_lane(flight),
+            attempts=granted.counted + 1,
+            refusals=granted.refusals + 1,
+            alone=refused and self._alone_in_lane(claimed),
             max_attempts=self._settings.max_attempts,
             rng=self._rng,
         )
-        if isinstance(decision, retry.Store):
-            attempt = _attempt(flight, outcome, decision.status, counted=True)
-            message = outcome if isinstance(outcome, Succeeded) else None
-            ending = self._ending(flight, decision.status, attempt, message, decision.error)
-            return Conclusion(settlement=settlement, ending=ending)
-        counted, wait_ms = decision.counted, decision.wait_ms
-        attempt = _attempt(flight, outcome, decision.state, counted=counted, wait_ms=wait_ms)
-        self._tell(flight, attempt)
-        release = _release(flight, decision, attempt, refused=refused)
-        return Conclusion(settlement=settlement, release=release)
+        if isinstance(step, End):
+            attempt = attempt_of(claimed, step.status, counted=True, outcome=outcome)
+            answer = outcome if isinstance(outcome, Succeeded) else None
+            ending = self._ending(claimed, step.status, attempt, answer, step.error)
+            return Decision(settlement=settlement, ending=ending)
+        attempt = attempt_of(
+            claimed, step.state, counted=step.counted, outcome=outcome, wait_ms=step.wait_ms
+        )
+        release = release_of(claimed, step, attempt, refused=refused)
+        return Decision(settlement=settlement, release=release, event=_event(claimed, attempt))
 
-    def _tell(self, flight: ClaimedJob, attempt: Attempt) -> None:
-        job_id, message = flight.claimed.id, attempt.error_message or ""
-        wait = attempt.wait_ms or 0
-        if attempt.counted:
-            kind = attempt.error_type or ""
-            self._emit(CallFailed(job_id=job_id, error_type=kind, message=message, wait_ms=wait))
-        else:
-            self._emit(CallRefused(job_id=job_id, message=message, wait_ms=wait))
+    def _as_it_came(self, claimed: ClaimedJob, reply: Reply | Broken, error: Exception) -> Decision:
+        """Store a reply that could not be interpreted: its body as it is, its usage unknown."""
+        body = reply.body if isinstance(reply, Reply) else b""
+        message = msgspec.json.encode(body.decode(errors="replace"))
+        info = ErrorInfo(
+            type=INTERNAL,
+            message=f"the answer could not be interpreted: {type(error).__name__}: {error}",
+            fix="the answer is stored as it came; report it",
+        )
+        succeeded = Succeeded(message=message, usage=Usage(), model=claimed.granted.model)
+        attempt = attempt_of(claimed, JobState.FAILED, counted=True, error=info)
+        ending = self._ending(claimed, JobState.FAILED, attempt, succeeded, info)
+        paid = reply.status in _OK if reply.status else False
+        settlement = settlement_of(claimed, "rejected" if paid else "failed")
+        event = _faulted(claimed, info, error)
+        return Decision(settlement=settlement, ending=ending, event=event)
 
-    def _ended(
+    def _uncalled_end(
         self,
-        flight: ClaimedJob,
+        claimed: ClaimedJob,
         status: JobState,
         attempt: Attempt | None = None,
+        *,
         error: ErrorInfo | None = None,
-    ) -> Conclusion:
-        """Return the end of a flight without an answer."""
-        ending = self._ending(flight, status, attempt, None, error)
-        return Conclusion(settlement=flight.settlement("unsent"), ending=ending)
+        event: Event | None = None,
+    ) -> Decision:
+        """Return the end of a job without an answer."""
+        ending = self._ending(claimed, status, attempt, None, error)
+        settlement = settlement_of(claimed, "unsent")
+        return Decision(settlement=settlement, ending=ending, event=event)
 
     def _ending(
         self,
-        flight: ClaimedJob,
+        claimed: ClaimedJob,
         status: JobState,
         attempt: Attempt | None,
-        message: Succeeded | None,
+        answer: Succeeded | None,
         error: ErrorInfo | None,
     ) -> Ending:
-        row = flight.result(
+        row = row_of(
+            claimed,
             status,
             attempt,
-            message=message,
+            answer=answer,
             error=error,
             keep_params=self._settings.keep_params,
             rehearsal=self._settings.rehearsal,
         )
-        return Ending(row=row, finish=flight.finish(row))
+        return Ending(row=row, finish=finish_of(claimed, row))
+
+
+def _faulted(claimed: ClaimedJob, info: ErrorInfo, error: BaseException) -> Event:
+    lines = traceback.format_exception(error)
+    return JobFaulted(job_id=claimed.granted.id, problem=info.message, traceback="".join(lines))
 
 
 def _settlement(
-    flight: ClaimedJob, outcome: Outcome, told: dict[str, tuple[int, int]]
+    claimed: ClaimedJob, outcome: Outcome, reported: dict[str, tuple[int, int]]
 ) -> Settlement:
     if isinstance(outcome, Succeeded):
-        return flight.settlement("ok", outcome.usage, told)
-    item = flight.settlement(SETTLED_AS.get(type(outcome), "rejected"), None, told)
+        return settlement_of(claimed, "ok", usage=outcome.usage, reported=reported)
+    settled_as = SETTLED_AS.get(type(outcome), "rejected")
+    item = settlement_of(claimed, settled_as, reported=reported)
     wait_s, refused = outcome.retry_after_s, isinstance(outcome, Snooze)
     fix = f" ({outcome.error.fix})" if outcome.error.fix else ""
     return msgspec.structs.replace(
@@ -201,37 +262,11 @@ def _settlement(
     )
 
 
-def _release(
-    flight: ClaimedJob, decision: retry.Release, attempt: Attempt | None, *, refused: bool = False
-) -> Release:
-    claimed = flight.claimed
-    return Release(
-        id=claimed.id,
-        token=claimed.token,
-        queue=claimed.queue,
-        state="retrying" if decision.state is JobState.RETRYING else "snoozed",
-        wait_ms=decision.wait_ms,
-        counted=int(decision.counted),
-        refused=int(refused),
-        attempt=msgspec.json.encode(attempt).decode() if attempt else "",
-    )
-
-
-def _attempt(
-    flight: ClaimedJob,
-    outcome: Outcome,
-    state: JobState,
-    *,
-    counted: bool,
-    wait_ms: int | None = None,
-) -> Attempt:
-    error: ErrorInfo | None = None if isinstance(outcome, Succeeded) else outcome.error
-    return flight.attempt(
-        state,
-        counted=counted,
-        status=outcome.status,
-        request_id=outcome.request_id,
-        error_type=error.type if error else None,
-        error_message=error.message if error else None,
-        wait_ms=wait_ms,
-    )
+def _event(claimed: ClaimedJob, attempt: Attempt) -> Event:
+    """Return the event of a call that did not succeed and is tried again."""
+    job_id, message = claimed.granted.id, attempt.error_message or ""
+    wait_ms = attempt.wait_ms or 0
+    if attempt.counted:
+        kind = attempt.error_type or ""
+        return CallFailed(job_id=job_id, error_type=kind, message=message, wait_ms=wait_ms)
+    return CallRefused(job_id=job_id, message=message, wait_ms=wait_ms)

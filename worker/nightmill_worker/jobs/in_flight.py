@@ -1,4 +1,4 @@
-"""The registry: which flights this process holds, which of them run, and how they are cut off."""
+"""The in-flight registry: the claimed jobs that this process holds, and which of them run."""
 
 from __future__ import annotations
 
@@ -14,60 +14,67 @@ if TYPE_CHECKING:
 
 
 class InFlight:
-    """Flights from their claim until Redis knows their end.
+    """Claimed jobs, from their claim until Redis knows their end.
 
-    `changed` is set when one moves on, `room` when a claim may find what it did not before.
-
-    A flight *runs* while its call is under way; afterwards it is only *held* (its lease is still
-    renewed) until its row is committed or its release has been sent.
+    A job *runs* while its call is under way. Afterwards it is only *held*: its lease is renewed
+    until its row is committed or its release is sent. `changed` is set when a job moves on, `room`
+    when a claim may find what it did not find before.
     """
 
-    def __init__(self, cut_off: Callable[[ClaimedJob], None]) -> None:
-        """Start empty; `cut_off` ends a flight whose call was cancelled."""
-        self._cut_off = cut_off
+    def __init__(self) -> None:
+        """Start empty; `subscribe` before a job starts."""
+        self._cut_off: Callable[[ClaimedJob], None]
+        self._faulted: Callable[[ClaimedJob, BaseException], None]
         self._held: dict[str, ClaimedJob] = {}
-        self._crash: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.running = 0
         self.changed = asyncio.Event()
         self.room = asyncio.Event()
 
+    def subscribe(
+        self,
+        cut_off: Callable[[ClaimedJob], None],
+        faulted: Callable[[ClaimedJob, BaseException], None],
+    ) -> None:
+        """Take what ends a job whose call was cancelled, and what ends one that raised."""
+        self._cut_off, self._faulted = cut_off, faulted
+
     def __len__(self) -> int:
-        """Count the flights held, running or not."""
+        """Count the jobs held, running or not."""
         return len(self._held)
 
     @property
     def leases(self) -> list[Lease]:
-        """What is to be renewed."""
-        return [flight.lease for flight in self._held.values()]
+        """The leases to renew."""
+        return [claimed.lease for claimed in self._held.values()]
 
-    def hold(self, flight: ClaimedJob) -> None:
-        """Add a flight that was just claimed."""
-        self._held[flight.claimed.id] = flight
+    def hold(self, claimed: ClaimedJob) -> None:
+        """Add a job that was just claimed."""
+        self._held[claimed.granted.id] = claimed
 
-    def adopt(self, claimed: GrantedJob) -> bool:
-        """Give a call under way the lease that this process took anew; tells whether there is one.
+    def adopt(self, granted: GrantedJob) -> bool:
+        """Give a call under way the new lease of its job; return whether there is such a call.
 
         A process that was blocked past its lease may claim its own job again: one call is enough.
         """
-        flight = self._held.get(claimed.id)
-        if flight is None or flight.task is None or flight.task.done():
+        claimed = self._held.get(granted.id)
+        if claimed is None or claimed.task is None or claimed.task.done():
             return False
-        flight.claimed = claimed
+        claimed.granted = granted
         return True
 
     async def let_go(self, ids: Collection[str]) -> None:
-        """Wait until what this process still holds of `ids` is stored, or released, or lost.
+        """Wait until every job of `ids` that is still held here is stored, released or lost.
 
-        A process that was blocked past its leases may claim a job whose answer is on its way to
-        the store: looked up before that is there, it would be paid for twice.
+        A process that was blocked past its leases may claim a job again while its answer is on its
+        way to the store. A look-up before the commit would not find the row: a second payment.
         """
         while any(job_id in self._held for job_id in ids):
             self.changed.clear()
             await self.changed.wait()
 
     def forget(self, ended: Iterable[Finish | Release | Lease]) -> None:
-        """Drop the flights whose ends Redis knows, unless a job was claimed anew meanwhile."""
+        """Drop the jobs whose ends Redis knows, unless a job was claimed anew meanwhile."""
         for each in ended:
             if self.holds(each.id, each.token):
                 del self._held[each.id]
@@ -76,54 +83,49 @@ class InFlight:
             self.room.set()
 
     def holds(self, job_id: str, token: str) -> bool:
-        """Tell whether `job_id` is held here under the lease `token`."""
-        flight = self._held.get(job_id)
-        return flight is not None and flight.claimed.token == token
+        """Return whether `job_id` is held here under the lease `token`."""
+        claimed = self._held.get(job_id)
+        return claimed is not None and claimed.granted.token == token
 
-    def start(self, flight: ClaimedJob, work: Coroutine[object, object, None]) -> None:
-        """Run `work`, the flight's call, as a task of its own."""
+    def start(self, claimed: ClaimedJob, work: Coroutine[object, object, None]) -> None:
+        """Run `work`, the job's call, as a task of its own."""
         self.running += 1
-        if self._loop is None:  # asked for once: each time is a system call
+        if self._loop is None:  # kept: each get_running_loop is a system call
             self._loop = asyncio.get_running_loop()
-        flight.task = self._loop.create_task(work)
-        flight.task.add_done_callback(partial(self._landed, flight))
+        claimed.task = self._loop.create_task(work)
+        claimed.task.add_done_callback(partial(self._ended, claimed))
 
-    def _landed(self, flight: ClaimedJob, task: asyncio.Task[None]) -> None:
+    def _ended(self, claimed: ClaimedJob, task: asyncio.Task[None]) -> None:
         self.running -= 1
         self.changed.set()
-        if task.cancelled():  # perhaps before its first step, so `work` itself could not see to it
-            self._cut_off(flight)
+        if task.cancelled():  # perhaps before its first step, so `work` itself could not note it
+            self._cut_off(claimed)
         elif (error := task.exception()) is not None:
-            self._crash = error
-
-    def raise_crash(self) -> None:
-        """Raise the defect that a flight died of; its lease runs out and another worker tries."""
-        if self._crash is not None:
-            raise self._crash
+            self._faulted(claimed, error)
 
     def tasks(self, *, but: Collection[ClaimedJob] = ()) -> list[asyncio.Task[None]]:
         """Return the calls under way, without those of `but`."""
         return [
-            flight.task
-            for flight in self._held.values()
-            if flight.task is not None and flight not in but and not flight.task.done()
+            claimed.task
+            for claimed in self._held.values()
+            if claimed.task is not None and claimed not in but and not claimed.task.done()
         ]
 
     def cut_off(self, job_id: str, why: Literal["abort", "shutdown", "lost"]) -> bool:
-        """Cancel a flight's call and note why; returns whether one was under way."""
-        flight = self._held.get(job_id)
-        if flight is None or flight.task is None or flight.task.done():
+        """Cancel a job's call and note why; return whether one was under way."""
+        claimed = self._held.get(job_id)
+        if claimed is None or claimed.task is None or claimed.task.done():
             return False
-        flight.ending = why
-        flight.task.cancel()
+        claimed.cut_off_by = why
+        claimed.task.cancel()
         return True
 
     def cut_off_all(self) -> int:
-        """Cancel every call under way for a shutdown; returns how many there were."""
+        """Cancel every call under way for a shutdown; return how many there were."""
         return sum(self.cut_off(job_id, "shutdown") for job_id in list(self._held))
 
-    def alone_in_lane(self, flight: ClaimedJob) -> bool:
-        """Tell whether no other flight of this process uses the lane."""
-        model = flight.claimed.model
-        others = (other for other in self._held.values() if other is not flight)
-        return not any(other.claimed.model == model for other in others)
+    def alone_in_lane(self, claimed: ClaimedJob) -> bool:
+        """Return whether no other job of this process uses the lane."""
+        model = claimed.granted.model
+        others = (other for other in self._held.values() if other is not claimed)
+        return not any(other.granted.model == model for other in others)

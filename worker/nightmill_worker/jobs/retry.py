@@ -1,4 +1,4 @@
-"""The retry rule, pure: an outcome and its history in, what happens to the job next out."""
+"""The retry rule, pure: from an outcome and the job's history to what happens to the job next."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from nightmill_worker.messages.outcome import (
     Unsuccessful,
 )
 
-BACKOFF_S: Final = 1.0  # after the first failed attempt; doubles with each
+BACKOFF_S: Final = 1.0  # wait after the first failed attempt; doubles with each
 BACKOFF_MAX_S: Final = 60.0
 SNOOZE_S: Final = (1.0, 2.0, 4.0)  # by the number of 429s in a row, the last one for all further
-STOPPED_S: Final = 1.0  # a stopped line is guarded by its lane, not by this wait
+STOPPED_S: Final = 1.0  # claims of a stopped account are held back by the account, not by this wait
 JITTER: Final = (0.5, 1.5)  # factors, uniform
 REFUSALS_ALONE: Final = 5  # 429s in a row of a job with the lane to itself: it never fits
 
 
-class Store(msgspec.Struct, frozen=True, kw_only=True):
+class End(msgspec.Struct, frozen=True, kw_only=True):
     """The job ends: succeeded, or failed with `error`."""
 
     status: JobState
     error: ErrorInfo | None = None
 
 
-class Release(msgspec.Struct, frozen=True, kw_only=True):
+class Again(msgspec.Struct, frozen=True, kw_only=True):
     """The job goes back as `state` (retrying or snoozed) and is due again in `wait_ms`.
 
-    `counted` tells whether the attempt is held against max_attempts.
+    `counted` says whether the attempt counts towards max_attempts.
     """
 
     state: JobState
@@ -45,10 +45,10 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     counted: bool
 
 
-Decision: TypeAlias = Store | Release
+NextStep: TypeAlias = End | Again
 
 
-def decide(  # noqa: PLR0913 (a rule over a history of four numbers needs all four)
+def next_step(  # noqa: PLR0913 - a rule over a history of four numbers
     outcome: Outcome,
     *,
     attempts: int,
@@ -56,15 +56,15 @@ def decide(  # noqa: PLR0913 (a rule over a history of four numbers needs all fo
     alone: bool,
     max_attempts: int,
     rng: random.Random,
-) -> Decision:
+) -> NextStep:
     """Decide what follows `outcome`.
 
     `attempts` are the counted ones and `refusals` the 429s in a row, both with this call;
-    `alone` tells whether the job had its lane to itself.
+    `alone` says whether the job had its lane to itself.
     """
     match outcome:
         case Succeeded():
-            return Store(status=JobState.SUCCEEDED)
+            return End(status=JobState.SUCCEEDED)
         case Fail():
             return _failed(outcome.error)
         case StopAccount():
@@ -77,8 +77,8 @@ def decide(  # noqa: PLR0913 (a rule over a history of four numbers needs all fo
             return _tried(outcome, attempts, max_attempts, rng)
 
 
-def _tried(outcome: Retry, attempts: int, max_attempts: int, rng: random.Random) -> Decision:
-    """Let a failed attempt have a successor while it has attempts left."""
+def _tried(outcome: Retry, attempts: int, max_attempts: int, rng: random.Random) -> NextStep:
+    """Try again while the job has attempts left, else end it."""
     if attempts >= max_attempts:
         return _failed(_given_up(outcome.error, attempts))
     return _release(outcome, JobState.RETRYING, backoff_s(attempts), rng)
@@ -94,20 +94,20 @@ def backoff_s(attempts: int) -> float:
     return min(BACKOFF_S * 2.0 ** (max(attempts, 1) - 1), BACKOFF_MAX_S)
 
 
-def _release(outcome: Unsuccessful, state: JobState, wait_s: float, rng: random.Random) -> Release:
+def _release(outcome: Unsuccessful, state: JobState, wait_s: float, rng: random.Random) -> Again:
     """Give the job back after a jittered `wait_s`, but not before the endpoint's retry-after."""
     wait_s = max(wait_s * rng.uniform(*JITTER), outcome.retry_after_s or 0.0)
     counted = state is JobState.RETRYING
-    return Release(state=state, wait_ms=round(wait_s * 1000), counted=counted)
+    return Again(state=state, wait_ms=round(wait_s * 1000), counted=counted)
 
 
-def _failed(error: ErrorInfo) -> Store:
+def _failed(error: ErrorInfo) -> End:
     """End the job as failed."""
-    return Store(status=JobState.FAILED, error=error)
+    return End(status=JobState.FAILED, error=error)
 
 
 def _given_up(error: ErrorInfo, attempts: int) -> ErrorInfo:
-    """Return the last error, saying how often it was tried."""
+    """Return the last error with the number of attempts in its message."""
     times = "attempt" if attempts == 1 else "attempts"
     return msgspec.structs.replace(error, message=f"{error.message} (after {attempts} {times})")
 
@@ -116,6 +116,6 @@ def _exceeds_limit(error: ErrorInfo, refusals: int) -> ErrorInfo:
     """Say that this one request is larger than the limit, whatever else runs."""
     return ErrorInfo(
         type="exceeds_limit",
-        message=f"refused {refusals} times in a row with the line to itself: {error.message}",
+        message=f"refused {refusals} times in a row with the lane to itself: {error.message}",
         fix="make the request smaller, or have the endpoint's rate limit raised",
     )

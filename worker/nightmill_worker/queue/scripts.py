@@ -1,7 +1,7 @@
 """The worker's scripts as typed calls: claim, renew, settle, release, finish, sweep. I/O only.
 
-Every call rides out a Redis that drops, restarts, loads, fails over or is full: it is repeated
-with backoff until it is answered. Claims are numbered, so a repeated one gets the same jobs.
+Every call is repeated with growing waits until Redis answers it: Redis may drop the connection,
+restart, load, fail over or be full. Claims are numbered, so a repeated one gets the same jobs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 from redis import exceptions
 
 from nightmill.queue import keys
+from nightmill.queue.patience import waits
 from nightmill_worker.events import Emit, RedisAway, RedisBack
 from nightmill_worker.queue.lua_source import source
 
@@ -25,15 +26,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BACKOFF_S = (0.05, 2.0)
-"""First and longest wait for a Redis that is away, doubling between, seconds."""
+"""First and longest wait between two tries of a Redis that is away, seconds."""
 ANSWERED_MS = 900_000
-"""Lease of a job whose answer is held on a disk: long enough to restart what holds it."""
+"""Lease of a job whose answer is on a disk, ms: long enough to restart its process."""
 LARGEST_CALL = 500
-"""Items in one script call: Redis serves nobody else meanwhile."""
+"""Items in one script call: Redis serves no other client meanwhile."""
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a worker asks claim.lua for; see there."""
+    """A claim; claim.lua explains its fields."""
 
     worker: str
     seq: int
@@ -46,7 +47,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class GrantedJob(msgspec.Struct, frozen=True, kw_only=True):
-    """One granted job: its payload, its lease's token, its story so far, what was reserved."""
+    """One granted job: payload, token of its lease, attempts so far, reservation."""
 
     id: str
     token: str
@@ -65,7 +66,10 @@ class GrantedJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a claim; times are Redis's, ms. `line` is {} unless it is stopped or trying."""
+    """The answer to a claim. Times are ms by Redis's clock.
+
+    `account` is {} unless the account is stopped or a trial is under way.
+    """
 
     now_ms: int
     wait_ms: int
@@ -75,7 +79,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One answer as settle.lua accounts for it; see there."""
+    """One answer as settle.lua accounts for it; settle.lua explains the fields."""
 
     token: str
     model: str
@@ -92,7 +96,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
-    """One job given back; see release.lua. `attempt` is the call's record as JSON, "" for none."""
+    """One job to give back (release.lua). `attempt` is the call's record as JSON, "" for none."""
 
     id: str
     token: str
@@ -105,7 +109,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):
-    """One job whose row is committed; see finish.lua. `kept` goes under arq:result:<id>."""
+    """One job whose row is committed (finish.lua). `kept` goes under arq:result:<id>."""
 
     id: str
     token: str
@@ -120,7 +124,7 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What renew.lua needs to prolong one lease; `answered`: to ANSWERED_MS, from now on."""
+    """One lease to prolong (renew.lua). With `answered` it lasts ANSWERED_MS from now on."""
 
     id: str
     token: str
@@ -150,10 +154,10 @@ class Scripts:
         canary: int,
         emit: Emit,
     ) -> None:
-        """Take a client, the line (endpoint + credential fingerprint) and the lease's length.
+        """Take a client, the account's fingerprint and the lease's length.
 
-        `orders` (JSON) are those of a lane that nobody has used yet; `canary` is how many identical
-        failures in a row pause a batch, 0 for never.
+        `orders` (JSON) are those of a lane without a governor so far. `canary` is how many
+        identical failures in a row pause a batch, 0 for never.
         """
         self._redis = redis
         self._account = account
@@ -162,6 +166,7 @@ class Scripts:
         self._canary = canary
         self._emit = emit
         self._away_since: float | None = None
+        self._answered = False
         self._registered = {
             name: redis.register_script(source(name))
             for name in ("claim", "renew", "settle", "release", "finish", "sweep")
@@ -185,51 +190,51 @@ class Scripts:
         )
 
     async def renew(self, leases: Sequence[Lease]) -> set[str]:
-        """Prolong leases; return the ids that are somebody else's by now."""
+        """Prolong leases; return the ids that other workers hold by now."""
         lost: set[str] = set()
         for some in _parts(leases):
             lengths = {"lease_ms": self._lease_ms, "answered_ms": ANSWERED_MS}
-            told = {"account": self._account, **lengths, "items": some}
-            lost.update(i.decode() for i in await self._run("renew", [msgspec.json.encode(told)]))
+            request = {"account": self._account, **lengths, "items": some}
+            lost.update(i.decode() for i in await self._run("renew", [_json(request)]))
         return lost
 
     async def settle(self, items: Sequence[Settlement]) -> bool:
-        """Account for answers; return whether this stopped the line."""
+        """Account for answers; return whether this stopped the account."""
         stopped = False
         for some in _parts(items):
-            told = msgspec.json.encode({"account": self._account, "items": some})
-            stopped |= bool(await self._run("settle", [told, self._orders]))
+            request = _json({"account": self._account, "items": some})
+            stopped |= bool(await self._run("settle", [request, self._orders]))
         return stopped
 
     async def release(self, items: Sequence[Release]) -> set[str]:
-        """Give jobs back; return the ids that were somebody else's by now."""
+        """Give jobs back; return the ids that other workers hold by now."""
         late: set[str] = set()
         for some in _parts(items):
-            told = msgspec.json.encode({"items": some})
-            late.update(i.decode() for i in await self._run("release", [told]))
+            request = _json({"items": some})
+            late.update(i.decode() for i in await self._run("release", [request]))
         return late
 
     async def finish(self, items: Sequence[Finish]) -> set[str]:
-        """Take finished jobs out; return the ids that were somebody else's by now."""
+        """Take finished jobs out of Redis; return the ids that other workers hold by now."""
         late: set[str] = set()
         for some in _parts(items):
             bare = [msgspec.structs.replace(item, kept=b"") for item in some]
-            told = msgspec.json.encode({"canary": self._canary, "items": bare})
-            args = [told, *(item.kept for item in some)]
+            request = _json({"canary": self._canary, "items": bare})
+            args = [request, *(item.kept for item in some)]
             late.update(i.decode() for i in await self._run("finish", args))
         return late
 
     async def sweep(self) -> list[str]:
-        """Look after what nobody claims; return the ended batches that have jobs queued."""
+        """Sweep the queues once (sweep.lua); return the ended batches that have jobs queued."""
         _, *ended = await self._run("sweep", [])
         return [batch.decode() for batch in ended]
 
     async def mark_alone(self, job_id: str) -> None:
-        """Note that nothing else runs in this process now: a death from here on is this job's."""
+        """Note that this job runs alone in its process: a death from here on is caused by it."""
         await self.command("HSET", keys.RECORD + job_id, "alone", 1)
 
     async def command(self, *words: str | int) -> Any:  # noqa: ANN401 - the command decides
-        """Send one command; waits for a Redis that is away, as the scripts do."""
+        """Send one command; wait for a Redis that is away, as the scripts do."""
         return await self.persist(lambda: self._redis.execute_command(*words))
 
     async def _run(self, name: str, args: list[bytes]) -> Any:  # noqa: ANN401 - the script decides
@@ -237,23 +242,27 @@ class Scripts:
         return await self.persist(lambda: script(args=args))
 
     async def persist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Repeat `call` until Redis answers it."""
-        wait, longest = BACKOFF_S
+        """Repeat `call` until Redis answers it.
+
+        An error that would come back for ever is raised only before the first answer: then the
+        worker cannot work with these settings. Later every error is a Redis that is away, since a
+        failover, a lost replica or an operator's change must not end a worker that holds answers.
+        """
+        pauses = waits(*BACKOFF_S)
         while True:
             try:
                 answer = await call()
             except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
                 problem: Exception = error
-            except exceptions.ResponseError as error:
-                if not _passing(error):
+            except exceptions.RedisError as error:
+                if not self._answered and not _passing(error):
                     raise
                 problem = error
             else:
                 self._back()
                 return answer
             self._gone(problem)
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, longest)
+            await asyncio.sleep(next(pauses))
 
     def _gone(self, problem: Exception) -> None:
         if self._away_since is None:
@@ -261,6 +270,7 @@ class Scripts:
             self._emit(RedisAway(problem=str(problem) or type(problem).__name__))
 
     def _back(self) -> None:
+        self._answered = True
         if self._away_since is not None:
             self._emit(RedisBack(after_s=time.monotonic() - self._away_since))
             self._away_since = None
@@ -287,9 +297,29 @@ _PASSING_TYPES = (
 
 
 def _passing(error: Exception) -> bool:
-    """Tell an answer that time or an operator mends from one that would come back for ever."""
+    """Return whether time or an operator removes this error; others would come back for ever."""
     text = str(error)
     return isinstance(error, _PASSING_TYPES) or any(word in text[:200] for word in _PASSING)
+
+
+def _json(request: dict[str, Any]) -> bytes:
+    """Encode a script's request; text that is no UTF-8 must not keep a whole group from Redis."""
+    try:
+        return msgspec.json.encode(request)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_scrubbed(msgspec.to_builtins(request)))
+
+
+def _scrubbed(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Return `value` with lone surrogates replaced in every text."""
+    match value:
+        case str():
+            return value.encode(errors="replace").decode()
+        case dict():
+            return {_scrubbed(key): _scrubbed(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_scrubbed(each) for each in value]
+    return value
 
 
 def _parts(items: Sequence[T]) -> list[Sequence[T]]:
@@ -300,11 +330,11 @@ def _claimed(row: list[bytes], now: int) -> GrantedJob:
     job_id, token, payload, queue, model, counted, refusals, snoozes, calls, *rest = row
     verdict, reservation, past, cut = rest
     return GrantedJob(
-        id=job_id.decode(),
+        id=job_id.decode(errors="replace"),
         token=token.decode(),
         payload=payload,
-        queue=queue.decode(),
-        model=model.decode(errors="replace"),  # of a payload that nobody has validated yet
+        queue=queue.decode(errors="replace"),
+        model=model.decode(errors="replace"),  # of a payload that is not validated yet
         counted=int(counted),
         refusals=int(refusals),
         snoozes=int(snoozes),

@@ -1,0 +1,254 @@
+"""Claims: takes jobs as the lanes grant them, and starts each that is not stored already."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from nightmill.enqueue.prepare import defaults_of
+from nightmill.errors import StoreUnavailableError
+from nightmill.queue import keys, wire
+from nightmill.queue.patience import waits
+from nightmill_worker.events import AccountStopped, ClaimsHeld, failed_loop
+from nightmill_worker.jobs.claimed_job import ClaimedJob
+from nightmill_worker.jobs.decision import INTERNAL
+from nightmill_worker.queue.scripts import Ask
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from nightmill.settings import Settings
+    from nightmill.store import ResultStore
+    from nightmill_worker.completion.committer import Committer
+    from nightmill_worker.completion.settler import Settler
+    from nightmill_worker.events import Emit
+    from nightmill_worker.jobs.decision import Decider
+    from nightmill_worker.jobs.defects import Defects
+    from nightmill_worker.jobs.executor import Executor
+    from nightmill_worker.jobs.in_flight import InFlight
+    from nightmill_worker.queue.scripts import Grant, Scripts
+
+T = TypeVar("T")
+
+LARGEST_CLAIM: Final = 200
+CLAIM_GAP_S: Final = 0.025
+"""Shortest time between two claims of a busy worker, seconds; a lane's buckets hold twice that."""
+LOOK_S: Final = 0.25
+"""An idle worker looks this often, since a wake may be lost; seconds."""
+STORE_AGAIN_S: Final = 1.0
+CLAIM_AGAIN_S: Final = (0.1, 5.0)
+"""First and longest wait after a claim that raised, seconds."""
+
+
+class Claims:
+    """Claims jobs for one worker process and starts them."""
+
+    def __init__(  # noqa: PLR0913 - where jobs come from, and where they go
+        self,
+        settings: Settings,
+        store: ResultStore,
+        scripts: Scripts,
+        registry: InFlight,
+        emit: Emit,
+        *,
+        worker: str,
+        account: str,
+        executor: Executor,
+        decider: Decider,
+        defects: Defects,
+        settler: Settler,
+        committer: Committer,
+        burst: bool,
+    ) -> None:
+        """Take what a job meets on its way; with `burst`, end when nothing is left."""
+        self._settings, self._store, self._scripts = settings, store, scripts
+        self._registry, self._emit = registry, emit
+        self._worker, self._account = worker, account
+        self._executor, self._decider, self._defects = executor, decider, defects
+        self._settler, self._committer = settler, committer
+        self._burst = burst
+        self._defaults = defaults_of(settings)
+        self._stopping = False
+        self._lonely: ClaimedJob | None = None
+        self._account_stopped = False
+        self._seq = 0
+
+    def stop(self) -> None:
+        """Claim nothing more."""
+        self._stopping = True
+        self._registry.room.set()
+
+    async def run(self) -> None:
+        """Claim until `stop`, or with `burst` until nothing is left.
+
+        A claim that raises is repeated after a wait: a bad value that one claim brings must not
+        end the worker.
+        """
+        pauses = waits(*CLAIM_AGAIN_S)
+        while not self._stopping:
+            try:
+                if await self._claim_once():
+                    return
+                pauses = waits(*CLAIM_AGAIN_S)
+            except Exception as error:  # noqa: BLE001 - see above
+                again_s = next(pauses)
+                self._emit(failed_loop("claim", error, again_s))
+                await asyncio.sleep(again_s)
+
+    async def _claim_once(self) -> bool:
+        """Claim and start jobs once, then wait for a reason to claim; return whether to end."""
+        self._registry.room.clear()
+        want = self._wanted()
+        grant = await self._scripts.claim(self._ask(want))
+        self._seq += 1
+        await self._take_off(grant)
+        for job_id in grant.aborts:
+            self._registry.cut_off(job_id, "abort")
+        self._watch_account(grant.account)
+        idle = not grant.jobs and not len(self._registry)
+        if self._burst and idle and await self._nothing_queued():
+            return True
+        await self._rest(grant, want)
+        return False
+
+    def _wanted(self) -> int:
+        """Return how many jobs to ask for now: the free slots, unless answers pile up unstored."""
+        busy = self._lonely is not None or self._committer.away
+        if busy or len(self._registry) > 2 * self._settings.max_in_flight:
+            return 0
+        free = min(self._settings.max_in_flight - self._registry.running, LARGEST_CLAIM)
+        return self._defects.claimable(free, len(self._registry), time.monotonic())
+
+    def _ask(self, want: int) -> Ask:
+        s = self._settings
+        return Ask(
+            worker=self._worker,
+            seq=self._seq,
+            account=self._account,
+            want=want,
+            lease_ms=int(s.lease_s * 1000),
+            functions={wire.FUNCTION: True},
+            model=s.model,
+            only=s.only_batch,
+        )
+
+    async def _take_off(self, grant: Grant) -> None:
+        """Start the granted jobs, except those that are stored already."""
+        new = [granted for granted in grant.jobs if not self._registry.adopt(granted)]
+        jobs = [ClaimedJob(each, self._worker, self._account, self._defaults) for each in new]
+        try:
+            stored = await self._hold(jobs)
+        except asyncio.CancelledError:
+            for claimed in jobs:
+                self.cut_off(claimed)
+            raise
+        except Exception as error:  # noqa: BLE001 - these jobs go back, the next claim may work
+            for claimed in jobs:
+                self.faulted(claimed, error)
+            return
+        for claimed in jobs:
+            try:
+                await self._start(claimed, stored)
+            except Exception as error:  # noqa: BLE001 - this job goes back, the others start
+                self.faulted(claimed, error)
+        if self._lonely in jobs:  # once all others are known: it waits for their calls
+            self._registry.start(self._lonely, self._run_alone(self._lonely))
+
+    async def _hold(self, jobs: Sequence[ClaimedJob]) -> dict[str, int]:
+        """Hold new jobs; return those that are stored: job_id -> the stored run."""
+        if not jobs:
+            return {}
+        ids = [claimed.granted.id for claimed in jobs]
+        await self._registry.let_go(ids)
+        for claimed in jobs:
+            self._registry.hold(claimed)
+        return await self._lookup(ids)
+
+    async def _start(self, claimed: ClaimedJob, stored: Mapping[str, int]) -> None:
+        """Start one job, or finish it where its row is there already."""
+        if stored.get(claimed.granted.id, -1) >= claimed.job.run:
+            await self._finish_again(claimed)
+        elif claimed.granted.verdict != "alone":
+            self._registry.start(claimed, self._executor.run(claimed))
+        elif self._lonely is None:
+            self._lonely = claimed
+        else:
+            self._settler.put(self._decider.postponed(claimed))
+
+    async def _lookup(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return job_id -> stored run; wait for a store that is away (leases are renewed)."""
+        stored = await self._ask_store(lambda: self._store.lookup(ids))
+        return {job_id: found.run for job_id, found in stored.items()}
+
+    async def _ask_store(self, call: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await call()
+            except StoreUnavailableError:
+                await asyncio.sleep(STORE_AGAIN_S)
+
+    async def _finish_again(self, claimed: ClaimedJob) -> None:
+        """Finish a job whose row was committed before: it is not paid for twice."""
+        row = await self._ask_store(lambda: self._store.get(claimed.granted.id))
+        if row is None:  # pruned between the two looks
+            self._registry.start(claimed, self._executor.run(claimed))
+            return
+        self._settler.put(self._decider.stored_before(claimed, row))
+
+    async def _run_alone(self, claimed: ClaimedJob) -> None:
+        """Run a job under which two workers died, with nothing else in this process."""
+        while others := self._registry.tasks(but=(claimed,)):
+            await asyncio.wait(others)
+        await self._scripts.mark_alone(claimed.granted.id)
+        await self._executor.run(claimed)
+        self._lonely = None
+
+    def cut_off(self, claimed: ClaimedJob) -> None:
+        """Give back, or end, a job whose call was cut off."""
+        if claimed is self._lonely:
+            self._lonely = None
+        self._settler.put(self._decider.cut_off(claimed))
+
+    def faulted(self, claimed: ClaimedJob, error: BaseException) -> None:
+        """Give back, or fail, a job under which nightmill itself raised."""
+        if claimed is self._lonely:
+            self._lonely = None
+        known = self._defects.problem
+        job_id, past = claimed.granted.id, claimed.granted.attempts
+        earlier = past.count(INTERNAL.encode())
+        verdict = self._defects.found(job_id, error, earlier, time.monotonic())
+        try:
+            decision = self._decider.faulted(claimed, error, verdict)
+        except Exception:  # noqa: BLE001 - not even its row can be built: it goes back
+            decision = self._decider.postponed(claimed)
+        self._settler.put(decision)
+        if self._defects.problem and not known:
+            self._emit(ClaimsHeld(problem=self._defects.problem))
+
+    async def _rest(self, grant: Grant, want: int) -> None:
+        """Wait for a reason to claim again: settled answers, a wake, the lane's wait, or LOOK_S."""
+        if len(grant.jobs) == LARGEST_CLAIM:
+            return
+        claimed_at = time.monotonic()
+        pause = min(grant.wait_ms / 1000, LOOK_S) if want else LOOK_S
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._registry.room.wait()
+        left = claimed_at + CLAIM_GAP_S - time.monotonic()
+        if self._registry.running and left > 0:
+            await asyncio.sleep(left)
+
+    def _watch_account(self, account: dict[str, str]) -> None:
+        stopped = account.get("state") == "stopped"
+        if stopped and not self._account_stopped:
+            self._emit(AccountStopped(reason=account.get("reason", "")))
+        self._account_stopped = stopped
+
+    async def _nothing_queued(self) -> bool:
+        active = await self._scripts.command("SMEMBERS", keys.QUEUES)
+        for queue in (keys.QUEUE, *active):
+            if await self._scripts.command("ZCARD", queue):
+                return False
+        return True

@@ -1,0 +1,174 @@
+"""What a job leaves behind: its attempt's record, its row, and the entries of the scripts.
+
+The body of a row is built here and nowhere else. Pure, but for the time of the end.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from nightmill.pricing.cost import cost
+from nightmill.queue import result_keys
+from nightmill.records.job import now_ms, request_hash
+from nightmill.records.limits import NANO
+from nightmill.records.result import Attempt, ErrorInfo, Result, Usage, history_of
+from nightmill.records.state import JobState
+from nightmill_worker.messages.outcome import Succeeded
+from nightmill_worker.queue.scripts import Finish, Release, Settlement
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from nightmill_worker.jobs.claimed_job import ClaimedJob
+    from nightmill_worker.jobs.retry import Again
+    from nightmill_worker.messages.outcome import Outcome
+
+    SettledAs = Literal["ok", "refused", "failed", "rejected", "stop", "unsent"]
+
+NUMBERS: Final = re.compile(r"\d+")
+"""Left out of a fault: ids, positions and sizes differ between failures of one kind."""
+FAULT_CHARS: Final = 200
+UNPRICED: Final = -1
+"""The cost of a call that finish.lua gets when no price is known."""
+
+
+def attempt_of(  # noqa: PLR0913 - the facts of one call
+    claimed: ClaimedJob,
+    state: str,
+    *,
+    counted: bool,
+    outcome: Outcome | None = None,
+    error: ErrorInfo | None = None,
+    wait_ms: int | None = None,
+) -> Attempt:
+    """Return the record of a call: how it ended, and the wait before the next one (ms).
+
+    `error` is for a call without an outcome, one that was cut off, say.
+    """
+    if outcome is not None and not isinstance(outcome, Succeeded):
+        error = outcome.error
+    return Attempt(
+        n=claimed.granted.calls,
+        started_at=claimed.started_at,
+        duration_ms=claimed.call_ms,
+        outcome=state,
+        counted=counted,
+        status=outcome.status if outcome else None,
+        error_type=error.type if error else None,
+        error_message=(error.message or None) if error else None,
+        request_id=outcome.request_id if outcome else None,
+        wait_ms=wait_ms,
+        worker=claimed.worker,
+    )
+
+
+def settlement_of(
+    claimed: ClaimedJob,
+    settled_as: SettledAs,
+    *,
+    usage: Usage | None = None,
+    reported: dict[str, tuple[int, int]] | None = None,
+) -> Settlement:
+    """Return what the lane must know of the call: its time, its tokens, the reported limits."""
+    granted = claimed.granted
+    return Settlement(
+        token=granted.token,
+        model=granted.model,
+        outcome=settled_as,
+        reservation=msgspec.Raw(granted.reservation),
+        latency_ms=claimed.call_ms,
+        bytes=len(granted.payload),
+        told=reported or {},
+        input=usage.input_tokens + usage.cache_creation_input_tokens if usage else None,
+        output=usage.output_tokens if usage else None,
+    )
+
+
+def release_of(
+    claimed: ClaimedJob, again: Again, attempt: Attempt | None, *, refused: bool = False
+) -> Release:
+    """Return what gives the job back to its queue; `refused` counts a 429."""
+    granted = claimed.granted
+    return Release(
+        id=granted.id,
+        token=granted.token,
+        queue=granted.queue,
+        state="retrying" if again.state is JobState.RETRYING else "snoozed",
+        wait_ms=again.wait_ms,
+        counted=int(again.counted),
+        refused=int(refused),
+        attempt=msgspec.json.encode(attempt).decode() if attempt else "",
+    )
+
+
+def row_of(  # noqa: PLR0913 - what is known at a job's end
+    claimed: ClaimedJob,
+    status: JobState,
+    attempt: Attempt | None,
+    *,
+    answer: Succeeded | None = None,
+    error: ErrorInfo | None = None,
+    keep_params: bool,
+    rehearsal: bool,
+) -> Result:
+    """Return the row of a job that ends now."""
+    granted, job, body = claimed.granted, claimed.job, claimed.body
+    history = history_of(granted.attempts, granted.cut, attempt)
+    started_at = history["started_at"]
+    usage = answer.usage if answer else Usage()
+    model = answer.model if answer else granted.model
+    return Result(
+        job_id=granted.id,
+        status=status,
+        run=job.run,
+        batch=job.batch,
+        custom_id=job.custom_id,
+        seq=job.seq,
+        model=model,
+        params=msgspec.Raw(body) if keep_params and body else None,
+        message=msgspec.Raw(answer.message) if answer else None,
+        error=error,
+        **history,
+        usage=usage,
+        cost=cost(model, usage),
+        stop_reason=answer.stop_reason if answer else None,
+        request_id=attempt.request_id if attempt else None,
+        request_hash=request_hash(body, rehearsal=rehearsal) if body else None,
+        enqueued_at=claimed.enqueued_at,
+        finished_at=now_ms(),
+        queue_ms=None if started_at is None else max(0, started_at - claimed.enqueued_at),
+        worker=claimed.worker,
+        lane=f"{claimed.account}:{granted.model}",
+    )
+
+
+def finish_of(claimed: ClaimedJob, row: Result, *, again: bool = False) -> Finish:
+    """Return what takes the job out of Redis once `row` is committed.
+
+    `again` says that the row was committed by an earlier call: its usage is counted already.
+    """
+    granted = claimed.granted
+    return Finish(
+        id=granted.id,
+        token=granted.token,
+        queue=granted.queue,
+        status=row.status,
+        again=int(again),
+        input=row.usage.input_tokens + row.usage.cache_creation_input_tokens,
+        output=row.usage.output_tokens,
+        cost=UNPRICED if row.cost is None else round(row.cost * NANO),
+        fault=_fault(row),
+        kept=result_keys.kept(row, granted.queue),
+    )
+
+
+def _fault(row: Result) -> str:
+    """Return why a row failed, the same text for failures of one kind; "" unless it failed."""
+    if row.status is not JobState.FAILED or row.error is None:
+        return ""
+    if row.error.type.startswith("attachment_"):  # each message names another file
+        return row.error.type
+    return f"{row.error.type}: {NUMBERS.sub('#', row.error.message)[:FAULT_CHARS]}"
