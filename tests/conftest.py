@@ -1,4 +1,4 @@
-"""Fixtures of every test: one real Valkey for the whole session, empty for each test."""
+"""Fixtures of all tests: one real Valkey for the session, emptied for each test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def valkey_url() -> Iterator[str]:
-    """Return the unix:// URL of a private Valkey that lives as long as the test session."""
+    """Return the unix:// URL of a private Valkey that runs until the session ends."""
     with (
         tempfile.TemporaryDirectory(prefix="nm-") as folder,
         embedded_server(Path(folder)) as url,
@@ -27,7 +27,7 @@ def valkey_url() -> Iterator[str]:
 
 @pytest.fixture
 def redis_url(valkey_url: str) -> str:
-    """Return the session's Valkey, emptied, scripts and functions included."""
+    """Return the URL of the session's Valkey; delete its data and scripts first."""
     with Redis.from_url(valkey_url) as client:
         client.flushall()
         client.script_flush()

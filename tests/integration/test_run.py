@@ -1,4 +1,4 @@
-"""A night's run: what goes in comes out, once, whatever is done to it on the way."""
+"""A run: every line has one result, whatever is killed or stopped meanwhile."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MANY = 2000
 
 
 def assert_whole(shell: Shell, count: int) -> None:
-    """Fail unless there is one succeeded row an input, in the input's order."""
+    """Assert that each of `count` inputs has one succeeded row, in the input's order."""
     rows = shell.rows()
     assert [row["custom_id"] for row in rows] == [f"c{i}" for i in range(count)]
     for row in rows:
@@ -20,14 +20,14 @@ def assert_whole(shell: Shell, count: int) -> None:
         assert row["result"]["type"] == "succeeded"
 
 
-def test_a_night_calls_every_prompt_once_and_its_second_run_none(
+def test_a_run_calls_every_prompt_once_and_a_second_run_none(
     shell: Shell, endpoint: Endpoint
 ) -> None:
-    """A prompt that is called twice is paid twice."""
+    """A prompt that is called twice is paid for twice."""
     source = shell.write(MANY)
     done = shell("run", source, "--processes", "2")
     assert (done.code, done.out) == (0, "")
-    assert "prompts: 2,000/2,000 done · 0 failed" in done.err  # the last state is said
+    assert "prompts: 2,000/2,000 done · 0 failed" in done.err  # the last state is printed
     assert "2,000 succeeded, 0 failed" in done.err
     assert_whole(shell, MANY)
     assert endpoint.answered() == [1] * MANY
@@ -39,8 +39,8 @@ def test_a_night_calls_every_prompt_once_and_its_second_run_none(
     assert endpoint.answered() == [1] * MANY
 
 
-def test_a_rehearsal_at_a_rate_limit_needs_no_key_and_minds_none(tmp_path: Path) -> None:
-    """The simulator lives inside the command, with a key of its own whatever else is set."""
+def test_a_rehearsal_at_a_rate_limit_ignores_all_keys(tmp_path: Path) -> None:
+    """The simulator runs inside the command, with a key of its own."""
     shell = Shell(tmp_path, auth_token="a-real-one")  # noqa: S106 - not a secret
     done = shell("run", shell.write(MANY), "--simulate", "--rpm", "60000", "--latency", "0.1")
     assert done.code == 0
@@ -50,7 +50,7 @@ def test_a_rehearsal_at_a_rate_limit_needs_no_key_and_minds_none(tmp_path: Path)
 
 
 def test_after_a_ctrl_c_only_the_rest_is_called(shell: Shell, endpoint: Endpoint) -> None:
-    """The calls under way finish, and nothing of them is lost or repeated."""
+    """The calls under way finish; none is lost and none is repeated."""
     slowly(shell, endpoint)
     source = shell.write(300)
     with shell.started("run", source) as run:
@@ -68,7 +68,7 @@ def test_after_a_ctrl_c_only_the_rest_is_called(shell: Shell, endpoint: Endpoint
 
 
 def test_a_killed_worker_loses_no_row(shell: Shell, endpoint: Endpoint) -> None:
-    """Another is started; what the dead one had in flight is called again, nothing else."""
+    """Another worker is started; only the calls of the killed one are made again."""
     slowly(shell, endpoint)
     source = shell.write(600)
     with shell.started("run", source, "--processes", "2") as run:
@@ -83,8 +83,8 @@ def test_a_killed_worker_loses_no_row(shell: Shell, endpoint: Endpoint) -> None:
     assert len(endpoint.calls()) == 600
 
 
-def test_a_killed_run_leaves_nothing_behind_and_goes_on(shell: Shell, endpoint: Endpoint) -> None:
-    """Its workers notice, drain and leave; the next run adopts what they stored."""
+def test_a_killed_run_can_be_run_again(shell: Shell, endpoint: Endpoint) -> None:
+    """Its workers drain and end; the next run does not repeat what they stored."""
     slowly(shell, endpoint)
     source = shell.write(300)
     with shell.started("run", source) as run:

@@ -1,4 +1,4 @@
-"""Tables and directories all the way: from a template on the command line to stored results."""
+"""Tables and directories, from a template on the command line to stored results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rows(shell: Shell) -> Path:
 
 
 def answers(shell: Shell, name: str) -> dict[str, str]:
-    """Return what each id of a results file was an answer to: the simulator repeats that."""
+    """Return id -> its prompt for a results file: the simulator repeats the prompt."""
     found = {}
     for row in shell.rows(name):
         result: Any = row["result"]
@@ -42,10 +42,10 @@ def answers(shell: Shell, name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv.gz", "t.jsonl", "t.parquet"])
-def test_a_table_is_run_and_run_again_for_nothing(
+def test_a_table_that_is_run_again_makes_no_call(
     shell: Shell, rows: Path, endpoint: Endpoint, name: str
 ) -> None:
-    """Whatever the format, a row is the same job."""
+    """A row is the same job in every format."""
     command = ("run", name, *TEMPLATE, "-o", "out.jsonl")
     assert shell(*command).code == 0
     assert answers(shell, "out.jsonl") == {"1": "Say one", "2": "Say two", "3": "Say three"}
@@ -65,8 +65,8 @@ def test_a_table_is_run_and_run_again_for_nothing(
     assert rows.is_dir()
 
 
-def test_another_template_is_another_request(shell: Shell, rows: Path) -> None:
-    """What is stored was an answer to something else: that is for a person to decide."""
+def test_a_changed_template_changes_the_requests(shell: Shell, rows: Path) -> None:
+    """The stored results answer other requests, so the command asks what to do."""
     assert shell("run", "t.csv", *TEMPLATE).code == 0
     changed = shell("run", "t.csv", "--prompt", "Sing {{ text }}", "--id", "id")
     assert changed.code == 2
@@ -74,8 +74,8 @@ def test_another_template_is_another_request(shell: Shell, rows: Path) -> None:
     assert rows.is_dir()
 
 
-def test_a_directory_is_run_by_the_text_of_its_files(shell: Shell) -> None:
-    """Its results are named by the paths."""
+def test_each_file_of_a_directory_is_a_job(shell: Shell) -> None:
+    """The path of a file is its custom_id."""
     for name in ("a.txt", "deep/b.txt"):
         path = shell.folder / "docs" / name
         path.parent.mkdir(exist_ok=True)
@@ -88,7 +88,7 @@ def test_a_directory_is_run_by_the_text_of_its_files(shell: Shell) -> None:
 
 
 def test_a_compressed_stream_of_a_table_is_fed(shell: Shell, rows: Path) -> None:
-    """`zstd -c`, `gzip -c` and `psql --csv` all end in a pipe."""
+    """`gzip -c` and `psql --csv` write to a pipe."""
     given = gzip.compress((rows / "t.csv").read_bytes())
     done = shell("enqueue", "-", "--format", "csv", "--batch", "live", *TEMPLATE, given=given)
     assert (done.code, done.out) == (0, 'fed 3 jobs as batch "live": 3 new\n')
@@ -98,7 +98,7 @@ def test_a_compressed_stream_of_a_table_is_fed(shell: Shell, rows: Path) -> None
 
 
 def test_verify_repairs_from_a_table(shell: Shell, rows: Path) -> None:
-    """It takes the options the batch was fed with."""
+    """`verify` takes the options that the batch was fed with."""
     (rows / "t.csv").write_text("id,text\n1,one\n")
     assert shell("run", "t.csv", *TEMPLATE).code == 0
     (rows / "t.csv").write_text("id,text\n1,one\n2,two\n")

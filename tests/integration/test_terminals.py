@@ -1,4 +1,4 @@
-"""Two terminals with a stock Redis: workers in one, everything else in the other."""
+"""Two terminals with a stock Redis: workers in one, other commands in the other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(REDIS is None, reason="no redis-server on PATH")
 
 
 def answers(url: str) -> bool:
-    """Whether a Redis serves at `url`."""
+    """Return whether a Redis answers at `url`."""
     try:
         with Redis.from_url(url) as client:
             return bool(client.ping())
@@ -29,7 +29,7 @@ def answers(url: str) -> bool:
 
 @pytest.fixture
 def terminal(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """Return a shell whose REDIS_URL is a stock Redis, as a package manager installs it."""
+    """Return a shell whose REDIS_URL is a Redis with default settings."""
     home = tmp_path_factory.mktemp("redis")
     path = home / "redis.sock"
     options = ("--port", "0", "--unixsocket", str(path), "--dir", str(home), "--save", "")
@@ -44,7 +44,7 @@ def terminal(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def test_two_terminals(terminal: Shell, endpoint: Endpoint) -> None:
-    """The worker waits for work, outlives a batch, and leaves when it is told to."""
+    """The worker waits for jobs, goes on after a batch, and ends on SIGTERM."""
     with terminal.started("worker", "--processes", "2") as worker:
         assert terminal("enqueue", terminal.write(200)).code == 0
         watched = terminal("status", "prompts", "--watch")
@@ -60,28 +60,28 @@ def test_two_terminals(terminal: Shell, endpoint: Endpoint) -> None:
 
 
 def test_sigterm_lets_calls_finish(terminal: Shell, endpoint: Endpoint) -> None:
-    """Calls under way are paid for; what was not called yet stays queued."""
+    """Calls under way finish, as they are paid for."""
     endpoint.configure(latency_s=1.5)
     terminal("enqueue", terminal.write(5))
     with terminal.started("worker") as worker:
         until(lambda: len(endpoint.calls()) == 5)
         worker.send_signal(signal.SIGTERM)
         finish(worker, 0)
-    told = terminal.status()
-    assert (told["succeeded"], told["in_flight"]) == (5, 0)
+    status = terminal.status()
+    assert (status["succeeded"], status["in_flight"]) == (5, 0)
     assert endpoint.answered() == [1] * 5
 
 
-def test_doctor_names_what_a_stock_redis_lacks(terminal: Shell) -> None:
-    """Its defaults forget what is queued, so the fix is told."""
-    told = terminal("doctor")
-    assert told.code == 2
-    assert "FAIL redis persistence: AOF is off" in told.out
-    assert "fix: appendonly yes" in told.out
+def test_doctor_names_the_wrong_settings_of_a_stock_redis(terminal: Shell) -> None:
+    """Its defaults lose queued jobs at a restart, so doctor prints the fix."""
+    done = terminal("doctor")
+    assert done.code == 2
+    assert "FAIL redis persistence: AOF is off" in done.out
+    assert "fix: appendonly yes" in done.out
 
 
 def test_a_run_uses_the_redis_that_is_set(terminal: Shell, tmp_path: Path) -> None:
-    """No embedded server beside it."""
+    """It starts no embedded server."""
     assert terminal("run", terminal.write(20)).code == 0
     assert len(terminal.rows()) == 20
     assert not (tmp_path / ".nightmill" / "valkey.log").exists()

@@ -1,4 +1,4 @@
-"""Which Redis to use: the one that is set, else the embedded server of the worker's package."""
+"""Find the Redis to use: REDIS_URL when it is set, else the worker package's embedded server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nightmill.settings import Settings
 
 GROUP: Final = "nightmill.embedded"
-"""Entry points: each is a context manager that takes a data directory and yields a Redis URL."""
+"""Entry point group; each entry is a context manager from a data directory to a Redis URL."""
 
 MISSING: Final = (
     "no Redis: set NIGHTMILL_REDIS_URL (redis://localhost:6379), "
@@ -24,9 +24,10 @@ MISSING: Final = (
 
 @contextmanager
 def with_redis(settings: Settings) -> Iterator[Settings]:
-    """Yield `settings` with a `redis_url` that serves, starting the embedded server if need be.
+    """Yield `settings` with a `redis_url` that answers; start the embedded server when none is set.
 
-    Raises SettingsError when none is set and none is installed, ServerError when it cannot start.
+    Raises SettingsError when REDIS_URL is not set and no embedded server is installed, and
+    ServerError when the embedded server cannot start.
     """
     if settings.redis_url:
         yield settings
@@ -40,6 +41,6 @@ def _embedded() -> Callable[[Path], AbstractContextManager[str]]:
         try:
             found: Callable[[Path], AbstractContextManager[str]] = entry.load()
         except ModuleNotFoundError:
-            continue  # the base install names it but does not bring what it needs
+            continue  # the base install names the entry point, but lacks its packages
         return found
     raise SettingsError(MISSING)

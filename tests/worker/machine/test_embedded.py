@@ -1,4 +1,4 @@
-"""The embedded Valkey's life, with real servers and real users killed for real."""
+"""The embedded Valkey: start, stop, adoption; with real servers and real processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nightmill.errors import ServerError
 from nightmill_worker.machine import embedded
 from nightmill_worker.machine.embedded import embedded_server
 
-# A user in a process of its own: says the URL, stays until its input ends, reports a Ctrl-C.
+# A user in a process of its own: prints the URL, stays until its input ends, reports a Ctrl-C.
 USER: Final = """
 import sys
 from pathlib import Path
@@ -37,10 +37,10 @@ with embedded_server(Path(sys.argv[1])) as url:
 
 
 class User:
-    """A process that uses the server of a folder until told to leave, or killed."""
+    """A process that uses the server of a folder until it leaves or is killed."""
 
     def __init__(self, folder: Path) -> None:
-        """Start it, as the leader of its own process group like a terminal's foreground job."""
+        """Start it as the leader of a process group, like a foreground job of a terminal."""
         self.process = subprocess.Popen(
             [sys.executable, "-c", USER, str(folder)],
             stdin=subprocess.PIPE,
@@ -53,21 +53,21 @@ class User:
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
 
     def line(self) -> str:
-        """Wait for the next line it prints."""
+        """Wait for the next line that it prints."""
         return self.stdout.readline().strip()
 
     def leave(self) -> None:
-        """Let it leave its context, and wait until it has."""
+        """Close its input, so that it leaves its context, and wait for its end."""
         self.stdin.close()
         assert self.process.wait(10) == 0
 
     def kill(self) -> None:
-        """End it without any chance to clean up."""
+        """End it with SIGKILL."""
         self.process.kill()
         self.process.wait(10)
 
     def close(self) -> None:
-        """Leave nothing of it behind, whatever the test did."""
+        """End the process and close its pipes."""
         self.kill()
         self.stdin.close()
         self.stdout.close()
@@ -83,13 +83,13 @@ def server_pid(url: str) -> int:
 
 
 def starts(folder: Path) -> int:
-    """Return how many servers ever got ready in this folder."""
+    """Return how many servers were ever started in this folder."""
     return (folder / "valkey.log").read_text().count("Ready to accept connections")
 
 
 @contextmanager
 def ending(pid: int) -> Iterator[None]:
-    """Expect the process `pid`, alive now, to have ended when the block ends."""
+    """Assert that process `pid` runs now, and has ended within 5 s after the block."""
     handle = os.pidfd_open(pid)
     try:
         assert not select.select([handle], [], [], 0)[0], "already ended"
@@ -101,7 +101,7 @@ def ending(pid: int) -> Iterator[None]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Return a data directory that does not exist yet, with a short path, free of servers after."""
+    """Return a data directory, not made yet, with a short path; no server may be left there."""
     with tempfile.TemporaryDirectory(prefix="nm-") as parent:
         path = Path(parent) / ".nightmill"
         yield path
@@ -109,14 +109,14 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def users(folder: Path) -> Iterator[StartUser]:  # noqa: ARG001 - ends before `folder` looks
-    """Return a function that starts users; all of them are gone after the test."""
+def users(folder: Path) -> Iterator[StartUser]:  # noqa: ARG001 - ends before the check of `folder`
+    """Return a function that starts users; all of them are ended after the test."""
     with ExitStack() as stack:
         yield lambda folder: stack.enter_context(closing(User(folder)))
 
 
 def test_data_outlives_the_server(folder: Path) -> None:
-    """The queue must be there for the next command, so stopping loses nothing."""
+    """The next command needs the queue, so a stop must not lose data."""
     with embedded_server(folder) as url, Redis.from_url(url) as client:
         client.set("job", "1")
     with embedded_server(folder) as url, Redis.from_url(url) as client:
@@ -125,7 +125,7 @@ def test_data_outlives_the_server(folder: Path) -> None:
 
 
 def test_configuration_is_durable_and_local(folder: Path) -> None:
-    """No TCP port to attack, no eviction of jobs, every write in the append-only file."""
+    """The server has no TCP port, evicts no job, and puts every write in the append-only file."""
     wanted = {
         "port": "0",
         "appendonly": "yes",
@@ -139,14 +139,14 @@ def test_configuration_is_durable_and_local(folder: Path) -> None:
 
 
 def test_directory_is_private_and_ignored_by_git(folder: Path) -> None:
-    """Prompts lie in it: neither other users nor a careless `git add` may pick them up."""
+    """It holds prompts: other users must not read them, and `git add` must not add them."""
     with embedded_server(folder):
         assert folder.stat().st_mode & 0o777 == 0o700
         assert (folder / ".gitignore").read_text() == "*\n"
 
 
 def test_server_holds_no_terminal_and_no_users_lock(folder: Path) -> None:
-    """A server that kept these open would hang a pipeline, or count as its own user."""
+    """An open terminal would block a pipeline; an open users.lock would make it its own user."""
     with embedded_server(folder) as url:
         descriptors = Path(f"/proc/{server_pid(url)}/fd")
         held = {entry.name: entry.readlink() for entry in descriptors.iterdir()}
@@ -155,18 +155,18 @@ def test_server_holds_no_terminal_and_no_users_lock(folder: Path) -> None:
 
 
 def test_commands_started_at_once_share_one_server(folder: Path, users: StartUser) -> None:
-    """Two servers on one append-only file would destroy it."""
-    crowd = [users(folder) for _ in range(4)]
-    urls = {user.line() for user in crowd}
+    """Two servers that write one append-only file would destroy it."""
+    several = [users(folder) for _ in range(4)]
+    urls = {user.line() for user in several}
     assert len(urls) == 1
     with ending(server_pid(urls.pop())):
-        for user in crowd:
+        for user in several:
             user.leave()
     assert starts(folder) == 1
 
 
-def test_last_one_out_stops_it(folder: Path, users: StartUser) -> None:
-    """Whoever started it may leave first; the server stays for the others, and only for them."""
+def test_the_last_user_stops_the_server(folder: Path, users: StartUser) -> None:
+    """The user that started it may leave first; the server runs until the last one leaves."""
     first = users(folder)
     pid = server_pid(first.line())
     with ending(pid), embedded_server(folder) as url:
@@ -178,7 +178,7 @@ def test_last_one_out_stops_it(folder: Path, users: StartUser) -> None:
 
 
 def test_server_is_adopted_after_every_user_was_killed(folder: Path, users: StartUser) -> None:
-    """A kill -9 leaves a server without users: the next command takes it over and ends it."""
+    """A kill -9 leaves a server without users: the next command uses it and stops it."""
     victims = [users(folder) for _ in range(2)]
     pid = {server_pid(victim.line()) for victim in victims}.pop()
     for victim in victims:
@@ -188,8 +188,8 @@ def test_server_is_adopted_after_every_user_was_killed(folder: Path, users: Star
     assert starts(folder) == 1
 
 
-def test_child_keeps_the_server_when_its_parent_is_killed(folder: Path, users: StartUser) -> None:
-    """Workers drain after their supervisor died, so they need their queue until they are done."""
+def test_a_child_keeps_the_server_when_its_parent_is_killed(folder: Path, users: StartUser) -> None:
+    """Workers drain after their supervisor died, so they need the server until they end."""
     supervisor, worker = users(folder), users(folder)
     url = supervisor.line()
     assert worker.line() == url
@@ -201,8 +201,8 @@ def test_child_keeps_the_server_when_its_parent_is_killed(folder: Path, users: S
         worker.leave()
 
 
-def test_killed_server_is_replaced_with_its_data(folder: Path, users: StartUser) -> None:
-    """Users that are still there find the new server at the old address, jobs included."""
+def test_a_killed_server_is_replaced_with_its_data(folder: Path, users: StartUser) -> None:
+    """Users that still run find the new server at the old address, with all jobs."""
     user = users(folder)
     url = user.line()
     with Redis.from_url(url) as client:
@@ -210,7 +210,7 @@ def test_killed_server_is_replaced_with_its_data(folder: Path, users: StartUser)
     pid = server_pid(url)
     with ending(pid):
         os.kill(pid, signal.SIGKILL)
-    assert Path(url.removeprefix("unix://")).is_socket(), "a stale socket is what must be handled"
+    assert Path(url.removeprefix("unix://")).is_socket(), "the test needs a stale socket"
     with embedded_server(folder) as again, Redis.from_url(again) as client:
         assert again == url
         assert client.get("job") == b"1"
@@ -218,8 +218,8 @@ def test_killed_server_is_replaced_with_its_data(folder: Path, users: StartUser)
         user.leave()
 
 
-def test_server_killed_while_it_rewrites_its_file_is_replaced(folder: Path) -> None:
-    """The rewriting child outlives the server for a moment and looks like one that starts."""
+def test_a_server_killed_while_it_rewrites_its_file_is_replaced(folder: Path) -> None:
+    """Its child that rewrites the file lives a moment longer and must not pass for a server."""
     with embedded_server(folder) as url, Redis.from_url(url) as client:
         client.eval("for i = 1, 50000 do redis.call('SET', i, ('x'):rep(50)) end", 0)
         pid = server_pid(url)
@@ -231,7 +231,7 @@ def test_server_killed_while_it_rewrites_its_file_is_replaced(folder: Path) -> N
 
 
 def test_ctrl_c_in_the_terminal_leaves_the_server_alone(folder: Path, users: StartUser) -> None:
-    """A user draining its last calls after a Ctrl-C still needs the server."""
+    """A user that drains its last calls after a Ctrl-C still needs the server."""
     user = users(folder)
     url = user.line()
     with ending(server_pid(url)):
@@ -242,18 +242,18 @@ def test_ctrl_c_in_the_terminal_leaves_the_server_alone(folder: Path, users: Sta
 
 
 @pytest.mark.parametrize("name", ["deep" * 30, "spaces and 100 % ünïcode?#"])
-def test_awkward_paths_get_a_short_socket_all_commands_find(
+def test_long_or_odd_paths_get_a_short_socket_that_all_commands_find(
     folder: Path, users: StartUser, name: str
 ) -> None:
-    """A unix socket's path is short by law, and clients disagree on unquoting a URL."""
-    awkward = folder / name
-    user = users(awkward)
+    """The path of a unix socket is limited, and clients unquote URLs differently."""
+    folder_below = folder / name
+    user = users(folder_below)
     url = user.line()
     path = Path(url.removeprefix("unix://"))
     assert len(os.fsencode(path)) < 100
     assert path.parent.stat().st_mode & 0o777 == 0o700
     alias = folder / "alias"
-    alias.symlink_to(awkward)
+    alias.symlink_to(folder_below)
     with embedded_server(alias) as found:
         assert found == url
     with ending(server_pid(url)):
@@ -264,7 +264,7 @@ def test_awkward_paths_get_a_short_socket_all_commands_find(
 def test_short_sockets_never_go_where_others_can_write(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another user of the machine could wait at a path that everyone can guess."""
+    """Another user of the machine could listen at a path that can be guessed."""
     monkeypatch.setattr("nightmill.queue.connection.SHORT_SOCKETS", folder)
     planted = folder / f"nightmill-{os.getuid()}"
     planted.mkdir(parents=True)
@@ -276,10 +276,10 @@ def test_short_sockets_never_go_where_others_can_write(
         pass
 
 
-def test_live_server_without_its_socket_is_never_doubled(
+def test_no_second_server_starts_when_the_socket_is_gone(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Someone removed the socket: a second server on the same files would destroy them."""
+    """The first server still runs, and a second one would destroy its files."""
     monkeypatch.setattr(embedded, "UNREACHABLE_S", 0.05)
     with embedded_server(folder) as url:
         path = Path(url.removeprefix("unix://"))
@@ -290,8 +290,8 @@ def test_live_server_without_its_socket_is_never_doubled(
     assert starts(folder) == 1
 
 
-def test_cut_tail_of_the_append_only_file_is_accepted(folder: Path) -> None:
-    """A power loss cuts the last write in half; everything before it must come back."""
+def test_a_cut_end_of_the_append_only_file_is_accepted(folder: Path) -> None:
+    """A power loss cuts the last write; all writes before it must be loaded."""
     with embedded_server(folder) as url, Redis.from_url(url) as client:
         client.set("first", "1")
         client.set("second", "2")
@@ -301,8 +301,8 @@ def test_cut_tail_of_the_append_only_file_is_accepted(folder: Path) -> None:
         assert client.keys() == [b"first"]
 
 
-def test_damaged_append_only_file_is_reported_with_the_way_out(folder: Path) -> None:
-    """Without its data the server must not start as if nothing had been there."""
+def test_a_damaged_append_only_file_is_reported_with_the_fix(folder: Path) -> None:
+    """The server must not start without its data as if there were none."""
     with embedded_server(folder) as url, Redis.from_url(url) as client:
         client.set("first", "1")
         client.set("second", "2")
@@ -317,16 +317,16 @@ def test_damaged_append_only_file_is_reported_with_the_way_out(folder: Path) -> 
     assert f"move {journal.parent} away" in str(caught.value)
 
 
-def test_file_in_the_way_is_named(folder: Path) -> None:
-    """The user sees what to move instead of a traceback."""
+def test_a_file_in_place_of_the_directory_is_named(folder: Path) -> None:
+    """The message says which file to move."""
     folder.write_text("not a directory")
     for place in (folder, folder / "below"):
         with pytest.raises(ServerError, match="a file is in the way"), embedded_server(place):
             pass
 
 
-def test_unusable_directory_names_the_setting(folder: Path) -> None:
-    """Whatever the system refuses, the message says how to go elsewhere."""
+def test_an_unusable_directory_names_the_setting(folder: Path) -> None:
+    """The message says how to choose another directory."""
     with (
         pytest.raises(ServerError, match="NIGHTMILL_DATA_DIR"),
         embedded_server(folder / ("x" * 300)),
@@ -335,14 +335,14 @@ def test_unusable_directory_names_the_setting(folder: Path) -> None:
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-def test_read_only_directory_names_the_setting(folder: Path) -> None:
-    """The commonest refusal of all: someone else's directory."""
+def test_a_read_only_directory_names_the_setting(folder: Path) -> None:
+    """A directory of another user is the most frequent cause."""
     folder.mkdir(mode=0o500)
     with pytest.raises(ServerError, match="make it writable"), embedded_server(folder):
         pass
 
 
 def test_session_server_is_empty_for_each_test(redis_url: str) -> None:
-    """Every other test builds on this fixture."""
+    """All tests with this fixture rely on that."""
     with Redis.from_url(redis_url) as client:
         assert client.dbsize() == 0

@@ -1,4 +1,4 @@
-"""The commands the worker adds to `nightmill`: run, worker, doctor, simulate."""
+"""The commands that the worker package adds to `nightmill`: run, worker, doctor, simulate."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ PASS_ON: Final = {
     "allow_extra_args": True,
     "help_option_names": [],
 }
-"""For a command that parses its arguments itself."""
+"""Context settings of a command that parses its arguments itself."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the worker's commands to `app`; called through the `nightmill.commands` entry points."""
+    """Add the worker's commands to `app`; the entry point `nightmill.commands` names this."""
     from nightmill_worker.cli.doctor import doctor  # noqa: PLC0415 - only when typer is there
     from nightmill_worker.cli.run import run  # noqa: PLC0415
     from nightmill_worker.cli.simulate import simulate  # noqa: PLC0415

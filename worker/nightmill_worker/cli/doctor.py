@@ -1,4 +1,4 @@
-"""`nightmill doctor`: look at Redis, the store, the endpoint and the credential; say the fix."""
+"""`nightmill doctor`: check Redis, the store, the endpoint and the credential; print the fixes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from typing import Annotated, Final
 
 import typer
 
-UNWELL: Final = 2
+PROBLEM_FOUND: Final = 2
 
 
 def doctor(
-    redis_url: Annotated[str | None, typer.Option(help="Redis; none: the embedded Valkey.")] = None,
+    redis_url: Annotated[
+        str | None, typer.Option(help="Redis URL. Default: the embedded Valkey.")
+    ] = None,
     base_url: Annotated[str | None, typer.Option(help="Endpoint, with or without /v1.")] = None,
 ) -> None:
-    """Check Redis, the results store, the endpoint and the credential, without paying a call.
+    """Check Redis, the results store, the endpoint and the credential; no call is paid for.
 
-    Exits 0 when all is well and 2 when something is not.
+    Exit codes: 0 all checks passed, 2 a check failed.
 
     For example:
 
@@ -33,10 +35,10 @@ def doctor(
     findings = asyncio.run(examine(settings))
     out = Console(highlight=False, soft_wrap=True)
     for finding in findings:
-        mark = "[green]ok[/]  " if finding.well else "[red]FAIL[/]"
+        mark = "[green]ok[/]  " if finding.ok else "[red]FAIL[/]"
         out.print(f"{mark} {finding.what}: ", end="")
-        out.print(finding.seen, markup=False)
+        out.print(finding.observed, markup=False)
         if finding.fix:
             out.print(f"     fix: {finding.fix}", markup=False)
-    if not all(finding.well for finding in findings):
-        raise typer.Exit(UNWELL)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(PROBLEM_FOUND)

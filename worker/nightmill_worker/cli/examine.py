@@ -1,4 +1,4 @@
-"""What `nightmill doctor` looks at: Redis, the results store, the endpoint, the credential."""
+"""The checks of `nightmill doctor`: Redis, the results store, the endpoint, the credential."""
 
 from __future__ import annotations
 
@@ -21,21 +21,24 @@ from nightmill_worker.messages.classify import classify
 from nightmill_worker.messages.client import MessagesClient
 from nightmill_worker.messages.outcome import Broken, Fail, StopAccount
 
-# Refused by every Messages endpoint before it costs anything, but only after the credential.
+# Every Messages endpoint refuses this request: it checks the credential first, then max_tokens.
 _FREE_CALL: Final = b'{"model":"nightmill-doctor","max_tokens":0,"messages":[]}'
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing looked at: whether it is well, what was seen, and what to do if it is not."""
+    """The result of one check."""
 
     what: str
-    well: bool
-    seen: str
+    """What was checked."""
+    ok: bool
+    observed: str
+    """What the check found."""
     fix: str = ""
+    """What to do, "" when nothing."""
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """Return what was found, in the order it is shown."""
+    """Return the findings in the order in which they are printed."""
     checks: dict[str, Callable[[Settings], Awaitable[list[Finding]]]] = {
         "redis": _redis,
         "store": _store,
@@ -46,7 +49,7 @@ async def examine(settings: Settings) -> list[Finding]:
         try:
             findings += await check(settings)
         except NightmillError as error:
-            findings.append(Finding(what=what, well=False, seen=str(error)))
+            findings.append(Finding(what=what, ok=False, observed=str(error)))
     return findings
 
 
@@ -63,44 +66,44 @@ async def _redis(settings: Settings) -> list[Finding]:
             saved = await redis.info("persistence")
             memory = await redis.info("memory")
             stock = await redis.exists(f"{keys.QUEUE}:health-check")
-    found = [Finding(what="redis", well=True, seen=f"version {server['redis_version']} answers")]
+    found = [Finding(what="redis", ok=True, observed=f"version {server['redis_version']} answers")]
     if not saved["aof_enabled"]:
-        fix = "appendonly yes, or a restart of Redis loses what is queued (results are safe)"
-        found.append(Finding(what="redis persistence", well=False, seen="AOF is off", fix=fix))
+        fix = "appendonly yes, or a restart of Redis loses queued jobs (stored results are safe)"
+        found.append(Finding(what="redis persistence", ok=False, observed="AOF is off", fix=fix))
     if (policy := memory["maxmemory_policy"]) != "noeviction":
-        fix = "maxmemory-policy noeviction, or Redis throws queued jobs away when it is full"
-        found.append(Finding(what="redis eviction", well=False, seen=policy, fix=fix))
+        fix = "maxmemory-policy noeviction, or Redis deletes queued jobs when its memory is full"
+        found.append(Finding(what="redis eviction", ok=False, observed=policy, fix=fix))
     if stock:
-        fix = "stop that worker, or give it another queue: it would run or delete our jobs"
-        seen = f"a stock arq worker listens on {keys.QUEUE}"
-        found.append(Finding(what="redis queue", well=False, seen=seen, fix=fix))
+        fix = "stop that worker, or give it another queue: it may run or delete our jobs"
+        observed = f"a stock arq worker listens on {keys.QUEUE}"
+        found.append(Finding(what="redis queue", ok=False, observed=observed, fix=fix))
     return found
 
 
 async def _store(settings: Settings) -> list[Finding]:
     async with ResultStore.open(settings.store_at) as store:
         batches = await store.batches()
-    return [Finding(what="store", well=True, seen=f"{store!r}, {len(batches)} batches")]
+    return [Finding(what="store", ok=True, observed=f"{store!r}, {len(batches)} batches")]
 
 
 async def _endpoint(settings: Settings) -> list[Finding]:
     where = settings.base_url
     if not settings.has_credential:
-        return [Finding(what="credential", well=False, seen="none", fix=NO_CREDENTIAL)]
+        return [Finding(what="credential", ok=False, observed="none", fix=NO_CREDENTIAL)]
     async with MessagesClient(settings) as client:
         reply = await client.send(_FREE_CALL)
     if isinstance(reply, Broken):
         fix = "check NIGHTMILL_BASE_URL and the network"
-        return [Finding(what="endpoint", well=False, seen=f"{where}: {reply.detail}", fix=fix)]
+        return [Finding(what="endpoint", ok=False, observed=f"{where}: {reply.detail}", fix=fix)]
     outcome = classify(reply, time.time())
-    reached = Finding(what="endpoint", well=True, seen=f"{where} answers ({reply.status})")
+    reached = Finding(what="endpoint", ok=True, observed=f"{where} answers ({reply.status})")
     if isinstance(outcome, StopAccount):
         fix = outcome.error.fix or "check the credential"
         return [
             reached,
-            Finding(what="credential", well=False, seen=outcome.error.message, fix=fix),
+            Finding(what="credential", ok=False, observed=outcome.error.message, fix=fix),
         ]
     if isinstance(outcome, Fail):
-        return [reached, Finding(what="credential", well=True, seen="accepted")]
+        return [reached, Finding(what="credential", ok=True, observed="accepted")]
     message = getattr(getattr(outcome, "error", None), "message", "an unexpected answer")
-    return [reached, Finding(what="credential", well=True, seen=f"not judged: {message}")]
+    return [reached, Finding(what="credential", ok=True, observed=f"not checked: {message}")]

@@ -1,4 +1,4 @@
-"""`nightmill simulate`: hand the arguments on to the simulator's own command."""
+"""`nightmill simulate`: pass the arguments to the simulator's own command."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import typer
 
 
 def simulate(context: typer.Context) -> None:
-    """Stand in for the Messages endpoint, to rehearse a run without paying for it."""
-    from nightmill_worker.simulator import command  # noqa: PLC0415 - other commands need none
+    """Simulate the Messages endpoint, to rehearse a run without paying for it."""
+    from nightmill_worker.simulator import command  # noqa: PLC0415 - only this command needs it
 
     app = typer.Typer(
         add_completion=False,

