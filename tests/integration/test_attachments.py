@@ -1,4 +1,4 @@
-"""A run whose prompts refer to files: what lies beside them is read, and nothing else."""
+"""A run whose prompts refer to files: it reads files beside its source and no others."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
 
 
 def asking(name: str, file: str) -> str:
-    """Return a line about an image."""
+    """Return an input line about an image."""
     source = {"type": "base64", "media_type": "image/png", "data": {"$file": file}}
     messages = [{"role": "user", "content": [{"type": "image", "source": source}]}]
     return json.dumps({"custom_id": name, "params": {"messages": messages}}) + "\n"
 
 
 def test_a_run_reads_the_files_beside_its_source(shell: Shell, endpoint: Endpoint) -> None:
-    """By relative or absolute path; another folder needs to be allowed, and then works too."""
+    """By relative or absolute path. A file in another folder needs ATTACH_ROOTS."""
     source, elsewhere = shell.folder / "in", shell.folder / "elsewhere"
     for folder in (source, elsewhere):
         folder.mkdir()

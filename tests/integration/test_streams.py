@@ -1,4 +1,4 @@
-"""A stream that pauses, and a person who has waited long enough."""
+"""An input stream that pauses, and a user who presses Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import subprocess
 from tests.integration.shell import Shell, finish, until
 
 
-def test_what_is_there_goes_in_while_a_stream_pauses(shell: Shell) -> None:
-    """Lines must not wait for others that may come tomorrow."""
+def test_lines_are_enqueued_while_the_stream_pauses(shell: Shell) -> None:
+    """A line must not wait for the next one, which may come tomorrow."""
     with shell.started("enqueue", "-", "--batch", "live", stdin=subprocess.PIPE) as feeding:
         assert feeding.stdin is not None
         feeding.stdin.write('{"prompt": "one"}\n{"prompt": "two"}\n')
@@ -24,7 +24,7 @@ def test_what_is_there_goes_in_while_a_stream_pauses(shell: Shell) -> None:
 
 
 def test_ctrl_c_ends_a_stream_that_pauses(shell: Shell) -> None:
-    """What went in stays; a read that blocks holds nobody up."""
+    """Enqueued lines stay, and a blocked read does not delay the exit."""
     with shell.started("enqueue", "-", "--batch", "live", stdin=subprocess.PIPE) as feeding:
         assert feeding.stdin is not None
         feeding.stdin.write('{"prompt": "one"}\n')

@@ -1,4 +1,4 @@
-"""A run and a fleet that tell somebody when a batch is done."""
+"""A run and a fleet that post a webhook when a batch is complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECRET = "whsec_a2tra2tra2tra2tra2tra2tra2tra2tr"  # noqa: S105
 
 
 class Receiver(HTTPServer):
-    """Takes webhooks on loopback; answers with `status`."""
+    """Takes webhooks on loopback and answers with `status`."""
 
     def __init__(self) -> None:
         """Listen."""
@@ -28,12 +28,12 @@ class Receiver(HTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Checks the signature and keeps what was told."""
+    """Checks the signature and keeps the body."""
 
     server: Receiver
 
     def do_POST(self) -> None:
-        """Take one."""
+        """Take one webhook."""
         body = self.rfile.read(int(self.headers["content-length"]))
         name, at = self.headers["webhook-id"], int(self.headers["webhook-timestamp"])
         assert self.headers["webhook-signature"] == sign(KEY, name, at, body)
@@ -42,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -57,16 +57,16 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_a_run_tells_before_it_ends(shell: Shell, receiver: Receiver) -> None:
-    """Once a completion; and a run that finds all done before has nothing new to tell."""
+def test_a_run_delivers_before_it_ends(shell: Shell, receiver: Receiver) -> None:
+    """Each completion is delivered once, so a second run of the same file posts nothing."""
     shell.export(webhook_secret=SECRET, webhook_allow_private="true")
     source = shell.write(20)
     for _ in range(2):
         done = shell("run", source, "--on-complete", receiver.url)
         assert done.code == 0, done.err
         assert "webhook: delivered" in done.err
-    [(_, told)] = receiver.got
-    assert isinstance(data := told["data"], dict)
+    [(_, body)] = receiver.got
+    assert isinstance(data := body["data"], dict)
     assert data["counts"] == {
         "total": 20,
         "succeeded": 20,
@@ -79,25 +79,27 @@ def test_a_run_tells_before_it_ends(shell: Shell, receiver: Receiver) -> None:
     assert "webhook of prompts: delivered" in shell("status").out
 
 
-def test_what_cannot_be_told_is_said_at_once(shell: Shell, endpoint: Endpoint) -> None:
-    """Before anything is paid: no secret, no address; and a private one, when it is tried."""
+def test_a_webhook_that_cannot_be_delivered_is_reported_at_once(
+    shell: Shell, endpoint: Endpoint
+) -> None:
+    """A missing secret or a bad URL is found before any call, a private one at the post."""
     source = shell.write(2)
-    told = shell("run", source, "--on-complete", "http://example.com/")
-    assert told.code == 2
-    assert "NIGHTMILL_WEBHOOK_SECRET" in told.err
+    done = shell("run", source, "--on-complete", "http://example.com/")
+    assert done.code == 2
+    assert "NIGHTMILL_WEBHOOK_SECRET" in done.err
     shell.export(webhook_secret=SECRET)
     for command in ("run", "enqueue"):
-        told = shell(command, source, "--on-complete", "example.com")
-        assert (told.code, endpoint.calls()) == (2, {})
-        assert "on-complete: not an http(s) address" in told.err
-    told = shell("run", source, "--on-complete", "http://127.0.0.1:9/")
-    assert told.code == 0
-    assert "webhook: given up (127.0.0.1 is a private address" in told.err
+        done = shell(command, source, "--on-complete", "example.com")
+        assert (done.code, endpoint.calls()) == (2, {})
+        assert "on-complete: not an http(s) address" in done.err
+    done = shell("run", source, "--on-complete", "http://127.0.0.1:9/")
+    assert done.code == 0
+    assert "webhook: given up (127.0.0.1 is a private address" in done.err
 
 
 @pytest.mark.usefixtures("endpoint")
 def test_workers_go_on_trying_after_a_restart(shell: Shell, receiver: Receiver) -> None:
-    """The receiver was down when the batch ended; its next try comes from another process."""
+    """The receiver was down when the batch ended. Another process makes the next try."""
     shell.export(webhook_secret=SECRET, webhook_allow_private="true")
     receiver.status = 503
     source = shell.write(5)

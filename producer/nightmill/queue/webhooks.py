@@ -1,6 +1,6 @@
-"""Webhooks on completion, the client's half: which batch tells whom, and how far that is.
+"""Webhooks on completion, the client's half: which URL a batch posts to, and the delivery's state.
 
-Workers deliver them (nightmill_worker.webhooks); between them stands the batch's Webhook in Redis.
+Workers deliver them (nightmill_worker.webhooks). Both halves share the batch's Webhook in Redis.
 """
 
 from __future__ import annotations
@@ -21,25 +21,29 @@ if TYPE_CHECKING:
     from nightmill.records.counts import Counts
 
 FIELD: Final = "webhook"
-"""Of the batch's hash: its Webhook as JSON."""
+"""Field of the batch's hash that holds its Webhook as JSON."""
 MAX_URL: Final = 2048
+"""Characters of a URL."""
 
 
 class Webhook(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where a batch's completion is told, and how far that is.
+    """The webhook of a batch and the state of its delivery.
 
-    `id` names the completion that is or was told (the webhook-id), `completed_at` is when it was
-    first seen (epoch ms): both are kept before the first try, so that every try says the same.
-    `delivered` names the one that `url` has accepted, `reason` is why the last of `tries` failed.
+    `id` and `completed_at` are stored before the first try, so that every try sends the same body.
     """
 
     url: str
     state: Literal["waiting", "retrying", "delivered", "given_up"] = "waiting"
     id: str = ""
+    """The webhook-id of the completion that is being delivered or was delivered last."""
     completed_at: int = 0
+    """When a worker first found the batch complete, epoch ms."""
     tries: int = 0
+    """Posts so far."""
     delivered: str = ""
+    """The webhook-id that `url` has accepted, "" when it has accepted none."""
     reason: str = ""
+    """Why the last try failed, or why there was none yet."""
 
 
 decode: Final = msgspec.json.Decoder(Webhook).decode
@@ -51,21 +55,21 @@ def require_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket too many
+    except ValueError:  # the port is no number, or a bracket is not closed
         raise SettingsError(problem) from None
     if not fine or len(url) > MAX_URL or not url.isprintable() or " " in url:
         raise SettingsError(problem)
-    if parts.username or parts.password:  # not shown: it is a secret
+    if parts.username or parts.password:  # the message does not show the URL: it holds a secret
         problem = "on-complete: holds a user or password; the receiver checks the signature instead"
         raise SettingsError(problem)
 
 
 async def arm(redis: Redis, batch: str, url: str) -> None:
-    """Have `url` told when `batch` is done next; what it accepted already is not told again.
+    """Post to `url` when `batch` completes next. A completion that `url` accepted is not repeated.
 
-    A completion that was seen keeps its id and its time, whoever is told of it.
+    A completion that a worker has found keeps its id and its time, also for a new URL.
 
-    Raises SettingsError for what is no address, QueueUnavailableError.
+    Raises SettingsError for a bad `url`, QueueUnavailableError.
     """
     require_url(url)
     key = keys.BATCH + batch
@@ -81,15 +85,18 @@ async def arm(redis: Redis, batch: str, url: str) -> None:
 
 
 def completion(batch: str, created_at: str, counts: Counts) -> str:
-    """Name a completion by all that is told of it but its time: receivers know it again."""
+    """Return the webhook-id of a completion: a hash of all that its body says, but not of its time.
+
+    Receivers recognise a repeated delivery by it.
+    """
     ends = (counts.total, counts.succeeded, counts.failed, counts.cancelled, counts.expired)
     took = (counts.input_tokens, counts.output_tokens, counts.cost)
-    seen = msgspec.json.encode([batch, created_at, ends, took])
-    return f"msg_{hashlib.blake2b(seen, digest_size=16).hexdigest()}"
+    content = msgspec.json.encode([batch, created_at, ends, took])
+    return f"msg_{hashlib.blake2b(content, digest_size=16).hexdigest()}"
 
 
-def told(hook: Webhook) -> str:
-    """Say in a few words how far a webhook is."""
+def describe(hook: Webhook) -> str:
+    """Return the state of a delivery in a few words, for people."""
     match hook.state:
         case "delivered":
             return "delivered"

@@ -1,4 +1,4 @@
-"""What is refused when a webhook is asked for, not a day later."""
+"""Bad webhook URLs and secrets are refused when they are given."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from nightmill.queue.webhooks import require_url
 @pytest.mark.parametrize(
     "url", ["", "ftp://a/b", "http://", "http://a:b/", "http://u:p@a/", "http://a b/", "a.b/c"]
 )
-def test_an_address_that_is_none_is_refused_when_it_is_given(url: str) -> None:
-    """Not a day later, in a worker's log."""
+def test_a_bad_url_is_refused_when_it_is_given(url: str) -> None:
+    """Otherwise it would fail a day later, in a worker's log."""
     with pytest.raises(SettingsError, match="on-complete"):
         require_url(url)
 
@@ -22,7 +22,7 @@ def test_an_address_that_is_none_is_refused_when_it_is_given(url: str) -> None:
     "secret", ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_c2hvcnQ=", "whsec_%"]
 )
 def test_a_bad_secret_is_refused_and_not_shown(secret: str) -> None:
-    """It is one all the same."""
+    """A rejected secret may be a real one with a typing error."""
     with pytest.raises(SettingsError, match="NIGHTMILL_WEBHOOK_SECRET: not whsec_") as caught:
         load_settings(webhook_secret=secret)
     assert secret not in str(caught.value)

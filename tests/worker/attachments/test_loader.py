@@ -83,14 +83,14 @@ async def ended(rig: Rig, params: dict[str, object]) -> Result:
     return await rig.row(receipt.job_id)
 
 
-def found_types(row: Result) -> tuple[JobState, str]:
-    """Return how a row ended, and of what."""
+def status_and_type(row: Result) -> tuple[JobState, str]:
+    """Return a row's status and error type."""
     assert row.error is not None
     return row.status, row.error.type
 
 
 async def sent(files: Path, params: dict[str, object]) -> bytes:
-    """Return the body that would be sent for a request."""
+    """Return the body that is sent for a request."""
     attachments = Attachments(load_settings(attach_roots=str(files)))
     async with attachments.loaded(json.dumps(params).encode()) as body:
         assert isinstance(body, bytes), body
@@ -98,7 +98,7 @@ async def sent(files: Path, params: dict[str, object]) -> bytes:
 
 
 def inline(params: dict[str, object], file: str, data: str) -> dict[str, object]:
-    """Return a request with the data where it refers to a file."""
+    """Return `params` with `data` in place of the reference to `file`."""
     mark = json.dumps({"$file": file})
     found: dict[str, object] = json.loads(json.dumps(params).replace(mark, json.dumps(data)))
     return found
@@ -107,7 +107,7 @@ def inline(params: dict[str, object], file: str, data: str) -> dict[str, object]
 async def test_the_endpoint_gets_the_data_and_the_row_keeps_the_reference(
     rig: Rig,
 ) -> None:
-    """What is sent is what somebody would have sent who put the base64 there themselves."""
+    """The body sent is the same as that of a request with the base64 in it."""
     params = {**image("a.png"), "model": "claude-opus-4-6"}
     row = await ended(rig, params)
     assert row.status is JobState.SUCCEEDED
@@ -130,20 +130,20 @@ async def test_the_endpoint_gets_the_data_and_the_row_keeps_the_reference(
     ],
 )
 async def test_every_kind_is_encoded_as_it_is(files: Path, name: str, media: str) -> None:
-    """The endpoint takes four kinds of image and two of document."""
+    """The endpoint accepts four image types and two document types."""
     params = image(name, media) if media.startswith("image") else document(name, media)
     encoded = base64.b64encode((files / name).read_bytes()).decode()
     assert json.loads(await sent(files, params)) == inline(params, name, encoded)
 
 
 async def test_a_text_source_gets_the_text_itself(files: Path) -> None:
-    """A source of type text holds no base64."""
+    """A source of type text holds plain text, not base64."""
     params = document("a.txt", "text/plain", "text")
     assert json.loads(await sent(files, params)) == inline(params, "a.txt", "Grüße")
 
 
-async def test_references_deep_in_a_request_are_found_and_lookalikes_left(files: Path) -> None:
-    """In a tool's result and in a document's content; a tool's input is the user's own data."""
+async def test_only_real_references_deep_in_a_request_are_replaced(files: Path) -> None:
+    """References are in a tool's result and a document's content. Similar text stays."""
     picture: dict[str, object] = {"type": "image", "source": source("a.png")}
     inner = {"type": "document", "source": {"type": "content", "content": [picture]}}
     result: dict[str, object] = {
@@ -173,9 +173,9 @@ async def test_references_deep_in_a_request_are_found_and_lookalikes_left(files:
 async def test_a_bad_attachment_fails_its_job_unpaid(
     rig: Rig, params: dict[str, object], type_: str
 ) -> None:
-    """The row says why and what to do, and the lane gets back what the call would have taken."""
+    """The row says why and how to fix it. The lane gets its reservation back."""
     row = await ended(rig, params)
-    assert found_types(row) == (JobState.FAILED, type_)
+    assert status_and_type(row) == (JobState.FAILED, type_)
     assert row.error is not None
     assert row.error.fix
     assert (rig.calls(), row.attempt_count) == (0, 0)
@@ -183,7 +183,7 @@ async def test_a_bad_attachment_fails_its_job_unpaid(
 
 
 async def test_sizes_are_bounded(rig: Rig, files: Path) -> None:
-    """5 MB an image and 32 MB a request, to the byte, and before anything is read."""
+    """An image has at most 5 MiB and a request 32 MiB. Both are checked before reading."""
     for name, size in (("most.png", MAX_IMAGE), ("over.png", MAX_IMAGE + 1)):
         with (files / name).open("wb") as file:
             file.write(PNG)
@@ -193,25 +193,25 @@ async def test_sizes_are_bounded(rig: Rig, files: Path) -> None:
         file.truncate(MAX_REQUEST * 3 // 4)
     assert (await ended(rig, image("most.png"))).status is JobState.SUCCEEDED
     too_large = (JobState.FAILED, "attachment_too_large")
-    assert found_types(await ended(rig, image("over.png"))) == too_large
-    assert found_types(await ended(rig, document("huge.pdf"))) == too_large
+    assert status_and_type(await ended(rig, image("over.png"))) == too_large
+    assert status_and_type(await ended(rig, document("huge.pdf"))) == too_large
     five = asking(*(image("most.png")["messages"][0]["content"][0] for _ in range(5)))  # type: ignore[index]
-    assert found_types(await ended(rig, five)) == too_large
+    assert status_and_type(await ended(rig, five)) == too_large
     assert rig.calls() == 1
 
 
-async def test_a_passing_trouble_is_tried_again(redis_url: str, tmp_path: Path) -> None:
-    """A network's bad minute is a counted attempt, as a broken call is."""
+async def test_a_passing_error_is_tried_again(redis_url: str, tmp_path: Path) -> None:
+    """A network error of a file is a counted attempt, like that of a call."""
     away = "http://127.0.0.1:9/"
     async with rigged(redis_url, tmp_path, attach_roots=f'["{away}"]', max_attempts=2) as rig:
         row = await ended(rig, image(f"{away}a.png"))
-        assert found_types(row) == (JobState.FAILED, "attachment_unavailable")
+        assert status_and_type(row) == (JobState.FAILED, "attachment_unavailable")
         assert [attempt.outcome for attempt in row.attempts] == ["retrying", "failed"]
-        assert (row.attempt_count, rig.calls(), len(rig.heard(CallFailed))) == (2, 0, 1)
+        assert (row.attempt_count, rig.calls(), len(rig.events_of(CallFailed))) == (2, 0, 1)
 
 
 async def test_wrong_roots_pause_a_batch(rig: Rig) -> None:
-    """Every job names another file, but they fail alike: a night must not be spent on them."""
+    """Every job names another file, but all fail alike, so the canary pauses the batch."""
     items = ({"custom_id": f"c{i}", **image(f"gone-{'x' * i}.png")} for i in range(30))
     await rig.producer.enqueue_many(items, batch="night")
     async with rig.working():
@@ -223,8 +223,8 @@ async def _paused(rig: Rig) -> bool:
     return (await Batches(rig.redis).counts("night")).flag == "paused"
 
 
-async def test_memory_is_bounded_and_comes_back(files: Path) -> None:
-    """A thousand large files in calls at once must not be a thousand in memory."""
+async def test_memory_is_bounded_and_given_back(files: Path) -> None:
+    """The budget limits how many large files are in memory at once."""
     with (files / "large.pdf").open("wb") as file:
         file.write(PDF)
         file.truncate(11 << 20)  # 15 MB encoded, three times that while it is loaded
@@ -251,10 +251,10 @@ async def test_memory_is_bounded_and_comes_back(files: Path) -> None:
     assert repr(attachments._budget) == f"<Budget {64 << 20:,} of {64 << 20:,}>"
 
 
-async def test_a_disk_that_hangs_costs_a_wait_and_keeps_no_more_than_its_readers(
+async def test_a_hung_read_is_retried_and_keeps_only_its_own_reader(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody can end a read that hangs: its job is tried again, and others wait for a reader."""
+    """A hung read cannot be ended: its job is retried and others wait for a reader."""
     monkeypatch.setattr("nightmill_worker.attachments.loader.PATIENCE_S", 0.05)
     monkeypatch.setattr("nightmill_worker.attachments.loader.READERS", 1)
     back = threading.Event()
@@ -278,8 +278,8 @@ async def test_a_disk_that_hangs_costs_a_wait_and_keeps_no_more_than_its_readers
     assert repr(attachments._budget) == f"<Budget {512 << 20:,} of {512 << 20:,}>"
 
 
-async def test_a_budget_serves_in_order_and_survives_who_gives_up() -> None:
-    """A large one is not overtaken for ever by small ones, nor blocked by one that was cut off."""
+async def test_a_budget_serves_in_order_also_after_a_cancellation() -> None:
+    """Small requests do not overtake a large one, and a cancelled one blocks none."""
     budget = Budget(10)
     assert await budget.take(8) == 8
     large = asyncio.create_task(budget.take(10))
@@ -294,7 +294,7 @@ async def test_a_budget_serves_in_order_and_survives_who_gives_up() -> None:
 
 
 def test_a_request_of_many_files_is_refused_before_they_are_read(files: Path) -> None:
-    """Their sizes alone say that it cannot be sent."""
+    """Their sizes show that the request cannot be sent."""
     with (files / "p.pdf").open("wb") as file:
         file.truncate(10 << 20)
     block: dict[str, object] = {"type": "document", "source": source("p.pdf", "application/pdf")}

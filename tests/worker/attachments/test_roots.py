@@ -1,4 +1,4 @@
-"""Which files a worker may read, and what becomes of those that it cannot."""
+"""Which files a worker may read, and which error each other file gets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIMIT = 100
 
 
 def roots(*given: Path | str) -> Roots:
-    """Return the roots that a setting of these would give."""
+    """Return the roots of an ATTACH_ROOTS of these."""
     return Roots.of(load_settings(attach_roots=":".join(map(str, given)) or None))
 
 
@@ -31,7 +31,7 @@ def read(allowed: Roots, file: Path | str) -> bytes:
 
 
 def refusal(allowed: Roots, file: Path | str) -> str:
-    """Return the type of the error that a file ends with."""
+    """Return the error type of a file that is refused."""
     with pytest.raises(FileRefusedError) as caught:
         read(allowed, file)
     assert caught.value.info.fix
@@ -41,7 +41,7 @@ def refusal(allowed: Roots, file: Path | str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a root with a file in it, and a secret beside it."""
+    """Return a root with a file in it and a secret file beside it."""
     inside = tmp_path / "in"
     (inside / "deep").mkdir(parents=True)
     (inside / "deep" / "a.txt").write_bytes(b"yes")
@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_file_is_found_by_any_of_its_names(folder: Path) -> None:
-    """Absolute, below a root, as a URL, or over a link that stays inside."""
+    """Absolute, below a root, as a URL, or through a link that stays inside."""
     (folder / "link").symlink_to(folder / "deep" / "a.txt")
     allowed = roots("/nowhere", folder)
     names: list[Path | str] = ["deep/a.txt", folder / "deep" / "a.txt", "link"]
@@ -62,14 +62,14 @@ def test_a_file_is_found_by_any_of_its_names(folder: Path) -> None:
     "way", ["../secret", "deep/../../secret", "link", "/etc/passwd", "gone/.."]
 )
 def test_no_way_leads_out_of_the_roots(folder: Path, way: str) -> None:
-    """Whoever enqueues must not read the worker's other files: the real path decides."""
+    """A producer must not read the worker's other files, so the real path decides."""
     (folder / "link").symlink_to(folder.parent / "secret")
     allowed = roots(folder)
     assert refusal(allowed, way) in {"attachment_refused", "attachment_missing"}
     assert refusal(allowed, folder / way) in {"attachment_refused", "attachment_missing"}
 
 
-def test_a_folder_with_the_roots_name_as_its_beginning_is_outside(folder: Path) -> None:
+def test_a_folder_whose_name_begins_with_the_roots_name_is_outside(folder: Path) -> None:
     """/data-private is not below /data."""
     private = folder.with_name("in-private")
     private.mkdir()
@@ -78,13 +78,13 @@ def test_a_folder_with_the_roots_name_as_its_beginning_is_outside(folder: Path) 
 
 
 def test_without_roots_nothing_is_read(folder: Path) -> None:
-    """A fleet that was told of no roots reads no files for anybody."""
+    """A fleet without roots reads no files at all."""
     assert refusal(roots(), folder / "deep" / "a.txt") == "attachment_refused"
     assert refusal(roots(), "deep/a.txt") == "attachment_refused"
 
 
-def test_what_is_no_file_or_too_large_is_refused(folder: Path) -> None:
-    """Each says what it is; a pipe would otherwise hold a reader for ever."""
+def test_a_path_that_is_not_a_file_or_is_too_large_is_refused(folder: Path) -> None:
+    """Each has its own error. Reading a pipe would block a reader for ever."""
     (folder / "large").write_bytes(b"x" * (LIMIT + 1))
     (folder / "whole").write_bytes(b"x" * LIMIT)
     os.mkfifo(folder / "pipe")
@@ -96,8 +96,8 @@ def test_what_is_no_file_or_too_large_is_refused(folder: Path) -> None:
     assert len(read(allowed, "whole")) == LIMIT
 
 
-def test_a_file_that_changed_since_it_was_found_is_looked_at_again(folder: Path) -> None:
-    """A link in its place leads elsewhere, and one that grew would not fit the memory held."""
+def test_a_file_that_changed_since_it_was_found_is_checked_again(folder: Path) -> None:
+    """A link may have replaced it, or it may exceed the memory that was reserved."""
     file = folder / "deep" / "a.txt"
     found = roots(folder).find(str(file), LIMIT)
     file.write_bytes(b"x" * (LIMIT + 1))
@@ -110,7 +110,7 @@ def test_a_file_that_changed_since_it_was_found_is_looked_at_again(folder: Path)
 
 
 def test_a_url_is_read_below_its_root_only() -> None:
-    """Another host, path or scheme is another place, however it is written."""
+    """Another host, path or scheme is outside, in every spelling."""
     name = uuid4().hex
     with fsspec.open(f"memory://{name}/in/a", "wb") as file:
         file.write(b"yes")
@@ -129,14 +129,14 @@ def test_a_url_is_read_below_its_root_only() -> None:
         assert refusal(allowed, way) == "attachment_refused"
 
 
-def test_a_url_that_nothing_here_can_read_says_what_to_install() -> None:
-    """The worker's own install brings http alone."""
+def test_a_url_of_an_unknown_scheme_is_refused() -> None:
+    """The worker's own install reads http URLs only."""
     assert refusal(roots("nosuch://b"), "nosuch://b/a") == "attachment_refused"
 
 
 @pytest.fixture
 async def site() -> AsyncIterator[str]:
-    """Serve a file, a redirect, a refusal and a fault."""
+    """Serve a file, a redirect, a refusal and an error."""
 
     async def answer(request: web.Request) -> web.Response:
         match request.match_info["name"]:
@@ -161,8 +161,8 @@ async def site() -> AsyncIterator[str]:
     await runner.cleanup()
 
 
-async def test_http_says_what_passes_and_what_does_not(site: str) -> None:
-    """A server's bad minute costs a wait, not the job; a redirect may lead anywhere."""
+async def test_the_http_status_decides_whether_a_read_is_tried_again(site: str) -> None:
+    """A 503 may pass, so the job waits. A redirect may lead anywhere, so it is refused."""
     allowed = Roots(urls=(site,))
 
     def look() -> None:
@@ -179,8 +179,8 @@ async def test_http_says_what_passes_and_what_does_not(site: str) -> None:
     await asyncio.to_thread(look)
 
 
-def test_a_file_larger_than_was_told_is_not_read_whole() -> None:
-    """What a server says of its size is not to be trusted with the memory."""
+def test_a_file_larger_than_reported_is_not_read_whole() -> None:
+    """A server may report a wrong size or none."""
     with fsspec.open("memory://sizes/a", "wb") as file:
         file.write(b"x" * 1000)
     found = Found(name="a", path="memory://sizes/a", size=None, limit=10)
@@ -188,8 +188,8 @@ def test_a_file_larger_than_was_told_is_not_read_whole() -> None:
         found.read()
 
 
-def test_roots_stand_like_a_path_or_as_a_list() -> None:
-    """A URL's own colon parts nothing, and where one has a port there is the list."""
+def test_roots_are_written_like_path_or_as_a_list() -> None:
+    """The colon of a URL's scheme separates nothing. A URL with a port needs the list."""
     assert split_roots("/a:s3://b/c:/d:") == ("/a", "s3://b/c", "/d")
     assert split_roots('["http://h:80/x", "/a:b"]') == ("http://h:80/x", "/a:b")
     assert split_roots(None) == ()

@@ -1,4 +1,4 @@
-"""Endpoints on loopback for the client's tests: well-behaved ones, and ones that misbehave."""
+"""Endpoints on loopback for the client's tests: correct ones and faulty ones."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def sse(events: list[Fields]) -> bytes:
 
 
 def settings(base_url: str, **changes: object) -> Settings:
-    """Return settings with a credential, made without looking at the environment."""
+    """Return settings with a credential. The environment is not read."""
     usual = {"base_url": base_url, "api_key": SecretStr("sk-secret"), "auth_token": None}
     return Settings.model_validate(usual | changes)
 
 
 @asynccontextmanager
 async def serving(handler: Handler) -> AsyncIterator[str]:
-    """Run an aiohttp server with one handler; give its base URL."""
+    """Run an aiohttp server with one handler and yield its base URL."""
     app = web.Application(client_max_size=1 << 25)
     app.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(app, handler_cancellation=True)
@@ -62,9 +62,9 @@ async def serving(handler: Handler) -> AsyncIterator[str]:
 async def answering(
     script: bytes, *, hold: bool = False, reset: bool = False
 ) -> AsyncIterator[str]:
-    """Answer every connection's first request with exactly these bytes, then close it.
+    """Answer the first request of every connection with exactly these bytes, then close it.
 
-    `hold` keeps the connection open instead; `reset` ends it with a TCP reset.
+    `hold` keeps the connection open instead. `reset` ends it with a TCP reset.
     """
     released = asyncio.Event()
 
@@ -87,6 +87,6 @@ async def answering(
 
 
 async def sent(base_url: str, params: bytes = PARAMS, /, **changes: object) -> Reply | Broken:
-    """Send one call with a client of its own."""
+    """Send one call with its own client."""
     async with MessagesClient(settings(base_url, **changes)) as client:
         return await client.send(params)

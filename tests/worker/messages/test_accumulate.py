@@ -1,4 +1,4 @@
-"""Every event kind of the Messages streaming format, rebuilt into one Message."""
+"""Each event kind of the Messages streaming format, built into one Message."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STOP: Fields = {"type": "message_stop"}
 
 
 def event(data: Fields, *, name: str | None = None) -> Event:
-    """Return the event an endpoint sends for `data`: named after its type."""
+    """Return the event that an endpoint sends for `data`. Its name is its type."""
     return Event(name=name or str(data["type"]), data=msgspec.json.encode(data))
 
 
@@ -49,7 +49,7 @@ def block(index: int, start: Fields, *deltas: Fields) -> list[Fields]:
 
 
 def rebuilt(*events: Fields) -> Fields:
-    """Return the Message that a stream of `events` amounts to."""
+    """Return the Message that a stream of `events` makes."""
     accumulator = Accumulator()
     for data in events:
         accumulator.add(event(data))
@@ -75,7 +75,7 @@ def text_delta(text: str) -> Fields:
 
 
 def test_a_text_message_is_the_message_an_unstreamed_call_returns() -> None:
-    """Usage in message_delta is cumulative: it replaces what message_start said."""
+    """Usage in message_delta is cumulative: it replaces the usage of message_start."""
     hello = block(0, {"type": "text", "text": ""}, text_delta("Hel"), text_delta("lo é"))
     assert rebuilt(START, {"type": "ping"}, *hello, ending(), STOP) == {
         "id": "msg_1",
@@ -99,13 +99,13 @@ def test_a_text_message_is_the_message_an_unstreamed_call_returns() -> None:
     ],
 )
 def test_tool_input_is_the_json_of_its_pieces(pieces: tuple[str, ...], expected: Fields) -> None:
-    """Pieces are cut anywhere; a tool without arguments sends none, or an empty one."""
+    """Pieces are cut anywhere. A tool without arguments sends no piece or an empty one."""
     found = content(*tool(*pieces))
     assert found == [{"type": "tool_use", "id": "toolu_1", "name": "weather", "input": expected}]
 
 
 def test_thinking_keeps_its_signature() -> None:
-    """Without the signature the block cannot be sent back in a later turn."""
+    """Without its signature the block cannot be sent back in a later turn."""
     start: Fields = {"type": "thinking", "thinking": "", "signature": ""}
     deltas: list[Fields] = [
         {"type": "thinking_delta", "thinking": "First, "},
@@ -117,7 +117,7 @@ def test_thinking_keeps_its_signature() -> None:
 
 
 def test_citations_are_collected_beside_the_text() -> None:
-    """A citation comes alone, between the pieces of the text that it supports."""
+    """Each citation comes in its own delta, between the pieces of its text."""
     cites: list[Fields] = [
         {"type": "citations_delta", "citation": {"cited_text": text}} for text in "ab"
     ]
@@ -127,8 +127,8 @@ def test_citations_are_collected_beside_the_text() -> None:
     assert found == [{"type": "text", "text": "xy", "citations": citations}]
 
 
-def test_deltas_and_blocks_of_the_future_are_kept_by_the_general_rule() -> None:
-    """Strings are appended, other values replace: nothing an endpoint sends is lost."""
+def test_unknown_deltas_and_blocks_are_kept_by_the_general_rule() -> None:
+    """Strings are appended and other values replace, so nothing of an answer is lost."""
     start: Fields = {"type": "hologram", "beams": None, "state": 0}
     deltas: list[Fields] = [
         {"type": "hologram_delta", "beams": "ab", "state": 1},
@@ -138,15 +138,15 @@ def test_deltas_and_blocks_of_the_future_are_kept_by_the_general_rule() -> None:
 
 
 def test_blocks_without_deltas_and_interleaved_blocks_keep_their_place() -> None:
-    """A redacted or server tool block comes whole in its start; order is by index."""
+    """A redacted block comes whole in its start event. The index gives the order."""
     late = block(1, {"type": "text", "text": ""}, text_delta("b"))
     whole: Fields = {"type": "redacted_thinking", "data": "xyz"}
     early = block(0, dict(whole))
     assert content(late[0], *early, *late[1:]) == [whole, {"type": "text", "text": "b"}]
 
 
-def test_message_delta_adds_whatever_it_carries() -> None:
-    """`container` comes inside the delta and `context_management` beside it."""
+def test_message_delta_adds_all_its_fields() -> None:
+    """`container` is inside the delta and `context_management` beside it."""
     last = ending(context_management={"applied_edits": []})
     last["delta"] = {
         "stop_reason": "stop_sequence",
@@ -199,7 +199,7 @@ def test_an_error_event_ends_the_stream_with_its_own_body(name: str) -> None:
 
 
 def test_without_message_stop_there_is_no_message() -> None:
-    """A stop_reason is not the end: only message_stop is."""
+    """A stream that ends before its stop_reason is cut."""
     with pytest.raises(StreamError) as caught:
         rebuilt(START, *block(0, {"type": "text", "text": "x"}), ending())
     assert caught.value.kind == "truncated_response"
@@ -210,7 +210,7 @@ def test_without_message_stop_there_is_no_message() -> None:
 )
 @pytest.mark.parametrize("piece", ['{"city": "San', "[1]", "{'a': 1}"])
 def test_broken_tool_input_is_never_a_message(piece: str, stop_reason: str, kind: str) -> None:
-    """Cut at max_tokens it would be cut again on a retry, so that kind is told apart."""
+    """An input cut by max_tokens has its own kind, because a retry would be cut again."""
     with pytest.raises(StreamError) as caught:
         rebuilt(START, *tool(piece), ending(stop_reason), STOP)
     assert caught.value.kind == kind
@@ -226,8 +226,8 @@ def test_broken_tool_input_is_never_a_message(piece: str, stop_reason: str, kind
         Event(name="message_start", data=b'{"message": ' + b'{"a":' * 5000 + b"}" * 5001),
     ],
 )
-def test_data_that_break_the_contract_are_an_error_of_ours(broken: Event) -> None:
-    """Whatever a stranger sends, only StreamError comes out."""
+def test_data_that_breaks_the_contract_is_a_stream_error(broken: Event) -> None:
+    """No other exception leaves the accumulator, whatever an endpoint sends."""
     accumulator = Accumulator()
     accumulator.add(event(START))
     with pytest.raises(StreamError) as caught:

@@ -1,4 +1,4 @@
-"""The one classifier, as tables: an answer in, an outcome out."""
+"""The classifier as tables of answers and their outcomes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def error_of(outcome: Outcome) -> tuple[str, str]:
 
 
 def test_a_complete_message_succeeds_and_keeps_its_bytes() -> None:
-    """Null counts are 0; the content is stored as it came, never rebuilt."""
+    """Null counts are 0. The content is stored as it came."""
     outcome = answer(200, MESSAGE, request_id="req_1", content_type="text/plain")
     assert outcome == Succeeded(
         message=MESSAGE,
@@ -61,7 +61,7 @@ def test_a_complete_message_succeeds_and_keeps_its_bytes() -> None:
 
 
 def test_a_pretty_printed_message_is_put_on_one_line() -> None:
-    """Results are exported one a line."""
+    """Results are exported one on each line."""
     pretty = msgspec.json.format(MESSAGE, indent=2)
     outcome = answer(200, pretty)
     assert isinstance(outcome, Succeeded)
@@ -86,7 +86,7 @@ def test_a_pretty_printed_message_is_put_on_one_line() -> None:
     ],
 )
 def test_a_200_that_is_not_a_complete_message_is_retried(text: bytes) -> None:
-    """A captive portal, a proxy's page or a cut body must never be stored as a result."""
+    """A login page, a proxy's page or a cut body must not be stored as a result."""
     outcome = answer(200, text)
     assert isinstance(outcome, Retry)
     assert outcome.error.type == "invalid_response"
@@ -108,7 +108,7 @@ def test_a_200_that_is_not_a_complete_message_is_retried(text: bytes) -> None:
     ],
 )
 def test_an_error_inside_a_200_stream_goes_by_its_type(kind: str, expected: type[Outcome]) -> None:
-    """The status was sent before the error happened; a hint in the headers was, too."""
+    """The status and the headers were sent before the error happened."""
     outcome = answer(200, body(kind), x_should_retry="true")
     assert isinstance(outcome, expected)
     assert error_of(outcome) == (kind, "oops")
@@ -149,7 +149,7 @@ def test_an_error_inside_a_200_stream_goes_by_its_type(kind: str, expected: type
 def test_an_error_status_decides(
     status: int, text: bytes, expected: type[Outcome], kind: str
 ) -> None:
-    """The table "Life of a job", with bodies of any kind."""
+    """The table "Life of a job", with bodies of several kinds."""
     outcome = answer(status, text, x_request_id="req_9")
     assert isinstance(outcome, expected)
     assert not isinstance(outcome, Succeeded)
@@ -170,8 +170,8 @@ def test_an_error_status_decides(
         ("Paused", {"code": "insufficient_quota"}),
     ],
 )
-def test_a_spend_limit_429_stops_the_line(message: str, more: dict[str, object]) -> None:
-    """It lasts until a person acts; with a retry-after it is an ordinary refusal."""
+def test_a_spend_limit_429_stops_the_account(message: str, more: dict[str, object]) -> None:
+    """It lasts until a person acts. With a retry-after it is an ordinary refusal."""
     text = body("rate_limit_error", message, **more)
     assert isinstance(answer(429, text), StopAccount)
     assert isinstance(answer(429, text, retry_after="20"), Snooze)
@@ -186,7 +186,7 @@ def test_a_spend_limit_429_stops_the_line(message: str, more: dict[str, object])
     ],
 )
 def test_an_ordinary_429_snoozes_even_without_retry_after(message: str) -> None:
-    """Stopping the line for these would leave a night unused."""
+    """Stopping the account for these would waste the rest of the night."""
     assert isinstance(answer(429, body("rate_limit_error", message)), Snooze)
 
 
@@ -198,8 +198,8 @@ def test_an_ordinary_429_snoozes_even_without_retry_after(message: str) -> None:
         "You have reached your specified workspace API usage limits.",
     ],
 )
-def test_a_400_about_money_stops_the_line(message: str) -> None:
-    """Exhausted credit comes as an invalid_request_error, and is no job's fault."""
+def test_a_400_about_money_stops_the_account(message: str) -> None:
+    """Spent credit comes as an invalid_request_error, but the job is not wrong."""
     outcome = answer(400, body("invalid_request_error", message), x_should_retry="true")
     assert isinstance(outcome, StopAccount)
     assert outcome.error.fix
@@ -225,12 +225,12 @@ def test_a_400_about_money_stops_the_line(message: str) -> None:
 def test_x_should_retry_chooses_only_between_failed_and_retrying(
     status: int, hint: str, expected: type[Outcome]
 ) -> None:
-    """A line that is wrong, or a limit, stays what it is."""
+    """A stopped account or a rate limit does not change by a hint."""
     assert isinstance(answer(status, x_should_retry=hint), expected)
 
 
 def test_a_403_about_one_request_is_not_retried_on_a_hint() -> None:
-    """A 403 never listens to x-should-retry, whatever it is about."""
+    """x-should-retry is ignored for every 403."""
     assert isinstance(answer(403, body("content_refused"), x_should_retry="true"), Fail)
 
 
@@ -238,7 +238,7 @@ def test_a_403_about_one_request_is_not_retried_on_a_hint() -> None:
     ("status", "words"), [(404, "model"), (413, "smaller"), (400, "request"), (401, "API_KEY")]
 )
 def test_a_fix_says_what_to_change(status: int, words: str) -> None:
-    """It stands in the stored result, where the reader has nothing else."""
+    """The fix is in the stored row, which may be all that the reader has."""
     outcome = answer(status)
     assert not isinstance(outcome, Succeeded)
     assert words in (outcome.error.fix or "")
@@ -261,12 +261,12 @@ def test_a_fix_says_what_to_change(status: int, words: str) -> None:
     ],
 )  # fmt: skip
 def test_error_bodies_of_other_shapes_are_understood(text: bytes, kind: str, message: str) -> None:
-    """Gateways have their own ideas; a telling `code` stands in for a type nobody knows."""
+    """Gateways use other shapes. A text `code` replaces an unknown type."""
     assert error_of(answer(429, text)) == (kind, message)
 
 
 def test_a_very_long_error_message_is_cut() -> None:
-    """Every attempt of every job stores one."""
+    """Every attempt of every job stores its message."""
     assert len(error_of(answer(500, body("api_error", "x" * 100_000)))[1]) == 2000
 
 
@@ -281,7 +281,7 @@ def test_a_very_long_error_message_is_cut() -> None:
     ],
 )
 def test_a_call_without_a_whole_answer_is_retried(kind: BreakKind) -> None:
-    """The next call may get through; what had begun is kept for the attempt's record."""
+    """The next call may succeed. The status and id are kept for the attempt."""
     broken = Broken(kind=kind, detail="why", status=200, headers={"request-id": "req_1"})
     outcome = classify(broken, NOW)
     assert isinstance(outcome, Retry)
@@ -290,7 +290,7 @@ def test_a_call_without_a_whole_answer_is_retried(kind: BreakKind) -> None:
 
 
 def test_a_tool_input_cut_at_max_tokens_fails_with_the_fix() -> None:
-    """The same call would be cut at the same place, and paid for again."""
+    """The same call would be cut in the same place and paid again."""
     outcome = classify(Broken(kind="input_cut", detail="why", status=200), NOW)
     assert isinstance(outcome, Fail)
     assert "max_tokens" in (outcome.error.fix or "")
@@ -324,12 +324,12 @@ def test_a_tool_input_cut_at_max_tokens_fails_with_the_fix() -> None:
     ],
 )
 def test_retry_after_is_read_in_every_form(headers: dict[str, str], expected: float | None) -> None:
-    """A wait that makes no sense is no wait; a long one is followed by one trial."""
+    """An unusable wait is none. A long one is bounded, so that one call is tried after it."""
     assert retry_after_s(headers, NOW) == expected
 
 
 def test_every_unsuccessful_outcome_carries_the_wait() -> None:
-    """A 529 may name one, too."""
+    """A 529 may have one too."""
     outcome = answer(529, retry_after="12")
     assert isinstance(outcome, Retry)
     assert outcome.retry_after_s == 12.0

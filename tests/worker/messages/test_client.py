@@ -1,4 +1,4 @@
-"""The client against real servers on loopback that behave."""
+"""The client against correct servers on loopback."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from nightmill_worker.messages.outcome import Reply
 from tests.worker.messages.endpoint import EVENTS, MESSAGE, PARAMS, sent, serving, settings, sse
 
 
-async def body_seen(params: bytes) -> bytes:
-    """Return the body that reaches an endpoint for `params`."""
-    seen: list[bytes] = []
+async def received_body(params: bytes) -> bytes:
+    """Return the body that an endpoint receives for `params`."""
+    bodies: list[bytes] = []
 
     async def handler(request: web.Request) -> web.Response:
-        seen.append(await request.read())
+        bodies.append(await request.read())
         return web.json_response(MESSAGE)
 
     async with serving(handler) as url:
         assert isinstance(await sent(url, params), Reply)
-    return seen[0]
+    return bodies[0]
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,11 @@ async def body_seen(params: bytes) -> bytes:
 async def test_a_call_carries_one_credential_and_the_version(
     credential: dict[str, object], name: str | None, value: str | None
 ) -> None:
-    """Two credentials are refused by endpoints; a key read from a file ends with a line end."""
-    seen: list[web.Request] = []
+    """Endpoints refuse two credentials. A key read from a file ends with a line end."""
+    requests: list[web.Request] = []
 
     async def handler(request: web.Request) -> web.Response:
-        seen.append(request)
+        requests.append(request)
         return web.json_response(MESSAGE, headers={"Request-Id": "req_1"})
 
     async with serving(handler) as url:
@@ -51,8 +51,8 @@ async def test_a_call_carries_one_credential_and_the_version(
     assert isinstance(reply, Reply)
     assert reply.headers.get("request-id") == "req_1"
     assert json.loads(reply.body) == MESSAGE
-    headers = seen[0].headers
-    assert (seen[0].method, seen[0].path) == ("POST", "/v1/messages")
+    headers = requests[0].headers
+    assert (requests[0].method, requests[0].path) == ("POST", "/v1/messages")
     carried = {key: headers[key] for key in ("x-api-key", "Authorization") if key in headers}
     assert carried == ({name: value} if name else {})
     assert headers["anthropic-version"] == "2023-06-01"
@@ -63,27 +63,27 @@ async def test_a_call_carries_one_credential_and_the_version(
 @pytest.mark.parametrize("base", ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"])
 @pytest.mark.parametrize("path", ["", "/gateway"])
 def test_a_base_url_may_have_v1_a_slash_or_a_path(base: str, path: str) -> None:
-    """People paste all of these."""
+    """Users paste all of these forms."""
     url = base.replace(":1", f":1{path}")
     assert str(messages_url(url)) == f"http://h:1{path}/v1/messages"
 
 
 @pytest.mark.parametrize("base", ["http://", "http://[bad", "ftp://h", "http://h:99999"])
-def test_a_base_url_that_is_none_is_refused_at_once(base: str) -> None:
-    """Found at start, not by 10,000 jobs."""
+def test_an_invalid_base_url_is_refused_at_once(base: str) -> None:
+    """It is found when the worker starts, not by 10,000 jobs."""
     with pytest.raises(SettingsError, match="BASE_URL"):
         messages_url(base)
 
 
 def test_a_password_in_the_base_url_is_refused_without_showing_it() -> None:
-    """It would be a second credential, and one that logs show."""
+    """It would be a second credential, which logs would show."""
     with pytest.raises(SettingsError, match="BASE_URL") as caught:
         messages_url("http://me:hunter2@h")
     assert "hunter2" not in str(caught.value)
 
 
 def test_a_credential_that_no_header_can_carry_is_refused_without_showing_it() -> None:
-    """A line end inside would let a header be smuggled in."""
+    """A line end inside it would add a header to the request."""
     with pytest.raises(SettingsError) as caught:
         MessagesClient(settings("http://h", api_key=SecretStr("sk-1\r\nevil: 1")))
     assert "sk-1" not in str(caught.value)
@@ -102,21 +102,21 @@ def test_a_credential_that_no_header_can_carry_is_refused_without_showing_it() -
     ids=len,
 )
 async def test_params_are_posted_as_they_are(params: bytes) -> None:
-    """What was validated and hashed is what is sent, to the byte; the endpoint judges the rest."""
-    assert await body_seen(params) == params
+    """The bytes that were validated and hashed are sent. The endpoint judges the rest."""
+    assert await received_body(params) == params
 
 
 @pytest.mark.parametrize("extra", [b"", b', "stream": false'])
-async def test_a_long_answer_is_asked_for_as_a_stream(extra: bytes) -> None:
-    """Above 16,000 tokens an unstreamed connection is idle for so long that it gets cut."""
-    body = await body_seen(b'{"max_tokens": 16001' + extra + b', "temperature": 0.50}')
+async def test_a_long_answer_is_requested_as_a_stream(extra: bytes) -> None:
+    """Proxies cut a connection that is silent for as long as 16,000 tokens take."""
+    body = await received_body(b'{"max_tokens": 16001' + extra + b', "temperature": 0.50}')
     assert json.loads(body) == {"max_tokens": 16001, "stream": True, "temperature": 0.5}
     assert b"0.50" in body
     assert body.count(b"stream") == 1
 
 
-async def test_a_stream_comes_back_as_its_message_and_keeps_the_connection() -> None:
-    """A new connection for each streamed call would cost a TLS handshake each."""
+async def test_a_stream_is_returned_as_its_message_and_keeps_the_connection() -> None:
+    """A new connection for each streamed call would cost a TLS handshake."""
     peers: set[object] = set()
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -138,7 +138,7 @@ async def test_a_stream_comes_back_as_its_message_and_keeps_the_connection() -> 
 
 
 async def test_redirects_are_not_followed_and_errors_not_retried() -> None:
-    """A credential goes nowhere but to its base URL, and a call is made once."""
+    """The credential is sent only to the base URL, and a call is made once."""
     calls: list[str] = []
 
     async def handler(request: web.Request) -> web.Response:
@@ -151,7 +151,7 @@ async def test_redirects_are_not_followed_and_errors_not_retried() -> None:
     assert (reply.status, calls) == (307, ["/v1/messages"])
 
 
-async def test_a_credential_repeated_in_an_error_is_blotted_out() -> None:
+async def test_a_credential_in_an_error_is_replaced() -> None:
     """Error texts are stored and exported."""
 
     async def handler(request: web.Request) -> web.Response:
@@ -164,7 +164,7 @@ async def test_a_credential_repeated_in_an_error_is_blotted_out() -> None:
 
 
 async def test_a_cancelled_call_is_cancelled() -> None:
-    """Shutdown and abort rely on it; everything else comes back as a value."""
+    """Shutdown and abort need the cancellation. All else is returned as a value."""
     arrived = asyncio.Event()
 
     async def handler(_: web.Request) -> web.Response:
@@ -181,7 +181,7 @@ async def test_a_cancelled_call_is_cancelled() -> None:
 
 
 async def test_many_calls_share_one_session_without_a_limit() -> None:
-    """The lane limits calls in flight; a second, hidden limit would only deceive it."""
+    """Only the lane limits calls in flight. A limit of the session would distort it."""
     together = asyncio.Barrier(120)
 
     async def handler(_: web.Request) -> web.Response:

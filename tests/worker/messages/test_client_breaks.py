@@ -1,4 +1,4 @@
-"""The client against servers that cut, stall, reset and babble: a value comes back, always."""
+"""The client against servers that cut, stall, reset or send garbage: it returns a value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.worker.messages.endpoint import (
 
 
 async def test_an_error_event_is_the_reply_of_a_stream() -> None:
-    """The classifier tells what it means."""
+    """The classifier decides what it means."""
     error: Fields = {"type": "error", "error": {"type": "overloaded_error"}}
     script = f"{SSE_HEAD}\r\n".encode() + sse([*EVENTS[:3], error])
     async with answering(script, hold=True) as url:
@@ -31,7 +31,7 @@ async def test_an_error_event_is_the_reply_of_a_stream() -> None:
 
 
 async def test_a_connection_lost_after_message_stop_does_not_spoil_the_message() -> None:
-    """The answer is whole; paying for it again would be waste."""
+    """The answer is whole, so it must not be paid again."""
     chunk = sse(EVENTS)
     script = f"{SSE_HEAD}transfer-encoding: chunked\r\n\r\n{len(chunk):x}\r\n".encode() + chunk
     async with answering(script, reset=True) as url:
@@ -59,7 +59,7 @@ async def test_a_connection_lost_after_message_stop_does_not_spoil_the_message()
     ],
 )  # fmt: skip
 async def test_an_answer_that_ends_too_early_is_broken(script: bytes, kind: str) -> None:
-    """A closed socket, a short body, a stream without message_stop: never a Reply."""
+    """A closed socket, a short body or a cut stream is not a Reply."""
     async with answering(script) as url:
         broken = await sent(url)
     assert isinstance(broken, Broken)
@@ -70,7 +70,7 @@ async def test_an_answer_that_ends_too_early_is_broken(script: bytes, kind: str)
 
 
 async def test_a_reset_connection_is_broken() -> None:
-    """A load balancer that goes away sends one."""
+    """A load balancer that restarts sends a reset."""
     async with answering(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", reset=True) as url:
         broken = await sent(url)
     assert isinstance(broken, Broken)
@@ -91,7 +91,7 @@ async def test_silence_and_slowness_end_as_timeouts(script: bytes, limit: str) -
 
 
 async def test_a_closed_port_is_a_connection_error() -> None:
-    """Nothing was sent, so nothing can have been paid for."""
+    """Nothing was sent, so nothing was paid."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         broken = await sent(f"http://127.0.0.1:{unused.getsockname()[1]}")
@@ -100,7 +100,7 @@ async def test_a_closed_port_is_a_connection_error() -> None:
 
 
 async def test_an_error_status_stands_even_when_its_body_is_cut() -> None:
-    """A 429 must snooze and a 401 must stop the line, however badly they are delivered."""
+    """A 429 snoozes and a 401 stops the account, also when the body is cut."""
     async with answering(b"HTTP/1.1 429 No\r\ncontent-length: 99\r\n\r\n{") as url:
         reply = await sent(url)
     assert isinstance(reply, Reply)

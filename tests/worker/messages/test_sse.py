@@ -1,4 +1,4 @@
-"""The decoder of server-sent events, fed every way a network can cut a stream."""
+"""The decoder of server-sent events, fed with chunks that are cut anywhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ texts = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs
 
 
 def decode(*chunks: bytes) -> list[Event]:
-    """Decode a whole stream that arrives in `chunks`."""
+    """Return the events of a whole stream that arrives in `chunks`."""
     decoder = Decoder()
     events = [event for chunk in chunks for event in decoder.feed(chunk)]
     return events + decoder.finish()
@@ -31,7 +31,7 @@ def decode(*chunks: bytes) -> list[Event]:
 def test_a_stream_cut_anywhere_gives_the_same_events(
     events: list[tuple[str, list[str]]], end: str, bom: str, cuts: list[int]
 ) -> None:
-    """A chunk may end inside a line end, a character or the BOM: nobody may notice."""
+    """A chunk may end inside a line end, a character or the BOM."""
     lines = [f"{bom}: hello"]
     for name, data in events:
         lines += [f"event: {name}", *(f"data: {line}" for line in data), ""]
@@ -66,12 +66,12 @@ def test_a_stream_cut_anywhere_gives_the_same_events(
 def test_lines_mean_what_the_standard_says(
     stream: bytes, expected: list[tuple[str, bytes]]
 ) -> None:
-    """One row for each rule of the event stream format that an endpoint may make use of."""
+    """One row for each rule of the event stream format that an endpoint may use."""
     assert [(event.name, event.data) for event in decode(stream)] == expected
 
 
-def test_an_event_is_given_as_soon_as_its_blank_line_is_there() -> None:
-    """A CR may be half a CRLF, but waiting for the other half would hold the last event back."""
+def test_an_event_is_returned_as_soon_as_its_blank_line_came() -> None:
+    """A CR may be half of a CRLF. Waiting for the LF would delay the last event."""
     decoder = Decoder()
     assert decoder.feed(b"data: a\r\n\r") == [Event(name="message", data=b"a")]
     assert decoder.feed(b"\ndata: b\n\n") == [Event(name="message", data=b"b")]

@@ -1,4 +1,4 @@
-"""Where a stranger's address may lead."""
+"""Which addresses a webhook may be posted to."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ from nightmill_worker.webhooks.post import is_public
     ],
 )
 def test_only_the_public_internet_is_public(address: str, public: bool) -> None:  # noqa: FBT001
-    """Every way to write an inner address, also wrapped in an IPv6 one."""
+    """Each way to write a private address, also inside an IPv6 one."""
     assert is_public(address) is public

@@ -1,1 +1,1 @@
-"""Files that a request refers to, read when the job is called."""
+"""Attachments: files that a request refers to, read just before its call."""

@@ -1,7 +1,7 @@
-"""Attachments: the files a request refers to, read and put in their place at call time.
+"""Attachments: reads the files that a request refers to and puts their data into its body.
 
-Roots say what may be read, `locate` finds and measures, `load` reads, checks and builds the body to
-send. What goes wrong is a value: Fail for what stays wrong, Retry for what may pass.
+Roots say what may be read, `locate` finds and measures the files, `load` reads and checks them and
+builds the body to send. An error is a value: Fail when it would repeat, Retry when it may pass.
 """
 
 from __future__ import annotations
@@ -28,16 +28,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_IMAGE: Final = 5 << 20
-"""Bytes of an image's file. Some endpoints count its base64 instead: they refuse it unpaid."""
-MAX_REQUEST: Final = 32 << 20
-"""Bytes of the whole request, encoded."""
-WHILE_LOADING: Final = 3
-"""Times the encoded size: the file, its base64 and the request are there together for a moment."""
-READERS: Final = 16
-PATIENCE_S: Final = 60.0
-"""Longest wait for the files of one request, seconds."""
+"""Bytes of an image's file.
 
-_SIGNS: Final = {
+Some endpoints count its base64 instead. They refuse the request, which costs nothing.
+"""
+MAX_REQUEST: Final = 32 << 20
+"""Bytes of the whole request with its files encoded."""
+WHILE_LOADING: Final = 3
+"""Memory of a load, times the encoded size: the file, its base64 and the request together."""
+READERS: Final = 16
+"""Files of how many requests are read at once."""
+PATIENCE_S: Final = 60.0
+"""Longest time that finding or reading the files of one request may take, seconds."""
+
+# How the files of each media type begin.
+_SIGNATURES: Final = {
     "image/png": (b"\x89PNG\r\n\x1a\n",),
     "image/jpeg": (b"\xff\xd8\xff",),
     "image/gif": (b"GIF87a", b"GIF89a"),
@@ -49,10 +54,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Attachments:
-    """Loads the attachments of one process's calls, within a bound of memory."""
+    """Loads the attachments of one process's calls, within a memory budget."""
 
     def __init__(self, settings: Settings) -> None:
-        """Take the roots (none: every attachment is refused) and the bound."""
+        """Take the roots and the memory budget. Without roots every attachment is refused."""
         self._roots = Roots.of(settings)
         self._budget = Budget(settings.attach_memory_bytes)
         self._places = asyncio.Semaphore(READERS)
@@ -61,7 +66,7 @@ class Attachments:
     async def loaded(self, body: bytes) -> AsyncIterator[bytes | Fail | Retry]:
         """Yield the body to send for a request that refers to files, or why there is none.
 
-        Its memory is accounted for within the block. Waits while calls under way hold too much.
+        The body's memory counts against the budget until the block ends. Waits for the budget.
         """
         found = await self._aside(lambda: locate(body, self._roots))
         if not isinstance(found, list):
@@ -77,7 +82,7 @@ class Attachments:
             self._budget.give(held)
 
     async def _aside(self, work: Callable[[], T]) -> T | Fail | Retry:
-        """Do `work` in a thread, READERS at once: a slow disk must not hold up the loop."""
+        """Do `work` in one of READERS threads: a slow disk must not block the event loop."""
         await self._places.acquire()
         done = _in_thread(work, self._places.release)
         try:
@@ -92,9 +97,9 @@ class Attachments:
 
 
 def _in_thread(work: Callable[[], T], ended: Callable[[], None]) -> asyncio.Future[T]:
-    """Do `work` in a thread that no pool waits for: a disk that hangs must not keep the process.
+    """Do `work` in a daemon thread: one that hangs on a disk must not keep the process alive.
 
-    `ended` is called when the thread is free again, which may be long after nobody waits for it.
+    `ended` is called when the thread ends. That may be long after the caller stopped waiting.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
@@ -112,9 +117,9 @@ def _in_thread(work: Callable[[], T], ended: Callable[[], None]) -> asyncio.Futu
         outcome: Future[T] = Future()
         try:
             outcome.set_result(work())
-        except Exception as error:  # noqa: BLE001 - it is the waiter's to judge
+        except Exception as error:  # noqa: BLE001 - the waiting caller handles it
             outcome.set_exception(error)
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(settle, outcome)
 
     Thread(target=run, name="attachments", daemon=True).start()
@@ -122,7 +127,7 @@ def _in_thread(work: Callable[[], T], ended: Callable[[], None]) -> asyncio.Futu
 
 
 class Budget:
-    """So many bytes at once; whoever comes first is served first."""
+    """A number of bytes that may be in use at once. Requests are served in order."""
 
     def __init__(self, size: int) -> None:
         """Start with `size` bytes free."""
@@ -131,11 +136,11 @@ class Budget:
         self._given = asyncio.Event()
 
     def __repr__(self) -> str:
-        """Say how much is free."""
+        """Name the free bytes."""
         return f"<Budget {self._free:,} of {self._size:,}>"
 
     async def take(self, size: int) -> int:
-        """Wait for `size` bytes, at most all there are, and return how many were taken."""
+        """Wait for `size` bytes, at most the whole budget; return how many were taken."""
         size = min(size, self._size)
         async with self._turn:
             while self._free < size:
@@ -152,7 +157,7 @@ class Budget:
 
 
 def attached(body: bytes) -> bool:
-    """Tell whether a checked request may refer to files: one pass over its bytes."""
+    """Return whether a checked request may refer to files: one pass over its bytes."""
     return MARK in body
 
 
@@ -164,7 +169,7 @@ def locate(body: bytes, roots: Roots) -> list[Found]:
 
 
 def load(body: bytes, found: list[Found]) -> bytes:
-    """Return `body` with the data of its files, `found` in their order.
+    """Return `body` with the data of its files. `found` are the files in the order of `body`.
 
     Raises FileRefusedError and FileUnavailableError.
     """
@@ -183,7 +188,10 @@ def load(body: bytes, found: list[Found]) -> bytes:
 
 
 def _joined(request: bytes, pieces: list[tuple[bytes, bytes]]) -> bytes:
-    """Put each piece where its mark stands, in order: large data is copied once, not encoded."""
+    """Replace each mark by its piece. Marks are in order.
+
+    The JSON encoder does not see the large pieces, so they are copied only once.
+    """
     parts = []
     for mark, piece in pieces:
         before, _, request = request.partition(mark)
@@ -192,34 +200,35 @@ def _joined(request: bytes, pieces: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def _limit(item: Reference) -> int:
-    """Return how many bytes a file may have."""
+    """Return the most bytes that a file may have."""
     return MAX_IMAGE if item.media_type.startswith("image/") else MAX_REQUEST * 3 // 4
 
 
 def _size(body: bytes, found: list[Found]) -> int:
-    """Return about how large the encoded request gets; of a file of unknown size, the most."""
+    """Return about how large the encoded request gets. A file of unknown size counts its limit."""
     sizes = [file.limit if file.size is None else file.size for file in found]
     return len(body) + sum(-(-size // 3) * 4 for size in sizes)
 
 
 def _require(item: Reference, data: bytes) -> None:
-    """Refuse data that is not what its media type says."""
-    kind = item.media_type
+    """Raise FileRefusedError for data that is not of the media type that the request names."""
+    expected = item.media_type
     if not data:
         raise _refused(item, "is empty")
-    if kind == "text/plain":
+    if expected == "text/plain":
         try:
             data.decode()
         except UnicodeDecodeError as error:
             raise _refused(item, f"is not UTF-8 (byte {error.start:,})") from None
-    elif (seen := _kind_of(data)) != kind:
-        raise _refused(item, f"is not {kind}" + (f" but {seen}" if seen else ""))
+    elif (actual := _media_type_of(data)) != expected:
+        raise _refused(item, f"is not {expected}" + (f" but {actual}" if actual else ""))
 
 
-def _kind_of(data: bytes) -> str | None:
+def _media_type_of(data: bytes) -> str | None:
     if data.startswith(b"RIFF"):
         return "image/webp" if data[8:12] == b"WEBP" else None
-    return next((kind for kind, signs in _SIGNS.items() if data.startswith(signs)), None)
+    known = _SIGNATURES.items()
+    return next((name for name, signatures in known if data.startswith(signatures)), None)
 
 
 def _refused(item: Reference, problem: str) -> FileRefusedError:

@@ -1,4 +1,4 @@
-"""Files that attachments may be read from: which paths and URLs are allowed, and reading one."""
+"""The roots: which paths and URLs attachments may be read from, and reading one of them."""
 
 from __future__ import annotations
 
@@ -26,47 +26,53 @@ FIX_ROOTS: Final = (
     "set NIGHTMILL_ATTACH_ROOTS on the workers to the folders and URLs that attachments are in"
 )
 FIX_MISSING: Final = "put the file there, for every worker to see, or correct the path"
-FIX_READ: Final = "correct what it says, on every worker"
+FIX_READ: Final = "correct what the message says, on every worker"
 FIX_AWAY: Final = "check the disk or the network that the file is on"
 WEB: Final = ("http", "https")
 GONE: Final = (404, 410)
+"""HTTP statuses that say the file does not exist."""
 REFUSALS: Final = range(400, 500)
+"""HTTP statuses that would repeat, except PASSING."""
 PASSING: Final = (408, 425, 429)
-UNFIT: Final = (errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
-"""What is wrong with a path and stays so."""
+BAD_PATH: Final = (errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
+"""Errors of the path itself: they would repeat."""
 
 
 class FileRefusedError(NightmillError):
-    """A file that is missing, not allowed, too large or not what it should be."""
+    """A file is missing, not allowed, too large or not of its media type."""
 
     def __init__(self, kind: str, message: str, fix: str) -> None:
-        """Take the error type of the job that ends with it, and what to fix."""
+        """Take the error type of the failed job, the message, and what to fix."""
         super().__init__(message)
         self.info = ErrorInfo(type=kind, message=message, fix=fix)
 
 
 class FileUnavailableError(NightmillError):
-    """A file that cannot be read now, and perhaps can later."""
+    """A file cannot be read now. It may be readable later."""
 
     def __init__(self, message: str) -> None:
-        """Take what went wrong."""
+        """Take the error's text."""
         super().__init__(message)
         self.info = ErrorInfo(type="attachment_unavailable", message=message, fix=FIX_AWAY)
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that may be read, at a real path or a URL, and the most bytes it may have.
-
-    `size` is how many it had when it was looked at, None where that is not told.
-    """
+    """A file that may be read."""
 
     name: str
+    """The path or URL as the request has it."""
     path: str
+    """The real path, links followed, or the URL."""
     size: int | None
+    """Bytes when it was found, None where a server does not report them."""
     limit: int
+    """The most bytes it may have."""
 
     def read(self) -> bytes:
-        """Return its bytes. Raises FileRefusedError, also above the limit, FileUnavailableError."""
+        """Return its bytes.
+
+        Raises FileRefusedError, also above the limit, and FileUnavailableError.
+        """
         read = _read_url if "://" in self.path else _read
         with _explained(self.name):
             data = read(self.path, self.limit)
@@ -76,20 +82,20 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Roots(msgspec.Struct, frozen=True, kw_only=True):
-    """The folders (real paths) and URLs below which files may be read."""
+    """The folders (real paths) and URLs that files may be read below."""
 
     folders: tuple[Path, ...] = ()
     urls: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Return those of ATTACH_ROOTS."""
+        """Return the roots of ATTACH_ROOTS."""
         given = [root.removeprefix("file://") for root in split_roots(settings.attach_roots)]
         folders = tuple(Path(root).resolve() for root in given if "://" not in root)
         return cls(folders=folders, urls=tuple(root for root in given if "://" in root))
 
     def find(self, file: str, limit: int) -> Found:
-        """Find a file and measure it; a relative path is looked for below each folder in turn.
+        """Find a file and measure it. A relative path is tried below each folder in turn.
 
         Raises FileRefusedError and FileUnavailableError.
         """
@@ -108,7 +114,7 @@ class Roots(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _local(self, name: str) -> Path:
-        """Return the real path of a file, links followed: below a root, there or not."""
+        """Return the real path, links followed, of a file below a root; it need not exist."""
         path = unquote(urlsplit(name).path) if "://" in name else name
         wanted = [Path(os.path.realpath(folder / path)) for folder in self.folders]
         allowed = [real for real in wanted if any(real.is_relative_to(f) for f in self.folders)]
@@ -119,29 +125,29 @@ class Roots(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """Turn whatever reading the file `name` raises into one of our two errors."""
+    """Turn any error of reading the file `name` into one of the two errors above."""
     try:
         yield
     except NightmillError:
         raise
-    except Exception as error:  # noqa: BLE001 - every file system has its own
+    except Exception as error:  # noqa: BLE001 - each file system raises its own
         raise _ours(name, error) from None
 
 
 def _ours(name: str, error: BaseException) -> NightmillError:
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
-        return _ours(name, error.__cause__)  # fsspec calls an HTTP server that is away so
-    status = getattr(error, "status", 0)  # of an HTTP answer
+        return _ours(name, error.__cause__)  # fsspec raises this when an HTTP server is away
+    status = getattr(error, "status", 0)  # the HTTP status, if the error has one
     if isinstance(error, FileNotFoundError | NotADirectoryError) or status in GONE:
         return FileRefusedError("attachment_missing", f"{name}: no such file", FIX_MISSING)
     if isinstance(error, IsADirectoryError):
         return FileRefusedError("attachment_missing", f"{name}: is not a file", FIX_MISSING)
-    hopeless = (
+    repeats = (
         isinstance(error, PermissionError | ImportError | ValueError | TooManyRedirects)
-        or getattr(error, "errno", None) in UNFIT
+        or getattr(error, "errno", None) in BAD_PATH
         or (status in REFUSALS and status not in PASSING)
     )
-    if hopeless:
+    if repeats:
         return FileRefusedError("attachment_refused", f"{name}: cannot be read: {error}", FIX_READ)
     return FileUnavailableError(f"{name}: {str(error) or type(error).__name__}")
 
@@ -158,12 +164,15 @@ def _outside(name: str, roots: Sequence[object]) -> FileRefusedError:
 
 
 def _below(url: str, root: str) -> bool:
-    """Tell whether `url` is below `root`: the same place, and a path with no way around it."""
+    """Return whether `url` is below `root`: the same scheme and host, and a path inside it.
+
+    A path with `..`, a backslash or a chained URL (`::`) is never inside.
+    """
     asked, allowed = urlsplit(url), urlsplit(root)
     path = unquote(unquote(asked.path))
-    sly = "::" in url or "\\" in path or any(part == ".." for part in path.split("/"))
+    evasive = "::" in url or "\\" in path or any(part == ".." for part in path.split("/"))
     same = (asked.scheme.lower(), asked.netloc) == (allowed.scheme.lower(), allowed.netloc)
-    return same and not sly and (asked.path + "/").startswith(allowed.path.rstrip("/") + "/")
+    return same and not evasive and (asked.path + "/").startswith(allowed.path.rstrip("/") + "/")
 
 
 def _regular(found: os.stat_result) -> int:
@@ -173,7 +182,7 @@ def _regular(found: os.stat_result) -> int:
 
 
 def _read(path: str, limit: int) -> bytes:
-    """Read a real path; a link put there meanwhile is refused, a pipe not waited for."""
+    """Read a real path. A link that has replaced it is refused, and a pipe is not waited for."""
     number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(number, "rb") as file:
         _regular(os.fstat(file.fileno()))
@@ -192,8 +201,11 @@ def _read_url(url: str, limit: int) -> bytes:
 
 
 def _opened(url: str) -> tuple[Any, str]:
-    """Return the file system of `url` and the path in it; a redirect would lead out of its root."""
-    from fsspec.core import url_to_fs  # noqa: PLC0415 - only who attaches URLs waits for it
+    """Return the file system of `url` and the path in it.
+
+    HTTP redirects are not followed, because they may lead out of the root.
+    """
+    from fsspec.core import url_to_fs  # noqa: PLC0415 - slow to import; only for URLs
 
     scheme = urlsplit(url).scheme.lower()
     files, path = url_to_fs(url, **({"max_redirects": 1} if scheme in WEB else {}))

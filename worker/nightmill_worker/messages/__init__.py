@@ -1,1 +1,1 @@
-"""The Messages endpoint: one call, its answer, and what the answer means."""
+"""The Messages endpoint: one call, its answer, and what the answer means for the job."""

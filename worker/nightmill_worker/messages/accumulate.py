@@ -1,8 +1,8 @@
-"""Rebuild one Message from its stream of events: pure, in linear time.
+"""Builds one Message from its stream of events. Pure, in linear time.
 
-The rule for a delta: strings are appended to the block's field of that name, other values replace
-it. That covers text, thinking, signature and delta types that do not exist yet; the two exceptions
-are a tool's input, whose pieces are JSON, and citations, which come one at a time.
+The rule for a delta: a string is appended to the block's field of that name, any other value
+replaces the field. It covers text, thinking, signatures and delta types that do not exist yet.
+Two kinds differ: the pieces of a tool's input are JSON, and citations come one at a time.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from nightmill_worker.messages.sse import Event
 
 Fields: TypeAlias = dict[str, object]
 
-# "message" is the name of an event that has none: the `type` in its data tells then. Block stops
-# are not awaited: message_stop ends all blocks.
+# An event without a name is called "message": the `type` in its data decides. content_block_stop is
+# not needed: message_stop ends all blocks.
 KNOWN: Final = frozenset(
     {
         "message",
@@ -33,16 +33,16 @@ CUT_SHORT: Final = ("max_tokens", "model_context_window_exceeded")
 
 
 class StreamError(NightmillError):
-    """The stream broke the Messages streaming contract, or ended too early."""
+    """The stream breaks the Messages streaming contract, or ended too early."""
 
     def __init__(self, kind: BreakKind, message: str) -> None:
-        """Say which `kind` of break it is, and what was wrong."""
+        """Take the kind of break and the error's text."""
         super().__init__(message)
         self.kind: BreakKind = kind
 
 
 class _Data(msgspec.Struct):
-    """What any event of ours may carry; which of it does depends on `type`."""
+    """The fields of all known events. `type` says which of them an event has."""
 
     type: str = ""
     index: int = 0
@@ -56,7 +56,7 @@ _decode = msgspec.json.Decoder(_Data).decode
 
 
 class _Block:
-    """One content block on its way."""
+    """One content block that is still growing."""
 
     def __init__(self, start: Fields) -> None:
         self.fields = start
@@ -79,7 +79,7 @@ class _Block:
                     self.fields[name] = value
 
     def finish(self) -> Fields:
-        """Return the whole block. Raises msgspec.DecodeError for a tool input that is not JSON."""
+        """Return the whole block. Raises DecodeError for a tool's input that is not JSON."""
         for name, parts in self._texts.items():
             self.fields[name] = "".join((str(self.fields.get(name) or ""), *parts))
         if self._citations:
@@ -94,21 +94,21 @@ class _Block:
 
 
 class Accumulator:
-    """Takes the events of one stream and gives the Message it amounts to.
+    """Takes the events of one stream and returns the Message that they make.
 
-    Unknown events are ignored. `done` turns true at message_stop or at an error event; nothing
-    after that matters.
+    Unknown events are ignored. `done` is true after message_stop or an error event. Later events
+    do not change the Message.
     """
 
     def __init__(self) -> None:
-        """Stand before message_start."""
+        """Start before message_start."""
         self.done = False
         self._message: Fields | None = None
         self._blocks: dict[int, _Block] = {}
         self._error: bytes | None = None
 
     def add(self, event: Event) -> None:
-        """Take the next event. Raises StreamError for data that break the contract."""
+        """Take the next event. Raises StreamError for data that breaks the contract."""
         if event.name == "error":
             self._error, self.done = event.data, True
         elif event.name in KNOWN:
@@ -118,9 +118,9 @@ class Accumulator:
                 raise StreamError("invalid_response", f"bad {event.name} event: {error}") from None
 
     def body(self) -> bytes:
-        """Return the Message as JSON, or an error event's data as they came.
+        """Return the Message as JSON, or an error event's data as it came.
 
-        Raises StreamError when neither message_stop nor an error came, or a tool's input is broken.
+        Raises StreamError when the stream ended too early or a tool's input is not JSON.
         """
         if self._error is not None:
             return self._error
@@ -135,7 +135,7 @@ class Accumulator:
         return msgspec.json.encode({**self._message, "content": content})
 
     def _take(self, event: Event, data: _Data) -> None:
-        """Take one event by its type. Raises KeyError for a delta of a block never started."""
+        """Take one event by its type. Raises KeyError for a delta of a block that did not start."""
         match data.type or event.name:
             case "message_start":
                 self._message = data.message
@@ -151,7 +151,7 @@ class Accumulator:
                 self._error, self.done = event.data, True
 
     def _merge(self, fields: Fields, data: _Data) -> None:
-        """Lay a message_delta over the message: delta, cumulative usage, and what else it has."""
+        """Merge a message_delta into the message: delta, cumulative usage and other fields."""
         if self._message is None:
             raise StreamError("invalid_response", "message_delta before message_start")
         usage = {name: count for name, count in data.usage.items() if count is not None}

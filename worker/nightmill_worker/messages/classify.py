@@ -1,7 +1,7 @@
-"""THE one classifier: what an answer means for its job. Retry rule, window and breaker all use it.
+"""The one classifier: what an answer means for its job. Retries, limiter and breaker all use it.
 
-The status decides, because proxies keep it; `error.type` decides only where the status says
-nothing (an error inside a 200 stream) and tells which 403 is about one request alone.
+The status decides, because proxies keep it. `error.type` decides in two cases: an error inside a
+200 stream, and a 403, which may be about the account or about one request.
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ from nightmill_worker.messages.outcome import (
     Succeeded,
 )
 
-RETRY_AFTER_MAX_S: Final = 900.0  # then one trial is worth more than obedience
-TEXT_CHARS: Final = 200  # of an error that is not JSON
-MESSAGE_CHARS: Final = 2_000  # of one that is
+RETRY_AFTER_MAX_S: Final = 900.0
+"""Longest wait that an endpoint can ask for, seconds. After it one call is tried."""
+TEXT_CHARS: Final = 200
+"""Characters kept of an error that is not JSON."""
+MESSAGE_CHARS: Final = 2_000
+"""Characters kept of the message of an error that is JSON."""
 
-# The status that an error type stands for: the API's own, and one that gateways use.
+# The status that belongs to an error type: the API's own types, and one that gateways use.
 STATUS_OF_TYPE: Final = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -50,11 +53,12 @@ STATUS_OF_TYPE: Final = {
 }
 TYPE_OF_STATUS: Final = {status: name for name, status in reversed(STATUS_OF_TYPE.items())}
 
-LINE_TYPES: Final = frozenset({"authentication_error", "billing_error", "permission_error"})
+ACCOUNT_TYPES: Final = frozenset({"authentication_error", "billing_error", "permission_error"})
 SUCCESS: Final = range(200, 300)
-UNHINTED: Final = frozenset({401, 402, 403, 429})  # x-should-retry has no say in these
+UNHINTED: Final = frozenset({401, 402, 403, 429})
+"""Statuses for which x-should-retry is ignored."""
 
-# An address such as ".../account/billing" in an ordinary refusal is no statement about credit.
+# An address such as ".../account/billing" in an ordinary refusal says nothing about credit.
 SPENT_429: Final = re.compile(
     r"(?<!/)(?:spend|usage[ _]limit|credit|billing|insufficient_quota|quota exceeded until)",
     re.IGNORECASE,
@@ -62,15 +66,15 @@ SPENT_429: Final = re.compile(
 SPENT_400: Final = re.compile(r"credit balance|usage limits|spend(?:ing)?[ _]limit", re.IGNORECASE)
 
 FIXES: Final = {
-    401: "check API_KEY or AUTH_TOKEN, which the endpoint does not accept, then resume the line",
-    402: "settle the account's billing, then resume the line",
+    401: "correct API_KEY or AUTH_TOKEN, which the endpoint refuses, then run `nightmill resume`",
+    402: "settle the account's billing, then run `nightmill resume`",
     404: "check `model`, which the endpoint does not know (if every job ends so, check BASE_URL)",
     413: "make the request smaller: shorten the messages, or send documents by URL",
-    429: "raise the spend limit or wait until it is renewed, then resume the line",
+    429: "raise the spend limit or wait until it is renewed, then run `nightmill resume`",
 }
 FIX_REQUEST: Final = "change the request as the message says and requeue it"
-FIX_FORBIDDEN: Final = "allow the credential to do this or use another, then resume the line"
-FIX_CREDIT: Final = "add credit or raise the usage limit, then resume the line"
+FIX_FORBIDDEN: Final = "allow the credential to do this or use another, then run `nightmill resume`"
+FIX_CREDIT: Final = "add credit or raise the usage limit, then run `nightmill resume`"
 FIX_REDIRECT: Final = "set BASE_URL to the endpoint itself: it answers with a redirect"
 FIX_HINTED: Final = "change the request: the endpoint says that retrying it is of no use"
 FIX_CONNECT: Final = "check BASE_URL and the network"
@@ -78,7 +82,7 @@ FIX_CUT: Final = "raise `max_tokens`: the answer ended inside a tool's input"
 
 
 class _Tokens(msgspec.Struct):
-    """A Message's `usage`; the API sends null for caches that were not used."""
+    """A Message's `usage`. The API sends null for caches that were not used."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -87,7 +91,7 @@ class _Tokens(msgspec.Struct):
 
 
 class _Message(msgspec.Struct):
-    """The parts of a Message that we look at; its content stays bytes."""
+    """The fields of a Message that are read here. The content stays bytes."""
 
     type: Literal["message"]
     content: list[msgspec.Raw]
@@ -106,7 +110,7 @@ class _Error(msgspec.Struct):
 
 
 class _ErrorBody(msgspec.Struct):
-    """What an error's body is, where it is JSON."""
+    """An error's body that is JSON."""
 
     error: _Error | str
 
@@ -119,7 +123,7 @@ _decode_error = msgspec.json.Decoder(_ErrorBody).decode
 
 
 def classify(reply: Reply | Broken, now: float) -> Outcome:
-    """Return what `reply` means. `now` is epoch seconds, for a retry-after that is a date."""
+    """Return what `reply` means for its job. `now` is epoch seconds, for a retry-after date."""
     if isinstance(reply, Broken):
         return _of_break(reply)
     if reply.status in SUCCESS:
@@ -128,23 +132,24 @@ def classify(reply: Reply | Broken, now: float) -> Outcome:
 
 
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
-    """Return the wait that the endpoint asks for, in seconds, 0 to RETRY_AFTER_MAX_S.
+    """Return the wait that the endpoint asks for, 0 to RETRY_AFTER_MAX_S seconds, or None.
 
-    `retry-after-ms` beats `retry-after` (seconds or an HTTP date, from the answer's own `date`:
-    `now` may be off); what is negative, past or unparsable counts as absent.
+    `retry-after-ms` comes before `retry-after`, which is seconds or an HTTP date. A date counts
+    from the answer's own `date`, because `now` may be wrong. A negative, past or unreadable value
+    counts as absent.
     """
     millis = _number(headers.get("retry-after-ms"))
     wait = None if millis is None else millis / 1000
     if wait is None and (given := headers.get("retry-after")) is not None:
         wait = _number(given)
         if wait is None:
-            said = _moment(headers.get("date"))
-            wait = _until(given, now if said is None else said)
+            sent_at = _moment(headers.get("date"))
+            wait = _until(given, now if sent_at is None else sent_at)
     return None if wait is None else min(wait, RETRY_AFTER_MAX_S)
 
 
 def _of_break(broken: Broken) -> Retry | Fail:
-    """Retry a call without a whole answer, unless the next would end at the same place."""
+    """Retry a call without a whole answer, unless the next one would be cut in the same place."""
     cut = broken.kind == "input_cut"
     fix = FIX_CUT if cut else FIX_CONNECT if broken.kind == "connection_error" else None
     return (Fail if cut else Retry)(
@@ -155,11 +160,11 @@ def _of_break(broken: Broken) -> Retry | Fail:
 
 
 def _of_body(reply: Reply, now: float) -> Outcome:
-    """Accept a 2xx only with a complete Message; an error in its place goes by its own type."""
+    """Accept a 2xx only with a complete Message. For an error in its place the type decides."""
     try:
         found = _decode_message(reply.body)
         if not reply.body.isascii():
-            reply.body.decode()  # msgspec skips over the content without looking at its UTF-8
+            reply.body.decode()  # msgspec does not check the UTF-8 of the content
     except NOT_JSON as wrong:
         error = _error_in(reply.body)
         if error is None:
@@ -176,7 +181,7 @@ def _of_body(reply: Reply, now: float) -> Outcome:
 
 
 def _of_error(reply: Reply, status: int, error: _Error, now: float) -> Outcome:
-    """Turn an error into its outcome; `status` is the reply's, or the one its type stands for."""
+    """Return the outcome of an error. `status` is the reply's or the one of the error's type."""
     wait_s = retry_after_s(reply.headers, now)
     named = error.type or TYPE_OF_STATUS.get(status) or f"http_{status}"
     outcome, fix = _meaning(status, named, error, wait_s)
@@ -193,23 +198,23 @@ def _of_error(reply: Reply, status: int, error: _Error, now: float) -> Outcome:
 
 
 def _meaning(status: int, named: str, error: _Error, wait_s: float | None) -> _Meaning:
-    """Tell which outcome a status is, and what to fix. `named` is the error's type."""
-    words = f"{named} {error.message} {error.code} {bytes(error.details).decode(errors='replace')}"
+    """Return which outcome a status is, and what to fix. `named` is the error's type."""
+    text = f"{named} {error.message} {error.code} {bytes(error.details).decode(errors='replace')}"
     meaning: _Meaning = (Fail, FIXES.get(status, FIX_REQUEST))
     match status:
-        case 429 if wait_s is not None or not SPENT_429.search(words):
+        case 429 if wait_s is not None or not SPENT_429.search(text):
             meaning = (Snooze, None)
         case 401 | 402 | 429:
             meaning = (StopAccount, FIXES[status])
         case 403:
-            meaning = (StopAccount, FIX_FORBIDDEN) if named in LINE_TYPES else meaning
-        case 400 if SPENT_400.search(words):
+            meaning = (StopAccount, FIX_FORBIDDEN) if named in ACCOUNT_TYPES else meaning
+        case 400 if SPENT_400.search(text):
             meaning = (StopAccount, FIX_CREDIT)
         case 408 | 409:
             meaning = (Retry, None)
         case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             meaning = (Retry, None)
-        case _ if status < HTTPStatus.BAD_REQUEST:  # no job is to blame: all would go this way
+        case _ if status < HTTPStatus.BAD_REQUEST:  # a redirect: every job would get it
             meaning = (StopAccount, FIX_REDIRECT)
     return meaning
 
@@ -224,13 +229,13 @@ def _hinted(outcome: _Unsuccessful, fix: str | None, hint: str) -> _Meaning:
 
 
 def _error_of(reply: Reply) -> _Error:
-    """Return what an error's body says; of a text that is not JSON, its beginning."""
+    """Return an error's body. Of a text that is not JSON, its beginning is the message."""
     text = reply.body[: 4 * TEXT_CHARS].decode(errors="replace").strip()
     return _error_in(reply.body) or _Error(message=text[:TEXT_CHARS])
 
 
 def _error_in(body: bytes) -> _Error | None:
-    """Return the error object of a JSON body, None without one; a telling `code` is its type."""
+    """Return the error object of a JSON body, or None. A text `code` replaces an unknown type."""
     try:
         error = _decode_error(body).error
     except NOT_JSON:
@@ -243,7 +248,7 @@ def _error_in(body: bytes) -> _Error | None:
 
 
 def _usage(tokens: _Tokens) -> Usage:
-    """Return the tokens billed, 0 where the endpoint is silent."""
+    """Return the tokens billed, 0 where the endpoint reports none."""
     return Usage(
         input_tokens=tokens.input_tokens or 0,
         output_tokens=tokens.output_tokens or 0,
@@ -253,12 +258,12 @@ def _usage(tokens: _Tokens) -> Usage:
 
 
 def _one_line(body: bytes) -> bytes:
-    """Return `body` without line ends between its tokens: results travel one a line."""
+    """Return `body` on one line, because results are exported one on each line."""
     return msgspec.json.format(body, indent=-1) if b"\n" in body else body
 
 
 def _request_id(headers: Mapping[str, str]) -> str | None:
-    """Return the endpoint's name for this call."""
+    """Return the id that the endpoint gave to this call."""
     return headers.get("request-id") or headers.get("x-request-id")
 
 
@@ -272,16 +277,16 @@ def _number(text: str | None) -> float | None:
 
 
 def _until(text: str, now: float) -> float | None:
-    """Return the seconds from `now` to an HTTP date, None when it is past or none."""
+    """Return the seconds from `now` to an HTTP date, None when it is past or not a date."""
     moment = _moment(text)
     return None if moment is None else _number(str(moment - now))
 
 
 def _moment(text: str | None) -> float | None:
-    """Return an HTTP date as epoch seconds, None when it is none."""
+    """Return an HTTP date as epoch seconds, None for anything else."""
     try:
         moment = parsedate_to_datetime(text or "")
     except ValueError:
         return None
-    zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # "-0000" gives no zone
+    zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # "-0000" means no zone
     return zoned.timestamp()

@@ -1,6 +1,6 @@
-"""One POST to a Messages endpoint over one shared session; what happens comes back as a value.
+"""One POST to a Messages endpoint over a shared session. The result is a value.
 
-Nothing is retried or redirected here: whether to call again is decided in `nightmill_worker.jobs.retry`.
+Nothing is retried or redirected here: `nightmill_worker.jobs.retry` decides about the next call.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ from nightmill_worker.messages.outcome import NOT_JSON, BreakKind, Broken, Reply
 from nightmill_worker.messages.sse import Decoder
 from nightmill_worker.messages.watch import Watch, Watched
 
-STREAM_ABOVE_TOKENS: Final = 16_000  # a longer silence than such an answer takes gets cut
+STREAM_ABOVE_TOKENS: Final = 16_000
+"""`max_tokens` above which a call is streamed: proxies cut a connection that is silent so long."""
 DNS_TTL_S: Final = 300
-DRAIN_S: Final = 0.5  # for the rest of a stream after message_stop, to keep the connection
-LARGE_BODY: Final = 1 << 20  # bytes; above it aiohttp wants a file, and sends it in pieces
+DRAIN_S: Final = 0.5
+"""Longest wait for the rest of a stream after message_stop, seconds: it saves the connection."""
+LARGE_BODY: Final = 1 << 20
+"""Bytes of a request's body. A larger body is given to aiohttp as a file and sent in pieces."""
 REDIRECTS: Final = 300
 
-# In this order: the first class that fits.
+# The first class that fits decides.
 _KINDS: Final[tuple[tuple[type[Exception], BreakKind], ...]] = (
     (aiohttp.ConnectionTimeoutError, "connection_error"),
     (aiohttp.ClientConnectorError, "connection_error"),
@@ -42,7 +45,7 @@ _KINDS: Final[tuple[tuple[type[Exception], BreakKind], ...]] = (
 
 
 class _Size(msgspec.Struct):
-    """The two fields of a request that decide whether its answer is streamed."""
+    """The fields of a request that decide whether its answer is streamed."""
 
     stream: bool = False
     max_tokens: int = 0
@@ -53,12 +56,12 @@ _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class MessagesClient:
-    """An async context manager; inside it, `send` may run as often at once as you like."""
+    """An async context manager. Inside it any number of `send` may run at once."""
 
     def __init__(self, settings: Settings) -> None:
         """Prepare address, headers and timeouts.
 
-        Raises SettingsError for a base URL or a credential that no request could carry.
+        Raises SettingsError for a base URL or a credential that no request can carry.
         """
         self._url = messages_url(settings.base_url)
         self._secret = _credential(settings)
@@ -75,7 +78,7 @@ class MessagesClient:
         self._limits_s = (settings.job_timeout_s, settings.read_timeout_s)
 
     async def __aenter__(self) -> Self:
-        """Open the session; connections are made as calls need them, without a limit."""
+        """Open the session. It opens connections as calls need them, without a limit."""
         self._watch = Watch(*self._limits_s, asyncio.get_running_loop())
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_TTL_S),
@@ -91,14 +94,14 @@ class MessagesClient:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close every connection; calls still running end as Broken."""
+        """Close every connection. Calls that still run end as Broken."""
         await self._session.close()
 
     async def send(self, params: bytes) -> Reply | Broken:
         """Post `params` (the request as JSON) and return the answer, or why there is none.
 
-        Raises nothing but CancelledError. Above STREAM_ABOVE_TOKENS the answer is asked for as a
-        stream; a stream comes back as the one Message it amounts to.
+        Raises nothing but CancelledError. Above STREAM_ABOVE_TOKENS the answer is requested as a
+        stream. A stream is returned as the one Message that it makes.
         """
         response: aiohttp.ClientResponse | None = None
         body = _streamed(params)
@@ -111,10 +114,10 @@ class MessagesClient:
             return self._broken(error, response)
         finally:
             if response is not None:
-                response.release()  # a whole answer has done so; of any other the connection goes
+                response.release()  # does nothing after a whole answer, else closes the connection
 
     async def _reply(self, response: aiohttp.ClientResponse, call: Watched) -> Reply:
-        """Read the whole answer. Raises what the network and StreamError have to say."""
+        """Read the whole answer. Raises StreamError and the network's errors."""
         status, headers = response.status, response.headers
         if status >= REDIRECTS:
             body = self._without_secret(await _read_error(response))
@@ -125,7 +128,7 @@ class MessagesClient:
         return Reply(status=status, headers=headers, body=body)
 
     def _broken(self, error: Exception, response: aiohttp.ClientResponse | None) -> Broken:
-        """Put what went wrong into a value; aiohttp's texts carry addresses, never headers."""
+        """Return an error as a value. aiohttp's texts hold addresses, but no headers."""
         if isinstance(error, StreamError):
             kind = error.kind
         else:
@@ -137,12 +140,12 @@ class MessagesClient:
         return Broken(kind=kind, detail=detail, status=response.status, headers=response.headers)
 
     def _without_secret(self, body: bytes) -> bytes:
-        """Blot out our credential where an endpoint repeats it in its error."""
+        """Replace the credential where an endpoint repeats it in its error."""
         return body.replace(self._secret.encode(), b"[credential]") if self._secret else body
 
 
 def messages_url(base_url: str) -> URL:
-    """Return the address of `POST /v1/messages` for a base URL with or without /v1 or a slash.
+    """Return the address of `POST /v1/messages`. `base_url` may end in /v1 and in a slash.
 
     Raises SettingsError when `base_url` is not an http(s) address or carries a credential.
     """
@@ -152,13 +155,13 @@ def messages_url(base_url: str) -> URL:
         raise SettingsError(f"NIGHTMILL_BASE_URL: {error} (given: {base_url!r})") from None
     if url.scheme not in ("http", "https") or not url.host:
         raise SettingsError(f"NIGHTMILL_BASE_URL: not an http(s) address (given: {base_url!r})")
-    if url.raw_user or url.raw_password:  # not shown: it is a secret
+    if url.raw_user or url.raw_password:  # the message does not show it: it is a secret
         raise SettingsError("NIGHTMILL_BASE_URL: holds a user or password; set API_KEY instead")
     return url
 
 
 def _credential(settings: Settings) -> str:
-    """Return the one credential ("" without any), free of the line end a file leaves on it."""
+    """Return the credential without white space around it, "" when there is none."""
     given = settings.api_key or settings.auth_token
     secret = given.get_secret_value().strip() if given else ""
     if not (secret.isascii() and secret.isprintable()):
@@ -167,18 +170,18 @@ def _credential(settings: Settings) -> str:
 
 
 def _streamed(params: bytes) -> bytes:
-    """Return `params` as they are, or with `stream: true` if the answer may take long."""
+    """Return `params`, with `stream: true` added when the answer may take long."""
     try:
         size = _decode_size(params)
         if size.stream or size.max_tokens <= STREAM_ABOVE_TOKENS:
             return params
         return msgspec.json.encode(_decode_fields(params) | {"stream": msgspec.Raw(b"true")})
     except NOT_JSON:
-        return params  # the endpoint says best what is wrong with it
+        return params  # the endpoint explains the error
 
 
 async def _read_error(response: aiohttp.ClientResponse) -> bytes:
-    """Return an error's body, b"" if it was cut: the status alone decides then."""
+    """Return an error's body, b"" when it was cut: the status alone decides then."""
     try:
         return await response.read()
     except (aiohttp.ClientError, OSError, TimeoutError):
@@ -188,23 +191,23 @@ async def _read_error(response: aiohttp.ClientResponse) -> bytes:
 async def _read_stream(
     content: aiohttp.StreamReader, call: Watched, clock: Callable[[], float]
 ) -> bytes:
-    """Return the Message (or the error's JSON) that a stream of events amounts to."""
+    """Return the Message, or the error's JSON, of a stream of events."""
     decoder, accumulator = Decoder(), Accumulator()
     async for chunk in content.iter_any():
-        call.heard = clock()
+        call.received_at = clock()
         for event in decoder.feed(chunk):
             accumulator.add(event)
         if accumulator.done:
             await _drain(content)
             return accumulator.body()
-    with suppress(StreamError):  # half an event is none: the stream was cut in it
+    with suppress(StreamError):  # the stream was cut inside an event
         for event in decoder.finish():
             accumulator.add(event)
     return accumulator.body()
 
 
 async def _drain(content: aiohttp.StreamReader) -> None:
-    """Read what little follows message_stop: a connection left in the middle cannot serve again."""
+    """Read what follows message_stop: only a connection that was read to its end is reused."""
     with suppress(aiohttp.ClientError, OSError, TimeoutError):
         async with asyncio.timeout(DRAIN_S):
             while await content.readany():

@@ -1,6 +1,6 @@
-"""What a call gave back (Reply or Broken), and what that means for its job (an Outcome).
+"""The result of a call (Reply or Broken) and what it means for the job (an Outcome).
 
-All are values: the client never raises for what an endpoint or a network does.
+All are values: the client does not raise for anything that an endpoint or a network does.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from nightmill.records.result import ErrorInfo, Usage
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
-# What decoding JSON that a stranger sent may raise (nesting too deep is a RecursionError).
+# What decoding JSON from an endpoint may raise. Nesting too deep is a RecursionError.
 NOT_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
-# Why there is no whole answer; stored as the attempt's error type. `input_cut` is a stream whose
-# tool input ends in the middle because max_tokens was reached.
+# Why there is no whole answer. It is stored as the attempt's error type. `input_cut`: max_tokens
+# ended the answer inside a tool's input.
 BreakKind: TypeAlias = Literal[
     "connection_error",
     "connection_dropped",
@@ -31,30 +31,34 @@ BreakKind: TypeAlias = Literal[
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole answer. `headers` is looked up by lower-case names.
-
-    `body` is as it came; of a stream it is the Message rebuilt, or its error event's JSON. The body
-    of an error status may be empty when it was cut: the status says enough.
-    """
+    """A whole answer."""
 
     status: int
     headers: Mapping[str, str] = NO_HEADERS
+    """Looked up by lower-case names."""
     body: bytes = b""
+    """The body as it came. For a stream: the Message built from it, or its error event's JSON.
+
+    Empty for an error status whose body was cut: the status decides then.
+    """
 
 
 class Broken(msgspec.Struct, frozen=True, kw_only=True):
-    """No whole answer. `status` and `headers` are there if the answer had begun."""
+    """No whole answer."""
 
     kind: BreakKind
     detail: str
+    """The error's text."""
     status: int | None = None
+    """None when no answer began."""
     headers: Mapping[str, str] = NO_HEADERS
 
 
 class Succeeded(msgspec.Struct, frozen=True, kw_only=True):
-    """A complete Message came; `message` is its JSON on one line."""
+    """The endpoint answered with a complete Message."""
 
     message: bytes
+    """The Message as JSON on one line."""
     usage: Usage
     model: str
     stop_reason: str | None = None
@@ -63,32 +67,30 @@ class Succeeded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unsuccessful(msgspec.Struct, frozen=True, kw_only=True):
-    """What the four other outcomes share.
-
-    `status` is the HTTP status (None when no answer began); `retry_after_s` is what the endpoint
-    asked for, in seconds, 0 to 900, None when it did not or not intelligibly.
-    """
+    """The base of the four other outcomes."""
 
     error: ErrorInfo
     status: int | None = None
+    """The HTTP status, None when no answer began."""
     request_id: str | None = None
     retry_after_s: float | None = None
+    """The wait that the endpoint asks for, 0 to 900 seconds, None without a usable one."""
 
 
 class Retry(Unsuccessful, frozen=True, kw_only=True):
-    """The attempt failed and counts; the same call may succeed later."""
+    """The attempt failed and counts. The same call may succeed later."""
 
 
 class Snooze(Unsuccessful, frozen=True, kw_only=True):
-    """Refused for now by a rate limit; not counted."""
+    """A rate limit refused the call for now. The attempt does not count."""
 
 
 class Fail(Unsuccessful, frozen=True, kw_only=True):
-    """The request is wrong and will stay so; `error.fix` says what to change."""
+    """The request is wrong and a retry would repeat that. `error.fix` says what to change."""
 
 
 class StopAccount(Unsuccessful, frozen=True, kw_only=True):
-    """The line is wrong (credential, credit, address), not the job; `error.fix` says what to do."""
+    """The account or the address is wrong, not the job. `error.fix` says what to do."""
 
 
 Outcome: TypeAlias = Succeeded | Retry | Snooze | Fail | StopAccount

@@ -1,4 +1,4 @@
-"""Server-sent events from bytes, pure: feed chunks cut anywhere, take the events they complete."""
+"""Server-sent events from chunks of bytes, which may be cut anywhere. Pure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ LINE_ENDS: Final = (b"\n", b"\r")
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One event: its `event:` name ("message" when it has none) and its `data:` lines, joined."""
+    """One event of a stream."""
 
     name: str
+    """The `event:` line, "message" when there is none."""
     data: bytes
+    """The `data:` lines, joined by line feeds."""
 
 
 class Decoder:
-    """An incremental decoder of one stream; its work is linear in the bytes fed."""
+    """An incremental decoder of one stream. Its work is linear in the bytes fed."""
 
     def __init__(self) -> None:
-        """Stand before the first byte of a stream."""
-        self._line: list[bytes] = []  # pieces of a line whose end is still to come
+        """Start at the first byte of a stream."""
+        self._line: list[bytes] = []  # the pieces of an incomplete line
         self._first_line = True
         self._after_cr = False
         self._name = ""
@@ -31,7 +33,7 @@ class Decoder:
     def feed(self, chunk: bytes) -> list[Event]:
         """Return the events that `chunk` completes, in order; lines end in LF, CRLF or CR."""
         if self._after_cr and chunk:
-            chunk = chunk.removeprefix(b"\n")  # the other half of a CRLF cut in two
+            chunk = chunk.removeprefix(b"\n")  # the second half of a CRLF that was cut in two
             self._after_cr = False
         if not chunk:
             return []
@@ -46,11 +48,11 @@ class Decoder:
         return [event for line in lines if (event := self._take(line))]
 
     def finish(self) -> list[Event]:
-        """Return the event that the end of the stream completes: one without its blank line."""
+        """Return the event that the end of the stream completes: its blank line is missing."""
         return [event for event in (*self.feed(b"\n"), self._dispatch()) if event]
 
     def _take(self, line: bytes) -> Event | None:
-        """Take one whole line; a blank one completes an event."""
+        """Take one whole line. A blank line completes an event."""
         if self._first_line:
             line = line.removeprefix(BOM)
             self._first_line = False
@@ -62,10 +64,10 @@ class Decoder:
             self._data.append(value)
         elif field == b"event":
             self._name = value.decode(errors="replace")
-        return None  # a comment (no field name), `id`, `retry` or a field we do not know
+        return None  # a comment (no field name), `id`, `retry` or an unknown field
 
     def _dispatch(self) -> Event | None:
-        """Close the event in hand; one without data is no event."""
+        """Return the current event and start the next one. Without data there is no event."""
         name, data = self._name or "message", self._data
         self._name, self._data = "", []
         return Event(name=name, data=b"\n".join(data)) if data else None

@@ -1,7 +1,7 @@
-"""The watch: one timer that ends calls which last, or are silent, for too long.
+"""The watch: one timer that ends calls which last too long or are silent for too long.
 
-aiohttp can time each call by itself, with two timers a call; with a thousand calls in flight those
-are a tenth of what a call costs.
+aiohttp can time each call itself, with two timers for each. With 1,000 calls in flight these timers
+are a tenth of the CPU time of a call.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from types import TracebackType
 from typing import Final, Self
 
 LONGEST_LOOK_S: Final = 0.5
+"""The longest time between two looks, seconds."""
 LOOKS: Final = 10
-"""A limit is overrun by a tenth of it, LONGEST_LOOK_S at most."""
+"""Looks within the shorter limit. A call overruns a limit by at most the time between two looks."""
 
 
 class Watch:
-    """Ends calls that last longer than `total_s` seconds, or that say nothing for `silent_s`."""
+    """Ends calls that last longer than `total_s` or receive nothing for `silent_s` (seconds)."""
 
     def __init__(self, total_s: float, silent_s: float, loop: asyncio.AbstractEventLoop) -> None:
-        """Take the two limits, and the loop whose tasks are watched."""
+        """Take the two limits and the event loop of the calls."""
         self.loop = loop
         self.total_s, self.silent_s = total_s, silent_s
         self.calls: set[Watched] = set()
@@ -27,11 +28,11 @@ class Watch:
         self._looking = False
 
     def __repr__(self) -> str:
-        """Say how many calls it watches."""
+        """Name the number of calls under way."""
         return f"<Watch calls={len(self.calls)}>"
 
     def begin(self) -> Watched:
-        """Return a context manager that watches the task it is entered in."""
+        """Return a context manager that watches the task that enters it."""
         if not self._looking:
             self._looking = True
             self.loop.call_later(self._look_s, self._look)
@@ -40,8 +41,8 @@ class Watch:
     def _look(self) -> None:
         now = self.loop.time()
         for call in self.calls:
-            if now - call.heard > self.silent_s:
-                call.end(f"nothing was heard for {self.silent_s:g} s")
+            if now - call.received_at > self.silent_s:
+                call.end(f"nothing was received for {self.silent_s:g} s")
             elif now - call.began > self.total_s:
                 call.end(f"no whole answer within {self.total_s:g} s")
         self._looking = bool(self.calls)
@@ -50,21 +51,21 @@ class Watch:
 
 
 class Watched:
-    """A call under way; within its block, set `heard` (loop seconds) when something arrives.
+    """A call under way. Its block sets `received_at` (loop time, seconds) when bytes arrive.
 
-    The block raises TimeoutError, which says why, when the watch has ended the call.
+    The block raises TimeoutError with the reason when the watch has ended the call.
     """
 
-    __slots__ = ("_before", "_task", "_watch", "_why", "began", "heard")
+    __slots__ = ("_before", "_reason", "_task", "_watch", "began", "received_at")
 
     def __init__(self, watch: Watch, now: float) -> None:
-        """Begin now."""
+        """Start the call's time at `now` (loop time, seconds)."""
         self._watch = watch
-        self._why = ""
-        self.began = self.heard = now
+        self._reason = ""
+        self.began = self.received_at = now
 
     def __enter__(self) -> Self:
-        """Be watched."""
+        """Start to be watched."""
         task = asyncio.current_task(self._watch.loop)
         if task is None:
             raise RuntimeError("a call is watched within a task")
@@ -78,17 +79,17 @@ class Watched:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Turn the watch's own cancellation into a TimeoutError; anybody else's stays one."""
+        """Turn the watch's own cancellation into a TimeoutError. Any other one stays."""
         self._watch.calls.discard(self)
         if (
-            self._why
+            self._reason
             and self._task.uncancel() <= self._before
             and isinstance(error, asyncio.CancelledError)
         ):
-            raise TimeoutError(self._why) from error
+            raise TimeoutError(self._reason) from error
 
-    def end(self, why: str) -> None:
+    def end(self, reason: str) -> None:
         """Cancel the call, once."""
-        if not self._why:
-            self._why = why
+        if not self._reason:
+            self._reason = reason
             self._task.cancel()

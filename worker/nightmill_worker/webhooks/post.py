@@ -1,4 +1,4 @@
-"""One POST to an address that a stranger chose: bounded, no redirects, no private network."""
+"""One POST to an address that a user chose: bounded, no redirects, no private network."""
 
 from __future__ import annotations
 
@@ -18,38 +18,42 @@ if TYPE_CHECKING:
     AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
 
 TIMEOUT_S: Final = 20
+"""Longest time of a whole post, seconds."""
 SUCCESS: Final = range(200, 300)
 REDIRECTS: Final = range(300, 400)
 GONE: Final = 410
 NAT64: Final = IPv6Network("64:ff9b::/96")
-"""IPv6 addresses that end in the IPv4 address they lead to."""
+"""Each of these IPv6 addresses ends in the IPv4 address that it leads to."""
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a POST: "" or the problem, whether that stays, and the wait it asks for."""
+class PostReply(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of a POST."""
 
     problem: str = ""
+    """Why it failed, "" when the receiver accepted it."""
     final: bool = False
+    """Whether a further try would fail the same way."""
     retry_after_s: float = 0.0
+    """The wait that the receiver asks for, seconds."""
 
 
 class PrivateAddressError(OSError):
-    """A name leads to an address that is not on the public internet."""
+    """A host name resolves to an address that is not on the public internet."""
 
 
 async def post(
     url: str, body: bytes, headers: Mapping[str, str], *, allow_private: bool = False
-) -> Answer:
-    """Post JSON and tell what came of it; raises nothing. The answer's body is not read.
+) -> PostReply:
+    """Post JSON and return the result. Raises nothing and does not read the answer's body.
 
-    Unless `allow_private`, the address is judged when the connection is made, after the name was
-    resolved: no name can point elsewhere in between.
+    Without `allow_private`, only addresses of the public internet are connected to. The check is
+    done on the resolved address itself, so the name cannot be changed after the check.
     """
     refused: list[str] = []
     connector = aiohttp.TCPConnector(
         socket_factory=None if allow_private else _public_sockets(refused), force_close=True
     )
-    told = {"content-type": "application/json", "user-agent": f"nightmill/{version('nightmill')}"}
+    common = {"content-type": "application/json", "user-agent": f"nightmill/{version('nightmill')}"}
     try:
         async with (
             aiohttp.ClientSession(
@@ -58,29 +62,29 @@ async def post(
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
             ) as session,
             session.post(
-                url, data=body, headers={**told, **headers}, allow_redirects=False
+                url, data=body, headers={**common, **headers}, allow_redirects=False
             ) as response,
         ):
             return _read(response)
     except TimeoutError:
-        return Answer(problem=f"no answer within {TIMEOUT_S} s")
+        return PostReply(problem=f"no answer within {TIMEOUT_S} s")
     except (aiohttp.ClientError, OSError, ValueError) as error:
         if refused:
-            return Answer(problem=_private(refused[0]), final=True)
-        return Answer(problem=str(error) or type(error).__name__)
+            return PostReply(problem=_private(refused[0]), final=True)
+        return PostReply(problem=str(error) or type(error).__name__)
 
 
-def _read(response: ClientResponse) -> Answer:
+def _read(response: ClientResponse) -> PostReply:
     status = response.status
     if status in SUCCESS:
-        return Answer()
+        return PostReply()
     if status in REDIRECTS:
-        return Answer(problem=f"{status}: redirects are not followed")
+        return PostReply(problem=f"{status}: redirects are not followed")
     try:
         asked_s = max(0.0, float(response.headers.get("retry-after", "0")))
-    except ValueError:  # a date
+    except ValueError:  # an HTTP date is not supported
         asked_s = 0.0
-    return Answer(problem=f"{status}", final=status == GONE, retry_after_s=asked_s)
+    return PostReply(problem=f"{status}", final=status == GONE, retry_after_s=asked_s)
 
 
 def _private(address: str) -> str:
@@ -91,7 +95,7 @@ def _private(address: str) -> str:
 
 
 def _public_sockets(refused: list[str]) -> Callable[[AddressInfo], socket.socket]:
-    """Return what makes sockets to public addresses alone, and notes the others."""
+    """Return a socket factory that refuses private addresses and appends them to `refused`."""
 
     def make(info: AddressInfo) -> socket.socket:
         family, kind, protocol, _, where = info
@@ -104,7 +108,7 @@ def _public_sockets(refused: list[str]) -> Callable[[AddressInfo], socket.socket
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an IP address is one of the public internet, also where it wraps an IPv4 one."""
+    """Return whether an IP address is public; of an IPv6 one with an IPv4 one inside, that one."""
     found: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
     if isinstance(found, IPv6Address):
         inner = found.ipv4_mapped
