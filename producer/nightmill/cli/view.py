@@ -41,7 +41,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     def webhook(self, batch: str) -> str:
         """Return how far a batch's webhook is, "" when it has none."""
         raw = self.counts[batch].webhook
-        return webhooks.told(webhooks.decode(raw)) if raw else ""
+        return webhooks.describe(webhooks.decode(raw)) if raw else ""
 
     def to_json(self) -> bytes:
         """Return the one batch, or {"batches": {name: ...}, "single": ...}."""

@@ -155,7 +155,7 @@ def _advice(ending: Ending, batch: str) -> list[str]:
     if ending.end is End.INTERRUPTED:
         lines.append("interrupted, nothing is lost: run the same command again to go on")
     if ending.counts.webhook:
-        lines.append(f"webhook: {webhooks.told(webhooks.decode(ending.counts.webhook))}")
+        lines.append(f"webhook: {webhooks.describe(webhooks.decode(ending.counts.webhook))}")
     if ending.counts.failed:
         lines.append(f"the failed ones and why: nightmill results {batch} --failed")
     return lines
