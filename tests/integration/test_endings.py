@@ -106,7 +106,7 @@ def test_status_has_the_promised_keys(shell: Shell) -> None:
 
 
 def test_doctor_prints_the_fix(shell: Shell, endpoint: Endpoint) -> None:
-    """It exits 0 when all checks pass; each failed check has its own fix, and the exit code is 2."""
+    """It exits 0 when all checks pass, else 2, and each failed check has its own fix."""
     passed = shell("doctor")
     assert (passed.code, passed.err) == (0, "")
     assert "fix:" not in passed.out
