@@ -1,9 +1,9 @@
-"""Generate a small dataset: prompts from Python in, question-and-answer pairs out.
+"""Generate a small dataset: prompts from Python become question-and-answer pairs.
 
     python examples/dataset.py
 
 Prompts come from an iterable, so there may be a million of them. Run it again after an
-interruption: a pair that is stored is not paid for twice.
+interruption. A pair that is stored is not paid for twice.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from mill import mill
+from local_fleet import local_fleet
 
 from nightmill import JobState, Producer
 from nightmill.store import ResultStore
@@ -28,7 +28,7 @@ OUT = Path("dataset.jsonl")
 
 
 def requests() -> Iterator[dict[str, object]]:
-    """Yield one request a pair; its custom_id says what it is, and makes repeating it a no-op."""
+    """Yield one request for each pair. Enqueueing the same custom_id twice is a no-op."""
     for topic, level, kind in product(TOPICS, LEVELS, KINDS):
         yield {
             "custom_id": f"{topic}/{level}/{kind}",
@@ -39,8 +39,8 @@ def requests() -> Iterator[dict[str, object]]:
 
 
 async def main() -> int:
-    """Enqueue, wait, write; returns how many are missing."""
-    async with mill() as settings, Producer(settings=settings) as producer:
+    """Enqueue, wait, write the file; return how many pairs are missing."""
+    async with local_fleet() as settings, Producer(settings=settings) as producer:
         receipts = await producer.enqueue_many(requests(), batch=BATCH)
         sys.stderr.write(f"{sum(receipt.new for receipt in receipts)} new\n")
         counts = await producer.batch(BATCH).wait()

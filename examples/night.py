@@ -1,9 +1,8 @@
-"""A small night on real text: `make run`.
+"""A run of 320 prompts on real text: `make run`.
 
-Builds prompts from the docstrings of Python's standard library (every machine has them): most are
-plain, some are streamed, some bring tools, some an image made on the spot. Runs them through
-`nightmill run`, against the simulator at a realistic rate limit, or against the real endpoint when
-a credential is set.
+The prompts come from the docstrings of Python's standard library, which every machine has. Most are
+plain; some are streamed, some have a tool, some an image. `nightmill run` sends them to the
+simulator at a realistic rate limit, or to the real endpoint when a credential is set.
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ from itertools import islice
 from pathlib import Path
 
 PROMPTS = 320
-WORTH_SUMMARISING = 80  # characters of a docstring
+WORTH_SUMMARISING = 80
+"""Characters of a docstring; shorter ones make no prompt."""
 FOLDER = Path("night")
 LIMIT = ["--simulate", "--rpm", "1200", "--latency", "1"]
 CREDENTIALS = [
@@ -68,8 +68,8 @@ def png(red: int, green: int, blue: int) -> str:
 
 
 def request(number: int, name: str, text: str) -> dict[str, object]:
-    """Return the params of the `number`-th prompt; every tenth or so has something special."""
-    ask: object = f"Summarise what `{name}` does in one sentence.\n\n{text}"
+    """Return the params of prompt `number`: of ten, one streams, one has a tool, one an image."""
+    content: object = f"Summarise what `{name}` does in one sentence.\n\n{text}"
     params: dict[str, object] = {"max_tokens": 200, "system": "You write terse documentation."}
     match number % 10:
         case 3:
@@ -80,13 +80,13 @@ def request(number: int, name: str, text: str) -> dict[str, object]:
         case 7:
             data = png(number % 256, (7 * number) % 256, (13 * number) % 256)
             source = {"type": "base64", "media_type": "image/png", "data": data}
-            colour = "Which colour is this?"
-            ask = [{"type": "image", "source": source}, {"type": "text", "text": colour}]
-    return {**params, "messages": [{"role": "user", "content": ask}]}
+            question = "Which colour is this?"
+            content = [{"type": "image", "source": source}, {"type": "text", "text": question}]
+    return {**params, "messages": [{"role": "user", "content": content}]}
 
 
 def main() -> int:
-    """Write the prompts and run them; returns nightmill's exit code."""
+    """Write the prompts to a file and run it; return the exit code of `nightmill run`."""
     FOLDER.mkdir(exist_ok=True)
     source, results = FOLDER / "prompts.jsonl", FOLDER / "results.jsonl"
     with source.open("w", encoding="utf-8") as file:

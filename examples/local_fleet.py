@@ -1,7 +1,7 @@
-"""What the other examples stand on: a whole mill on this machine, for the length of a block.
+"""Shared by the other examples: Redis, a worker and an endpoint on this machine, for one block.
 
 In production these parts run elsewhere: a Redis, `nightmill worker` on some machines, and the real
-endpoint. A producer then needs NIGHTMILL_REDIS_URL and nothing of this.
+endpoint. A producer then needs NIGHTMILL_REDIS_URL and nothing from this file.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from nightmill.queue.locate import with_redis
 from nightmill_worker.machine.supervisor import Supervisor
 from nightmill_worker.simulator import Simulator, SimulatorConfig
 
-REHEARSAL = Path("rehearsal")  # its answers never pass for real ones
+REHEARSAL = Path("rehearsal")
+"""Data directory of simulated answers: they must not be taken for real ones."""
 
 
 @asynccontextmanager
-async def mill() -> AsyncIterator[Settings]:
-    """Run a worker, and where none is set an embedded Valkey; without a credential, simulate."""
+async def local_fleet() -> AsyncIterator[Settings]:
+    """Run one worker process; yield the settings that reach its Redis and its results store.
+
+    Without NIGHTMILL_REDIS_URL it starts an embedded Valkey, without a credential the simulator.
+    """
     settings = load_settings()
     async with AsyncExitStack() as stack:
         if not settings.has_credential:
@@ -32,10 +36,10 @@ async def mill() -> AsyncIterator[Settings]:
         served = stack.enter_context(with_redis(settings))
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         log = stack.enter_context((settings.data_dir / "worker.log").open("ab"))
-        workers = Supervisor(settings, 1, log=log)
-        working = asyncio.create_task(workers.run())
+        supervisor = Supervisor(settings, 1, log=log)
+        workers = asyncio.create_task(supervisor.run())
         try:
             yield served
         finally:
-            workers.stop()  # calls under way may finish
-            await working
+            supervisor.stop()  # calls in flight may finish
+            await workers
