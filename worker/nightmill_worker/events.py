@@ -40,6 +40,13 @@ class WorkerStopped(Event, frozen=True, kw_only=True):
     """Jobs that went back to the queue unfinished."""
 
 
+class WorkerFailed(Event, frozen=True, kw_only=True):
+    """A worker process raised outside of a job. It saves its answers and ends."""
+
+    problem: str
+    """The exception's type and text."""
+
+
 class JobsFinished(Event, frozen=True, kw_only=True):
     """Jobs whose rows are committed and that are out of the queue.
 

@@ -22,6 +22,7 @@ LEVELS: Final[dict[type[Event], int]] = {
     events.CallRefused: logging.DEBUG,
     events.CallFailed: logging.INFO,
     events.AccountStopped: logging.ERROR,
+    events.WorkerFailed: logging.ERROR,
     events.LeaseLost: logging.WARNING,
     events.FinishRefused: logging.WARNING,
     events.JobQuarantined: logging.ERROR,

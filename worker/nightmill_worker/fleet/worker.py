@@ -24,6 +24,7 @@ from nightmill_worker.completion.spool import Spool
 from nightmill_worker.events import (
     AnswersUnsaved,
     Events,
+    WorkerFailed,
     WorkerStarted,
     WorkerStopped,
 )
@@ -173,8 +174,9 @@ class FleetWorker(Worker):
             given_back = await self._drain(claiming)
             self._settler.close()
             await self._settle_last(settling)
-        except BaseException:
-            await self._save()
+        except BaseException as error:
+            self._emit(WorkerFailed(problem=f"{type(error).__name__}: {error}"))
+            await self.save()
             raise
         finally:
             await end_tasks(*tasks)
@@ -191,7 +193,7 @@ class FleetWorker(Worker):
                 await asyncio.shield(settling)
                 await self._scripts.command("HDEL", keys.WORKERS, self.name)
         except TimeoutError:
-            await self._save()
+            await self.save()
         if self._committer.unsaved:
             problem = self._committer.spool_problem
             self._emit(AnswersUnsaved(answers=self._committer.unsaved, problem=problem))
@@ -199,10 +201,10 @@ class FleetWorker(Worker):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_S):
                     await self._at_once.wait()
-            await self._save()
+            await self.save()
 
-    async def _save(self) -> None:
-        """Put on the disk what the store has not taken; Redis may be away."""
+    async def save(self) -> None:
+        """Put on the disk what the store has not taken; Redis may be away. Takes LAST_S at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_S):
                 await self._committer.save()
