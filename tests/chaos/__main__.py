@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: every fault at length, and a table; exit 1 when a bar is missed."""
+"""`python -m tests.chaos` runs the faults and prints a table; exit code 1 when a bar is missed."""
 
 from __future__ import annotations
 
@@ -8,33 +8,35 @@ import sys
 
 from tests.chaos.faults import ROWS
 from tests.chaos.report import table
-from tests.chaos.running import interrupt, run_all
+from tests.chaos.runner import interrupt, run_all
 
 INTERRUPTED = 130
 LONG = 10
-"""How many times more jobs and faults than in the short form."""
+"""How many times more jobs and faults the long form has."""
 
 
 def main() -> int:
-    """Run what is asked for; returns the exit code."""
+    """Run the rows that the command line names; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("faults", nargs="*", choices=[*ROWS, []], help="default: all")
-    parser.add_argument("--seeds", type=int, help="default: 10 for kill_nine, 3 for the others")
-    parser.add_argument("--short", action="store_true", help="as in `make test`")
+    parser.add_argument("faults", nargs="*", choices=[*ROWS, []], help="rows to run (default: all)")
     parser.add_argument(
-        "--parallel", type=int, default=2, help="rows at once, but for those with tight times (2)"
+        "--seeds", type=int, help="runs of each row (default: 10 for kill_nine, 3 for the others)"
     )
-    asked = parser.parse_args()
+    parser.add_argument("--short", action="store_true", help="the short form, as in `make test`")
+    parser.add_argument(
+        "--parallel", type=int, default=2, help="rows at once; rows with tight times run alone (2)"
+    )
+    args = parser.parse_args()
     tasks = [
-        (name, seed, 1 if asked.short else LONG)
-        for name in asked.faults or ROWS
-        for seed in range(asked.seeds or ROWS[name].seeds)
+        (name, seed, 1 if args.short else LONG)
+        for name in args.faults or ROWS
+        for seed in range(args.seeds or ROWS[name].seeds)
     ]
     alone = [task for task in tasks if ROWS[task[0]].alone]
     others = [task for task in tasks if task not in alone]
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        reports = run_all(others, asked.parallel) + run_all(alone, 1)
+        reports = run_all(others, args.parallel) + run_all(alone, 1)
     except KeyboardInterrupt:
         return INTERRUPTED
     print("\n" + table(reports))

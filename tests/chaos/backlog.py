@@ -1,4 +1,4 @@
-"""Faults of time: clocks that are off, a backlog of two days, a small batch behind a huge one."""
+"""Faults of time: wrong clocks, a backlog of two days, a small batch behind a huge one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nightmill.queue import keys
 from nightmill.queue.batches import Batches
 from nightmill.records.job import now_ms
 from nightmill.records.state import JobState
-from tests.chaos.mill import BATCH, ENTRIES, Mill, milling
+from tests.chaos.fleet import BATCH, ENTRIES, Fleet, running_fleet
 from tests.chaos.report import Report, judge
 from tests.chaos.store import resident_mb_of
 from tests.rig import hello, until
@@ -37,15 +37,15 @@ TWO_DAYS_MS: Final = 48 * 3_600_000
 
 
 async def small_behind_huge(folder: Path, _rng: random.Random, scale: int) -> Report:
-    """Five jobs behind thousands start at once."""
-    async with milling(folder, latency_s=0.5) as mill:
-        await mill.feed(range(2000 * scale), batch="huge")
-        await mill.start_workers(2)
-        await mill.wait_for_rows(50, "huge")
-        await mill.feed(range(5))
+    """Feed five jobs behind thousands: they start at once."""
+    async with running_fleet(folder, latency_s=0.5) as fleet:
+        await fleet.feed(range(2000 * scale), batch="huge")
+        await fleet.start_workers(2)
+        await fleet.wait_for_rows(50, "huge")
+        await fleet.feed(range(5))
         fed = time.time()
-        await mill.wait_for_rows(5)
-        rows = await mill.results()
+        await fleet.wait_for_rows(5)
+        rows = await fleet.results()
         report = Report(fault="5 jobs behind thousands", jobs=5, lost=5 - len(rows))
         starts = [(row.started_at or 0) / 1000 - fed for row in rows]
         report.recovery_s = min(starts, default=99.0)
@@ -54,24 +54,24 @@ async def small_behind_huge(folder: Path, _rng: random.Random, scale: int) -> Re
 
 
 async def producers_clocks(folder: Path, _rng: random.Random, _scale: int) -> Report:
-    """Feed by clocks ten minutes fast and slow: jobs start at once, deadlines are kept."""
-    async with milling(folder, latency_s=0.1) as mill:
-        await mill.start_workers(1)
+    """Feed with clocks ten minutes fast and slow: jobs start at once, deadlines are kept."""
+    async with running_fleet(folder, latency_s=0.1) as fleet:
+        await fleet.start_workers(1)
         slowest = 0.0
         for off_s in (OFF_S, -OFF_S):
             with _clock_off(off_s):
-                slowest = max(slowest, await _start_s(mill, f"by {off_s}"))
-                await _feed_expiring(mill, f"soon by {off_s}", OFF_S / 10)
-                await _feed_expiring(mill, f"late by {off_s}", 0)
+                slowest = max(slowest, await _start_s(fleet, f"by {off_s}"))
+                await _feed_expiring(fleet, f"soon by {off_s}", OFF_S / 10)
+                await _feed_expiring(fleet, f"late by {off_s}", 0)
         ends = {}
         for off_s in (OFF_S, -OFF_S):
             for name in (f"soon by {off_s}", f"late by {off_s}"):
-                await mill.wait_for_rows(1, name, within=10)
-                ends[name] = [row.status for row in await mill.results(name)]
-        await mill.feed(range(5))
-        await mill.wait_for_rows(5)
+                await fleet.wait_for_rows(1, name, within=10)
+                ends[name] = [row.status for row in await fleet.results(name)]
+        await fleet.feed(range(5))
+        await fleet.wait_for_rows(5)
         others = 2 + sum(end == [JobState.SUCCEEDED] for end in ends.values())
-        report = await judge(mill, "producers' clocks 10 min off", 5, extra=others)
+        report = await judge(fleet, "producers' clocks 10 min off", 5, extra=others)
         report.recovery_s = slowest
         report.expect("start delay <= 1 s", kept=slowest <= 1)
         for name, end in ends.items():
@@ -81,36 +81,36 @@ async def producers_clocks(folder: Path, _rng: random.Random, _scale: int) -> Re
 
 
 async def workers_clocks(folder: Path, _rng: random.Random, scale: int) -> Report:
-    """Work by clocks ten minutes fast and slow, calls longer than a lease, some tried again."""
+    """Run workers with clocks ten minutes fast and slow, long calls, some retries."""
     jobs = 60 * scale
-    async with milling(folder, latency_s=1.5, lease_s=1.0) as mill:
-        await mill.configure(faults=[{"status": 503, "share": 0.1}])
-        await mill.start_workers(1, ENTRIES / "skewed.py", f"{OFF_S}")
-        await mill.start_workers(1, ENTRIES / "skewed.py", f"{-OFF_S}")
-        await mill.feed(range(jobs))
-        await mill.wait_for_rows(jobs, within=60 * scale)
-        stats = await mill.stats()
+    async with running_fleet(folder, latency_s=1.5, lease_s=1.0) as fleet:
+        await fleet.configure(faults=[{"status": 503, "share": 0.1}])
+        await fleet.start_workers(1, ENTRIES / "skewed.py", f"{OFF_S}")
+        await fleet.start_workers(1, ENTRIES / "skewed.py", f"{-OFF_S}")
+        await fleet.feed(range(jobs))
+        await fleet.wait_for_rows(jobs, within=60 * scale)
+        stats = await fleet.stats()
         failed = stats["statuses"].get("503", 0)
-        await mill.configure(faults=[])
-        slowest = max([await _start_s(mill, f"now {n}") for n in range(3)])
-        delays = [await _start_s(mill, f"later {n}", DELAY_S) for n in range(3)]
-        report = await judge(mill, "workers' clocks 10 min off", jobs, extra=failed + 6)
+        await fleet.configure(faults=[])
+        slowest = max([await _start_s(fleet, f"now {n}") for n in range(3)])
+        delays = [await _start_s(fleet, f"later {n}", DELAY_S) for n in range(3)]
+        report = await judge(fleet, "workers' clocks 10 min off", jobs, extra=failed + 6)
         report.recovery_s = slowest
         report.expect("start delay <= 1 s", kept=slowest <= 1)
         late = [delay for delay in delays if not DELAY_S <= delay <= DELAY_S + 1]
         report.expect(f"delayed jobs start when due: {late}", kept=not late)
         lost = [
-            row for row in await mill.results() if any(a.outcome == "lost" for a in row.attempts)
+            row for row in await fleet.results() if any(a.outcome == "lost" for a in row.attempts)
         ]
         report.expect(f"no lease is lost: {lost[:1]}", kept=not lost)
         return report
 
 
 @asynccontextmanager
-async def _plain_arq(mill: Mill) -> AsyncIterator[ArqRedis]:
-    """Connect as docs/wire.md says."""
+async def _plain_arq(fleet: Fleet) -> AsyncIterator[ArqRedis]:
+    """Connect plain arq with the settings of docs/wire.md."""
     arq = ArqRedis(
-        ConnectionPool.from_url(f"unix://{mill.socket}"),
+        ConnectionPool.from_url(f"unix://{fleet.socket}"),
         default_queue_name=keys.QUEUE,
         job_serializer=nightmill.dump,
         job_deserializer=nightmill.load,
@@ -121,113 +121,113 @@ async def _plain_arq(mill: Mill) -> AsyncIterator[ArqRedis]:
 
 @contextmanager
 def _clock_off(seconds: int) -> Iterator[None]:
-    """Have producers of this process read a clock that is off."""
+    """Shift the clock that producers of this process read."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nightmill.client.producer.now_ms", lambda: now_ms() + seconds * 1000)
         yield
 
 
-async def _start_s(mill: Mill, batch: str, delay_s: float = 0) -> float:
-    """Enqueue a job and return after how many seconds it is called."""
-    before = (await mill.stats())["totals"]["calls"]
+async def _start_s(fleet: Fleet, batch: str, delay_s: float = 0) -> float:
+    """Enqueue a job; return the seconds until its call."""
+    before = (await fleet.stats())["totals"]["calls"]
     began = time.monotonic()
-    async with Producer(settings=mill.settings) as producer:
+    async with Producer(settings=fleet.settings) as producer:
         delay = timedelta(seconds=delay_s)
         await producer.enqueue(hello(batch), batch=batch, custom_id="a", delay=delay)
 
     async def called() -> bool:
-        return bool((await mill.stats())["totals"]["calls"] > before)
+        return bool((await fleet.stats())["totals"]["calls"] > before)
 
     await until(called)
     return time.monotonic() - began
 
 
-async def _feed_expiring(mill: Mill, batch: str, seconds: float) -> None:
-    async with Producer(settings=mill.settings) as producer:
+async def _feed_expiring(fleet: Fleet, batch: str, seconds: float) -> None:
+    async with Producer(settings=fleet.settings) as producer:
         expires = timedelta(seconds=seconds)
         await producer.enqueue(hello(batch), batch=batch, custom_id="a", expires=expires)
 
 
 async def old_backlog(folder: Path, _rng: random.Random, scale: int) -> Report:
-    """Let jobs that are stamped two days ago wait for a stopped line: none has a time to live."""
+    """Keep jobs of two days ago waiting for a stopped account: no payload has a TTL."""
     jobs, by_arq = 200 * scale, 50
-    async with milling(folder, latency_s=0.1) as mill:
-        await mill.configure(auth="another")
+    async with running_fleet(folder, latency_s=0.1) as fleet:
+        await fleet.configure(auth="another")
         with _clock_off(-TWO_DAYS_MS // 1000):
-            await mill.feed(range(jobs))
-        async with _plain_arq(mill) as arq:
+            await fleet.feed(range(jobs))
+        async with _plain_arq(fleet) as arq:
             for number in range(by_arq):
                 await arq.enqueue_job("generate", hello(f"arq {number}"), _job_id=f"arq-{number}")
-        await _age(mill)
-        await mill.start_workers(2)
-        await until(lambda: mill.said("line stopped"))
-        await until(lambda: _all_live_for_ever(mill, jobs + by_arq))
-        await mill.configure(auth=None)
-        batches = Batches(mill.redis)
-        for line in await batches.accounts():
-            await batches.try_account_again(line)
-        await mill.wait_for_rows(jobs)
-        await mill.wait_for_rows(by_arq, keys.SINGLES)
-        report = await judge(mill, "a backlog of 48 h", jobs, extra=by_arq)
-        ran = await mill.rows(keys.SINGLES)
-        report.expect(f"what plain arq enqueued runs: {ran}", kept=ran == by_arq)
-        waited = min((row.queue_ms or 0) for row in await mill.results())
-        report.expect("stamped 48 h ago", kept=waited >= TWO_DAYS_MS)
+        await _age(fleet)
+        await fleet.start_workers(2)
+        await until(lambda: fleet.logged("account stopped"))
+        await until(lambda: _none_has_ttl(fleet, jobs + by_arq))
+        await fleet.configure(auth=None)
+        batches = Batches(fleet.redis)
+        for account in await batches.accounts():
+            await batches.try_account_again(account)
+        await fleet.wait_for_rows(jobs)
+        await fleet.wait_for_rows(by_arq, keys.SINGLES)
+        report = await judge(fleet, "a backlog of 48 h", jobs, extra=by_arq)
+        ran = await fleet.rows(keys.SINGLES)
+        report.expect(f"the jobs that plain arq enqueued run: {ran}", kept=ran == by_arq)
+        waited = min((row.queue_ms or 0) for row in await fleet.results())
+        report.expect("the rows show a wait of 48 h", kept=waited >= TWO_DAYS_MS)
         return report
 
 
 async def million(folder: Path, _rng: random.Random, scale: int) -> Report:
-    """Feed a huge file through a window while workers take it out: memory does not follow it.
+    """Feed a huge file through the feed window: memory does not grow with the file.
 
-    At length a million rows, through the window of 50,000.
+    The long form has a million rows and a window of 50,000.
     """
     rows, window, seconds = (20_000, 2_000, 2) if scale == 1 else (1_000_000, 50_000, 60)
     source = folder / "huge.csv"
     source.write_text("text\n" + "".join(f"row {n}\n" for n in range(rows)))
-    async with milling(folder, latency_s=0.1, window=window) as mill:
-        feeding = _start_feeder(mill, source)
+    async with running_fleet(folder, latency_s=0.1, window=window) as fleet:
+        feeding = _start_feeder(fleet, source)
         try:
-            await until(lambda: _is_full(mill, window), within=30 * scale)
-            every = await _all_live_for_ever(mill, window)
+            await until(lambda: _is_full(fleet, window), within=30 * scale)
+            every = await _none_has_ttl(fleet, window)
             before = resident_mb_of(feeding.pid)
-            await mill.start_workers(2)
+            await fleet.start_workers(2)
             await asyncio.sleep(seconds)
-            ran, grown = await mill.rows("huge"), resident_mb_of(feeding.pid) - before
-            peak_mb = (await mill.redis.info("memory"))["used_memory_peak"] / MB
+            ran, grown = await fleet.rows("huge"), resident_mb_of(feeding.pid) - before
+            peak_mb = (await fleet.redis.info("memory"))["used_memory_peak"] / MB
             waiting = feeding.poll() is None
         finally:
             feeding.kill()
             feeding.wait()
     report = Report(fault=f"{rows:,} rows in {peak_mb:.0f} MB of Redis", jobs=ran)
-    report.expect("every payload has no time to live", kept=every)
-    report.expect("it was still feeding", kept=waiting and ran > 0)
+    report.expect("no payload has a TTL", kept=every)
+    report.expect("the feeder still feeds at the end", kept=waiting and ran > 0)
     report.expect(f"Redis <= 500 MB: {peak_mb:.0f}", kept=peak_mb <= 500)
     report.expect(f"the feeder's memory is flat: {grown:.1f} MB more", kept=grown <= FLAT_MB)
     return report
 
 
-def _start_feeder(mill: Mill, source: Path) -> subprocess.Popen[bytes]:
+def _start_feeder(fleet: Fleet, source: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "nightmill", "enqueue", f"{source}", "--prompt", "{{ text }}"]
-    env = {**os.environ, **mill.settings.to_env()}
-    with (mill.folder / "feeder.log").open("wb") as log:
+    env = {**os.environ, **fleet.settings.to_env()}
+    with (fleet.folder / "feeder.log").open("wb") as log:
         return subprocess.Popen(command, env=env, stdout=log, stderr=log)
 
 
-async def _is_full(mill: Mill, window: int) -> bool:
-    queue = keys.batch_queue("huge", mill.settings.model)
-    return bool(await mill.redis.execute_command("ZCARD", queue) >= window)
+async def _is_full(fleet: Fleet, window: int) -> bool:
+    queue = keys.batch_queue("huge", fleet.settings.model)
+    return bool(await fleet.redis.execute_command("ZCARD", queue) >= window)
 
 
-async def _age(mill: Mill) -> None:
-    """Have everything be due since two days."""
-    for queue in (keys.QUEUE, keys.batch_queue(BATCH, mill.settings.model)):
-        ids = await mill.redis.execute_command("ZRANGE", queue, 0, -1)
-        await mill.redis.zadd(queue, dict.fromkeys(ids, now_ms() - TWO_DAYS_MS))
+async def _age(fleet: Fleet) -> None:
+    """Set every queued job's due time to two days ago."""
+    for queue in (keys.QUEUE, keys.batch_queue(BATCH, fleet.settings.model)):
+        ids = await fleet.redis.execute_command("ZRANGE", queue, 0, -1)
+        await fleet.redis.zadd(queue, dict.fromkeys(ids, now_ms() - TWO_DAYS_MS))
 
 
-async def _all_live_for_ever(mill: Mill, count: int) -> bool:
-    payloads = [key async for key in mill.redis.scan_iter(f"{keys.PAYLOAD}*", count=1000)]
-    async with mill.redis.pipeline(transaction=False) as pipe:
+async def _none_has_ttl(fleet: Fleet, count: int) -> bool:
+    payloads = [key async for key in fleet.redis.scan_iter(f"{keys.PAYLOAD}*", count=1000)]
+    async with fleet.redis.pipeline(transaction=False) as pipe:
         for key in payloads:
             pipe.pttl(key)
         left = await pipe.execute()

@@ -1,4 +1,4 @@
-"""Faults of the endpoint: an outage of every kind, one call in a hundred, a closed account."""
+"""Faults of the endpoint: outages of several kinds, 1 % errors, a stopped account."""
 
 from __future__ import annotations
 
@@ -14,55 +14,56 @@ from typing import TYPE_CHECKING, Final
 
 from nightmill.queue.batches import Batches
 from nightmill.reports.lanes import read_lanes
-from tests.chaos.mill import SLOTS, milling
+from tests.chaos.fleet import SLOTS, running_fleet
 from tests.chaos.proxy import linked
 from tests.chaos.report import Report, judge
 from tests.rig import until
 
 if TYPE_CHECKING:
-    from tests.chaos.mill import Mill
+    from tests.chaos.fleet import Fleet
     from tests.chaos.proxy import Proxy
 
-    Hurt = Callable[[Mill, Proxy], Awaitable[None]]
+    Change = Callable[[Fleet, Proxy], Awaitable[None]]
 
 LATENCY_S: Final = 0.3
 READ_TIMEOUT_S: Final = 1.5
 WASTED: Final = 60
-"""Calls that an outage may cost beside those in flight at its onset."""
+"""Calls that an outage may waste beyond those in flight when it begins."""
 BACK_S: Final = 40.0
+"""Time after the outage in which the old throughput must return."""
 SPAN_S: Final = 1.0
-"""The time over which answers a second are counted."""
+"""Window over which answers per second are counted."""
 WAITING: Final = 150
-"""Jobs that wait at least while a mill is kept busy."""
+"""Jobs that are always queued while a fleet is kept busy."""
 STREAMED: Final = {"max_tokens": 20_000}
 
 
 class Busy:
-    """Jobs are fed as they are worked off; notes whether a breaker opened meanwhile."""
+    """Feeds jobs as fast as they are done, and records whether a breaker opened."""
 
-    def __init__(self, mill: Mill, fields: dict[str, object]) -> None:
-        """Take the mill, and what its requests say besides a message."""
-        self._mill = mill
+    def __init__(self, fleet: Fleet, fields: dict[str, object]) -> None:
+        """Take the fleet, and further fields of the requests."""
+        self._fleet = fleet
         self._fields = fields
         self.fed = 0
         self.opened = False
         self.over = False
 
     async def run(self) -> None:
-        """Feed and watch until it is over; cut short, it would not know what was fed."""
+        """Feed until `over` is set. Cancelling would lose the number of jobs fed."""
         while not self.over:
-            if self.fed - await self._mill.rows() < WAITING:
-                await self._mill.feed(range(self.fed, self.fed + WAITING), fields=self._fields)
+            if self.fed - await self._fleet.rows() < WAITING:
+                await self._fleet.feed(range(self.fed, self.fed + WAITING), fields=self._fields)
                 self.fed += WAITING
-            lanes = await read_lanes(self._mill.redis)
+            lanes = await read_lanes(self._fleet.redis)
             self.opened |= any(lane.orders.breaker != "closed" for lane in lanes)
             await asyncio.sleep(0.1)
 
 
 @asynccontextmanager
-async def busy(mill: Mill, **fields: object) -> AsyncIterator[Busy]:
-    """Keep a mill busy for the length of a block."""
-    flow = Busy(mill, fields)
+async def busy(fleet: Fleet, **fields: object) -> AsyncIterator[Busy]:
+    """Keep a fleet busy for the duration of a block."""
+    flow = Busy(fleet, fields)
     running = asyncio.create_task(flow.run())
     try:
         yield flow
@@ -72,140 +73,142 @@ async def busy(mill: Mill, **fields: object) -> AsyncIterator[Busy]:
 
 
 async def _outage(
-    what: str, hurt: Hurt, heal: Hurt, folder: Path, scale: int, **fields: object
+    what: str, break_it: Change, repair: Change, folder: Path, scale: int, **fields: object
 ) -> Report:
-    """Hurt the endpoint of a busy mill for a while; compare its pace before and after."""
+    """Break the endpoint of a busy fleet for a while; compare the throughput before and after."""
     settled_s, seconds = (1, 2) if scale == 1 else (10, 60)
     timeouts = {"read_timeout_s": READ_TIMEOUT_S, "connect_timeout_s": 1.0}
     async with AsyncExitStack() as stack:
-        mill = await stack.enter_async_context(milling(folder, latency_s=LATENCY_S, **timeouts))
-        link, url = await stack.enter_async_context(linked(mill.sim_url))
-        async with busy(mill, **fields) as flow:
-            await mill.start_workers(2, NIGHTMILL_BASE_URL=url)
-            await until(lambda: mill.is_calling(SLOTS))
+        fleet = await stack.enter_async_context(
+            running_fleet(folder, latency_s=LATENCY_S, **timeouts)
+        )
+        link, url = await stack.enter_async_context(linked(fleet.sim_url))
+        async with busy(fleet, **fields) as flow:
+            await fleet.start_workers(2, NIGHTMILL_BASE_URL=url)
+            await until(lambda: fleet.is_calling(SLOTS))
             await asyncio.sleep(settled_s)
-            before = await _pace(mill, settled_s)
-            at_onset = await mill.in_flight()
-            await hurt(mill, link)
+            before = await _throughput(fleet, settled_s)
+            at_onset = await fleet.in_flight()
+            await break_it(fleet, link)
             await asyncio.sleep(seconds)
-            await heal(mill, link)
-            recovery_s = await _back_to(mill, 0.95 * before)
-        await mill.wait_for_rows(flow.fed)
+            await repair(fleet, link)
+            recovery_s = await _back_to(fleet, 0.95 * before)
+        await fleet.wait_for_rows(flow.fed)
         allowed = at_onset + WASTED
-        report = await judge(mill, f"{what} for {seconds} s", flow.fed, extra=allowed)
+        report = await judge(fleet, f"{what} for {seconds} s", flow.fed, extra=allowed)
         report.recovery_s = recovery_s
         report.expect("the breaker opens", kept=flow.opened)
         report.expect(f"back to 95 % of {before:.0f}/s <= 40 s", kept=recovery_s <= BACK_S)
-        tries = sum(row.attempt_count for row in await mill.results()) - flow.fed
-        report.expect(f"<= {allowed} tries for nothing: {tries}", kept=tries <= allowed)
+        tries = sum(row.attempt_count for row in await fleet.results()) - flow.fed
+        report.expect(f"<= {allowed} failed attempts: {tries}", kept=tries <= allowed)
         return report
 
 
-async def _answered(mill: Mill) -> int:
-    return int((await mill.stats())["totals"]["answered"])
+async def _answers(fleet: Fleet) -> int:
+    return int((await fleet.stats())["totals"]["answered"])
 
 
-async def _pace(mill: Mill, seconds: float) -> float:
-    """Return the answers a second over the next `seconds`."""
-    began, before = time.monotonic(), await _answered(mill)
+async def _throughput(fleet: Fleet, seconds: float) -> float:
+    """Return the answers per second over the next `seconds`."""
+    began, before = time.monotonic(), await _answers(fleet)
     await asyncio.sleep(seconds)
-    return (await _answered(mill) - before) / (time.monotonic() - began)
+    return (await _answers(fleet) - before) / (time.monotonic() - began)
 
 
-async def _back_to(mill: Mill, pace: float) -> float:
-    """Return after how many seconds SPAN_S passed at that many answers a second, or more."""
+async def _back_to(fleet: Fleet, wanted: float) -> float:
+    """Return the seconds until one window of SPAN_S had at least `wanted` answers per second."""
     began = time.monotonic()
-    seen = deque([(began, await _answered(mill))])
+    samples = deque([(began, await _answers(fleet))])
     while (now := time.monotonic()) - began < 2 * BACK_S:
-        seen.append((now, await _answered(mill)))
-        while now - seen[1][0] >= SPAN_S:
-            seen.popleft()
-        since, before = seen[0]
-        if now - since >= SPAN_S and (seen[-1][1] - before) / (now - since) >= pace:
+        samples.append((now, await _answers(fleet)))
+        while now - samples[1][0] >= SPAN_S:
+            samples.popleft()
+        since, before = samples[0]
+        if now - since >= SPAN_S and (samples[-1][1] - before) / (now - since) >= wanted:
             break
         await asyncio.sleep(0.1)
     return time.monotonic() - began
 
 
-def _configured(**changes: object) -> Hurt:
-    async def hurt(mill: Mill, _link: Proxy) -> None:
-        await mill.configure(**changes)
+def _configured(**changes: object) -> Change:
+    async def change(fleet: Fleet, _link: Proxy) -> None:
+        await fleet.configure(**changes)
 
-    return hurt
+    return change
 
 
 async def storm(folder: Path, _rng: random.Random, scale: int) -> Report:
-    """Every call is answered 529."""
-    hurt, heal = _configured(down=529), _configured(down=None)
-    return await _outage("529s", hurt, heal, folder, scale)
+    """Answer every call with 529."""
+    break_it, repair = _configured(down=529), _configured(down=None)
+    return await _outage("529s", break_it, repair, folder, scale)
 
 
 async def stalls(folder: Path, _rng: random.Random, scale: int) -> Report:
-    """Take calls and never answer them."""
-    hurt, heal = _configured(stall=1.0), _configured(stall=0.0)
-    return await _outage("stalled calls", hurt, heal, folder, scale)
+    """Accept calls and never answer."""
+    break_it, repair = _configured(stall=1.0), _configured(stall=0.0)
+    return await _outage("stalled calls", break_it, repair, folder, scale)
 
 
 async def stalled_streams(folder: Path, _rng: random.Random, scale: int) -> Report:
-    """Streams stop in the middle."""
-    hurt, heal = _configured(stall=1.0), _configured(stall=0.0)
-    return await _outage("stalled streams", hurt, heal, folder, scale, **STREAMED)
+    """Stop every stream in the middle."""
+    break_it, repair = _configured(stall=1.0), _configured(stall=0.0)
+    return await _outage("stalled streams", break_it, repair, folder, scale, **STREAMED)
 
 
 async def cut_bodies(folder: Path, _rng: random.Random, scale: int) -> Report:
-    """Bodies end half way."""
-    hurt, heal = _configured(truncate=1.0), _configured(truncate=0.0)
-    return await _outage("truncated bodies", hurt, heal, folder, scale)
+    """Cut every body in half."""
+    break_it, repair = _configured(truncate=1.0), _configured(truncate=0.0)
+    return await _outage("truncated bodies", break_it, repair, folder, scale)
 
 
 async def stream_errors(folder: Path, _rng: random.Random, scale: int) -> Report:
-    """Send an error event after the 200 of every stream."""
-    hurt, heal = _configured(sse_error=1.0), _configured(sse_error=0.0)
-    return await _outage("SSE errors after 200", hurt, heal, folder, scale, **STREAMED)
+    """Send an error event in every stream, after the 200."""
+    break_it, repair = _configured(sse_error=1.0), _configured(sse_error=0.0)
+    return await _outage("SSE errors after 200", break_it, repair, folder, scale, **STREAMED)
 
 
 async def wrong_type(folder: Path, _rng: random.Random, scale: int) -> Report:
-    """Send an HTML page with every 200, as a proxy does."""
-    hurt, heal = _configured(wrong_type=1.0), _configured(wrong_type=0.0)
-    return await _outage("HTML instead of JSON", hurt, heal, folder, scale)
+    """Answer every call with 200 and an HTML page, as a proxy does."""
+    break_it, repair = _configured(wrong_type=1.0), _configured(wrong_type=0.0)
+    return await _outage("HTML instead of JSON", break_it, repair, folder, scale)
 
 
 async def half_open(folder: Path, _rng: random.Random, scale: int) -> Report:
-    """Lose the endpoint's machine, without a word on any connection, and get it back."""
+    """Lose every connection to the endpoint without FIN or RST, then restore the network."""
 
-    async def hurt(_mill: Mill, link: Proxy) -> None:
-        link.strand()
+    async def break_it(_fleet: Fleet, link: Proxy) -> None:
+        link.lose()
 
-    async def heal(_mill: Mill, link: Proxy) -> None:
-        link.mend()
+    async def repair(_fleet: Fleet, link: Proxy) -> None:
+        link.restore()
 
-    return await _outage("half-open sockets", hurt, heal, folder, scale)
+    return await _outage("half-open sockets", break_it, repair, folder, scale)
 
 
 async def one_percent(folder: Path, _rng: random.Random, scale: int) -> Report:
-    """One call in a hundred fails: it is tried again, and the breaker stays closed."""
-    async with milling(folder, latency_s=LATENCY_S) as mill:
-        await mill.configure(faults=[{"status": 529, "share": 0.01}])
-        async with busy(mill) as flow:
-            await mill.start_workers(2)
-            await until(partial(mill.has_rows, 400 * scale), within=60 * scale)
-        await mill.wait_for_rows(flow.fed)
-        failed = int((await mill.stats())["statuses"].get("529", 0))
-        report = await judge(mill, "529s for 1 % of the calls", flow.fed, extra=failed)
-        report.expect("some failed", kept=failed > 0)
+    """Fail 1 % of the calls: they are retried, and the breaker stays closed."""
+    async with running_fleet(folder, latency_s=LATENCY_S) as fleet:
+        await fleet.configure(faults=[{"status": 529, "share": 0.01}])
+        async with busy(fleet) as flow:
+            await fleet.start_workers(2)
+            await until(partial(fleet.has_rows, 400 * scale), within=60 * scale)
+        await fleet.wait_for_rows(flow.fed)
+        failed = int((await fleet.stats())["statuses"].get("529", 0))
+        report = await judge(fleet, "529s for 1 % of the calls", flow.fed, extra=failed)
+        report.expect("some calls fail", kept=failed > 0)
         report.expect("the breaker stays closed", kept=not flow.opened)
         return report
 
 
 async def wrong_key(folder: Path, _rng: random.Random, scale: int) -> Report:
-    """Take the key no more: every call is a 401."""
-    return await _closed("401s in mid-run", {"auth": "another"}, {"auth": None}, folder, scale)
+    """Refuse the key: every call is answered 401."""
+    return await _refused("401s in mid-run", {"auth": "another"}, {"auth": None}, folder, scale)
 
 
 async def no_credit(folder: Path, _rng: random.Random, scale: int) -> Report:
-    """Use up the credit: every call is a 400 that says so."""
-    return await _closed(
-        "credit used up in mid-run",
+    """Exhaust the credit: every call is answered with the 400 for it."""
+    return await _refused(
+        "credit exhausted in mid-run",
         {"credit_exhausted": True},
         {"credit_exhausted": False},
         folder,
@@ -213,46 +216,48 @@ async def no_credit(folder: Path, _rng: random.Random, scale: int) -> Report:
     )
 
 
-async def _closed(
-    what: str, closed: dict[str, object], opened: dict[str, object], folder: Path, scale: int
+async def _refused(
+    what: str, refused: dict[str, object], accepted: dict[str, object], folder: Path, scale: int
 ) -> Report:
-    """Close the account, resume too soon, open it, resume: no job fails, few calls are made."""
+    """Refuse the account, resume twice too early, accept it, resume: no job fails, few calls."""
     jobs = 300 * scale
-    async with milling(folder, latency_s=0.5) as mill:
-        await mill.feed(range(jobs))
-        await mill.start_workers(3)
-        await until(lambda: mill.has_rows(jobs // 4))
-        at_onset = await mill.stats()
-        await mill.configure(**closed)
-        calls = await mill.quiet()
+    async with running_fleet(folder, latency_s=0.5) as fleet:
+        await fleet.feed(range(jobs))
+        await fleet.start_workers(3)
+        await until(lambda: fleet.has_rows(jobs // 4))
+        at_onset = await fleet.stats()
+        await fleet.configure(**refused)
+        calls = await fleet.quiet()
         after = calls - at_onset["totals"]["calls"]
         trials = []
         for _ in range(2):
-            await _resume(mill)
-            await until(partial(_has_called, mill, calls + 1))
-            trials.append(await mill.quiet() - calls)
+            await _resume(fleet)
+            await until(partial(_has_called, fleet, calls + 1))
+            trials.append(await fleet.quiet() - calls)
             calls += trials[-1]
-        await mill.configure(**opened)
-        back = time.monotonic()
-        await _resume(mill)
-        await mill.wait_for_rows(jobs)
-        report = await judge(mill, what, jobs, extra=at_onset["in_flight"] + 2)
-        report.recovery_s = time.monotonic() - back
+        await fleet.configure(**accepted)
+        accepted_at = time.monotonic()
+        await _resume(fleet)
+        await fleet.wait_for_rows(jobs)
+        report = await judge(fleet, what, jobs, extra=at_onset["in_flight"] + 2)
+        report.recovery_s = time.monotonic() - accepted_at
         kept = after <= at_onset["in_flight"]
         report.expect(f"calls after it {after} <= in flight {at_onset['in_flight']}", kept=kept)
-        report.expect(f"one trial after each resume: {trials}", kept=trials == [1, 1])
+        report.expect(f"one trial call after each resume: {trials}", kept=trials == [1, 1])
         return report
 
 
-async def _resume(mill: Mill) -> None:
+async def _resume(fleet: Fleet) -> None:
     """Do as `nightmill resume` does."""
-    batches = Batches(mill.redis)
+    batches = Batches(fleet.redis)
     stopped = [
-        name for name, line in (await batches.accounts()).items() if line["state"] == "stopped"
+        name
+        for name, account in (await batches.accounts()).items()
+        if account["state"] == "stopped"
     ]
     assert len(stopped) == 1
     await batches.try_account_again(stopped[0])
 
 
-async def _has_called(mill: Mill, count: int) -> bool:
-    return bool((await mill.stats())["totals"]["calls"] >= count)
+async def _has_called(fleet: Fleet, count: int) -> bool:
+    return bool((await fleet.stats())["totals"]["calls"] >= count)

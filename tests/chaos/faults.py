@@ -1,4 +1,4 @@
-"""The faults: each hurts a mill that works, waits until it is done, and judges what is left."""
+"""The rows of the table. Each starts a fleet, causes a fault, waits for the end and checks bars."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from tests.chaos import backlog, endpoint, payloads, processes, store, valkey
 from tests.chaos.report import Report
 
 Fault = Callable[[Path, random.Random, int], Awaitable[Report]]
-"""Takes an empty folder, a seed's chances, and how long to be: 1 or 10."""
+"""Takes an empty folder, a seeded random generator, and a scale: 1 (short form) or 10 (long)."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A fault, how many seeds its long form takes, and whether its bars suffer neighbours."""
+    """One row of the table."""
 
     fault: Fault
     seeds: int = 3
+    """Runs in the long form, each with its own seed."""
     alone: bool = False
+    """Its bars are tight times: no other row may run meanwhile."""
 
 
 _ROWS: Final = (

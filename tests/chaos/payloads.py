@@ -1,4 +1,4 @@
-"""Faults of what is enqueued: what must be refused, what must not be loaded, what was paid for."""
+"""Faults of the input: requests to refuse, pickles never to load, jobs that already have a row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nightmill.queue import keys
 from nightmill.queue.batches import Batches
 from nightmill.queue.connection import connect
 from nightmill.records.state import JobState
-from tests.chaos.mill import BATCH, Mill, milling
+from tests.chaos.fleet import BATCH, Fleet, running_fleet
 from tests.chaos.report import Report, judge
 from tests.rig import hello, until
 
@@ -32,9 +32,9 @@ MB: Final = 1_000_000
 
 
 def bad_requests() -> Iterator[tuple[Mapping[str, object] | bytes, str]]:
-    """Yield requests that break the contract, and the field to blame.
+    """Yield requests that break the contract, each with the field that the error must name.
 
-    It is "" for the whole of what is no JSON, is too deep for it, or too large.
+    The field is "" where the whole request is not JSON, too deep or too large.
     """
     yield {**hello(), "max_tokens": "many"}, "max_tokens"
     yield {**hello(), "messages": "hello"}, "messages"
@@ -54,28 +54,28 @@ def bad_requests() -> Iterator[tuple[Mapping[str, object] | bytes, str]]:
 
 
 async def refused(folder: Path, _rng: random.Random, _scale: int) -> Report:
-    """Enqueue what no endpoint would take, between good requests: nothing of such a call stays."""
-    async with milling(folder, latency_s=0.1) as mill:
+    """Enqueue invalid requests beside good ones: a refused call leaves nothing in Redis."""
+    async with running_fleet(folder, latency_s=0.1) as fleet:
         wrong = []
-        async with Producer(settings=mill.settings) as producer:
+        async with Producer(settings=fleet.settings) as producer:
             for number, (request, field) in enumerate(bad_requests()):
-                blamed = await _blamed(producer, request, f"bad-{number}")
-                if blamed != field:
-                    wrong.append((number, field, blamed))
-        left = await mill.redis.dbsize()
-        await mill.feed(range(20))
-        await mill.start_workers(1)
-        await mill.wait_for_rows(20)
-        report = await judge(mill, "requests that must be refused", 20, extra=0)
+                named = await _field_named(producer, request, f"bad-{number}")
+                if named != field:
+                    wrong.append((number, field, named))
+        left = await fleet.redis.dbsize()
+        await fleet.feed(range(20))
+        await fleet.start_workers(1)
+        await fleet.wait_for_rows(20)
+        report = await judge(fleet, "requests that must be refused", 20, extra=0)
         report.expect(f"refused, naming the field: {wrong}", kept=not wrong)
         report.expect(f"nothing half-enqueued: {left} keys", kept=left == 0)
         return report
 
 
-async def _blamed(
+async def _field_named(
     producer: Producer, request: Mapping[str, object] | bytes, name: str
 ) -> str | None:
-    """Enqueue one request, and where it is a mapping one among many; return the field blamed."""
+    """Enqueue one request, a mapping together with a good one; return the field of the error."""
     try:
         if isinstance(request, bytes):
             await producer.enqueue(request, batch=BATCH, custom_id=name)
@@ -88,62 +88,64 @@ async def _blamed(
 
 
 class Trap:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
-        """Take the folder."""
+        """Take the folder to create."""
         self._path = str(path)
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        """Say how to make this object anew."""
+        """Return what unpickling calls."""
         return os.mkdir, (self._path,)
 
 
 async def pickles(folder: Path, _rng: random.Random, _scale: int) -> Report:
-    """Put pickles that run code where jobs and results are: by hand, and by arq with its own."""
+    """Put pickles that run code into job and result keys: directly, and through plain arq."""
     trap = folder / "trap"
     jobs = 20
-    async with milling(folder, latency_s=0.1) as mill:
-        await mill.feed(range(jobs))
-        planted = await _plant(mill, trap)
-        await mill.start_workers(2)
-        await mill.wait_for_rows(jobs)
-        rows = await _rows_of(mill, planted)
-        await mill.redis.set(keys.RESULT + "looked-at", pickle.dumps(Trap(trap)))
-        async with Producer(settings=mill.settings) as producer:
+    async with running_fleet(folder, latency_s=0.1) as fleet:
+        await fleet.feed(range(jobs))
+        planted = await _plant(fleet, trap)
+        await fleet.start_workers(2)
+        await fleet.wait_for_rows(jobs)
+        rows = await _rows_of(fleet, planted)
+        await fleet.redis.set(keys.RESULT + "looked-at", pickle.dumps(Trap(trap)))
+        async with Producer(settings=fleet.settings) as producer:
             try:
-                told: object = await producer.result("looked-at")
+                outcome: object = await producer.result("looked-at")
             except NightmillError as error:
-                told = error
-        kept = set(await mill.redis.execute_command("HKEYS", keys.QUARANTINE))
-        report = await judge(mill, "malicious pickles", jobs, extra=0)
+                outcome = error
+        kept = set(await fleet.redis.execute_command("HKEYS", keys.QUARANTINE))
+        report = await judge(fleet, "malicious pickles", jobs, extra=0)
         report.expect("never loaded", kept=not trap.exists())
-        report.expect(f"a pickled result is refused: {told}", kept=isinstance(told, Exception))
+        report.expect(
+            f"a pickled result is refused: {outcome}", kept=isinstance(outcome, Exception)
+        )
         report.expect(f"quarantined: {kept}", kept=kept == {name.encode() for name in planted})
         types = {row.error.type if row.error else None for row in rows}
         report.expect(f"failed as invalid_payload: {types}", kept=types == {"invalid_payload"})
         return report
 
 
-async def _plant(mill: Mill, trap: Path) -> list[str]:
+async def _plant(fleet: Fleet, trap: Path) -> list[str]:
     """Queue pickles as single jobs and in a batch; return their ids."""
     payload = pickle.dumps({"t": None, "f": "generate", "a": (Trap(trap),), "k": {}, "et": 1})
-    queue = keys.batch_queue("planted", mill.settings.model)
+    queue = keys.batch_queue("planted", fleet.settings.model)
     single, batched = "planted-alone", keys.job_id("planted", "in a batch")
     for name, where in ((single, keys.QUEUE), (batched, queue)):
-        await mill.redis.set(keys.PAYLOAD + name, payload)
-        await mill.redis.zadd(where, {name: time.time() * 1000})
-    await mill.redis.execute_command("SADD", keys.QUEUES, queue)
-    pool = ConnectionPool.from_url(f"unix://{mill.socket}")
-    arq = ArqRedis(pool, default_queue_name=keys.QUEUE)  # pickles, unless told otherwise
+        await fleet.redis.set(keys.PAYLOAD + name, payload)
+        await fleet.redis.zadd(where, {name: time.time() * 1000})
+    await fleet.redis.execute_command("SADD", keys.QUEUES, queue)
+    pool = ConnectionPool.from_url(f"unix://{fleet.socket}")
+    arq = ArqRedis(pool, default_queue_name=keys.QUEUE)  # it pickles by default
     await arq.enqueue_job("generate", hello(), Trap(trap), _job_id="planted-by-arq")
     await arq.aclose(close_connection_pool=True)
     return [single, batched, "planted-by-arq"]
 
 
-async def _rows_of(mill: Mill, names: list[str]) -> list[Result]:
-    assert mill.store
-    store = mill.store
+async def _rows_of(fleet: Fleet, names: list[str]) -> list[Result]:
+    assert fleet.store
+    store = fleet.store
 
     async def found() -> bool:
         return len(await store.lookup(names)) == len(names)
@@ -153,48 +155,49 @@ async def _rows_of(mill: Mill, names: list[str]) -> list[Result]:
 
 
 async def repeats(folder: Path, _rng: random.Random, scale: int) -> Report:
-    """Enqueue, run and requeue what has ended: only what is requeued is called again, once."""
+    """Enqueue and requeue ended jobs: only requeued ones are called again, once each."""
     jobs = 100 * scale
-    async with milling(folder, latency_s=0.1, canary=0) as mill:
-        await mill.configure(faults=[{"status": 400, "share": 0.3}])
-        await mill.feed(range(jobs))
-        await mill.start_workers(2)
-        await mill.wait_for_rows(jobs)
-        first = {row.job_id: row for row in await mill.results()}
+    async with running_fleet(folder, latency_s=0.1, canary=0) as fleet:
+        await fleet.configure(faults=[{"status": 400, "share": 0.3}])
+        await fleet.feed(range(jobs))
+        await fleet.start_workers(2)
+        await fleet.wait_for_rows(jobs)
+        first = {row.job_id: row for row in await fleet.results()}
         failed = {name for name, row in first.items() if row.status is JobState.FAILED}
-        await mill.configure(faults=[])
-        await mill.feed(range(jobs))  # Redis remembers their ends
+        await fleet.configure(faults=[])
+        await fleet.feed(range(jobs))  # Redis still has their result keys
         for name in first:
-            await mill.redis.delete(keys.RESULT + name)
-        await mill.feed(range(jobs))  # it does not any more: the store does
-        await until(lambda: _none_queued(mill))
-        unpaid = (await mill.stats())["totals"]["calls"] == jobs
-        requeued = await _requeue(mill)
-        await until(lambda: _none_queued(mill))
-        again = await _requeue(mill)  # nothing is failed now
-        second = {row.job_id: row for row in await mill.results()}
-        report = await judge(mill, "finished ids enqueued and requeued", jobs, extra=len(failed))
-        report.expect("a stored row is never paid for again", kept=unpaid)
+            await fleet.redis.delete(keys.RESULT + name)
+        await fleet.feed(range(jobs))  # only the store has them now
+        await until(lambda: _none_queued(fleet))
+        no_calls = (await fleet.stats())["totals"]["calls"] == jobs
+        requeued = await _requeue(fleet)
+        await until(lambda: _none_queued(fleet))
+        again = await _requeue(fleet)  # no failed job is left
+        second = {row.job_id: row for row in await fleet.results()}
+        report = await judge(fleet, "finished ids enqueued and requeued", jobs, extra=len(failed))
+        report.expect("a stored row is never paid for again", kept=no_calls)
         report.expect(f"{len(failed)} requeued", kept=0 < len(failed) == requeued and not again)
         kept = all(_follows(first[name], second[name]) for name in failed)
         report.expect("a requeue's row keeps the attempts before it", kept=kept)
         same = all(first[name] == second[name] for name in set(first) - failed)
-        report.expect("the other rows stand", kept=same)
+        report.expect("the other rows do not change", kept=same)
         return report
 
 
 def _follows(first: Result, second: Result) -> bool:
-    """Tell whether `second` is the row of the next run, with the attempts of the first."""
+    """Tell whether `second` is the row of the next run and keeps the attempts of the first."""
     before, after = first.attempts, second.attempts
     one_more = len(after) == len(before) + 1 and after[: len(before)] == before
     return second.run == first.run + 1 and one_more
 
 
-async def _none_queued(mill: Mill) -> bool:
-    return not await mill.queued()
+async def _none_queued(fleet: Fleet) -> bool:
+    return not await fleet.queued()
 
 
-async def _requeue(mill: Mill) -> int:
-    assert mill.store
-    async with aclosing(connect(mill.settings)) as redis, Producer(settings=mill.settings) as told:
-        return (await requeue(BATCH, mill.store, told, Batches(redis))).new
+async def _requeue(fleet: Fleet) -> int:
+    assert fleet.store
+    settings = fleet.settings
+    async with aclosing(connect(settings)) as redis, Producer(settings=settings) as producer:
+        return (await requeue(BATCH, fleet.store, producer, Batches(redis))).new

@@ -1,4 +1,4 @@
-"""A proxy before a server that can swallow everything, as a broken network does."""
+"""A proxy in front of a server that can stop forwarding, as a broken network does."""
 
 from __future__ import annotations
 
@@ -14,68 +14,68 @@ Pair: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Proxy:
-    """Passes bytes both ways while it is not cut."""
+    """Forwards bytes both ways, until it is held or its connections are lost."""
 
     def __init__(self, target: Callable[[], Awaitable[Pair]]) -> None:
-        """Take what connects to the server that is really meant."""
+        """Take a function that connects to the real server."""
         self._target = target
-        self._whole = asyncio.Event()
-        self._whole.set()
+        self._forwarding = asyncio.Event()
+        self._forwarding.set()
         self._lost = False
         self._pumps: set[asyncio.Task[None]] = set()
         self._ends: set[asyncio.StreamWriter] = set()
 
-    def cut(self) -> None:
-        """Swallow nothing and pass nothing: both ends wait."""
-        self._whole.clear()
+    def hold(self) -> None:
+        """Stop forwarding. Connections stay open and no byte is lost."""
+        self._forwarding.clear()
 
-    def mend(self) -> None:
-        """Pass on what was held up, and all that follows."""
+    def restore(self) -> None:
+        """Forward the held bytes and all that follow."""
         self._lost = False
-        self._whole.set()
+        self._forwarding.set()
 
-    def strand(self) -> None:
-        """Lose all connections, and those made before `mend`: nobody will ever tell their ends."""
-        self.cut()
+    def lose(self) -> None:
+        """Lose all connections, and those made before `restore`. No end gets a FIN or RST."""
+        self.hold()
         self._lost = True
         for pump in self._pumps:
             pump.cancel()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Connect one client through."""
+        """Forward one client's connection."""
         self._ends.add(writer)
         if self._lost:
             return
-        await self._whole.wait()
+        await self._forwarding.wait()
         there, back = await self._target()
         self._ends.add(back)
-        for source, committer in ((reader, back), (there, writer)):
-            pump = asyncio.create_task(self._pump(source, committer))
+        for source, target in ((reader, back), (there, writer)):
+            pump = asyncio.create_task(self._pump(source, target))
             self._pumps.add(pump)
             pump.add_done_callback(self._pumps.discard)
 
-    async def _pump(self, source: asyncio.StreamReader, committer: asyncio.StreamWriter) -> None:
+    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await source.read(CHUNK):
-                await self._whole.wait()
-                committer.write(data)
-                await committer.drain()
-        committer.close()  # not when it is cancelled: a stranded end hears nothing
-        self._ends.discard(committer)
+                await self._forwarding.wait()
+                target.write(data)
+                await target.drain()
+        target.close()  # not when cancelled: the end of a lost connection gets no FIN
+        self._ends.discard(target)
 
     async def close(self) -> None:
-        """End every connection."""
+        """Close every connection."""
         for pump in list(self._pumps):
             pump.cancel()
         await asyncio.gather(*self._pumps, return_exceptions=True)
         for end in self._ends:
             end.close()
-        await asyncio.sleep(0)  # the transports close with the loop's next turn
+        await asyncio.sleep(0)  # the transports close in the loop's next iteration
 
 
 @asynccontextmanager
 async def proxied(target: Path, path: Path) -> AsyncIterator[Proxy]:
-    """Listen at the unix socket `path` for connections to another."""
+    """Listen at the unix socket `path` and forward to the unix socket `target`."""
     proxy = Proxy(lambda: asyncio.open_unix_connection(target))
     server = await asyncio.start_unix_server(proxy.serve, path)
     async with _closing(server, proxy):
@@ -84,7 +84,7 @@ async def proxied(target: Path, path: Path) -> AsyncIterator[Proxy]:
 
 @asynccontextmanager
 async def linked(url: str) -> AsyncIterator[tuple[Proxy, str]]:
-    """Listen on loopback for connections to an http:// URL; yields the proxy and its own URL."""
+    """Listen on loopback and forward to an http:// URL; yield the proxy and its URL."""
     parts = urlsplit(url)
     proxy = Proxy(lambda: asyncio.open_connection(parts.hostname, parts.port))
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
@@ -98,5 +98,5 @@ async def _closing(server: asyncio.Server, proxy: Proxy) -> AsyncIterator[None]:
         yield
     finally:
         server.close()
-        proxy.mend()
+        proxy.restore()
         await proxy.close()

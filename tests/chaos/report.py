@@ -1,4 +1,4 @@
-"""What a fault did, in the numbers that are promised."""
+"""The outcome of a fault, in the numbers of the reliability table."""
 
 from __future__ import annotations
 
@@ -6,30 +6,35 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.chaos.mill import Mill
+    from tests.chaos.fleet import Fleet
 
 
 @dataclass
 class Report:
-    """One fault's outcome; `missed` names the bars it did not keep."""
+    """The outcome of one fault."""
 
     fault: str
     jobs: int
     lost: int = 0
+    """Jobs without a row."""
     duplicates: int = 0
+    """Rows beyond one a job."""
     extra_calls: int = 0
+    """Calls beyond one a job."""
     recovery_s: float | None = None
+    """Time until work goes on; None: the row does not measure it."""
     missed: list[str] = field(default_factory=list)
+    """The bars that were missed."""
 
-    def expect(self, what: str, *, kept: bool) -> None:
-        """Note a bar that was missed."""
+    def expect(self, bar: str, *, kept: bool) -> None:
+        """Record the bar as missed unless it was kept."""
         if not kept:
-            self.missed.append(what)
+            self.missed.append(bar)
 
 
-async def judge(mill: Mill, fault: str, jobs: int, *, extra: int | None = None) -> Report:
-    """Compare rows, calls and exits with what was fed; `extra` calls are allowed (None: any)."""
-    rows, calls = await mill.results(), await mill.calls()
+async def judge(fleet: Fleet, fault: str, jobs: int, *, extra: int | None = None) -> Report:
+    """Compare rows, calls and exit codes with the jobs; `extra` calls are allowed (None: any)."""
+    rows, calls = await fleet.results(), await fleet.calls()
     ids = [row.job_id for row in rows]
     report = Report(
         fault=fault,
@@ -41,9 +46,9 @@ async def judge(mill: Mill, fault: str, jobs: int, *, extra: int | None = None) 
     failed = [row for row in rows if row.status != "succeeded"]
     report.expect("0 lost", kept=not report.lost)
     report.expect("0 duplicate rows", kept=not report.duplicates)
-    report.expect(f"0 not succeeded: {failed[:3]}", kept=not failed)
-    report.expect("0 workers ended by themselves", kept=not mill.crashed())
-    report.expect("0 exit codes but 0", kept=not any(mill.exits))
+    report.expect(f"every job succeeds: {failed[:3]}", kept=not failed)
+    report.expect("no worker exits by itself", kept=not fleet.crashed())
+    report.expect("every exit code is 0", kept=not any(fleet.exits))
     if extra is not None:
         report.expect(f"<= {extra} extra calls", kept=report.extra_calls <= extra)
     return report

@@ -1,4 +1,4 @@
-"""A worker process whose loop is blocked once, until the file of its argument exists."""
+"""A worker process whose event loop blocks once, until the file named by its argument exists."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from nightmill_worker.messages.outcome import Broken, Reply
 
 NTH = 10
-"""The call whose answer blocks the loop: others are under way by then."""
+"""The call whose answer blocks the loop. Other calls are under way by then."""
 
 
 class BlockingClient(MessagesClient):
-    """Holds up the whole process when the NTH answer is there, as a slow library would."""
+    """Blocks the event loop at the NTH answer, as a slow library would."""
 
     _numbers = itertools.count(1)
 
     async def send(self, params: bytes) -> Reply | Broken:
-        """Call; then block, or not."""
+        """Call, and block after the NTH call."""
         reply = await super().send(params)
         if next(self._numbers) == NTH:
             sys.stderr.write('{"event": "is blocked"}\n')

@@ -1,6 +1,6 @@
-"""A worker process whose store has no room to grow while the file of its argument exists.
+"""A worker process whose store cannot grow while the file named by its argument exists.
 
-SQLite itself refuses, with the error that it has for a full disk.
+SQLite refuses writes with its own error for a full disk.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ _begin = database._begin
 
 
 def begin_within_bounds(connection: Connection) -> None:
-    """Bound the file as it is now, or let it grow, before the transaction begins."""
-    pages = 1 if Path(sys.argv[1]).exists() else ROOMY  # never less than it has
+    """Limit the file to its present size, or lift the limit, before the transaction begins."""
+    pages = (
+        1 if Path(sys.argv[1]).exists() else ROOMY
+    )  # SQLite takes the present size when this is smaller
     connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
     _begin(connection)
 

@@ -1,7 +1,7 @@
-"""A worker process that dies when its first answers are due in the store, as of a power cut.
+"""A worker process that kills itself around its first commit, as a power cut would.
 
-Its argument says when: `unstored`, just before the commit, or `stored`, between the commit and
-the finish that takes the jobs out of Redis.
+Its argument is `unstored` (just before the commit) or `stored` (after the commit, before the
+finish that removes the jobs from Redis).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nightmill_worker.queue.scripts import Scripts
 
 
 async def die(*_: object) -> None:
-    """Leave no time for anything."""
+    """End this process without any cleanup."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""A worker process whose client dies of one prompt, as of a bug in native code."""
+"""A worker process that one prompt kills, as a bug in native code would."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MARK = b"poison"
 
 
 class MortalClient(MessagesClient):
-    """Ends its process when it meets the mark."""
+    """Ends the process when a request contains MARK."""
 
     async def send(self, params: bytes) -> Reply | Broken:
-        """Call, or die."""
+        """Call, or end the process."""
         if MARK in params:
             os._exit(9)
         return await super().send(params)

@@ -1,4 +1,4 @@
-"""A worker process whose clock is off by as many seconds as its argument says."""
+"""A worker process whose wall clock is wrong by the number of seconds in its argument."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import time
 from nightmill_worker.machine import process
 
 NANO = 1_000_000_000
-_right_ns = time.time_ns
+_real_ns = time.time_ns
 
 
 def wrong_ns() -> int:
-    """Return what this machine's clock shows, epoch ns."""
-    return _right_ns() + int(sys.argv[1]) * NANO
+    """Return the wrong time, epoch ns."""
+    return _real_ns() + int(sys.argv[1]) * NANO
 
 
 def wrong() -> float:
-    """Return the same in seconds."""
+    """Return the wrong time, epoch seconds."""
     return wrong_ns() / NANO
 
 

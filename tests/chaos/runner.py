@@ -1,4 +1,4 @@
-"""Runs rows of the table, some at once, each in a process of its own."""
+"""Runs rows of the table, several at once, each in its own process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.chaos.report import Report, table
 
 
 async def once(name: str, seed: int, scale: int) -> Report:
-    """Run one fault with one seed; a mill that hangs is a bar missed, not an error."""
+    """Run one fault with one seed. An exception counts as a missed bar, so the other rows run."""
     with tempfile.TemporaryDirectory(prefix="nm-") as folder:
         try:
             report = await ROWS[name].fault(Path(folder), random.Random(seed), scale)
@@ -27,7 +27,7 @@ async def once(name: str, seed: int, scale: int) -> Report:
 
 
 def run(name: str, seed: int, scale: int) -> Report:
-    """Run `once` in a process of its own: rows patch clocks."""
+    """Run `once` in this process; every row has its own process, because rows patch clocks."""
     return asyncio.run(once(name, seed, scale))
 
 
@@ -48,7 +48,7 @@ def run_all(tasks: list[tuple[str, int, int]], parallel: int) -> list[Report]:
 
 
 def interrupt(*_: object) -> None:
-    """Answer SIGTERM as Ctrl-C in a terminal does: the rows under way put everything away."""
+    """Treat SIGTERM as Ctrl-C: the running rows end their servers and workers, then exit."""
     for child in multiprocessing.active_children():
         if child.pid is not None:
             os.kill(child.pid, signal.SIGINT)

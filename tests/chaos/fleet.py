@@ -1,4 +1,4 @@
-"""A mill of real processes to be hurt: a Valkey, the simulator, workers, a store on disk."""
+"""A fleet of real processes for the faults: a Valkey, the simulator, workers, a store on disk."""
 
 from __future__ import annotations
 
@@ -34,33 +34,36 @@ GRACE_S = 3.0
 SLOTS = 25
 """Calls in flight in one worker process."""
 ENTRIES: Final = Path(__file__).parent / "entries"
-"""Worker processes that something is wrong with."""
+"""Scripts that start a worker process with a defect or a trap in it."""
 AOF_OPTIONS = "--appendonly yes --appendfsync everysec --save  --auto-aof-rewrite-percentage 0"
 
 
-class Mill:
-    """The processes, and what can be seen of them from outside."""
+class Fleet:
+    """The processes, and what a test can observe from outside."""
 
     def __init__(self, folder: Path, sim_url: str, changed: dict[str, Any]) -> None:
-        """Take a folder, the endpoint, and settings that differ."""
+        """Take a folder for all files, the endpoint's URL, and settings that differ."""
         self.folder, self.sim_url = folder, sim_url
         self.socket = folder / "v.sock"
-        told = {"redis_url": f"unix://{self.socket}", "data_dir": folder, "base_url": sim_url}
-        own = {"lease_s": LEASE_S, "grace_s": GRACE_S, "max_in_flight": SLOTS, "api_key": "k"}
-        self.settings: Settings = load_settings(**{**told, **own, "log_format": "json", **changed})
+        places = {"redis_url": f"unix://{self.socket}", "data_dir": folder, "base_url": sim_url}
+        limits = {"lease_s": LEASE_S, "grace_s": GRACE_S, "max_in_flight": SLOTS, "api_key": "k"}
+        self.settings: Settings = load_settings(
+            **{**places, **limits, "log_format": "json", **changed}
+        )
         retry = Retry(ConstantBackoff(0.05), 100)
         kinds: list[type[Exception]] = [ConnectionError, OSError, RedisError]
         self.redis = Redis(unix_socket_path=str(self.socket), retry=retry, retry_on_error=kinds)
         self.workers: list[subprocess.Popen[bytes]] = []
         self._logs: dict[int, Path] = {}
-        self._lifeline = os.pipe()  # closed with this process, whatever ends it
+        self._lifeline = os.pipe()  # closes when this process ends, even by kill -9
         self.valkey: subprocess.Popen[bytes] | None = None
         self.http: aiohttp.ClientSession | None = None
         self.store: ResultStore | None = None
         self.exits: list[int] = []
+        """Exit codes of the workers that `end` ended."""
 
     async def close(self) -> None:
-        """End the server; the workers are gone."""
+        """End the server. The workers have ended before."""
         await self.redis.aclose()
         self.kill_valkey()
         for end in self._lifeline:
@@ -69,7 +72,7 @@ class Mill:
     # --- the server
 
     async def start_valkey(self) -> None:
-        """Start the server, or start it again on the same append-only file."""
+        """Start the server; a restart loads the same append-only file."""
         self.socket.unlink(missing_ok=True)
         options = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder)]
         command = [str(get_binary_path()), *options, "--enable-debug-command", "yes"]
@@ -82,19 +85,19 @@ class Mill:
         await self.redis.ping()
 
     def kill_valkey(self) -> None:
-        """Kill -9."""
+        """Kill the server with SIGKILL."""
         if self.valkey is not None:
             self.valkey.kill()
             self.valkey.wait()
 
     def aof(self) -> Path:
-        """Return the append-only file that grows."""
+        """Return the append-only file that the server writes now."""
         return max((self.folder / "appendonlydir").glob("*.incr.aof"))
 
     # --- the workers
 
     def start_worker(self, *command: str | Path, **env: str) -> subprocess.Popen[bytes]:
-        """Start one worker process, with `env` of its own; it drains when this process dies."""
+        """Start one worker with additional environment; it drains when this process ends."""
         path = self.folder / f"worker-{len(self._logs)}.log"
         with path.open("wb") as log:
             worker = subprocess.Popen(
@@ -110,7 +113,7 @@ class Mill:
         return worker
 
     async def start_workers(self, count: int, *command: str | Path, **env: str) -> None:
-        """Start workers and wait until all of them beat."""
+        """Start workers and wait until each has sent a heartbeat."""
         before = len(await self.redis.execute_command("HGETALL", keys.WORKERS))
         for _ in range(count):
             self.start_worker(*command, **env)
@@ -120,13 +123,13 @@ class Mill:
         return len(await self.redis.execute_command("HGETALL", keys.WORKERS)) >= count
 
     def kill(self, worker: subprocess.Popen[bytes]) -> None:
-        """Kill -9 one worker."""
+        """Kill one worker with SIGKILL."""
         worker.kill()
         worker.wait()
         self.workers.remove(worker)
 
     async def end(self, worker: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> float:
-        """Signal one worker and return how long it took to exit, seconds."""
+        """Send a signal to one worker; return the seconds until it exited."""
         began = time.monotonic()
         worker.send_signal(number)
         code = await asyncio.to_thread(worker.wait, 60)
@@ -135,17 +138,17 @@ class Mill:
         return time.monotonic() - began
 
     def crashed(self) -> int:
-        """Return how many workers ended that nobody ended."""
+        """Return how many workers exited by themselves."""
         return sum(worker.poll() is not None for worker in self.workers)
 
-    def said(self, event: str) -> list[dict[str, Any]]:
-        """Return what all workers logged of one kind of event."""
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Return the log entries of one event, of all workers."""
         lines = [line for path in self._logs.values() for line in path.read_bytes().splitlines()]
         logged = [msgspec.json.decode(line) for line in lines if line.startswith(b"{")]
         return [entry for entry in logged if entry["event"] == event]
 
     async def held_by(self, worker: subprocess.Popen[bytes]) -> list[str]:
-        """Return the ids of the jobs that a worker holds: what its death may cost, in calls."""
+        """Return the ids of the jobs that a worker holds. Its death may repeat that many calls."""
         prefix, name = keys.IN_PROGRESS, self._token_of(worker)
         held = [key async for key in self.redis.scan_iter(f"{prefix}*", count=1000)]
         tokens = await self.redis.execute_command("MGET", *held) if held else []
@@ -155,14 +158,14 @@ class Mill:
         ]
 
     async def has_lost(self, worker: subprocess.Popen[bytes], ids: list[str]) -> bool:
-        """Tell whether a job that a worker held, which cannot end it now, is somebody else's."""
+        """Tell whether another worker has taken over one of these jobs."""
         tokens = [
             await self.redis.execute_command("HGET", keys.RECORD + name, "token") for name in ids
         ]
         return any(not (token or b"").startswith(self._token_of(worker)) for token in tokens)
 
     def _token_of(self, worker: subprocess.Popen[bytes]) -> bytes:
-        """Return how the tokens of a worker's leases begin, from its first words."""
+        """Return the prefix of the worker's lease tokens; its first log line has it."""
         logged = self._logs[worker.pid].read_bytes().splitlines()
         first = msgspec.json.decode(logged[0]) if logged else {}
         return f"{first.get('worker', 'not started')}:".encode()
@@ -172,9 +175,9 @@ class Mill:
     async def feed(
         self, numbers: Iterable[int], batch: str = BATCH, fields: Mapping[str, object] | None = None
     ) -> None:
-        """Enqueue jobs `number` of a batch; those that are there already are left alone."""
-        more = fields or {}
-        items = ({"custom_id": f"{i}", **hello(f"{batch} {i}"), **more} for i in numbers)
+        """Enqueue jobs with these numbers; a job that exists already is not changed."""
+        request = fields or {}
+        items = ({"custom_id": f"{i}", **hello(f"{batch} {i}"), **request} for i in numbers)
         async with Producer(settings=self.settings) as producer:
             await producer.enqueue_many(items, batch=batch)
 
@@ -189,10 +192,10 @@ class Mill:
         return [row async for row in self.store.stream(batch)]
 
     async def wait_for_rows(self, count: int, batch: str = BATCH, *, within: float = 60) -> None:
-        """Wait until `count` rows are stored; returns all the same when time is up."""
+        """Wait until `count` rows are stored, or `within` seconds; the caller checks the count."""
 
         async def stored() -> bool:
-            with suppress(StoreUnavailableError):  # our own connections broke, too
+            with suppress(StoreUnavailableError):  # the fault breaks this connection, too
                 return await self.rows(batch) >= count
             return False
 
@@ -204,82 +207,84 @@ class Mill:
         return await self.rows(batch) >= count
 
     async def queued(self, batch: str = BATCH) -> set[str]:
-        """Return the ids of the batch's jobs that are in Redis, in flight or not."""
+        """Return the ids of the batch's jobs in Redis: queued and in flight."""
         queue = keys.batch_queue(batch, self.settings.model)
         found = await self.redis.execute_command("ZRANGE", queue, 0, -1)
         return {name.decode() for name in found}
 
     async def missing(self, jobs: int, batch: str = BATCH) -> set[str]:
         """Return the ids that have neither a row nor a job."""
-        queued = await self.queued(batch)  # first: a job that ends meanwhile has its row
+        queued = await self.queued(batch)  # before the rows: a job that ends meanwhile has a row
         stored = {row.job_id for row in await self.results(batch)}
         return {keys.job_id(batch, f"{i}") for i in range(jobs)} - queued - stored
 
     # --- the endpoint
 
     async def calls(self) -> dict[str, dict[str, int]]:
-        """Return the endpoint's counts per prompt."""
-        return dict((await self._ask("/admin/calls"))["prompts"])
+        """Return the endpoint's counters per prompt."""
+        return dict((await self._get("/admin/calls"))["prompts"])
 
     async def stats(self) -> dict[str, Any]:
         """Return the endpoint's totals."""
-        return await self._ask("/admin/stats")
+        return await self._get("/admin/stats")
 
     async def in_flight(self) -> int:
-        """Return how many calls the endpoint is answering."""
+        """Return how many calls are open at the endpoint."""
         return int((await self.stats())["in_flight"])
 
     async def is_calling(self, count: int) -> bool:
-        """Tell whether `count` calls are under way."""
+        """Tell whether at least `count` calls are open."""
         return await self.in_flight() >= count
 
     async def quiet(self) -> int:
-        """Wait until no call is under way and none begins; return how many there were."""
+        """Wait until no call is open and none begins; return the number of calls so far."""
         async with asyncio.timeout(30):
             while True:
                 before = await self.stats()
-                await asyncio.sleep(0.5)  # twice as long as an idle worker takes to look
+                await asyncio.sleep(0.5)  # twice the time between two claims of an idle worker
                 now = await self.stats()
                 if now["totals"] == before["totals"] and not now["in_flight"]:
                     return int(now["totals"]["calls"])
 
     async def configure(self, **changes: object) -> None:
-        """Change how the endpoint is."""
+        """Change the endpoint's configuration."""
         assert self.http
         async with self.http.post(f"{self.sim_url}/admin/config", json=changes) as response:
             response.raise_for_status()
 
-    async def _ask(self, path: str) -> dict[str, Any]:
+    async def _get(self, path: str) -> dict[str, Any]:
         assert self.http
         async with self.http.get(self.sim_url + path) as response:
             return dict(await response.json())
 
 
 @asynccontextmanager
-async def milling(folder: Path, *, latency_s: float, **changed: object) -> AsyncIterator[Mill]:
-    """Start Valkey and the simulator; whatever still runs at the end is killed."""
+async def running_fleet(
+    folder: Path, *, latency_s: float, **changed: object
+) -> AsyncIterator[Fleet]:
+    """Start Valkey and the simulator; kill every process that is left at the end."""
     command = [sys.executable, "-m", "nightmill_worker.simulator", "--port", "0"]
     sim = subprocess.Popen(  # noqa: ASYNC220 - starting one takes a millisecond
         [*command, "--latency", str(latency_s), "--jitter", "0.5"], stdout=subprocess.PIPE
     )
     assert sim.stdout
-    mill: Mill | None = None
+    fleet: Fleet | None = None
     try:
         line = await asyncio.to_thread(sim.stdout.readline)
-        mill = Mill(folder, line.decode().split()[4], changed)
-        await mill.start_valkey()
+        fleet = Fleet(folder, line.decode().split()[4], changed)
+        await fleet.start_valkey()
         async with (
-            aiohttp.ClientSession() as mill.http,
-            ResultStore.open(mill.settings.store_at) as mill.store,
+            aiohttp.ClientSession() as fleet.http,
+            ResultStore.open(fleet.settings.store_at) as fleet.store,
         ):
-            yield mill
+            yield fleet
     finally:
-        if mill is not None:
-            for worker in mill.workers:
+        if fleet is not None:
+            for worker in fleet.workers:
                 worker.send_signal(signal.SIGCONT)
                 worker.kill()
                 worker.wait()
-            await mill.close()
+            await fleet.close()
         sim.kill()
         sim.wait()
         sim.stdout.close()
