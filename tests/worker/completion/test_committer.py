@@ -72,7 +72,7 @@ async def test_answers_outlive_the_worker_that_held_them(rig: Rig, server: Postg
     async with rig.working():
         await until(lambda: rig.calls() > 0)
         server.stop()
-        await until(lambda: rig.heard(StoreAway))
+        await until(lambda: rig.events_of(StoreAway))
     called = rig.calls()
     held = await leases(rig)
     assert len(held) == spooled(rig) > 0
@@ -82,7 +82,7 @@ async def test_answers_outlive_the_worker_that_held_them(rig: Rig, server: Postg
     assert sum((await rig.store.counts("night")).values()) == JOBS
     assert rig.calls() == JOBS >= called
     assert spooled(rig) == 0
-    assert rig.heard(FinishRefused) == []
+    assert rig.events_of(FinishRefused) == []
     assert await rig.redis.zcard("nightmill:queue:night:claude-opus-4-6") == 0
 
 
@@ -93,12 +93,12 @@ async def test_a_store_that_comes_back_gets_everything_and_claims_go_on(
     async with rig.working():
         await until(lambda: rig.calls() > 0)
         server.stop()
-        await until(lambda: rig.heard(StoreAway) and spooled(rig))
+        await until(lambda: rig.events_of(StoreAway) and spooled(rig))
         server.start()
-        await until(lambda: rig.heard(StoreBack) and rig.calls() == JOBS)
+        await until(lambda: rig.events_of(StoreBack) and rig.calls() == JOBS)
         for n in range(JOBS):
             await rig.row(f"night:{n}")
-    assert len(rig.heard(StoreAway)) == len(rig.heard(StoreBack)) == 1
+    assert len(rig.events_of(StoreAway)) == len(rig.events_of(StoreBack)) == 1
     assert rig.calls() == JOBS
     assert list((rig.settings.data_dir / "spool").iterdir()) == []
 
@@ -108,14 +108,14 @@ async def test_a_damaged_line_costs_one_call_and_is_told(rig: Rig, server: Postg
     async with rig.working():
         await until(lambda: rig.calls() > 0)
         server.stop()
-        await until(lambda: rig.heard(StoreAway) and spooled(rig))
+        await until(lambda: rig.events_of(StoreAway) and spooled(rig))
     (file,) = (rig.settings.data_dir / "spool").glob("*.jsonl")
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"torn\n" + b"".join(lines[1:]))
     server.start()
     async with rig.working():
-        await until(lambda: rig.heard(SpoolDamaged))
-    (told,) = rig.heard(SpoolDamaged)
+        await until(lambda: rig.events_of(SpoolDamaged))
+    (told,) = rig.events_of(SpoolDamaged)
     assert told.lines == 1
     assert file.with_suffix(".damaged").read_bytes() == b"torn\n"
     assert sum((await rig.store.counts("night")).values()) >= len(lines) - 1
@@ -129,14 +129,14 @@ async def test_nothing_is_acknowledged_that_is_neither_stored_nor_spooled(
     async with rig.working():
         await until(lambda: rig.calls() > 0)
         server.stop()
-        await until(lambda: rig.heard(SpoolFailed))
+        await until(lambda: rig.events_of(SpoolFailed))
         calls = rig.calls()
         assert await rig.redis.zcard("nightmill:queue:night:claude-opus-4-6") > 0
         assert max(await leases(rig)) < 60_000
         server.start()
         for n in range(JOBS):
             await rig.row(f"night:{n}")
-    assert len(rig.heard(SpoolFailed)) == 1
+    assert len(rig.events_of(SpoolFailed)) == 1
     assert calls <= rig.calls() == JOBS
 
 
@@ -149,8 +149,8 @@ async def test_a_full_disk_under_sqlite_stops_claims_until_there_is_room(
         items = ({"custom_id": f"{n}", **hello(str(n))} for n in range(JOBS))
         await rig.producer.enqueue_many(items, batch="night")
         async with rig.working():
-            await until(lambda: rig.heard(StoreAway) and spooled(rig))
-            assert "its disk is full; free some space" in rig.heard(StoreAway)[0].problem
+            await until(lambda: rig.events_of(StoreAway) and spooled(rig))
+            assert "its disk is full; free some space" in rig.events_of(StoreAway)[0].problem
             await limit_pages(rig.store, 1_000_000)
             for n in range(JOBS):
                 await rig.row(f"night:{n}")
@@ -168,9 +168,9 @@ async def test_a_worker_that_starts_beside_one_whose_store_is_away_claims_nothin
         with closing(sqlite3.connect(tmp_path / "results.db", isolation_level=None)) as lock:
             lock.execute("BEGIN EXCLUSIVE")
             async with rig.working():
-                await until(lambda: rig.heard(StoreAway) and spooled(rig))
+                await until(lambda: rig.events_of(StoreAway) and spooled(rig))
                 async with rig.working() as second:
-                    await until(lambda: len(rig.heard(StoreAway)) == 2)
+                    await until(lambda: len(rig.events_of(StoreAway)) == 2)
                     assert len(second.registry) == 0
                     assert rig.calls() < JOBS
                     lock.execute("ROLLBACK")
@@ -197,4 +197,4 @@ async def test_a_row_tells_its_lane_its_times_and_its_cost(rig: Rig) -> None:
     assert row.queue_ms is not None
     assert row.call_ms >= 20
     assert (await rig.row("mine")).cost is None
-    assert rig.heard(ModelUnpriced) == [ModelUnpriced(model="my-own")]
+    assert rig.events_of(ModelUnpriced) == [ModelUnpriced(model="my-own")]

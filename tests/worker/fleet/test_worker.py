@@ -47,7 +47,7 @@ async def test_every_job_is_called_once_and_leaves_one_row(rig: Rig) -> None:
     assert (await rig.store.counts("b"))[JobState.SUCCEEDED] == 30
     assert (await rig.store.counts(""))[JobState.SUCCEEDED] == 30
     assert rig.calls() == 60
-    assert sum(len(event.jobs) for event in rig.heard(JobsFinished)) == 60
+    assert sum(len(event.jobs) for event in rig.events_of(JobsFinished)) == 60
     assert await nothing_left(rig) == []
 
 
@@ -61,7 +61,7 @@ async def test_a_failed_attempt_is_followed_by_another(rig: Rig) -> None:
         row = await rig.row(receipt.job_id)
     assert [attempt.outcome for attempt in row.attempts] == ["retrying", "succeeded"]
     assert (row.attempt_count, row.attempts[0].status) == (2, 500)
-    assert len(rig.heard(CallFailed)) == 1
+    assert len(rig.events_of(CallFailed)) == 1
 
 
 async def test_a_job_out_of_attempts_fails(rig: Rig) -> None:
@@ -102,7 +102,7 @@ async def test_stopping_gives_calls_back_without_spending_attempts(rig: Rig) -> 
     worker.stop()
     async with asyncio.timeout(5):
         await running
-    assert rig.heard(WorkerStopped)[0].given_back == 1
+    assert rig.events_of(WorkerStopped)[0].given_back == 1
     rig.sim.configure(latency_s=0)
     await rig.work_off()
     row = await rig.row(receipt.job_id)
@@ -120,7 +120,7 @@ async def test_the_grace_period_lets_calls_finish(rig: Rig) -> None:
     worker.stop()
     await running
     assert (await rig.store.counts(""))[JobState.SUCCEEDED] == rig.calls() > 1
-    assert rig.heard(WorkerStopped)[0].given_back == 0
+    assert rig.events_of(WorkerStopped)[0].given_back == 0
 
 
 async def test_a_line_that_refuses_everybody_stops_and_keeps_the_jobs(rig: Rig) -> None:
@@ -129,7 +129,7 @@ async def test_a_line_that_refuses_everybody_stops_and_keeps_the_jobs(rig: Rig) 
     await rig.producer.enqueue_many(hello(f"{i}") for i in range(10))
     async with rig.working():
         await rig.sim.until(lambda: rig.calls() > 0)
-        await until(lambda: rig.heard(AccountStopped), within=5)
+        await until(lambda: rig.events_of(AccountStopped), within=5)
     assert await rig.redis.zcard(keys.QUEUE) == 10
     assert await rig.store.get("") is None
 

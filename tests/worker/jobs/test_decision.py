@@ -1,0 +1,123 @@
+"""One decision from each answer, also from an answer that nightmill cannot interpret."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+
+from nightmill import load_settings
+from nightmill.enqueue.prepare import defaults_of
+from nightmill.queue.wire import encode_job
+from nightmill.records.job import Job, now_ms
+from nightmill.records.state import JobState
+from nightmill_worker.events import JobFaulted
+from nightmill_worker.jobs import claimed_job
+from nightmill_worker.jobs.claimed_job import ClaimedJob
+from nightmill_worker.jobs.decision import INTERNAL, Answered, Decider
+from nightmill_worker.jobs.defects import Verdict
+from nightmill_worker.messages.outcome import Reply
+from nightmill_worker.queue.scripts import GrantedJob
+
+DAY_MS = 86_400_000
+MESSAGE = (
+    b'{"id":"m","type":"message","role":"assistant","model":"m","content":[{"type":"text",'
+    b'"text":"hello"}],"stop_reason":"end_turn","usage":{"input_tokens":1,"output_tokens":2}}'
+)
+
+
+def claimed() -> ClaimedJob:
+    """Return a job as a claim grants it."""
+    params = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, "model": "m"}
+    job = Job(params=msgspec.Raw(msgspec.json.encode(params)), batch="b", custom_id="c")
+    granted = GrantedJob(
+        id="b:c",
+        token="t",  # noqa: S106 - the token of a lease, no secret
+        payload=encode_job(job, now_ms()),
+        queue="q",
+        model="m",
+        counted=0,
+        refusals=0,
+        snoozes=0,
+        calls=1,
+        verdict="run",
+        reservation=b"{}",
+        attempts=b"[]",
+        cut=b"",
+        claimed_at=now_ms(),
+    )
+    return ClaimedJob(granted, "w", "account", defaults_of(load_settings()))
+
+
+def decider() -> Decider:
+    """Return a decider of one process."""
+    return Decider(load_settings(), random.Random(0), lambda _: False)
+
+
+def test_an_answer_becomes_a_row_and_a_settlement() -> None:
+    """One value says all that Redis and the store must learn."""
+    job = claimed()
+    job.end()
+    decision = decider().after_call(Answered(job, Reply(status=200, body=MESSAGE)), 0.0)
+    assert decision.settlement.outcome == "ok"
+    assert decision.release is None
+    assert decision.ending is not None
+    assert decision.ending.row is not None
+    assert decision.ending.row.status is JobState.SUCCEEDED
+    assert decision.ending.finish.status == "succeeded"
+
+
+def test_an_answer_that_raises_is_stored_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is paid for: a second call would be paid again."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("nightmill_worker.jobs.decision.classify", broken)
+    reply = Reply(status=200, body=b"\xff" + MESSAGE)
+    decision = decider().after_call(Answered(claimed(), reply), 0.0)
+    assert decision.release is None
+    assert decision.ending is not None
+    row = decision.ending.row
+    assert row is not None
+    assert row.error is not None
+    assert (row.status, row.error.type) == (JobState.FAILED, INTERNAL)
+    assert "ZeroDivisionError: a defect" in row.error.message
+    assert row.message is not None
+    assert MESSAGE.decode() in msgspec.json.decode(row.message)
+    assert isinstance(decision.event, JobFaulted)
+    assert "in broken" in decision.event.traceback
+
+
+@pytest.mark.parametrize("step", [DAY_MS, -DAY_MS])
+def test_a_clock_step_does_not_change_how_long_a_call_took(
+    step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fleet's pace follows the duration: a day of it throttled 650 calls/s to 0.1 for good."""
+    job = claimed()
+    monkeypatch.setattr(claimed_job, "now_ms", lambda: now_ms() + step)
+    job.end()
+    decision = decider().after_call(Answered(job, Reply(status=200, body=MESSAGE)), 0.0)
+    assert 0 <= decision.settlement.latency_ms < 60_000
+    assert decision.ending is not None
+    assert decision.ending.row is not None
+    assert 0 <= decision.ending.row.call_ms < 60_000
+
+
+@pytest.mark.parametrize("fail", [False, True])
+def test_a_job_under_which_nightmill_raised_goes_back_or_fails(*, fail: bool) -> None:
+    """An attempt says why, uncounted: the job did nothing wrong as far as is known."""
+    job = claimed()
+    verdict = Verdict(fail=fail, wait_ms=1000)
+    decision = decider().faulted(job, TypeError("a defect"), verdict)
+    assert decision.settlement.outcome == "unsent"
+    if fail:
+        assert decision.ending is not None
+        assert decision.ending.row is not None
+        assert decision.ending.row.error is not None
+        assert decision.ending.row.error.type == INTERNAL
+    else:
+        assert decision.release is not None
+        assert (decision.release.wait_ms, decision.release.counted) == (1000, 0)
+        assert INTERNAL in decision.release.attempt
