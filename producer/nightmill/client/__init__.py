@@ -1,1 +1,1 @@
-"""The Python clients: Producer, SyncProducer, Batch, and reading stored results."""
+"""The Python clients: Producer, Batch, their plain twins, and reading stored results."""

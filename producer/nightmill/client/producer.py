@@ -27,7 +27,7 @@ from nightmill.enqueue.prepare import (
     check_batch_name,
     defaults_of,
     prepare,
-    prepare_item,
+    prepare_items,
     receipts,
     script_args,
 )
@@ -35,6 +35,7 @@ from nightmill.errors import JobNotFoundError, ResultTimeoutError
 from nightmill.queue import keys, result_keys, wire
 from nightmill.queue.batches import Batches
 from nightmill.queue.connection import connect, moment, redis_errors
+from nightmill.queue.patience import waits
 from nightmill.records.job import now_ms
 from nightmill.settings import Settings, load_settings
 from nightmill.sources import Start, in_thread, items_of, live_chunks
@@ -48,11 +49,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _POLL_S = (0.01, 0.25)
-"""Result polling: first wait and longest wait, doubling between, seconds."""
+"""Waits between two looks for a result, seconds: the first one, doubled up to the longest."""
 
 
 class Producer:
-    """Enqueue jobs and read results; light, and safe to share between tasks of one loop."""
+    """Enqueue jobs and read results; the tasks of one event loop may share it."""
 
     def __init__(self, redis_url: str | None = None, *, settings: Settings | None = None) -> None:
         """Take a Redis URL, or settings, or neither (the environment: NIGHTMILL_REDIS_URL)."""
@@ -69,6 +70,10 @@ class Producer:
 
     async def __aexit__(self, *_: object) -> None:
         """Close the connections."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
         await self._redis.aclose()
 
     async def enqueue(  # noqa: PLR0913 - a job has this many facets, each optional and by keyword
@@ -81,10 +86,12 @@ class Producer:
         expires: datetime | timedelta | None = None,
         delay: timedelta | None = None,
     ) -> Receipt:
-        """Enqueue one request; the same id twice is a no-op that the receipt tells.
+        """Enqueue one request; for an id that is queued or finished, only say so in the receipt.
 
-        `expires` is a deadline, or how long from now: by Redis's clock, as deadlines are kept.
-        Raises InvalidParamsError (naming the field) and QueueUnavailableError.
+        `job_id` defaults to `<batch>:<custom_id>` in a batch and to a UUIDv7 otherwise. `expires`
+        is a deadline, or a time from now by Redis's clock; None: none. `delay` is the time before
+        the first call may start. Raises InvalidParamsError (naming the field) and
+        QueueUnavailableError.
         """
         if isinstance(expires, timedelta):
             with redis_errors():
@@ -108,21 +115,18 @@ class Producer:
         batch: str | None = None,
         template: Template | None = None,
     ) -> list[Receipt]:
-        """Enqueue many requests, a few hundred a round trip; `feed` is for a whole batch of them.
+        """Enqueue many requests, CHUNK in a round trip; use `feed` for a whole batch.
 
         A request may carry a `custom_id` beside its params, or be `{"custom_id", "params"}` (the
         Message Batches shape); with a `template` it is a row of any columns. The first invalid one
-        raises InvalidParamsError with its line (from 1); those of earlier round trips are enqueued,
-        and naming them again is a no-op.
+        raises InvalidParamsError with its line (from 1). Those of earlier round trips are enqueued
+        then; enqueueing them again changes nothing.
         """
         done: list[Receipt] = []
         async with aclosing(_chunks(requests)) as chunks:
             async for chunk in chunks:
-                now, first = now_ms(), len(done) + 1
-                done += await self.send(
-                    prepare_item(item, number, self.defaults, now, batch, template=template)
-                    for number, item in enumerate(chunk, first)
-                )
+                first = len(done) + 1
+                done += await self.send(prepare_items(chunk, first, self.defaults, batch, template))
         return done
 
     async def feed(
@@ -133,15 +137,18 @@ class Producer:
         template: Template | None = None,
         changed: Changed | None = None,
     ) -> Fed:
-        """Feed a whole batch, ten million rows if need be, and return what became of them.
+        """Feed a whole batch of any length, and return how many rows were new, queued or stored.
 
         `rows` are requests, `{"custom_id", "params"}`, `{"prompt", ...}` or, with a `template`,
-        rows of any columns. At most WINDOW jobs are in Redis at once: the source is read, in a
-        thread if it is not asynchronous, as workers make room, and closed at the end. Feed a
-        batch's rows again after a crash and what is queued or stored is skipped, so rows need ids,
-        or the same order. `changed` is what to do with a stored request that is another now.
+        rows of any columns. At most WINDOW jobs of the batch are in Redis at once: the source is
+        read as workers make room, and closed at the end. A source that is not asynchronous is read
+        in a thread.
 
-        The first bad row raises InvalidParamsError with its place, those before it are fed.
+        After a crash, feed the same rows again: rows that are queued or stored are skipped. So
+        rows need ids, or the same order each time. `changed` says what to do with a stored request
+        that is another one now: "rerun", "keep", or None to refuse it.
+
+        The first bad row raises InvalidParamsError with its line; the rows before it are fed.
         Raises BatchBusyError, BatchChangedError and QueueUnavailableError.
         """
         check_batch_name(batch)
@@ -154,7 +161,7 @@ class Producer:
         changed: Changed | None = None,
         start: Start = in_thread,
     ) -> Fed:
-        """Feed checked lines; see `feed`. `start` has them read by another thread."""
+        """Feed checked lines; see `feed`. `start` runs the function that reads them."""
         async with (
             store_beside(self.settings) as store,
             Feeder(batch, self, Batches(self._redis), store, changed) as feeder,
@@ -162,7 +169,7 @@ class Producer:
             return await feeder.feed(lines, live=True, start=start)
 
     async def send(self, jobs: Iterable[Ready], *, delay_ms: int = 0) -> list[Receipt]:
-        """Send prepared jobs; the receipts come in their order."""
+        """Send prepared jobs, which may start after `delay_ms`; receipts come in their order."""
         done: list[Receipt] = []
         with redis_errors():
             for group in by_queue(jobs):
@@ -171,17 +178,17 @@ class Producer:
         return done
 
     def batch(self, name: str) -> Batch:
-        """Return the handle of a batch: its counts, pause, resume, cancel, and `wait`."""
+        """Return the batch called `name`; nothing is sent yet."""
         return Batch(Batches(self._redis), name, self.settings.model)
 
     async def result(self, job_id: str, *, wait: float | None = 0) -> Result:
-        """Return a job's result; `wait` is in seconds, None waits for ever, 0 only looks.
+        """Return a job's result. Wait for it for `wait` seconds; 0 only looks, None has no end.
 
-        Raises JobNotFoundError (neither queued nor stored), ResultTimeoutError (still on its way)
-        and StoreMissingError (a batch job, and the store is not installed here).
+        Raises JobNotFoundError (neither queued nor stored), ResultTimeoutError (still queued or in
+        flight) and StoreMissingError (a batch job, and the store is not installed here).
         """
         deadline = None if wait is None else time.monotonic() + wait
-        pause, longest = _POLL_S
+        pauses, longest = waits(*_POLL_S), _POLL_S[1]
         while True:
             with redis_errors():
                 kept, queued = await self._look(job_id)
@@ -189,10 +196,9 @@ class Producer:
                 return await self._read(job_id, kept)
             left = longest if deadline is None else deadline - time.monotonic()
             if left <= 0:
-                message = f"no result of {job_id} after {wait:g} s; the job is still on its way"
+                message = f"no result of {job_id} after {wait:g} s; it is still queued or in flight"
                 raise ResultTimeoutError(message)
-            await asyncio.sleep(min(pause, left))
-            pause = min(pause * 2, longest)
+            await asyncio.sleep(min(next(pauses), left))
 
     async def _look(self, job_id: str) -> tuple[bytes | None, bool]:
         async with self._redis.pipeline(transaction=True) as pipe:
@@ -202,7 +208,7 @@ class Producer:
         return kept, bool(queued)
 
     async def _read(self, job_id: str, kept: bytes | None) -> Result:
-        """Prefer the store's row (it has the whole story), fall back to what Redis keeps."""
+        """Read the store's row, which has all attempts, or else what Redis keeps of the result."""
         stored = await from_store(self.settings, job_id)
         if stored is not None:
             return stored
@@ -213,7 +219,7 @@ class Producer:
 
 
 async def _chunks(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[Sequence[T], None]:
-    """Yield `items` CHUNK at a time; what may block is read in a thread."""
+    """Yield `items`, CHUNK at a time; an iterator is read in a thread, because it may block."""
     if isinstance(items, Sequence):
         for first in range(0, len(items), CHUNK):
             yield items[first : first + CHUNK]

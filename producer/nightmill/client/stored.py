@@ -1,4 +1,4 @@
-"""Read results from the store that stands beside a client, where there is one."""
+"""Reads results from the store, where a client has one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def store_beside(settings: Settings) -> AsyncIterator[ResultStore | None]:
-    """Open the results store to ask it what is finished; None where there is none to ask.
+    """Open the results store; None without the store's extra or without a data directory.
 
-    Where no data directory is, nothing was ever stored.
+    Where no data directory is, no result was ever stored.
     """
     where = settings.store_at
     if find_spec("sqlalchemy") is None or (isinstance(where, Path) and not where.parent.exists()):
@@ -31,7 +31,7 @@ async def store_beside(settings: Settings) -> AsyncIterator[ResultStore | None]:
 
 
 async def from_store(settings: Settings, job_id: str) -> Result | None:
-    """Return the stored row, or None where there is no store here or no row in it."""
+    """Return the stored row of a job; None without a store or without a row."""
     if find_spec("sqlalchemy") is None:
         return None
     from nightmill.store import ResultStore  # noqa: PLC0415 - optional extra

@@ -1,91 +1,85 @@
-"""SyncProducer: the same as Producer, for programs without an event loop."""
+"""SyncProducer and SyncBatch: Producer and Batch with plain calls, for programs without a loop.
+
+They have no code of their own for Redis: each call runs the asynchronous method in a background
+thread (LoopThread). Only a source is read in the thread that calls.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import queue
-from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+from abc import ABC, abstractmethod
+from contextlib import aclosing
+from functools import wraps
+from itertools import islice
+from typing import TYPE_CHECKING, Concatenate, Generic, ParamSpec, Self, TypeVar
 
+from nightmill.client.batch import Batch
+from nightmill.client.loop_thread import LoopThread
 from nightmill.client.producer import Producer
-from nightmill.enqueue.prepare import (
-    CHUNK,
-    Ready,
-    Receipt,
-    by_queue,
-    check_batch_name,
-    defaults_of,
-    prepare,
-    prepare_item,
-    receipts,
-    script_args,
-)
-from nightmill.queue import wire
-from nightmill.queue.connection import connect_sync, moment, redis_errors
-from nightmill.records.job import now_ms
-from nightmill.settings import Settings, load_settings
+from nightmill.enqueue.prepare import CHUNK, Receipt, check_batch_name, prepare_items
 from nightmill.sources import items_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
-    from datetime import datetime
 
-    from nightmill.client.batch import Batch
     from nightmill.enqueue.feeder import Changed, Fed
-    from nightmill.records.counts import Counts
-    from nightmill.records.limits import Given, Limits
-    from nightmill.records.result import Result
+    from nightmill.settings import Settings
     from nightmill.sources import Template
 
+A = TypeVar("A")
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class SyncProducer:
-    """Enqueue jobs and read results with plain calls; one connection pool, thread-safe."""
+class _Blocking(ABC, Generic[A]):
+    """Has the methods of an asynchronous class `A` as plain ones; see `_blocking`."""
+
+    @abstractmethod
+    def _run(self, work: Callable[[A], Coroutine[object, object, T]]) -> T:
+        """Run `work` over the asynchronous object in the background and wait for it."""
+
+
+def _blocking(
+    method: Callable[Concatenate[A, P], Coroutine[object, object, T]],
+) -> Callable[Concatenate[_Blocking[A], P], T]:
+    """Return `method` as a plain method, with its docstring and its signature."""
+
+    @wraps(method)
+    def call(self: _Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._run(lambda asynchronous: method(asynchronous, *args, **kwargs))
+
+    return call
+
+
+class SyncProducer(_Blocking[Producer]):
+    """Enqueue jobs and read results with plain calls; any thread may call it, also after a fork.
+
+    Close it, or use it in a `with` block: it has a background thread and connections.
+    """
 
     def __init__(self, redis_url: str | None = None, *, settings: Settings | None = None) -> None:
         """Take a Redis URL, or settings, or neither (the environment: NIGHTMILL_REDIS_URL)."""
-        self.settings = settings or load_settings(redis_url=redis_url)
-        self.defaults = defaults_of(self.settings)
-        self._redis = connect_sync(self.settings)
-        self._enqueue = self._redis.register_script(wire.enqueue_script())
+        checked = Producer(redis_url, settings=settings)  # raises SettingsError here and now
+        self.settings = used = checked.settings
+        self.defaults = checked.defaults
+        self._thread = LoopThread(lambda: aclosing(Producer(settings=used)))
 
     def __enter__(self) -> Self:
         """Connect. Raises QueueUnavailableError when Redis does not answer."""
-        with redis_errors():
-            self._redis.ping()
+        self._run(Producer.__aenter__)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the connections."""
-        self._redis.close()
+        """Close it."""
+        self.close()
 
-    def enqueue(  # noqa: PLR0913 - a job has this many facets, each optional and by keyword
-        self,
-        params: Mapping[str, object] | bytes,
-        *,
-        job_id: str | None = None,
-        batch: str | None = None,
-        custom_id: str | None = None,
-        expires: datetime | timedelta | None = None,
-        delay: timedelta | None = None,
-    ) -> Receipt:
-        """Enqueue one request; see Producer.enqueue."""
-        if isinstance(expires, timedelta):
-            with redis_errors():
-                expires = moment(*self._redis.execute_command("TIME")) + expires
-        job = prepare(
-            params,
-            self.defaults,
-            now_ms(),
-            job_id=job_id,
-            batch=batch,
-            custom_id=custom_id,
-            expires=expires,
-        )
-        delay_ms = int(delay.total_seconds() * 1000) if delay else 0
-        return self.send([job], delay_ms=delay_ms)[0]
+    def close(self) -> None:
+        """Cancel the calls of other threads, close the connections and end the thread."""
+        self._thread.close()
+
+    enqueue = _blocking(Producer.enqueue)
+    send = _blocking(Producer.send)
+    result = _blocking(Producer.result)
 
     def enqueue_many(
         self,
@@ -94,17 +88,14 @@ class SyncProducer:
         batch: str | None = None,
         template: Template | None = None,
     ) -> list[Receipt]:
-        """Enqueue many requests, a few hundred a round trip; see Producer.enqueue_many."""
+        """Enqueue many requests, which the calling thread reads; see Producer.enqueue_many."""
         done: list[Receipt] = []
-        pending: list[Ready] = []
-        for number, request in enumerate(requests, 1):
-            pending.append(
-                prepare_item(request, number, self.defaults, now_ms(), batch, template=template)
+        each = iter(requests)
+        while chunk := list(islice(each, CHUNK)):
+            done += self.send(
+                list(prepare_items(chunk, len(done) + 1, self.defaults, batch, template))
             )
-            if len(pending) == CHUNK:
-                done += self.send(pending)
-                pending.clear()
-        return done + self.send(pending)
+        return done
 
     def feed(
         self,
@@ -114,93 +105,45 @@ class SyncProducer:
         template: Template | None = None,
         changed: Changed | None = None,
     ) -> Fed:
-        """Feed a whole batch; see Producer.feed. `rows` are read in the caller's own thread."""
+        """Feed a whole batch, whose `rows` the calling thread reads; see Producer.feed."""
         check_batch_name(batch)
         lines = items_of(rows, self.defaults, template)
         reads: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-
-        async def feed() -> Fed:
-            async with Producer(settings=self.settings) as producer:
-                return await producer.feed_lines(lines, batch, changed, reads.put)
-
-        with ThreadPoolExecutor(1) as thread:
-            feeding = thread.submit(lambda: asyncio.run(feed()))
-            # It may end before it reads.
+        with self._thread.running(
+            lambda producer: producer.feed_lines(lines, batch, changed, reads.put)
+        ) as feeding:
+            # Feeding may end before it reads.
             feeding.add_done_callback(lambda _: reads.put(lambda: None))
             reads.get()()
             return feeding.result()
 
-    def send(self, jobs: Iterable[Ready], *, delay_ms: int = 0) -> list[Receipt]:
-        """Send prepared jobs; the receipts come in their order."""
-        done: list[Receipt] = []
-        with redis_errors():
-            for group in by_queue(jobs):
-                done += receipts(group, self._enqueue(args=script_args(group, delay_ms)))
-        return done
-
     def batch(self, name: str) -> SyncBatch:
         """Return the handle of a batch; see Producer.batch."""
-        return SyncBatch(self.settings, name)
+        return SyncBatch(self._thread, name)
 
-    def result(self, job_id: str, *, wait: float | None = 0) -> Result:
-        """Return a job's result; see Producer.result. `wait` is in seconds."""
-
-        async def fetch() -> Result:
-            async with Producer(settings=self.settings) as producer:
-                return await producer.result(job_id, wait=wait)
-
-        return _run_aside(fetch)
+    def _run(self, work: Callable[[Producer], Coroutine[object, object, T]]) -> T:
+        return self._thread.run(work)
 
 
-class SyncBatch:
-    """A batch by its name, with plain calls; see nightmill.client.batch.Batch."""
+class SyncBatch(_Blocking[Batch]):
+    """A batch by its name, with plain calls; get one from `SyncProducer.batch`."""
 
-    def __init__(self, settings: Settings, name: str) -> None:
-        """Take where Redis is, and which batch."""
+    def __init__(self, thread: LoopThread[Producer], name: str) -> None:
+        """Take the background thread of a SyncProducer, and the batch's name."""
         self.name = name
-        self._settings = settings
+        self._thread = thread
 
     def __repr__(self) -> str:
         """Name the batch."""
         return f"<SyncBatch {self.name}>"
 
-    def counts(self) -> Counts:
-        """Return how many of its jobs are in each state; see Batch.counts."""
-        return self._ask(lambda batch: batch.counts())
+    counts = _blocking(Batch.counts)
+    pause = _blocking(Batch.pause)
+    resume = _blocking(Batch.resume)
+    cancel = _blocking(Batch.cancel)
+    limit = _blocking(Batch.limit)
+    on_complete = _blocking(Batch.on_complete)
+    wait = _blocking(Batch.wait)
 
-    def pause(self, reason: str = "by its producer") -> None:
-        """Let no more of its jobs be claimed; see Batch.pause."""
-        self._ask(lambda batch: batch.pause(reason))
-
-    def resume(self) -> None:
-        """Let its jobs be claimed again; see Batch.resume."""
-        self._ask(lambda batch: batch.resume())
-
-    def cancel(self) -> None:
-        """End it; see Batch.cancel."""
-        self._ask(lambda batch: batch.cancel())
-
-    def limit(self, **given: Unpack[Given]) -> Limits:
-        """Hold it to new limits; see Batch.limit."""
-        return self._ask(lambda batch: batch.limit(**given))
-
-    def on_complete(self, url: str) -> None:
-        """Have `url` told when all that was enqueued so far has ended; see Batch.on_complete."""
-        self._ask(lambda batch: batch.on_complete(url))
-
-    def wait(self, timeout: float | None = None, *, keep_waiting: bool = False) -> Counts:
-        """Wait until every job of it has its stored result; see Batch.wait."""
-        return self._ask(lambda batch: batch.wait(timeout, keep_waiting=keep_waiting))
-
-    def _ask(self, question: Callable[[Batch], Coroutine[object, object, T]]) -> T:
-        async def ask() -> T:
-            async with Producer(settings=self._settings) as producer:
-                return await question(producer.batch(self.name))
-
-        return _run_aside(ask)
-
-
-def _run_aside(work: Callable[[], Coroutine[object, object, T]]) -> T:
-    """Run `work` in an event loop of its own, also when the caller's thread has one running."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(lambda: asyncio.run(work())).result()
+    def _run(self, work: Callable[[Batch], Coroutine[object, object, T]]) -> T:
+        return self._thread.run(lambda producer: work(producer.batch(self.name)))

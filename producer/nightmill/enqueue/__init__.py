@@ -1,1 +1,1 @@
-"""From requests to queued jobs: prepared, fed through a window, one feeder a batch."""
+"""Puts requests into the queue: preparing them, and feeding whole batches through a window."""

@@ -1,7 +1,7 @@
-"""Feeding: from the lines of a source to jobs in Redis, a window at a time, resumable.
+"""Feeding: puts the lines of a source into Redis as jobs, a window at a time; it can be resumed.
 
-A job's id comes from its line, so feeding a source again after any crash goes on where it ended:
-what is stored is skipped, what is queued stays, and only the rest is new.
+A job's id comes from its line. So after a crash the same source is fed again: lines with a stored
+row are skipped, lines whose job is queued stay queued, and only the rest is enqueued.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BITE: Final = 50
-"""Lines that are read between two looks at the sockets."""
+LINES_PER_TURN: Final = 50
+"""Lines that are read before the event loop handles its sockets again."""
 
 Changed = Literal["rerun", "keep"]
+"""What to do with a stored request that has changed: call the new one, or keep the stored row."""
 
 
 class Fed(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the lines of one pass; `changed` tells how many of them had changed.
+    """How many lines of one pass over a source were new, queued already or stored already.
 
-    `cut_short` says that the batch ended (cancelled, expired) before its source did: the lines
-    after that were never accepted.
+    `changed` of them are stored with another request. `cut_short`: the batch was cancelled or
+    expired before the source ended, and the lines after that were not accepted.
     """
 
     new: int = 0
@@ -52,12 +53,12 @@ class Fed(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def total(self) -> int:
-        """The lines of the pass."""
+        """The number of lines of the pass that were accepted."""
         return self.new + self.queued_already + self.stored_already
 
 
 class Sender(Protocol):
-    """What a feeder needs of a Producer."""
+    """The part of a Producer that a feeder uses."""
 
     settings: Settings
 
@@ -68,11 +69,11 @@ class Sender(Protocol):
 class Feeder:
     """Feeds one batch, as its only feeder, within an `async with` block.
 
-    To see a batch through: `check` and `feed` its lines, wait until it is drained, and while jobs
-    were `lost` feed the same lines again.
+    For a whole batch: `check` its lines, `feed` them, wait until the batch is drained, and feed
+    the same lines again as long as jobs are `lost`.
     """
 
-    def __init__(  # noqa: PLR0913 - what is fed through which connections, and two options
+    def __init__(  # noqa: PLR0913 - the batch, its three connections, and two options
         self,
         batch: str,
         producer: Sender,
@@ -82,12 +83,12 @@ class Feeder:
         *,
         on_complete: str | None = None,
     ) -> None:
-        """Feed through `producer`; without a `store` only Redis tells what is finished.
+        """Feed through `producer`; with `store` None, only Redis knows which jobs are finished.
 
-        `changed` says what to do with a request that is not the one stored under its id: store
-        the new one's answer instead (`rerun`) or leave the row (`keep`); None refuses it. At most
-        `producer.settings.window` jobs of the batch are in Redis at once, 0 means any number.
-        `on_complete` is the address that a worker tells when the batch is done.
+        `changed` says what to do with a request that is not the one stored under its id: "rerun"
+        calls it and replaces the row, "keep" leaves the row, None refuses it. At most
+        `producer.settings.window` jobs of the batch are in Redis at once; 0 means any number.
+        `on_complete` is the URL of the batch's webhook; None: the webhook is not changed.
         """
         self.batch = batch
         self.fed = Fed()
@@ -98,14 +99,14 @@ class Feeder:
         self._window = Window(batches, batch, producer.settings.window)
 
     def __repr__(self) -> str:
-        """Say how far it is."""
+        """Show the batch and how many lines were fed."""
         return f"<Feeder {self.batch} {self.fed}>"
 
     async def __aenter__(self) -> Self:
         """Become the batch's feeder.
 
         Raises BatchBusyError while another process is, BatchEndedError when the batch was cancelled
-        or its deadline has passed, SettingsError for an `on_complete` that is no address.
+        or its deadline has passed, SettingsError when `on_complete` is not an http(s) URL.
         """
         await self._lock.__aenter__()
         try:
@@ -118,11 +119,11 @@ class Feeder:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Let another feed the batch."""
+        """Let other processes feed the batch."""
         await self._lock.__aexit__()
 
     async def check(self, lines: Iterable[Line | Rejected]) -> None:
-        """Raise BatchChangedError for the first line that changed, before anything is fed."""
+        """Raise BatchChangedError for the first changed line; call it before anything is fed."""
         if self._changed or not (await self._batches.counts(self.batch)).terminal:
             return
         for chunk in _chunks(lines, CHUNK):
@@ -138,13 +139,13 @@ class Feeder:
         live: bool = False,
         start: Start = in_thread,
     ) -> Fed:
-        """Enqueue each line that has neither a row nor a job, and note the batch's total.
+        """Enqueue each line that has neither a row nor a job; set the batch's total at the end.
 
-        `live` lines come from a stream: what is there goes in while it pauses, and reading it
-        blocks nobody (`start` finds the thread that reads). `self.fed` follows the feeding. Stops
-        at a Rejected line, with those before it fed, and raises its error. Raises
-        BatchChangedError, BatchBusyError when the feeder's place was lost, and what Redis and the
-        store raise when they are away for longer than PATIENCE_S.
+        `live` lines come from a stream that may pause: the lines that are there are enqueued
+        meanwhile, and another thread reads (`start` runs the reading function). `self.fed` is
+        updated during feeding. A Rejected line ends feeding: the lines before it are fed, and its
+        error is raised. Also raises BatchChangedError, BatchBusyError when the feeder's lock was
+        lost, and what Redis and the store raise when they are away for longer than PATIENCE_S.
         """
         self.fed = Fed()
         size = self._window.chunk(CHUNK)
@@ -163,7 +164,7 @@ class Feeder:
         return self.fed
 
     async def _feed_all(self, chunks: AsyncIterator[list[Line | Rejected]]) -> None:
-        """Feed each chunk; the next is read while one is on its way to Redis."""
+        """Feed each chunk; while one is sent to Redis, the next is read."""
         sending: asyncio.Task[None] | None = None
         try:
             async for chunk in chunks:
@@ -183,9 +184,9 @@ class Feeder:
                 await sending
 
     async def lost(self) -> int:
-        """Return how many jobs have neither a row nor a place in Redis; 0 while any is under way.
+        """Return how many jobs are neither stored nor in Redis; 0 while a job is queued or called.
 
-        A Redis that lost its last second loses jobs; feeding the lines again brings them back.
+        A Redis that crashes may lose the jobs of its last second. Feed the lines again then.
         """
         await patiently(lambda: reconcile(self._batches, self.batch, self._store))
         counts = await patiently(lambda: self._batches.counts(self.batch))
@@ -194,7 +195,7 @@ class Feeder:
         return max(0, counts.total - counts.terminal)
 
     async def _send(self, jobs: list[Ready], lines: int, changed: int) -> None:
-        """Send the `jobs` of so many `lines`, once the window has room, and count them."""
+        """Send `jobs` once the window has room, and count all `lines` of their chunk."""
         await self._window.make_room(len(jobs))
         self._lock.require()
         receipts = await patiently(lambda: self._producer.send(jobs))
@@ -216,7 +217,8 @@ class Feeder:
         for line in lines:
             stored = found.get(self._id(line))
             if stored is None:
-                jobs.append(ready_line(line, self.batch, at, asked=self._store is not None))
+                looked_up = self._store is not None
+                jobs.append(ready_line(line, self.batch, at, looked_up=looked_up))
             elif self._differs(line, stored):
                 changed += 1
                 if self._changed is None:
@@ -226,22 +228,23 @@ class Feeder:
         return jobs, changed
 
     def _differs(self, line: Line, stored: Stored) -> bool:
-        """Whether the stored row answers another request.
+        """Tell whether the stored row answers another request.
 
-        The row of a job that was unreadable answers this one, unless it is to be run again.
+        The row of an unreadable job has no hash. It counts as this request's row, except when
+        changed requests are to be called.
         """
         if stored.request_hash is None:
             return self._changed == "rerun"
-        asked = request_hash(line.body, rehearsal=self._producer.settings.rehearsal)
-        return stored.request_hash != asked
+        now = request_hash(line.body, rehearsal=self._producer.settings.rehearsal)
+        return stored.request_hash != now
 
     def _require_same(self, line: Line, stored: Stored | None) -> None:
         if stored is not None and self._differs(line, stored):
             message = (
                 f'line {line.number}: "{line.custom_id}" is stored in batch "{self.batch}" with '
                 "another request (its text, model or settings changed, or one of the two is a "
-                "rehearsal): --changed rerun pays for "
-                "it again, --changed keep leaves the stored result, --batch NAME starts afresh"
+                "rehearsal): --changed rerun calls it and pays again, --changed keep leaves the "
+                "stored result, --batch NAME starts a new batch"
             )
             raise BatchChangedError(message)
 
@@ -262,17 +265,17 @@ def _chunks(lines: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 async def _chunks_at_hand(lines: Iterable[T], size: int) -> AsyncGenerator[list[T], None]:
-    """Yield `size` lines at a time; what is on its way to Redis goes on in between."""
+    """Yield `size` lines at a time; jobs are sent to Redis while the lines are read."""
     each = iter(lines)
-    while chunk := list(islice(each, min(size, BITE))):
-        while len(chunk) < size and (more := list(islice(each, min(size - len(chunk), BITE)))):
+    while chunk := list(islice(each, min(size, LINES_PER_TURN))):
+        while more := list(islice(each, min(size - len(chunk), LINES_PER_TURN))):
             chunk += more
             await asyncio.sleep(0)
         yield chunk
 
 
 def _good(chunk: Iterable[Line | Rejected]) -> list[Line]:
-    """Return the lines up to the first rejected one."""
+    """Return the lines before the first rejected one."""
     good = []
     for line in chunk:
         if isinstance(line, Rejected):

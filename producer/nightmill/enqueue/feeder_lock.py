@@ -1,4 +1,4 @@
-"""A batch has one feeder at a time: the place is kept in Redis and renewed while it feeds."""
+"""The lock of a batch's feeder: it stands in Redis and is renewed while the feeder works."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final, Self
 
-from nightmill.errors import BatchBusyError, QueueUnavailableError
+from nightmill.errors import BatchBusyError, QueueFullError, QueueUnavailableError
 from nightmill.queue import keys, wire
 from nightmill.queue.connection import redis_errors
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 RENEW_S: Final = keys.FEEDER_TTL_MS / 5000
-"""Between two renewals, seconds: four may fail before the place is lost."""
+"""Time between two renewals, seconds: four in a row may fail before the lock is lost."""
 
 
 class FeederLock:
-    """The place of `batch`'s one feeder, held within an `async with` block."""
+    """Held within an `async with` block, it makes this process the only feeder of `batch`."""
 
     def __init__(self, redis: Redis, batch: str) -> None:
         """Use a client that the caller closes; nothing is sent yet."""
@@ -33,28 +33,28 @@ class FeederLock:
         self._script = redis.register_script(_source())
 
     def __repr__(self) -> str:
-        """Name the batch and who holds it, as far as is known."""
+        """Name the batch, and the holder as of the last renewal."""
         return f"<FeederLock {self.batch} holder={self._holder!r}>"
 
     async def __aenter__(self) -> Self:
-        """Take the place. Raises BatchBusyError while another process has it."""
-        await self._ask()
+        """Take the lock. Raises BatchBusyError while another process has it."""
+        await self._take()
         if _dead(self._holder):
-            await self._ask(over=self._holder)
+            await self._take(from_dead=self._holder)
         self.require()
-        self._keeper = asyncio.create_task(self._keep())
+        self._renewing = asyncio.create_task(self._renew())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Leave the place, unless another has it by now; without Redis it ends by itself."""
+        """Release the lock if this process still has it; while Redis is away, it expires."""
         self._leaving.set()  # before 3.12, wait_for inside redis-py may swallow a cancellation
-        self._keeper.cancel()
-        await asyncio.wait([self._keeper])  # a renewal after the release would take it back
-        with suppress(QueueUnavailableError):
-            await self._ask(keep_ms=0)
+        self._renewing.cancel()
+        await asyncio.wait([self._renewing])  # a renewal after the release would take it back
+        with suppress(QueueUnavailableError, QueueFullError):
+            await self._take(for_ms=0)
 
     def require(self) -> None:
-        """Raise BatchBusyError when another process has the place."""
+        """Raise BatchBusyError when another process has the lock."""
         if self._holder != self._me:
             host, pid, _ = self._holder.split()
             message = (
@@ -63,20 +63,24 @@ class FeederLock:
             )
             raise BatchBusyError(message)
 
-    async def _keep(self) -> None:
+    async def _renew(self) -> None:
         while not self._leaving.is_set():
             await asyncio.sleep(RENEW_S)
-            with suppress(QueueUnavailableError):
-                await self._ask()
+            with suppress(QueueUnavailableError, QueueFullError):
+                await self._take()
 
-    async def _ask(self, *, over: str = "", keep_ms: int = keys.FEEDER_TTL_MS) -> None:
+    async def _take(self, *, from_dead: str = "", for_ms: int = keys.FEEDER_TTL_MS) -> None:
+        """Take or renew the lock for `for_ms` (0 releases it), also from `from_dead`."""
         with redis_errors():
-            answer = await self._script(args=[self.batch, self._me, over, keep_ms])
+            answer = await self._script(args=[self.batch, self._me, from_dead, for_ms])
         self._holder = answer.decode()
 
 
 def _dead(holder: str) -> bool:
-    """Whether `holder` was a process of this machine that is gone: a kill -9 costs no wait."""
+    """Tell whether `holder` is a process of this machine that has ended.
+
+    So the same command works again right after a kill -9.
+    """
     host, pid, _ = holder.split()
     if host != socket.gethostname():
         return False

@@ -1,7 +1,4 @@
-"""From a request to what goes on the wire: names, queues, script arguments. No I/O.
-
-Producer and SyncProducer differ only in how they send what this module builds.
-"""
+"""Turns requests into jobs that are ready to send: id, queue, payload, script arguments. No I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from nightmill.errors import BatchEndedError, InvalidParamsError
 from nightmill.params import Defaults, check, dotted, refused
 from nightmill.queue import keys, wire
 from nightmill.records.counts import ENDED
-from nightmill.records.job import Job
+from nightmill.records.job import Job, now_ms
 from nightmill.settings import Settings
 from nightmill.sources import row_of
 
@@ -27,11 +24,11 @@ if TYPE_CHECKING:
     from nightmill.store import Stored
 
 CHUNK = 500
-"""Jobs in one script call: long enough to amortise a round trip, short enough to be fair."""
+"""Jobs of one script call: more would hold up Redis for other clients."""
 
 
 def defaults_of(settings: Settings) -> Defaults:
-    """Return what `settings` fill into a request that is silent, and the size limit."""
+    """Return the model and max_tokens of requests that name none, and the size limit."""
     return Defaults(
         model=settings.model,
         max_tokens=settings.max_tokens,
@@ -40,7 +37,7 @@ def defaults_of(settings: Settings) -> Defaults:
 
 
 class Taken(IntEnum):
-    """What became of an enqueue, as enqueue.lua answers it."""
+    """What enqueue.lua did with a job, as it answers it."""
 
     ALREADY_QUEUED = 0
     ENQUEUED = 1
@@ -48,7 +45,10 @@ class Taken(IntEnum):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to one enqueue: the job's id, whether it is new, and notes on the request."""
+    """The answer to one enqueue.
+
+    `taken` says whether the job is new; `warnings` are notes on the request, for a person.
+    """
 
     job_id: str
     taken: Taken
@@ -56,12 +56,12 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def new(self) -> bool:
-        """Whether this call put the job in the queue (False: it was there, or is finished)."""
+        """Whether this call put the job in the queue; False: it is queued or finished already."""
         return self.taken is Taken.ENQUEUED
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """A validated job, encoded: everything but the sending."""
+    """A validated and encoded job, ready to send; `batch` is "" for a single job."""
 
     job_id: str
     queue: str
@@ -69,15 +69,15 @@ class Ready(msgspec.Struct, frozen=True):
     payload: bytes
     warnings: tuple[str, ...] = ()
     again: bool = False
-    """Enqueue it also when Redis still has a result of its id: the store has been asked."""
+    """Enqueue it even if Redis has a result of its id: the store has been looked up instead."""
     leaves: str = ""
-    """The state its earlier run ended in, when this is a later run of a stored job."""
+    """The state in which its earlier run ended; "" for a first run."""
 
 
 def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by keyword
     params: Mapping[str, object] | bytes,
     defaults: Defaults,
-    now_ms: int,
+    at: int,
     *,
     job_id: str | None = None,
     batch: str | None = None,
@@ -85,10 +85,10 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
     seq: int | None = None,
     expires: datetime | None = None,
 ) -> Ready:
-    """Validate a request and encode its job. Raises InvalidParamsError naming the field.
+    """Validate a request and encode its job, enqueued `at` (epoch ms).
 
     `job_id` defaults to `<batch>:<custom_id>` in a batch and to a UUIDv7 otherwise; `expires` is
-    a deadline by Redis's clock.
+    a deadline by Redis's clock. Raises InvalidParamsError naming the field.
     """
     check_batch_name(batch)
     checked = check(params, defaults)
@@ -106,33 +106,34 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
         job_id,
         keys.queue_of(batch, checked.model),
         batch or keys.SINGLES,
-        wire.encode_job(job, now_ms),
+        wire.encode_job(job, at),
         checked.warnings,
     )
 
 
-def prepare_item(  # noqa: PLR0913 - one of many, and what all of them have in common
-    item: Mapping[str, object],
-    number: int,
+def prepare_items(
+    items: Iterable[Mapping[str, object]],
+    first: int,
     defaults: Defaults,
-    now_ms: int,
     batch: str | None,
-    *,
-    template: Template | None = None,
-) -> Ready:
-    """Prepare the `number`-th (from 1) of many: bare params, or `{"custom_id", "params"}`.
+    template: Template | None,
+) -> Iterator[Ready]:
+    """Prepare a chunk of many requests: bare params, or `{"custom_id", "params"}`.
 
-    With a `template`, any row. Raises InvalidParamsError that names the number as its line.
+    With a `template` they are rows of any columns. `first` is the number of the chunk's first
+    request, from 1. Raises InvalidParamsError that names a request's number as its line.
     """
-    try:
-        params: Mapping[str, object]
-        if template is None:
-            params, custom_id = _unpacked(item)
-        else:
-            custom_id, params = template.job(row_of(item, number))
-        return prepare(params, defaults, now_ms, batch=batch, custom_id=custom_id)
-    except InvalidParamsError as error:
-        raise error.at_line(number) from None
+    at = now_ms()
+    for number, item in enumerate(items, first):
+        try:
+            params: Mapping[str, object]
+            if template is None:
+                params, custom_id = _unpacked(item)
+            else:
+                custom_id, params = template.job(row_of(item, number))
+            yield prepare(params, defaults, at, batch=batch, custom_id=custom_id)
+        except InvalidParamsError as error:
+            raise error.at_line(number) from None
 
 
 def _unpacked(item: Mapping[str, object]) -> tuple[Mapping[str, object], str | None]:
@@ -151,12 +152,12 @@ def _unpacked(item: Mapping[str, object]) -> tuple[Mapping[str, object], str | N
 
 
 def ready_line(
-    line: Line, batch: str, now_ms: int, stored: Stored | None = None, *, asked: bool = True
+    line: Line, batch: str, at: int, stored: Stored | None = None, *, looked_up: bool = True
 ) -> Ready:
-    """Encode the job of a source's line, which its reader validated.
+    """Encode the job of a source's line, enqueued `at` (epoch ms); its reader has validated it.
 
-    With `stored`, the row of its earlier run, it becomes the job's next run. `asked` tells that
-    the store has no row of this run, so what Redis remembers of one does not count.
+    With `stored`, the row of its earlier run, it becomes the job's next run. `looked_up` means
+    that the store was asked and has no row of this run: a result that Redis keeps does not count.
     """
     job = Job(
         params=msgspec.Raw(line.body),
@@ -169,22 +170,25 @@ def ready_line(
         keys.job_id(batch, line.custom_id),
         keys.batch_queue(batch, line.model),
         batch,
-        wire.encode_job(job, now_ms),
+        wire.encode_job(job, at),
         line.warnings,
-        again=asked,
+        again=looked_up,
         leaves=stored.status if stored else "",
     )
 
 
 def check_batch_name(batch: str | None) -> None:
-    """Raise InvalidParamsError unless `batch` can name a batch (a colon would split its ids)."""
+    """Raise InvalidParamsError unless `batch` can name a batch; None means a single job.
+
+    A colon is refused because it separates the batch from the custom_id in a job's id.
+    """
     if batch is not None and (not batch or ":" in batch or not batch.isprintable()):
         problem = f"{batch!r} cannot name a batch: use printable characters and no colon"
         raise InvalidParamsError("batch", problem)
 
 
 def script_args(jobs: Sequence[Ready], delay_ms: int = 0) -> list[str | bytes | int]:
-    """Return enqueue.lua's ARGV for `jobs`, a group of `by_queue`."""
+    """Return the arguments of enqueue.lua for `jobs`, a group of `by_queue`."""
     first = jobs[0]
     args: list[str | bytes | int] = [
         first.queue,
@@ -200,16 +204,16 @@ def script_args(jobs: Sequence[Ready], delay_ms: int = 0) -> list[str | bytes | 
 
 
 def by_queue(jobs: Iterable[Ready]) -> Iterator[list[Ready]]:
-    """Cut `jobs` into script calls: runs of one queue and kind, order kept, at most CHUNK each."""
+    """Cut `jobs` into script calls, in order: one queue and kind and at most CHUNK jobs each."""
     for _, run in groupby(jobs, key=attrgetter("queue", "again", "leaves")):
         while chunk := list(islice(run, CHUNK)):
             yield chunk
 
 
 def receipts(jobs: Sequence[Ready], codes: bytes) -> list[Receipt]:
-    """Read enqueue.lua's answer. Raises BatchEndedError when their batch takes no jobs."""
-    if (told := codes.decode()) in ENDED:
-        raise BatchEndedError(jobs[0].batch, told)
+    """Read the answer of enqueue.lua. Raises BatchEndedError when the batch takes no jobs."""
+    if (flag := codes.decode()) in ENDED:
+        raise BatchEndedError(jobs[0].batch, flag)
     return [
         Receipt(job_id=job.job_id, taken=Taken(code - 48), warnings=job.warnings)
         for job, code in zip(jobs, codes, strict=True)

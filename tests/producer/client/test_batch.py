@@ -1,4 +1,4 @@
-"""A batch by its name: waiting for it, in Python and in the shell."""
+"""Waiting for a batch, in Python and in the shell."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ async def enqueue(rig: Rig, count: int = 5, **more: object) -> None:
     await rig.producer.enqueue_many(requests, batch="night")
 
 
-async def told(shell: Shell, *args: str) -> tuple[int, str, str]:
-    """Run a command without blocking the worker in this process."""
+async def ran(shell: Shell, *args: str) -> tuple[int, str, str]:
+    """Run a command without blocking the worker in this process; return code, output, errors."""
     done = await asyncio.to_thread(shell, *args)
     return done.code, done.out, done.err
 
 
 async def test_wait_returns_when_every_result_is_stored(rig: Rig) -> None:
-    """Not when the calls have ended: whoever waited reads the results next."""
+    """The end of the calls is not enough: the caller reads the stored results next."""
     rig.sim.configure(latency_s=0.3)
     await enqueue(rig)
     async with rig.working():
@@ -46,8 +46,8 @@ async def test_wait_returns_when_every_result_is_stored(rig: Rig) -> None:
     assert counts.succeeded == sum((await rig.store.counts("night")).values()) == 5
 
 
-async def test_wait_says_what_it_waited_for_in_vain(rig: Rig) -> None:
-    """Nobody works here; and a name that is none would be waited for for ever."""
+async def test_a_wait_that_ends_without_results_says_why(rig: Rig) -> None:
+    """No worker runs here; and a wait for a misspelt name would have no end."""
     await enqueue(rig)
     with pytest.raises(BatchTimeoutError, match=r"is not done after 0\.2 s; 0 of"):
         await rig.producer.batch("night").wait(0.2)
@@ -55,8 +55,8 @@ async def test_wait_says_what_it_waited_for_in_vain(rig: Rig) -> None:
         await rig.producer.batch("nihgt").wait()
 
 
-async def test_a_paused_batch_is_not_waited_for_unless_asked(rig: Rig) -> None:
-    """A canary that pauses at two in the morning must not leave a script hanging."""
+async def test_a_paused_batch_ends_the_wait_unless_keep_waiting(rig: Rig) -> None:
+    """A batch that its canary pauses at night must not leave a script waiting."""
     await enqueue(rig)
     batch = rig.producer.batch("night")
     await batch.pause("to look at it")
@@ -68,8 +68,8 @@ async def test_a_paused_batch_is_not_waited_for_unless_asked(rig: Rig) -> None:
         assert (await waiting).succeeded == 5
 
 
-async def test_a_cancelled_batch_is_waited_for_until_its_rows_are_there(rig: Rig) -> None:
-    """What was not called has its row too, which workers write behind."""
+async def test_wait_for_a_cancelled_batch_ends_when_its_rows_are_stored(rig: Rig) -> None:
+    """Jobs that were not called get rows too, which workers write later."""
     await enqueue(rig)
     batch = rig.producer.batch("night")
     await batch.cancel()
@@ -79,7 +79,7 @@ async def test_a_cancelled_batch_is_waited_for_until_its_rows_are_there(rig: Rig
 
 
 async def test_a_budget_ends_the_wait_and_a_larger_one_lets_it_go_on(rig: Rig) -> None:
-    """A program that orders a batch can also say what it may take, before the first job is in."""
+    """A program can set limits of a batch before it enqueues the first job."""
     batch = rig.producer.batch("night")
     await batch.limit(budget_tokens=1, expires=timedelta(hours=8))
     await enqueue(rig)
@@ -95,15 +95,15 @@ async def test_a_budget_ends_the_wait_and_a_larger_one_lets_it_go_on(rig: Rig) -
         await batch.limit(weight=0)
 
 
-async def test_a_stopped_line_and_lost_jobs_end_the_wait(
+async def test_a_stopped_account_and_lost_jobs_end_the_wait(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither ends by itself: the text says what would."""
-    monkeypatch.setattr("nightmill.client.batch.STILL_S", 0.1)
+    """Neither ends by itself, so the error says what to do."""
+    monkeypatch.setattr("nightmill.client.batch.STANDSTILL_S", 0.1)
     rig.sim.configure(auth="another key")
     await enqueue(rig)
     async with rig.working():
-        with pytest.raises(BatchStoppedError, match="waits for a stopped line: authentication"):
+        with pytest.raises(BatchStoppedError, match="waits for a stopped account: authentication"):
             await rig.producer.batch("night").wait(20)
     await rig.redis.flushall()
     await open_batch(Batches(rig.redis), "night", None)
@@ -113,7 +113,7 @@ async def test_a_stopped_line_and_lost_jobs_end_the_wait(
 
 
 async def test_a_program_without_a_loop_waits_too(rig: Rig) -> None:
-    """The same handle with plain calls."""
+    """SyncBatch has the same methods as plain calls."""
     await enqueue(rig)
 
     def wait() -> Counts:
@@ -138,25 +138,27 @@ def test_a_batch_has_ended_when_nothing_more_will_come_of_it() -> None:
     assert not over(Counts(total=9, cancelled=5, in_flight=1, flag="cancelled"))
 
 
-async def test_the_command_tells_by_its_exit_code(rig: Rig, shell: Shell) -> None:
+async def test_the_exit_code_of_the_command_says_how_the_batch_ended(
+    rig: Rig, shell: Shell
+) -> None:
     """0 all succeeded, 1 some did not, 2 no such batch, 3 paused, 124 timed out."""
     await enqueue(rig)
-    assert (await told(shell, "wait", "night", "--timeout", "0"))[0] == 124
-    code, out, err = await told(shell, "wait", "nihgt")
+    assert (await ran(shell, "wait", "night", "--timeout", "0"))[0] == 124
+    code, out, err = await ran(shell, "wait", "nihgt")
     assert (code, out) == (2, "")
     assert 'no batch "nihgt"' in err
     batch = rig.producer.batch("night")
     await batch.pause("why not")
-    code, out, err = await told(shell, "wait", "night")
+    code, out, err = await ran(shell, "wait", "night")
     assert (code, out) == (3, "night: 0 succeeded, 5 left\n")
     assert "is paused: why not" in err
     await batch.resume()
     async with rig.working():
-        code, out, _ = await told(shell, "wait", "night", "--json")
+        code, out, _ = await ran(shell, "wait", "night", "--json")
         assert (code, json.loads(out)["succeeded"]) == (0, 5)
         rig.sim.configure(faults=(Fault(status=400, share=1.0),))
         await rig.producer.enqueue(hello(), batch="night", custom_id="bad")
-        code, out, _ = await told(shell, "wait", "night", "--timeout", "20")
+        code, out, _ = await ran(shell, "wait", "night", "--timeout", "20")
     assert (code, out) == (1, "night: 5 succeeded, 1 failed\n")
 
 

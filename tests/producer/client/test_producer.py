@@ -28,7 +28,7 @@ from nightmill.records.job import now_ms
 from tests.rig import hello, rigged
 
 
-async def test_the_same_id_twice_is_a_no_op_that_says_so(redis_url: str) -> None:
+async def test_the_receipt_says_that_an_id_is_queued_already(redis_url: str) -> None:
     """A service that repeats a request after a timeout must not pay twice."""
     async with Producer(redis_url) as producer:
         first = await producer.enqueue(hello(), job_id="one")
@@ -38,7 +38,7 @@ async def test_the_same_id_twice_is_a_no_op_that_says_so(redis_url: str) -> None
 
 
 async def test_a_finished_id_is_not_paid_for_again(redis_url: str, tmp_path: Path) -> None:
-    """Neither while Redis remembers it, nor when only the store does."""
+    """Redis keeps the result for an hour; after that the store's row prevents a second call."""
     async with rigged(redis_url, tmp_path) as rig:
         await rig.producer.enqueue(hello(), job_id="one")
         await rig.work_off()
@@ -53,7 +53,7 @@ async def test_a_finished_id_is_not_paid_for_again(redis_url: str, tmp_path: Pat
 async def test_results_are_waited_for_and_come_from_the_store(
     redis_url: str, tmp_path: Path
 ) -> None:
-    """The row has the whole story, attempts included."""
+    """The row has everything, attempts included."""
     async with rigged(redis_url, tmp_path) as rig, rig.working():
         receipt = await rig.producer.enqueue(hello("are you there?"))
         result = await rig.producer.result(receipt.job_id, wait=10)
@@ -65,7 +65,7 @@ async def test_results_are_waited_for_and_come_from_the_store(
 async def test_without_a_store_the_message_is_read_from_redis(
     redis_url: str, tmp_path: Path
 ) -> None:
-    """The base install has no store; what finish leaves for an hour is enough."""
+    """The base install has no store; Redis keeps the message of a single job for an hour."""
     async with rigged(redis_url, tmp_path) as rig:
         single = await rig.producer.enqueue(hello())
         batched = await rig.producer.enqueue(hello(), batch="b", custom_id="c")
@@ -79,13 +79,13 @@ async def test_without_a_store_the_message_is_read_from_redis(
                 await producer.result(batched.job_id)
 
 
-async def test_what_is_not_there_and_what_is_not_ready_differ(redis_url: str) -> None:
-    """Waiting for a job that nobody enqueued would be for ever."""
+async def test_an_unknown_job_and_an_unfinished_one_are_different_errors(redis_url: str) -> None:
+    """A wait for a job that was never enqueued would have no end."""
     async with Producer(redis_url) as producer:
         with pytest.raises(JobNotFoundError, match="neither in the queue nor in the results"):
-            await producer.result("nobody", wait=None)
+            await producer.result("unknown", wait=None)
         await producer.enqueue(hello(), job_id="slow")
-        with pytest.raises(ResultTimeoutError, match="still on its way"):
+        with pytest.raises(ResultTimeoutError, match="still queued or in flight"):
             await producer.result("slow", wait=0.05)
 
 
@@ -105,7 +105,7 @@ async def test_many_come_from_any_iterable(redis_url: str) -> None:
 
 
 async def test_the_first_bad_one_of_many_is_named_by_its_place(redis_url: str) -> None:
-    """The caller must find it among thousands."""
+    """The caller must be able to find it among thousands."""
     bad = {**hello(), "temperature": 1.5}
     async with Producer(redis_url) as producer:
         with pytest.raises(InvalidParamsError, match=r"line 3: temperature") as caught:
@@ -113,8 +113,8 @@ async def test_the_first_bad_one_of_many_is_named_by_its_place(redis_url: str) -
     assert (caught.value.line, caught.value.field) == (3, "temperature")
 
 
-async def test_what_stands_beside_params_is_refused_by_its_name(redis_url: str) -> None:
-    """A field that nobody reads would be missing from a paid answer."""
+async def test_an_unknown_field_beside_params_is_refused_by_its_name(redis_url: str) -> None:
+    """A field beside params is not sent; the paid answer would have ignored it."""
     bad = {"custom_id": "c", "params": hello(), "max_tokens": 5}
     async with Producer(redis_url) as producer:
         with pytest.raises(InvalidParamsError, match=r"line 2: max_tokens: unknown field"):
@@ -123,14 +123,14 @@ async def test_what_stands_beside_params_is_refused_by_its_name(redis_url: str) 
 
 @pytest.mark.parametrize("name", ["a:b", "", "two\nlines"])
 async def test_a_batch_needs_a_usable_name(redis_url: str, name: str) -> None:
-    """A colon would split the ids made from it."""
+    """A colon separates the batch from the custom_id in a job's id."""
     async with Producer(redis_url) as producer:
         with pytest.raises(InvalidParamsError, match="batch"):
             await producer.enqueue(hello(), batch=name, custom_id="c")
 
 
 async def test_an_expired_job_gets_its_row_without_a_call(redis_url: str, tmp_path: Path) -> None:
-    """A deadline is kept even by a queue that was stopped over it."""
+    """A job whose deadline passed while no worker ran is not called."""
     async with rigged(redis_url, tmp_path) as rig:
         past = datetime.now(UTC) - timedelta(seconds=1)
         receipt = await rig.producer.enqueue(hello(), expires=past)
@@ -143,10 +143,9 @@ async def test_an_expired_job_gets_its_row_without_a_call(redis_url: str, tmp_pa
 async def test_a_deadline_from_now_goes_by_the_clock_of_redis(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, off_ms: int
 ) -> None:
-    """It is Redis's clock that it is held against: this machine's may be ten minutes off."""
+    """Workers compare deadlines with Redis's clock; this machine's may be ten minutes off."""
     right = now_ms()
-    for module in ("client", "sync"):
-        monkeypatch.setattr(f"nightmill.{module}.now_ms", lambda: right + off_ms)
+    monkeypatch.setattr("nightmill.client.producer.now_ms", lambda: right + off_ms)
     expires = timedelta(seconds=60)
     with SyncProducer(redis_url) as sync:
         names = [sync.enqueue(hello(), expires=expires).job_id]
@@ -160,14 +159,14 @@ async def test_a_deadline_from_now_goes_by_the_clock_of_redis(
 
 
 async def test_a_redis_that_is_away_is_one_clear_error(tmp_path: Path) -> None:
-    """Not a traceback out of a client library."""
+    """The error is not a traceback out of a client library."""
     with pytest.raises(QueueUnavailableError, match="Redis does not answer"):
         async with Producer(f"unix://{tmp_path}/no.sock"):
             pass
 
 
 async def test_the_blocking_producer_does_the_same(redis_url: str, tmp_path: Path) -> None:
-    """Also where a loop runs already, which it blocks while it waits."""
+    """It also works in a thread that runs an event loop, which it blocks while it waits."""
     async with rigged(redis_url, tmp_path) as rig:
         with SyncProducer(settings=rig.settings) as producer:
             receipts = producer.enqueue_many([hello("a"), hello("b")])
@@ -176,11 +175,11 @@ async def test_the_blocking_producer_does_the_same(redis_url: str, tmp_path: Pat
             await rig.work_off()
             assert producer.result(receipts[1].job_id, wait=1).text.startswith("Re: b")
             with pytest.raises(JobNotFoundError):
-                producer.result("nobody")
+                producer.result("unknown")
 
 
 def test_a_failed_job_says_why_from_redis_alone() -> None:
-    """The error travels with its type and its fix."""
+    """The result in Redis has the error's type and fix."""
     kept = (
         b'{"t":1,"f":"generate","a":[],"k":{},"et":1,"s":false,"r":{"$error":"failed",'
         b'"message":"too long","type":"invalid_request_error","fix":"shorten it",'

@@ -24,7 +24,7 @@ DEFAULTS = Defaults(model="model", max_tokens=50, max_payload_bytes=1 << 20)
 
 @pytest.fixture
 async def rig(redis_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
-    """Return a mill without workers."""
+    """Return a rig without workers."""
     async with rigged(redis_url, tmp_path) as made:
         yield made
 
@@ -50,7 +50,7 @@ async def fed(rig: Rig, source: Iterator[Line], changed: Changed | None = None) 
 
 
 async def test_feeding_again_enqueues_only_what_is_new(rig: Rig) -> None:
-    """Ids come from the lines, so running the same command again is always safe."""
+    """Ids come from the lines, so the same command can always be run again."""
     assert await fed(rig, lines(5)) == Fed(new=5)
     assert await fed(rig, lines(7)) == Fed(new=2, queued_already=5)
     await rig.work_off()
@@ -62,14 +62,14 @@ async def test_feeding_again_enqueues_only_what_is_new(rig: Rig) -> None:
 
 
 async def test_rows_have_the_line_numbers_of_the_source(rig: Rig) -> None:
-    """They give the export its order."""
+    """An export is ordered by them."""
     await fed(rig, lines(3))
     await rig.work_off()
     assert [row.seq async for row in rig.store.stream("night", ordered=True)] == [1, 2, 3]
 
 
 async def test_a_stored_job_is_skipped_after_redis_was_wiped(rig: Rig) -> None:
-    """The store is the truth about what was paid."""
+    """The store decides what was paid already."""
     await fed(rig, lines(4))
     await rig.work_off()
     await rig.redis.flushall()
@@ -77,8 +77,8 @@ async def test_a_stored_job_is_skipped_after_redis_was_wiped(rig: Rig) -> None:
     assert (await Batches(rig.redis).counts("night")).done
 
 
-async def test_a_job_without_a_row_runs_though_redis_remembers_its_end(rig: Rig) -> None:
-    """Who removes results.db starts over: what Redis kept of the results must not stand for it."""
+async def test_a_job_without_a_row_runs_even_if_redis_has_its_result(rig: Rig) -> None:
+    """After results.db was removed, the results that Redis keeps for an hour must not count."""
     await fed(rig, lines(2))
     job = keys.job_id("night", "c1")
     await rig.redis.set(keys.RESULT + job, b"{}")
@@ -86,8 +86,8 @@ async def test_a_job_without_a_row_runs_though_redis_remembers_its_end(rig: Rig)
     assert await fed(rig, lines(2)) == Fed(new=1, queued_already=1)
 
 
-async def test_without_a_store_redis_tells_what_is_finished(rig: Rig) -> None:
-    """The base install feeds too."""
+async def test_without_a_store_redis_decides_what_is_finished(rig: Rig) -> None:
+    """The base install can feed too."""
     await fed(rig, lines(2))
     await rig.work_off()
     async with feeder(rig, stored=False) as one:
@@ -95,7 +95,7 @@ async def test_without_a_store_redis_tells_what_is_finished(rig: Rig) -> None:
 
 
 async def test_a_changed_request_is_refused_before_anything_is_enqueued(rig: Rig) -> None:
-    """Silently keeping the old answer, or paying twice, would both be wrong."""
+    """Neither keeping the old answer nor paying again is right without a decision."""
     await fed(rig, lines(2))
     await rig.work_off()
     source = [*lines(2, first=3), *lines(1, "another text")]
@@ -107,7 +107,7 @@ async def test_a_changed_request_is_refused_before_anything_is_enqueued(rig: Rig
 
 
 async def test_changed_keep_leaves_the_stored_row(rig: Rig) -> None:
-    """The answer to the old request stays, and nothing is paid."""
+    """The answer to the old request stays, and no call is made."""
     await fed(rig, lines(2))
     await rig.work_off()
     again = await fed(rig, lines(2, "another text"), "keep")
@@ -115,7 +115,7 @@ async def test_changed_keep_leaves_the_stored_row(rig: Rig) -> None:
 
 
 async def test_changed_rerun_replaces_the_row_and_is_counted_once(rig: Rig) -> None:
-    """The job leaves its old count as its next run starts, so that counts still add up."""
+    """A job's next run takes it out of its old count, so that counts still add up."""
     batches = Batches(rig.redis)
     await fed(rig, lines(3))
     await rig.work_off()
@@ -135,7 +135,7 @@ async def test_changed_rerun_replaces_the_row_and_is_counted_once(rig: Rig) -> N
 
 
 async def test_a_stream_stops_at_its_first_bad_line(rig: Rig) -> None:
-    """What came before it is in, and the caller can say how much that was."""
+    """The lines before it are fed, and the caller can say how many they were."""
     bad = Rejected(number=4, error=InvalidParamsError("messages", "empty", line=4), snippet="")
     async with feeder(rig) as one:
         source: list[Line | Rejected] = [*lines(3), bad, *lines(2, first=5)]
@@ -147,7 +147,7 @@ async def test_a_stream_stops_at_its_first_bad_line(rig: Rig) -> None:
 
 
 async def test_no_more_jobs_than_the_window_are_in_redis(redis_url: str, tmp_path: Path) -> None:
-    """Memory is bounded by the window, however long the source is."""
+    """The window bounds Redis's memory, however long the source is."""
     async with rigged(redis_url, tmp_path, window=8) as rig:
         batches = Batches(rig.redis)
         async with feeder(rig) as one:
@@ -160,7 +160,7 @@ async def test_no_more_jobs_than_the_window_are_in_redis(redis_url: str, tmp_pat
 
 
 async def test_a_batch_has_one_feeder_at_a_time(rig: Rig) -> None:
-    """Two feeders would each believe they know the total."""
+    """Two feeders would each set a total of their own."""
     async with feeder(rig):
         assert (await Batches(rig.redis).counts("night")).feeding
         with pytest.raises(BatchBusyError, match=r'batch "night" is being fed by process \d+'):
@@ -170,8 +170,8 @@ async def test_a_batch_has_one_feeder_at_a_time(rig: Rig) -> None:
     assert not (await Batches(rig.redis).counts("night")).feeding
 
 
-async def test_the_place_of_a_killed_feeder_is_free_at_once(rig: Rig) -> None:
-    """After a kill -9 the same command just works again."""
+async def test_the_lock_of_a_killed_feeder_is_free_at_once(rig: Rig) -> None:
+    """After a kill -9 the same command works again without a wait."""
     dead = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
     await dead.wait()
     host = FeederLock(rig.redis, "night")._me.split()[0]
@@ -179,24 +179,24 @@ async def test_the_place_of_a_killed_feeder_is_free_at_once(rig: Rig) -> None:
     assert await fed(rig, lines(1)) == Fed(new=1)
 
 
-async def test_a_feeder_that_lost_its_place_stops(rig: Rig) -> None:
-    """A machine that slept while another took over must not go on beside it."""
+async def test_a_feeder_that_lost_its_lock_stops(rig: Rig) -> None:
+    """A machine that was suspended while another took the lock must not go on feeding."""
     async with feeder(rig) as one:
         await rig.redis.set(keys.FEEDER + "night", "elsewhere 1 x")
-        await one._lock._ask()
+        await one._lock._take()
         with pytest.raises(BatchBusyError, match="process 1 on elsewhere"):
             await one.feed(lines(1))
     assert await rig.redis.get(keys.FEEDER + "night") == b"elsewhere 1 x"
 
 
 async def test_jobs_that_redis_lost_are_found_and_fed_again(rig: Rig) -> None:
-    """With AOF everysec a crash may take a second's jobs; no line may go without a result."""
+    """With AOF everysec a crash may lose the jobs of a second; each line still gets a result."""
     async with feeder(rig) as one:
         await one.feed(lines(4))
         lost = keys.job_id("night", "c2")
         await rig.redis.zrem(keys.batch_queue("night", "model"), lost)
         await rig.redis.delete(keys.PAYLOAD + lost)
-        assert await one.lost() == 0  # the others are under way: nobody can know yet
+        assert await one.lost() == 0  # 0 while the others are queued
         await rig.work_off()
         assert await one.lost() == 1
         assert await one.feed(lines(4)) == Fed(new=1, stored_already=3)
