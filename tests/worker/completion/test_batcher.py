@@ -1,4 +1,4 @@
-"""The batcher: together when there is time, at once when it is full, all of it at the end."""
+"""The batcher: items wait for each other, a full group does not wait, close flushes all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Box:
 
 
 async def test_items_wait_for_each_other_until_the_linger_is_over() -> None:
-    """One script call for what a loop's turn produced."""
+    """Items of one turn of the loop go in one call."""
     box = Box(linger_s=0.01, limit=100)
     running = asyncio.create_task(box.batcher.run())
     for item in range(3):
@@ -39,7 +39,7 @@ async def test_items_wait_for_each_other_until_the_linger_is_over() -> None:
 
 
 async def test_a_full_batch_does_not_wait() -> None:
-    """Nothing is gained by waiting when the call is as large as it may be."""
+    """A group at the limit gains nothing by waiting."""
     box = Box(linger_s=FOREVER, limit=2)
     running = asyncio.create_task(box.batcher.run())
     box.batcher.put(1)
@@ -52,7 +52,7 @@ async def test_a_full_batch_does_not_wait() -> None:
 
 
 async def test_close_flushes_what_is_left_in_parts() -> None:
-    """Also what came in while a flush was under way, and never more than the limit at once."""
+    """Items that came during a flush are flushed too, never more than the limit at once."""
     box = Box(linger_s=FOREVER, limit=2)
     box.slow.clear()
     running = asyncio.create_task(box.batcher.run())

@@ -1,4 +1,4 @@
-"""A committer whose store goes away: held, spooled, marked; then stored once and finished once."""
+"""A committer whose store goes away: answers are held, spooled and marked, then stored once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def rig(redis_url: str, tmp_path: Path, server: Postgres) -> AsyncIterator
 
 
 async def until(true: Callable[[], object]) -> None:
-    """Wait until something is so."""
+    """Wait until `true` returns a true value."""
     async with asyncio.timeout(20):
         while not true():  # noqa: ASYNC110 - what another program does sets no event here
             await asyncio.sleep(0.01)
@@ -68,7 +68,7 @@ async def leases(rig: Rig) -> list[int]:
 
 
 async def test_answers_outlive_the_worker_that_held_them(rig: Rig, server: Postgres) -> None:
-    """A restart inside an outage pays for nothing twice, and loses nothing."""
+    """A restart during an outage repeats no call and loses no answer."""
     async with rig.working():
         await until(lambda: rig.calls() > 0)
         server.stop()
@@ -89,7 +89,7 @@ async def test_answers_outlive_the_worker_that_held_them(rig: Rig, server: Postg
 async def test_a_store_that_comes_back_gets_everything_and_claims_go_on(
     rig: Rig, server: Postgres
 ) -> None:
-    """An outage needs nobody to do anything."""
+    """An outage ends without an operator."""
     async with rig.working():
         await until(lambda: rig.calls() > 0)
         server.stop()
@@ -103,7 +103,7 @@ async def test_a_store_that_comes_back_gets_everything_and_claims_go_on(
     assert list((rig.settings.data_dir / "spool").iterdir()) == []
 
 
-async def test_a_damaged_line_costs_one_call_and_is_told(rig: Rig, server: Postgres) -> None:
+async def test_a_damaged_line_costs_one_call_and_is_reported(rig: Rig, server: Postgres) -> None:
     """The other answers of the file are stored; the job of the damaged one runs again."""
     async with rig.working():
         await until(lambda: rig.calls() > 0)
@@ -115,8 +115,8 @@ async def test_a_damaged_line_costs_one_call_and_is_told(rig: Rig, server: Postg
     server.start()
     async with rig.working():
         await until(lambda: rig.events_of(SpoolDamaged))
-    (told,) = rig.events_of(SpoolDamaged)
-    assert told.lines == 1
+    (damaged,) = rig.events_of(SpoolDamaged)
+    assert damaged.lines == 1
     assert file.with_suffix(".damaged").read_bytes() == b"torn\n"
     assert sum((await rig.store.counts("night")).values()) >= len(lines) - 1
 
@@ -124,7 +124,7 @@ async def test_a_damaged_line_costs_one_call_and_is_told(rig: Rig, server: Postg
 async def test_nothing_is_acknowledged_that_is_neither_stored_nor_spooled(
     rig: Rig, server: Postgres
 ) -> None:
-    """A full disk beside a store that is away: told once, kept in memory, stored later."""
+    """The disk is full while the store is away: reported once, kept in memory, stored later."""
     (rig.settings.data_dir / "spool").write_text("in the way")
     async with rig.working():
         await until(lambda: rig.calls() > 0)
@@ -143,7 +143,7 @@ async def test_nothing_is_acknowledged_that_is_neither_stored_nor_spooled(
 async def test_a_full_disk_under_sqlite_stops_claims_until_there_is_room(
     redis_url: str, tmp_path: Path
 ) -> None:
-    """The person who frees some space has nothing else to do."""
+    """Claims go on by themselves when there is room again."""
     async with rigged(redis_url, tmp_path) as rig:
         await limit_pages(rig.store, 10)
         items = ({"custom_id": f"{n}", **hello(str(n))} for n in range(JOBS))
@@ -160,7 +160,7 @@ async def test_a_full_disk_under_sqlite_stops_claims_until_there_is_room(
 async def test_a_worker_that_starts_beside_one_whose_store_is_away_claims_nothing(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would pay for answers that nobody can store; the other one's spool tells it."""
+    """It would pay for answers that cannot be stored. The other worker's spool shows the outage."""
     monkeypatch.setattr("nightmill.store.database.BUSY_TIMEOUT_MS", 1)
     async with rigged(redis_url, tmp_path, max_in_flight=5) as rig:
         items = ({"custom_id": f"{n}", **hello(str(n))} for n in range(JOBS))
@@ -180,13 +180,13 @@ async def test_a_worker_that_starts_beside_one_whose_store_is_away_claims_nothin
 
 
 async def limit_pages(store: ResultStore, pages: int) -> None:
-    """Let the file of `store` grow to `pages` pages, over the connection that writes."""
+    """Limit the file of `store` to `pages` pages, on the connection that writes."""
     pragma = f"PRAGMA max_page_count={pages}"
     await store._database.run(lambda c: c.exec_driver_sql(pragma), write=True)
 
 
-async def test_a_row_tells_its_lane_its_times_and_its_cost(rig: Rig) -> None:
-    """Morning questions are answered by one SELECT."""
+async def test_a_row_has_its_lane_its_times_and_its_cost(rig: Rig) -> None:
+    """One SELECT shows how a batch went."""
     await rig.producer.enqueue({**hello(), "model": "my-own"}, job_id="mine")
     await rig.work_off()
     row = await rig.row("night:1")

@@ -52,7 +52,7 @@ async def _stored(rig: Rig, jobs: int) -> bool:
 
 
 class Picky(ResultStore):
-    """A store that refuses a row for what it holds: no data of a test gets past its columns."""
+    """A store that refuses one row, as PostgreSQL refuses a value that it cannot index."""
 
     refuses = "night:5"
 
@@ -80,7 +80,7 @@ async def test_a_bad_row_is_stored_reduced_and_its_neighbours_whole(rig: Rig) ->
     assert "index row size" in str(row.error)
 
 
-async def test_a_process_whose_answers_nobody_takes_stays_until_it_is_stopped_again(
+async def test_a_process_with_unsaved_answers_stays_until_it_is_stopped_again(
     rig: Rig,
 ) -> None:
     """The store is locked and the disk is full: exit 0 would drop paid answers unseen."""

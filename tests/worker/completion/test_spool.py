@@ -1,4 +1,4 @@
-"""The spool file: whole lines or none, and what a process that is gone left behind."""
+"""The spool file: whole lines or none, and the files of ended processes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def gone(tmp_path: Path) -> Path:
 
 
 def test_results_and_finishes_come_back_as_they_were(gone: Path) -> None:
-    """What is drained must be what would have been stored."""
+    """A drained row must be the row that would have been stored."""
     items: list[Spooled] = []
     for orphan in Spool(gone.parent, "heir").orphans():
         with orphan:
@@ -53,8 +53,8 @@ def test_results_and_finishes_come_back_as_they_were(gone: Path) -> None:
     assert not gone.exists()
 
 
-def test_the_file_of_a_live_process_is_nobodys_to_drain(tmp_path: Path) -> None:
-    """Its owner drains it, and knows better what is done."""
+def test_the_file_of_a_live_process_is_not_drained(tmp_path: Path) -> None:
+    """Its owner drains it, and knows what is stored already."""
     spool, other = Spool(tmp_path, "alive"), Spool(tmp_path, "other")
     spool.append(ITEMS)
     assert not list(other.orphans())
@@ -66,7 +66,7 @@ def test_the_file_of_a_live_process_is_nobodys_to_drain(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [b"half a li", b"\xff\n\n", b'deadbeef {"row":{}}\n'])
 def test_a_damaged_line_is_set_aside_and_the_rest_is_read(gone: Path, damage: bytes) -> None:
-    """A power loss tears the last line; a bad disk any."""
+    """A power loss damages the last line, a bad disk any line."""
     first, *rest = gone.read_bytes().splitlines(keepends=True)
     gone.write_bytes(
         first + (damage if damage.endswith(b"\n") else damage + b"\n") + b"".join(rest)
@@ -85,7 +85,7 @@ def interrupt(orphan: Orphan) -> None:
 
 
 def test_an_interrupted_drain_leaves_the_file(gone: Path) -> None:
-    """The store may go away again."""
+    """The store may go away again during the drain."""
     for orphan in Spool(gone.parent, "heir").orphans():
         with pytest.raises(ConnectionError), orphan:
             interrupt(orphan)
@@ -102,7 +102,7 @@ def test_a_full_disk_takes_all_of_a_group_or_nothing(tmp_path: Path) -> None:
 
 
 def test_an_unwritable_folder_is_an_os_error(tmp_path: Path) -> None:
-    """The committer tells it apart from a store that refuses."""
+    """The committer distinguishes it from a store that refuses."""
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         Spool(tmp_path / "file", "x").append(ITEMS)

@@ -24,7 +24,7 @@ SLOW = SimulatorConfig(latency_s=0.3)
 
 @pytest.fixture
 async def rig(redis_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
-    """Return a mill without workers."""
+    """Return everything but a worker."""
     async with rigged(redis_url, tmp_path, fleet_max_in_flight=8) as made:
         yield made
 
@@ -39,7 +39,7 @@ async def fill(rig: Rig, jobs: int, batch: str = "b", *, first: int = 0, **field
 async def test_cancel_turns_the_queue_into_rows_and_lets_calls_finish(
     redis_url: str, tmp_path: Path
 ) -> None:
-    """Nothing is called any more, nothing under way is thrown away, and every job has its row."""
+    """After `cancel` no call starts, calls under way finish, and every job has its row."""
     async with rigged(redis_url, tmp_path, SLOW, fleet_max_in_flight=8) as rig:
         await fill(rig, 1200)
         batches = Batches(rig.redis)
@@ -55,10 +55,10 @@ async def test_cancel_turns_the_queue_into_rows_and_lets_calls_finish(
         assert (rows[JobState.CANCELLED], rows[JobState.SUCCEEDED]) == (1200 - calls, calls)
 
 
-async def test_cancelled_rows_are_written_while_the_line_is_stopped(
+async def test_cancelled_rows_are_written_while_the_account_is_stopped(
     redis_url: str, tmp_path: Path
 ) -> None:
-    """A batch is often cancelled because nothing goes: that must not keep it from ending."""
+    """A batch is often cancelled because its account is stopped; it must end all the same."""
     config = SimulatorConfig(latency_s=0.02, auth="another")
     async with rigged(redis_url, tmp_path, config) as rig:
         await fill(rig, 50)
@@ -70,7 +70,7 @@ async def test_cancelled_rows_are_written_while_the_line_is_stopped(
         assert (await rig.store.counts("b"))[JobState.CANCELLED] == 50
 
 
-async def test_a_withdrawal_that_was_cut_off_goes_on_where_it_was(rig: Rig) -> None:
+async def test_a_cancellation_that_was_cut_off_goes_on_where_it_was(rig: Rig) -> None:
     """Rows are committed before their jobs are taken out, so a crash between loses none."""
     await fill(rig, 30)
     batches = Batches(rig.redis)
@@ -86,7 +86,7 @@ async def test_a_withdrawal_that_was_cut_off_goes_on_where_it_was(rig: Rig) -> N
 
 
 async def test_two_at_once_do_not_count_a_job_twice(rig: Rig) -> None:
-    """Workers and `nightmill cancel` may be at it together."""
+    """Workers and `nightmill cancel` may write rows at the same time."""
     await fill(rig, 1500)
     batches = Batches(rig.redis)
     await batches.cancel("b")
@@ -97,7 +97,7 @@ async def test_two_at_once_do_not_count_a_job_twice(rig: Rig) -> None:
 
 
 async def test_an_ended_batch_takes_no_jobs(rig: Rig) -> None:
-    """Whoever enqueues into it learns so at once, with the way out."""
+    """An enqueue is refused at once, with an error that names the way out."""
     batches = Batches(rig.redis)
     await fill(rig, 1)
     await batches.cancel("b")
@@ -110,7 +110,7 @@ async def test_an_ended_batch_takes_no_jobs(rig: Rig) -> None:
 
 
 async def test_a_passed_deadline_turns_the_queue_into_expired_rows(rig: Rig) -> None:
-    """What nobody wants any more is not paid for, not even by a worker that has just started."""
+    """Expired jobs are not paid for, not even by a worker that has just started."""
     await fill(rig, 40)
     batches = Batches(rig.redis)
     await batches.limit("b", Change(expires_s=3600), model=MODEL)
@@ -130,7 +130,7 @@ async def test_a_passed_deadline_turns_the_queue_into_expired_rows(rig: Rig) -> 
 async def test_a_budget_of_tokens_pauses_its_batch_before_it_is_spent(
     rig: Rig, first: int | None
 ) -> None:
-    """A night may cost what was said; more money lets it go on where it was."""
+    """The batch pauses below its budget, and goes on when the budget is raised."""
     batches = Batches(rig.redis)
     if first:
         await fill(rig, first)
@@ -150,7 +150,7 @@ async def test_a_budget_of_tokens_pauses_its_batch_before_it_is_spent(
 
 
 async def test_a_budget_of_dollars_goes_by_what_the_calls_cost(rig: Rig) -> None:
-    """The bill of the rows and the batch's own are the same, and below the budget."""
+    """The cost of the rows and of the batch are the same, and below the budget."""
     batches = Batches(rig.redis)
     await batches.limit("b", Change(budget_usd=0.05), model=MODEL)
     await fill(rig, 200, max_tokens=150)
@@ -164,7 +164,7 @@ async def test_a_budget_of_dollars_goes_by_what_the_calls_cost(rig: Rig) -> None
 
 
 async def test_a_model_without_a_price_does_not_slip_under_a_budget_of_dollars(rig: Rig) -> None:
-    """What cannot be counted is not spent: the batch pauses and says why."""
+    """Calls without a known price cannot be counted: the batch pauses, with the reason."""
     batches = Batches(rig.redis)
     await batches.limit("b", Change(budget_usd=1), model=MODEL)
     await fill(rig, 100, model="house-model-7b")
@@ -177,7 +177,7 @@ async def test_a_model_without_a_price_does_not_slip_under_a_budget_of_dollars(r
 
 
 async def test_a_batch_keeps_within_its_concurrency(redis_url: str, tmp_path: Path) -> None:
-    """Two workers share one cap, and the rest of the fleet's slots is for others."""
+    """Two workers share one cap; the other slots of the fleet are for other batches."""
     async with rigged(redis_url, tmp_path, SimulatorConfig(latency_s=0.05)) as rig:
         batches = Batches(rig.redis)
         await batches.limit("b", Change(concurrency=3), model=MODEL)
@@ -188,7 +188,7 @@ async def test_a_batch_keeps_within_its_concurrency(redis_url: str, tmp_path: Pa
 
 
 async def test_a_heavier_batch_gets_the_larger_share(rig: Rig) -> None:
-    """With weights 1 and 9 the second batch is nine tenths through when it ends."""
+    """With weights 1 and 9, nine of ten claims are for the second batch."""
     batches = Batches(rig.redis)
     await fill(rig, 300, "light")
     await fill(rig, 300, "heavy")

@@ -26,7 +26,7 @@ async def rig(redis_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
 
 
 async def nothing_left(rig: Rig) -> list[bytes]:
-    """Return the keys of jobs that are left, results apart."""
+    """Return the keys of jobs that are left in Redis, without results."""
     kept = [key async for key in rig.redis.scan_iter(count=1000)]
     kept = [key for key in kept if not key.startswith(keys.QUEUES.encode())]
     prefixes = (keys.PAYLOAD, keys.IN_PROGRESS, keys.RECORD, keys.ATTEMPTS, keys.QUEUE)
@@ -34,12 +34,12 @@ async def nothing_left(rig: Rig) -> list[bytes]:
 
 
 async def all_gone(rig: Rig) -> bool:
-    """Tell whether nothing of a job is left."""
+    """Return whether no key of a job is left."""
     return not await nothing_left(rig)
 
 
 async def test_every_job_is_called_once_and_leaves_one_row(rig: Rig) -> None:
-    """Singles and a batch together; nothing of them stays in Redis."""
+    """Single jobs and a batch run together, and leave nothing in Redis."""
     await rig.producer.enqueue_many(hello(f"single {i}") for i in range(30))
     items = ({"custom_id": f"c{i}", **hello(f"batch {i}")} for i in range(30))
     await rig.producer.enqueue_many(items, batch="b")
@@ -52,7 +52,7 @@ async def test_every_job_is_called_once_and_leaves_one_row(rig: Rig) -> None:
 
 
 async def test_a_failed_attempt_is_followed_by_another(rig: Rig) -> None:
-    """Its story is in the row: the counted attempt, its error and the wait."""
+    """The row holds the history: the counted attempt, its error and the wait."""
     rig.sim.configure(down=500)
     receipt = await rig.producer.enqueue(hello())
     async with rig.working():
@@ -111,7 +111,7 @@ async def test_stopping_gives_calls_back_without_spending_attempts(rig: Rig) -> 
 
 
 async def test_the_grace_period_lets_calls_finish(rig: Rig) -> None:
-    """A deploy within it repeats no call."""
+    """A restart within the grace period repeats no call."""
     rig.sim.configure(latency_s=0.5)
     await rig.producer.enqueue_many(hello(f"{i}") for i in range(10))
     worker = rig.worker()
@@ -123,8 +123,8 @@ async def test_the_grace_period_lets_calls_finish(rig: Rig) -> None:
     assert rig.events_of(WorkerStopped)[0].given_back == 0
 
 
-async def test_a_line_that_refuses_everybody_stops_and_keeps_the_jobs(rig: Rig) -> None:
-    """A wrong credential must not fail a night's jobs."""
+async def test_an_account_that_is_refused_stops_and_keeps_the_jobs(rig: Rig) -> None:
+    """A wrong credential must not fail the jobs."""
     rig.sim.configure(auth="another")
     await rig.producer.enqueue_many(hello(f"{i}") for i in range(10))
     async with rig.working():
@@ -151,7 +151,7 @@ async def test_a_process_that_claims_its_own_lost_job_does_not_call_again(rig: R
 async def test_a_job_whose_worker_died_does_not_wait_behind_the_backlog(
     rig: Rig, state: tuple[str | int, ...]
 ) -> None:
-    """Its lease ran out later than all were queued; it was called before them."""
+    """Its lease ran out after all others were queued, and it is called before them."""
     rig.sim.configure(latency_s=0.2)
     receipts = await rig.producer.enqueue_many(
         {"custom_id": f"{i}", **hello(f"{i}")} for i in range(60)
@@ -169,7 +169,7 @@ async def test_a_job_whose_worker_died_does_not_wait_behind_the_backlog(
 
 
 async def test_an_answer_on_its_way_to_the_store_is_waited_for(rig: Rig) -> None:
-    """Blocked past the lease with the answer in hand, a process claims its own job: one call."""
+    """A process that was blocked past its lease claims its own answered job: one call."""
     receipt = await rig.producer.enqueue(hello())
     async with rig.working() as worker:
         await rig.sim.until(lambda: rig.calls() == 1)
@@ -205,7 +205,7 @@ async def test_broken_answers_are_tried_again(redis_url: str, tmp_path: Path, fa
 async def test_a_third_death_alone_is_proof_unless_workers_die_without_the_job(
     rig: Rig, others: dict[str, int], deaths: int, ends: JobState
 ) -> None:
-    """A good job must not be called poison because somebody kills workers again and again."""
+    """A good job must not be called poison because an operator kills workers again and again."""
     await rig.producer.enqueue(hello(), job_id="job")
     died = ("state", "in_flight", "calls", 5, "claimed_at", 1, "worker", "w3", "alone", 1)
     past = ("deaths", 2 + deaths, "died_on", " w1 w2", "alone_deaths", deaths)
@@ -220,7 +220,7 @@ async def test_a_third_death_alone_is_proof_unless_workers_die_without_the_job(
 
 
 async def test_aborting_one_of_two_poisoned_jobs_does_not_stop_the_worker(rig: Rig) -> None:
-    """A job that waits for its turn alone may be cut off before it; claims go on after it."""
+    """A job that waits to run alone may be aborted before it runs; claims go on."""
     rig.sim.configure(latency_s=1.0)
     for name in ("first", "second"):
         await rig.producer.enqueue(hello(name), job_id=name)
@@ -237,7 +237,7 @@ async def test_aborting_one_of_two_poisoned_jobs_does_not_stop_the_worker(rig: R
 
 
 async def test_of_two_jobs_that_must_run_alone_one_is_left_to_other_workers(rig: Rig) -> None:
-    """One that only waited for its turn would share the death of a worker it never called from."""
+    """A waiting job would be blamed for the death of a worker that never called it."""
     rig.sim.configure(latency_s=0.5)
     for name in ("first", "second"):
         await rig.producer.enqueue(hello(name), job_id=name)

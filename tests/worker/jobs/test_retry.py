@@ -53,7 +53,7 @@ def test_a_success_is_stored() -> None:
 
 
 def test_a_wrong_request_fails_at_once_with_its_fix() -> None:
-    """Trying it again would be paid for in vain."""
+    """A second try would be paid for without use."""
     assert decided(Fail(error=ERROR)) == End(status=JobState.FAILED, error=ERROR)
 
 
@@ -69,7 +69,7 @@ def test_backoff_doubles_up_to_a_minute_with_jitter(attempts: int, base_s: float
 
 @pytest.mark.parametrize(("refusals", "base_s"), [(0, 1), (1, 1), (2, 2), (3, 4), (40, 4)])
 def test_a_snooze_waits_one_two_four_seconds(refusals: int, base_s: float) -> None:
-    """The lane regulates the rate; the wait only spreads those who were refused."""
+    """The lane regulates the rate; the wait only spreads the refused jobs."""
     found = waits(Snooze(error=ERROR), refusals=refusals)
     assert 0.5 * base_s <= min(found) < 0.6 * base_s
     assert 1.4 * base_s < max(found) <= 1.5 * base_s
@@ -77,7 +77,7 @@ def test_a_snooze_waits_one_two_four_seconds(refusals: int, base_s: float) -> No
 
 @pytest.mark.parametrize("kind", [Retry, Snooze, StopAccount])
 def test_retry_after_is_a_lower_bound(kind: type[Retry | Snooze | StopAccount]) -> None:
-    """Coming earlier than asked is a refusal for certain; 0 asks for nothing."""
+    """A call before that time is refused for certain; 0 asks for nothing."""
     assert min(waits(kind(error=ERROR, retry_after_s=30.5), refusals=1)) == 30.5
     assert min(waits(kind(error=ERROR, retry_after_s=0.0), refusals=1)) >= 0.5
 
@@ -91,27 +91,27 @@ def test_retry_after_is_a_lower_bound(kind: type[Retry | Snooze | StopAccount]) 
     ],
 )
 def test_only_failed_attempts_count(outcome: Outcome, state: JobState) -> None:
-    """A refusal or a stopped line is not the job's fault."""
+    """A refusal or a stopped account is not the job's fault."""
     decision = decided(outcome, refusals=1)
     assert isinstance(decision, Again)
     assert (decision.state, decision.counted) == (state, state is JobState.RETRYING)
 
 
 def test_the_last_attempt_fails_with_its_error_and_the_count() -> None:
-    """The stored result tells what went wrong last and how often it was tried."""
+    """The stored result has the last error and the number of attempts."""
     decision = decided(Retry(error=ERROR), attempts=5)
     error = ErrorInfo(type="api_error", message="oops (after 5 attempts)", fix="wait")
     assert decision == End(status=JobState.FAILED, error=error)
 
 
-def test_refusals_and_stopped_lines_never_use_up_a_job() -> None:
+def test_refusals_and_stopped_accounts_never_use_up_a_job() -> None:
     """However long a limit lasts, every job is kept."""
     for outcome in (Snooze(error=ERROR), StopAccount(error=ERROR)):
         assert isinstance(decided(outcome, attempts=9, refusals=100), Again)
 
 
 def test_five_refusals_alone_mean_that_the_job_never_fits() -> None:
-    """With the lane to itself only its own size can be too much."""
+    """The job has the lane to itself, so only its own size can be too large."""
     refused = Snooze(error=ERROR)
     assert isinstance(decided(refused, refusals=4, alone=True), Again)
     decision = decided(refused, refusals=5, alone=True)

@@ -88,7 +88,7 @@ class Decider:
         rng: random.Random,
         alone_in_lane: Callable[[ClaimedJob], bool],
     ) -> None:
-        """Take the randomness of waits, and what tells whether a job has its lane to itself."""
+        """Take the randomness of waits, and the check that a job has its lane to itself."""
         self._settings = settings
         self._rng = rng
         self._alone_in_lane = alone_in_lane

@@ -81,7 +81,7 @@ def settlement_of(
         reservation=msgspec.Raw(granted.reservation),
         latency_ms=claimed.call_ms,
         bytes=len(granted.payload),
-        told=reported or {},
+        reported=reported or {},
         input=usage.input_tokens + usage.cache_creation_input_tokens if usage else None,
         output=usage.output_tokens if usage else None,
     )
