@@ -1,5 +1,5 @@
-"""What nightmill costs, beside a bare aiohttp loop, asyncio.gather and stock arq.
+"""What nightmill costs, compared with a bare aiohttp loop, asyncio.gather and stock arq.
 
 `make bench` (or `python -m benchmarks [--quick] [names...]`) runs every contender on the same
-prompts against the same simulated endpoint, in turns, and prints one table a scenario.
+prompts against the same simulated endpoint, in turns. It prints one table for each scenario.
 """

@@ -16,13 +16,13 @@ import uvloop
 from benchmarks.control import run_control
 from benchmarks.depth import run_depth
 from benchmarks.endpoint import Endpoint, endpoint
+from benchmarks.enqueue import run_enqueue
 from benchmarks.feed import run_feed
-from benchmarks.filling import run_enqueue
 from benchmarks.grant import run_grant
 from benchmarks.lanes import run_lanes
 from benchmarks.latency import run_latency
 from benchmarks.loads import LOADS, run_load
-from benchmarks.machine import busy_with_others, describe
+from benchmarks.machine import describe, load_average
 from benchmarks.table import Table
 
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
@@ -32,65 +32,67 @@ NAMES: Final = (
 )
 INTERRUPTED: Final = 130
 NOTES: Final = """\
-Every contender runs in processes of its own (uvloop) against one simulated endpoint in another
-process, on this one machine; nightmill's are its real workers: validation, limiter, store and logs
-are on. Figures are of one round; of two, in turns, in `cpu`; medians of three in `enqueue`.
+All processes run on this one machine. Every contender has processes of its own (uvloop), and so
+has the simulated endpoint. nightmill runs its real workers, with validation, limiter, store and
+logs on. `cpu` has two rounds, in turns; `enqueue` the medians of three; all others one round.
 
-- *CPU us/job*: user + system time of the worker processes over all jobs; start-up is left out.
-- *while full*, *slots busy*: from the moment the slots are first full until the queue is shorter
-  than the slots, by the endpoint's own count of calls in flight. nightmill's window starts
-  small and grows, so its *jobs/s* of such short runs is lower than what it settles at.
-  A star marks slots that were never 95 % full (or only when the queue had run short): what
-  stands there begins at 95 % of the most that contender reached, and flatters it.
-- *Redis commands/job*: all that the server executed, those inside scripts included.
+- *CPU us/job*: user and system time of the worker processes, divided by all jobs. Start-up is not
+  counted.
+- *while full*, *slots busy*: measured from the moment the slots are first full until the queue is
+  shorter than the slots. The endpoint counts the calls in flight. nightmill starts with a small
+  window that grows, so the *jobs/s* of a short run is lower than the rate that it reaches.
+  A star marks slots that were never 95 % full, or only when the queue had run short. Such a figure
+  begins at 95 % of the most calls that the contender reached, and is too good.
+- *Redis commands/job*: all commands that the server executed, also those inside scripts.
 """
 
 
 def main() -> int:
-    """Run what the command line names, print the tables, write RESULTS.md after a full run."""
+    """Run the named scenarios, print their tables, write RESULTS.md after a full run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller, one round, under 3 minutes")
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of: {', '.join(NAMES)}")
+    parser.add_argument("--quick", action="store_true", help="fewer jobs, one round: < 3 minutes")
+    known = ", ".join(NAMES)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of: {known}  [default: all]")
     args = parser.parse_args()
     if unknown := set(args.names) - set(NAMES):
-        parser.error(f"no such scenario: {', '.join(sorted(unknown))}; there are {NAMES}")
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}; known: {known}")
     for name in [name for name in os.environ if name.startswith(("NIGHTMILL_", "ANTHROPIC_"))]:
-        del os.environ[name]  # the user's limits and credentials have no part in this
-    others = busy_with_others()
-    print(f"{describe()}\n\n{others}\n", flush=True)
+        del os.environ[name]  # the user's limits and credentials must not change the figures
+    load = load_average()
+    print(f"{describe()}\n\n{load}\n", flush=True)
     try:
         tables = uvloop.run(_run(args.names or NAMES, quick=args.quick))
     except (asyncio.CancelledError, KeyboardInterrupt):
         return INTERRUPTED
     if not args.quick and not args.names:
-        parts = ["# What it costs", describe(), others, NOTES, *map(str, tables)]
+        parts = ["# What it costs", describe(), load, NOTES, *map(str, tables)]
         RESULTS.write_text("\n\n".join(parts).replace("\n\n\n", "\n\n"), encoding="utf-8")
     return 0
 
 
 async def _run(names: list[str] | tuple[str, ...], *, quick: bool) -> list[Table]:
     tables = []
-    if task := asyncio.current_task():  # so that everything is put away
+    if task := asyncio.current_task():  # so that all processes end
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    async with endpoint() as there:
+    async with endpoint() as simulator:
         for name in names:
             began = time.perf_counter()
-            tables.append(await _scenario(name, there, quick=quick))
+            tables.append(await _scenario(name, simulator, quick=quick))
             print(f"{tables[-1]}\n({name}: {time.perf_counter() - began:.0f} s)\n", flush=True)
     return tables
 
 
-async def _scenario(name: str, there: Endpoint, *, quick: bool) -> Table:
+async def _scenario(name: str, simulator: Endpoint, *, quick: bool) -> Table:
     if name in LOADS:
-        return await run_load(name, there, quick=quick)
+        return await run_load(name, simulator, quick=quick)
     if name == "lanes":
-        return await run_lanes(there, quick=quick)
+        return await run_lanes(simulator, quick=quick)
     if name == "depth":
-        return await run_depth(there, quick=quick)
+        return await run_depth(simulator, quick=quick)
     if name == "control":
-        return await run_control(there, quick=quick)
-    alone = {"enqueue": run_enqueue, "latency": run_latency, "grant": run_grant, "feed": run_feed}
-    return await alone[name](quick=quick)
+        return await run_control(simulator, quick=quick)
+    others = {"enqueue": run_enqueue, "latency": run_latency, "grant": run_grant, "feed": run_feed}
+    return await others[name](quick=quick)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How soon a command holds: from `pause` or `cancel` to the last call that still began."""
+"""How soon a command takes effect: from `pause` or `cancel` to the last call that still began."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from benchmarks.crew import crew
 from benchmarks.endpoint import Endpoint
-from benchmarks.queues import fill_nightmill, mill_work, resume, until, workers_there
+from benchmarks.processes import contenders
+from benchmarks.queues import fill_nightmill, nightmill_work, resume, until, workers_ready
 from benchmarks.server import Server, server
 from benchmarks.table import Table
 from benchmarks.work import BATCH
@@ -22,14 +22,16 @@ WORKERS: Final = 4
 SLOTS: Final = 100
 LATENCY_S: Final = 0.5
 STILL_S: Final = 2.0
-"""Nothing began for so long: nothing will."""
+"""Without a new call for so long, the command has taken effect; seconds."""
 BAR_S: Final = 1.0
+"""Aim for `pause` and `cancel`, seconds."""
 SMALL: Final = "small"
 SMALL_BAR_S: Final = 2.0
+"""Aim for the first call of a small batch behind a large one, seconds."""
 
 
 async def run_control(endpoint: Endpoint, *, quick: bool) -> Table:
-    """Pause and cancel a batch that runs, and start a small one behind it."""
+    """Pause and cancel a running batch, and start a small batch behind it."""
     await endpoint.prepare(LATENCY_S)
     jobs = 20_000 if quick else 200_000
 
@@ -57,18 +59,18 @@ async def _measured(
     command: Callable[[Batches], Awaitable[None]],
     ended: Callable[[Batches], Awaitable[bool]] | None = None,
 ) -> tuple[float, str, float]:
-    """Return seconds to the last new call, the state told at once, and seconds to the last row."""
+    """Return seconds to the last new call, the state read at once, and seconds to the last row."""
     async with server() as db:
         batches = Batches(db.redis)
-        async with _working(endpoint, db, jobs):
+        async with _workers(endpoint, db, jobs):
             began = last = time.perf_counter()
             await command(batches)
             counts: Counts = await batches.counts(BATCH)
             calls = (await endpoint.stats()).totals.calls
             while (now := time.perf_counter()) - last < STILL_S:
-                seen = (await endpoint.stats()).totals.calls
-                if seen != calls:
-                    calls, last = seen, now
+                latest = (await endpoint.stats()).totals.calls
+                if latest != calls:
+                    calls, last = latest, now
                 await asyncio.sleep(0.01)
             if ended is not None:
                 await until(lambda: ended(batches))
@@ -76,10 +78,10 @@ async def _measured(
 
 
 async def _small_behind(endpoint: Endpoint, jobs: int) -> float:
-    """Return seconds from the enqueueing of ten jobs to the start of the first of them."""
+    """Return seconds from enqueueing ten jobs to the start of the first of them."""
     async with server() as db:
         batches = Batches(db.redis)
-        async with _working(endpoint, db, jobs), Producer(db.url) as producer:
+        async with _workers(endpoint, db, jobs), Producer(db.url) as producer:
             items = [{"messages": [{"role": "user", "content": str(n)}]} for n in range(10)]
             began = time.perf_counter()
             await producer.enqueue_many(items, batch=SMALL)
@@ -93,13 +95,13 @@ async def _small_behind(endpoint: Endpoint, jobs: int) -> float:
 
 
 @asynccontextmanager
-async def _working(endpoint: Endpoint, db: Server, jobs: int) -> AsyncIterator[None]:
-    """Run workers on a batch of `jobs`, all of whose slots are busy when the block begins."""
-    work = mill_work(endpoint.url, db, SLOTS)
+async def _workers(endpoint: Endpoint, db: Server, jobs: int) -> AsyncIterator[None]:
+    """Run workers on a batch of `jobs`; when the block begins, all of their slots are busy."""
+    work = nightmill_work(endpoint.url, db, SLOTS)
     await fill_nightmill(db, work, jobs)
-    async with crew([work] * WORKERS, db.folder) as workers:
+    async with contenders([work] * WORKERS, db.folder) as workers:
         await workers.ready()
-        await workers_there(db, WORKERS)
+        await workers_ready(db, WORKERS)
         workers.start()
         await resume(db)
 

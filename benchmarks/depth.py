@@ -1,4 +1,4 @@
-"""What a long queue costs: CPU a job with very many jobs queued, and with few."""
+"""What a long queue costs: CPU for each job with many jobs queued, and with few."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import asyncio
 from statistics import median
 from typing import Final
 
-from benchmarks.crew import crew
 from benchmarks.endpoint import Endpoint
+from benchmarks.processes import contenders
 from benchmarks.queues import (
     fill_nightmill,
-    mill_work,
+    nightmill_work,
     pause,
     resume,
     succeeded,
     until,
     until_succeeded,
-    workers_there,
+    workers_ready,
 )
 from benchmarks.server import Server, server
 from benchmarks.table import Table, times
@@ -28,21 +28,22 @@ JOBS: Final = 5000
 SLOTS: Final = 250
 LATENCY_S: Final = 0.25
 Cost = tuple[float, float, float]
+"""Worker CPU and server CPU, both in us for each job, and Redis commands for each job."""
 
 
 async def run_depth(endpoint: Endpoint, *, quick: bool) -> Table:
-    """Work JOBS jobs off the head of a shallow queue and of a deep one, in turns."""
+    """Run JOBS jobs from the head of a short queue and of a long one, in turns."""
     await endpoint.prepare(LATENCY_S)
     shallow: list[Cost] = []
     deep: list[Cost] = []
     depth = DEEP[quick]
     async with server() as full:
-        await fill_nightmill(full, mill_work(endpoint.url, full, SLOTS), depth)
+        await fill_nightmill(full, nightmill_work(endpoint.url, full, SLOTS), depth)
         for _ in range(1 if quick else ROUNDS):
-            deep.append(await _work_off(endpoint, full))
+            deep.append(await _run_jobs(endpoint, full))
             async with server() as short:
-                await fill_nightmill(short, mill_work(endpoint.url, short, SLOTS), SHALLOW)
-                shallow.append(await _work_off(endpoint, short))
+                await fill_nightmill(short, nightmill_work(endpoint.url, short, SLOTS), SHALLOW)
+                shallow.append(await _run_jobs(endpoint, short))
     few, many = (tuple(map(median, zip(*c, strict=True))) for c in (shallow, deep))
     return Table(
         title="depth",
@@ -62,19 +63,19 @@ async def run_depth(endpoint: Endpoint, *, quick: bool) -> Table:
     )
 
 
-async def _work_off(endpoint: Endpoint, db: Server) -> Cost:
-    """Run about JOBS jobs, stop; return worker CPU, server CPU (us) and commands, all a job."""
+async def _run_jobs(endpoint: Endpoint, db: Server) -> Cost:
+    """Run about JOBS jobs, stop, and return what one job cost."""
     await until(db.quiet)
     before = await succeeded(db)
-    async with crew([mill_work(endpoint.url, db, SLOTS)], db.folder) as workers:
+    async with contenders([nightmill_work(endpoint.url, db, SLOTS)], db.folder) as workers:
         await workers.ready()
-        await workers_there(db, 1)
+        await workers_ready(db, 1)
         async with db, asyncio.TaskGroup() as group:
             workers.start()
             reports = group.create_task(workers.spent())
             await resume(db)
             await until_succeeded(db, before + JOBS)
-            workers.leave()
+            workers.stop()
     await pause(db)
     (spent,) = reports.result()
     jobs = await succeeded(db) - before

@@ -1,4 +1,4 @@
-"""The simulated endpoint in its own process, and its admin routes as calls."""
+"""The simulated endpoint in a process of its own, and its admin routes as methods."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """What the simulator's /admin/stats says of the calls since the last reset."""
+    """The simulator's /admin/stats: all calls since the last reset."""
 
     totals: Totals
     in_flight: int
@@ -34,15 +34,15 @@ class Stats(msgspec.Struct, frozen=True):
 
 
 class Endpoint:
-    """A running simulator, seen from the benchmark."""
+    """A running simulator, used by the benchmark."""
 
     def __init__(self, url: str, client: aiohttp.ClientSession) -> None:
-        """Take its base URL and a session to ask it with."""
+        """Take its base URL and an HTTP session."""
         self.url = url
         self._client = client
 
     async def prepare(self, latency_s: float) -> None:
-        """Answer after `latency_s` seconds from now on, and count from zero."""
+        """Set the time of a call to `latency_s` seconds, and reset the counts."""
         await self._client.post(f"{self.url}/admin/config", json={"latency_s": latency_s})
         await self._client.post(f"{self.url}/admin/reset")
 
@@ -52,19 +52,19 @@ class Endpoint:
             response.raise_for_status()
 
     async def ask(self, path: str) -> bytes:
-        """Return what an admin route answers."""
+        """Return the body of an admin route's answer."""
         async with self._client.get(f"{self.url}{path}") as response:
             return await response.read()
 
     async def stats(self) -> Stats:
-        """Return the counts of this moment."""
+        """Return the counts at this moment."""
         async with self._client.get(f"{self.url}/admin/stats") as response:
             return msgspec.json.decode(await response.read(), type=Stats)
 
 
 @asynccontextmanager
 async def endpoint() -> AsyncIterator[Endpoint]:
-    """Start a simulator process and end it with the block."""
+    """Run a simulator process for the length of the block."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -72,7 +72,7 @@ async def endpoint() -> AsyncIterator[Endpoint]:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    if process.stdin is None or process.stdout is None:  # never, with PIPE
+    if process.stdin is None or process.stdout is None:  # cannot happen with PIPE
         raise RuntimeError
     try:
         port = int(await process.stdout.readline())
@@ -84,7 +84,7 @@ async def endpoint() -> AsyncIterator[Endpoint]:
 
 
 def main() -> None:
-    """Serve on a free port, print it, and end when standard input closes."""
+    """Serve on a free port, print the port, and end when standard input closes."""
     threading.Thread(target=lambda: (sys.stdin.read(), _exit(0)), daemon=True).start()
     uvloop.run(serve(SimulatorConfig(), ready=lambda port: print(port, flush=True)))
 

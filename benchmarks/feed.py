@@ -1,4 +1,4 @@
-"""A huge file from its check to Redis: how fast, and how little memory it takes on both sides."""
+"""Feeding a huge file: jobs a second from the check to Redis, and memory on both sides."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.crew import crew
-from benchmarks.mill import SOURCE
+from benchmarks.processes import contenders
+from benchmarks.producers import SOURCE
 from benchmarks.server import Server, server
 from benchmarks.table import Table
 from benchmarks.work import BATCH, Spent, Work, request
 from nightmill.queue import keys
 
 SIZES: Final = {False: {2000: 1_000_000, 100: 10_000_000}, True: {2000: 100_000, 100: 300_000}}
-"""Bytes of a prompt's request -> how many there are."""
+"""Whether it is a quick run -> bytes of one request -> number of jobs."""
 
 LINES_AT_ONCE: Final = 10_000
 FULL: Final = 49_000
+"""Jobs in Redis from which on the window counts as full."""
 REST_S: Final = 0.01
+"""Wait between two looks at the queue, seconds."""
 MB: Final = 1 << 20
 
-# What workers leave of the first ARGV[1] jobs of the queue KEYS[1]: nothing but a count.
+# Finish the first ARGV[1] jobs of the queue KEYS[1] as workers would, without calls. KEYS[2] is the
+# batch's hash, ARGV[2] the prefix of the payloads' keys.
 FINISH: Final = """
 local taken = redis.call('ZPOPMIN', KEYS[1], ARGV[1])
 for i = 1, #taken, 2 do redis.call('DEL', ARGV[2] .. taken[i]) end
@@ -34,12 +37,13 @@ return #taken / 2
 
 
 async def run_feed(*, quick: bool) -> Table:
-    """Check and feed a file of each size, while a stand-in for workers makes room."""
+    """Check and feed a file of each size, while a script takes jobs out as workers would."""
     rows = [await measure_feed(jobs, size) for size, jobs in SIZES[quick].items()]
     return Table(
         title="feed",
-        what="One process checks a JSON Lines file whole and feeds it through the window of 50,000 "
-        "jobs; a script takes them out as workers would, once it was full. Redis MB is its peak.",
+        what="One process checks all of a JSON Lines file, then feeds it through the window of "
+        "50,000 jobs. Once the window was full, a script takes jobs out as workers would. "
+        "Redis MB is a peak.",
         heads=(
             *("B a job", "jobs", "check jobs/s", "feed jobs/s", "both jobs/s"),
             *("feeder CPU us/job", "server CPU us/job", "feeder RSS MB", "Redis MB"),
@@ -49,7 +53,7 @@ async def run_feed(*, quick: bool) -> Table:
 
 
 async def measure_feed(jobs: int, size: int) -> tuple[str, ...]:
-    """Return the row of one file: so many jobs, each a request of so many bytes."""
+    """Return the row for a file of `jobs` jobs, each a request of `size` bytes."""
     async with server() as db:
         _write(db.folder / SOURCE, jobs, size)
         work = Work(
@@ -60,7 +64,7 @@ async def measure_feed(jobs: int, size: int) -> tuple[str, ...]:
             redis_url=db.url,
             data_dir=str(db.folder),
         )
-        async with crew([work], db.folder) as feeders:
+        async with contenders([work], db.folder) as feeders:
             await feeders.ready()
             async with db:
                 feeders.start()
@@ -73,7 +77,7 @@ async def measure_feed(jobs: int, size: int) -> tuple[str, ...]:
 
 
 async def _finish(db: Server) -> None:
-    """Once the window was full, take jobs out as fast as they come in, a thousand a call."""
+    """Once the window was full, take jobs out as fast as they come in, 1,000 at a time."""
     queue = keys.batch_queue(BATCH, str(request(0, 1000)["model"]))
     finish = db.redis.register_script(FINISH)
     while await db.redis.zcard(queue) < FULL:  # noqa: ASYNC110 - another process fills it

@@ -1,4 +1,4 @@
-"""From one enqueue on an idle fleet until the endpoint has the call."""
+"""Latency: from one enqueue on an idle fleet until the endpoint has the call."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Final
 from arq import create_pool
 from arq.connections import RedisSettings
 
-from benchmarks.crew import crew
-from benchmarks.mill import settings_of
-from benchmarks.queues import workers_there
+from benchmarks.processes import contenders
+from benchmarks.producers import settings_of
+from benchmarks.queues import workers_ready
 from benchmarks.server import Server, server
 from benchmarks.table import Table
 from benchmarks.work import Work, request
@@ -25,12 +25,13 @@ from nightmill_worker.simulator import Simulator
 PROCESSES: Final = 2
 WARM_UP: Final = 5
 PAUSE_S: Final = (0.03, 0.13)
-"""Between two probes, at random: they must not fall into step with anybody's polling."""
+"""Shortest and longest pause between two probes, seconds. It is random, so that probes do not fall
+into step with the polling of a worker."""
 Send = Callable[[dict[str, object]], Awaitable[object]]
 
 
 async def run_latency(*, quick: bool) -> Table:
-    """Probe nightmill often, and arq less often (it looks every 0.5 s)."""
+    """Probe nightmill often, and arq less often: an idle arq worker looks every 0.5 s."""
     found = {
         "nightmill": await _probe("nightmill", 50 if quick else 200),
         "stock arq": await _probe("stock arq", 8 if quick else 20),
@@ -40,15 +41,15 @@ async def run_latency(*, quick: bool) -> Table:
         what=f"One enqueue at a time on {PROCESSES} idle workers, until the endpoint has the call.",
         heads=("contender", "probes", "median ms", "p95 ms"),
         rows=tuple(
-            (who, str(len(ms)), f"{median(ms):.1f}", f"{quantiles(ms, n=20)[-1]:.1f}")
-            for who, ms in found.items()
+            (contender, str(len(ms)), f"{median(ms):.1f}", f"{quantiles(ms, n=20)[-1]:.1f}")
+            for contender, ms in found.items()
         ),
     )
 
 
 async def _probe(contender: str, probes: int) -> list[float]:
-    """Return how long each probe took, ms; endpoint and producer share this process's loop."""
-    chance = random.Random(1)  # noqa: S311 - pauses, no secret
+    """Return how long each probe took, ms. Endpoint and producer run in this process."""
+    chance = random.Random(1)  # noqa: S311 - for pauses, not for a secret
     async with server() as db, Simulator() as simulator:
         work = Work(
             contender=contender,
@@ -59,11 +60,11 @@ async def _probe(contender: str, probes: int) -> list[float]:
             redis_url=db.url,
             data_dir=str(db.folder),
         )
-        async with crew([work] * PROCESSES, db.folder) as workers:
+        async with contenders([work] * PROCESSES, db.folder) as workers:
             await workers.ready()
             workers.start()
             if contender == "nightmill":
-                await workers_there(db, PROCESSES)
+                await workers_ready(db, PROCESSES)
             async with _sender(contender, db, work) as send:
                 took = [
                     await _once(simulator, send, number, chance.uniform(*PAUSE_S))
@@ -92,6 +93,6 @@ async def _once(simulator: Simulator, send: Send, number: int, pause_s: float) -
 
 
 async def _arrival(simulator: Simulator, calls: int) -> float:
-    """Return the moment at which the simulator has `calls` calls."""
+    """Wait until the simulator has `calls` calls; return the time."""
     await simulator.until(lambda: simulator.ledger.totals.calls >= calls)
     return time.perf_counter()

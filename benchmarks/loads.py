@@ -1,4 +1,4 @@
-"""The scenarios under load: every contender over the same course, in turns."""
+"""The scenarios under load: every contender runs the same workload, in turns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from benchmarks.endpoint import Endpoint
-from benchmarks.race import Course, Figures, medians, race
+from benchmarks.measure import Figures, Workload, measure, medians
 from benchmarks.table import Table, times
 
 ALL: Final = ("bare loop", "gather", "stock arq", "nightmill")
@@ -26,39 +26,43 @@ HEADS: Final = (
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """A course and a shorter one, who runs it and how often, and what a reader must know."""
+    """One scenario."""
 
-    course: Course
-    quick: Course
+    workload: Workload
+    quick: Workload
+    """A shorter one, for `--quick`."""
     contenders: tuple[str, ...]
     rounds: int = 3
+    """Runs of every contender; the table has the medians."""
     remark: str = ""
+    """Added to the line above the table."""
 
 
-# nightmill's window starts small: *most in flight* tells whether a course was long enough for it.
+# nightmill's window starts small. *most in flight* shows whether a workload was long enough to fill
+# the slots.
 LOADS: Final = {
     "cpu": Load(
-        course=Course(processes=1, slots=1000, latency_s=1, jobs=60_000),
-        quick=Course(processes=1, slots=1000, latency_s=1, jobs=4000),
+        workload=Workload(processes=1, slots=1000, latency_s=1, jobs=60_000),
+        quick=Workload(processes=1, slots=1000, latency_s=1, jobs=4000),
         contenders=ALL,
         rounds=2,
     ),
     "fleet": Load(
-        course=Course(processes=4, slots=500, latency_s=2, jobs=40_000),
-        quick=Course(processes=4, slots=125, latency_s=1, jobs=2000),
+        workload=Workload(processes=4, slots=500, latency_s=2, jobs=40_000),
+        quick=Workload(processes=4, slots=125, latency_s=1, jobs=2000),
         contenders=("bare loop", "stock arq", "nightmill"),
         rounds=1,
     ),
     "wide": Load(
-        course=Course(processes=20, slots=100, latency_s=2, jobs=40_000),
-        quick=Course(processes=20, slots=25, latency_s=1, jobs=2000),
+        workload=Workload(processes=20, slots=100, latency_s=2, jobs=40_000),
+        quick=Workload(processes=20, slots=25, latency_s=1, jobs=2000),
         contenders=("bare loop", "nightmill"),
         rounds=1,
         remark=" Stock arq is left out: 20 of its workers on two cores do about 50 jobs/s.",
     ),
     "memory": Load(
-        course=Course(processes=1, slots=2000, latency_s=2, jobs=10_000, size=2000),
-        quick=Course(processes=1, slots=2000, latency_s=1, jobs=10_000, size=2000),
+        workload=Workload(processes=1, slots=2000, latency_s=2, jobs=10_000, size=2000),
+        quick=Workload(processes=1, slots=2000, latency_s=1, jobs=10_000, size=2000),
         contenders=("bare loop", "nightmill"),
         rounds=1,
     ),
@@ -66,27 +70,27 @@ LOADS: Final = {
 
 
 async def run_load(name: str, endpoint: Endpoint, *, quick: bool) -> Table:
-    """Run the load `name`; in turns, so that a noisy minute hits every contender."""
+    """Run the scenario `name`. Contenders take turns, so that a busy minute affects them all."""
     load = LOADS[name]
-    course = load.quick if quick else load.course
+    workload = load.quick if quick else load.workload
     runs: dict[str, list[Figures]] = {contender: [] for contender in load.contenders}
     for _ in range(1 if quick else load.rounds):
         for contender in load.contenders:
-            runs[contender].append(await race(course, contender, endpoint))
+            runs[contender].append(await measure(workload, contender, endpoint))
     return _table(
-        name, course, load.remark, {who: medians(figures) for who, figures in runs.items()}
+        name, workload, load.remark, {each: medians(figures) for each, figures in runs.items()}
     )
 
 
-def _table(name: str, course: Course, remark: str, figures: dict[str, Figures]) -> Table:
-    c = course
+def _table(name: str, workload: Workload, remark: str, figures: dict[str, Figures]) -> Table:
+    c = workload
     base = figures["bare loop"].cpu_us
     return Table(
         title=name,
         what=f"{c.jobs:,} prompts of {c.size:,} B, {c.processes} x {c.slots:,} slots, "
         f"calls of {c.latency_s:g} s.{remark}",
         heads=HEADS,
-        rows=tuple(_row(who, f, base) for who, f in figures.items()),
+        rows=tuple(_row(each, f, base) for each, f in figures.items()),
     )
 
 

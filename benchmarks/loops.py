@@ -1,4 +1,4 @@
-"""The two contenders without a queue: N workers in a loop, and gather with a semaphore."""
+"""The two contenders without a queue: N coroutines in a loop, and gather with a semaphore."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import asyncio
 import aiohttp
 import msgspec
 
-from benchmarks.meter import Meter
+from benchmarks.usage import Meter
 from benchmarks.work import HEADERS, Work, requests
 
 
 async def bare(work: Work, meter: Meter) -> None:
-    """Post from `slots` coroutines that share one iterator: the least a client can do."""
+    """Post from `slots` coroutines that share one iterator: the least that a client must do."""
     bodies = iter([msgspec.json.encode(request) for request in requests(work)])
     async with session() as client:
 
@@ -25,13 +25,13 @@ async def bare(work: Work, meter: Meter) -> None:
 
 
 async def gather(work: Work, meter: Meter) -> None:
-    """Make every prompt a task at once; a semaphore lets `slots` of them call."""
+    """Start one task for every prompt; a semaphore lets `slots` of them call at once."""
     bodies = [msgspec.json.encode(request) for request in requests(work)]
-    gate = asyncio.Semaphore(work.slots)
+    slots = asyncio.Semaphore(work.slots)
     async with session() as client:
 
         async def one(body: bytes) -> None:
-            async with gate:
+            async with slots:
                 await post(client, work, body)
 
         await meter.started()
@@ -44,7 +44,7 @@ def session() -> aiohttp.ClientSession:
 
 
 async def post(client: aiohttp.ClientSession, work: Work, body: bytes) -> bytes:
-    """Make one call and return the answer's body; raises unless it is a 200."""
+    """Make one call and return the answer's body; raise for an error status."""
     async with client.post(f"{work.base_url}/v1/messages", data=body) as response:
         response.raise_for_status()
         return await response.read()

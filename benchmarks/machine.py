@@ -1,4 +1,4 @@
-"""The machine and the versions that figures belong to; no names, no paths."""
+"""The machine and the versions that the figures belong to, without host names and paths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LIBRARIES: Final = ("aiohttp", "arq", "hiredis", "msgspec", "redis", "SQLAlchemy
 
 
 def describe() -> str:
-    """Return one paragraph: processor, cores, memory, system, Python, libraries, server."""
+    """Describe processor, cores, memory, system, Python, libraries and server in one paragraph."""
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
     return (
@@ -24,8 +24,8 @@ def describe() -> str:
     )
 
 
-def busy_with_others() -> str:
-    """Return one sentence on what else keeps the machine busy: it is in every figure."""
+def load_average() -> str:
+    """Return the load average as a sentence: other programs' load makes every figure worse."""
     load = os.getloadavg()[0]
     return f"Load average before the first scenario: {load:.1f} on {os.cpu_count()} cores."
 

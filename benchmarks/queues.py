@@ -1,4 +1,4 @@
-"""Filling the queues before a run, and following nightmill's batch while it runs."""
+"""Filling the queues before a run, and following nightmill's batch during the run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from arq import create_pool
 from arq.connections import RedisSettings
 
-from benchmarks.mill import settings_of
+from benchmarks.producers import settings_of
 from benchmarks.server import Server
 from benchmarks.stock import AT_ONCE
 from benchmarks.work import BATCH, Work, request
@@ -17,8 +17,9 @@ from nightmill import Producer
 from nightmill.queue import keys
 
 CHUNK: Final = 10_000
-"""Jobs whose receipts are in memory at once; the benchmark itself must stay small."""
+"""Jobs whose receipts are in memory at once: the benchmark itself must use little memory."""
 POLL_S: Final = 0.02
+"""Wait between two looks at another process, seconds."""
 
 
 async def fill_arq(db: Server, jobs: int, size: int) -> None:
@@ -26,16 +27,16 @@ async def fill_arq(db: Server, jobs: int, size: int) -> None:
     pool = await create_pool(RedisSettings.from_dsn(db.url))
     numbers = iter(range(jobs))
 
-    async def some() -> None:
+    async def enqueue() -> None:
         for number in numbers:
             await pool.enqueue_job("call", request(number, size))
 
-    await asyncio.gather(*(some() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(enqueue() for _ in range(AT_ONCE)))
     await pool.aclose()
 
 
-def mill_work(url: str, db: Server, slots: int) -> Work:
-    """Return the task of one nightmill worker, whose prompts come from its queue."""
+def nightmill_work(url: str, db: Server, slots: int) -> Work:
+    """Return the work of one nightmill worker; its prompts come from the queue."""
     return Work(
         contender="nightmill",
         slots=slots,
@@ -48,7 +49,7 @@ def mill_work(url: str, db: Server, slots: int) -> Work:
 
 
 async def fill_nightmill(db: Server, work: Work, jobs: int) -> None:
-    """Enqueue `jobs` prompts into the batch, which is paused until `resume`."""
+    """Enqueue `jobs` prompts into the batch. It is paused until `resume`."""
     await pause(db)
     async with Producer(settings=settings_of(work)) as producer:
         for start in range(0, jobs, CHUNK):
@@ -62,28 +63,28 @@ def _items(start: int, end: int, size: int) -> Iterator[dict[str, object]]:
         yield {"custom_id": f"line-{number}", "params": request(number, size)}
 
 
-async def until(true: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until `true()` is; other processes are followed, so there is no event to wait on."""
-    while not await true():  # noqa: ASYNC110
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until `condition()` is true. It is about other processes, so no event tells of it."""
+    while not await condition():  # noqa: ASYNC110
         await asyncio.sleep(POLL_S)
 
 
-async def workers_there(db: Server, processes: int) -> None:
-    """Wait until `processes` workers have said that they live."""
+async def workers_ready(db: Server, processes: int) -> None:
+    """Wait until `processes` workers have registered in Redis."""
 
-    async def there() -> bool:
+    async def ready() -> bool:
         return int(await db.redis.execute_command("HLEN", keys.WORKERS)) >= processes
 
-    await until(there)
+    await until(ready)
 
 
 async def pause(db: Server) -> None:
-    """Keep the batch from the workers."""
+    """Let the workers claim no job of the batch."""
     await db.redis.execute_command("HSET", keys.BATCH + BATCH, "flag", "paused")
 
 
 async def resume(db: Server) -> None:
-    """Let the workers have the batch."""
+    """Let the workers claim jobs of the batch."""
     await db.redis.execute_command("HDEL", keys.BATCH + BATCH, "flag")
 
 

@@ -1,4 +1,4 @@
-"""A fresh Valkey with its append-only file on, and what it counts."""
+"""A new Valkey with its append-only file on; its commands and CPU are counted."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nightmill_worker.machine.embedded import embedded_server
 
 
 class Server:
-    """A running server; inside `async with`, `commands` and `cpu_s` are counted."""
+    """A running server. `async with` counts its `commands` and its `cpu_s` (seconds)."""
 
     def __init__(self, url: str, folder: Path, redis: Redis) -> None:
-        """Take its URL, the folder that goes away with it, and a client."""
+        """Take its URL, its folder, which is deleted at the end, and a client."""
         self.url = url
         self.folder = folder
         self.redis = redis
@@ -26,7 +26,7 @@ class Server:
         self.cpu_s = 0.0
 
     async def __aenter__(self) -> Self:
-        """Count from here."""
+        """Count from here on."""
         await self.redis.config_resetstat()
         self.cpu_s = -await self._cpu_s()
         return self
@@ -37,7 +37,7 @@ class Server:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Count up to here; commands inside scripts count like any other."""
+        """Stop counting. Commands inside scripts are included."""
         if error is None:
             self.cpu_s += await self._cpu_s()
             stats = await self.redis.info("commandstats")
@@ -49,13 +49,13 @@ class Server:
         return float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"])
 
     async def quiet(self) -> bool:
-        """Tell whether no rewrite of the append-only file is under way."""
+        """Whether no rewrite of the append-only file is running."""
         return not (await self.redis.info("persistence"))["aof_rewrite_in_progress"]
 
 
 @asynccontextmanager
 async def server() -> AsyncIterator[Server]:
-    """Start a server in a temporary folder; both are gone after the block."""
+    """Run a server in a temporary folder for the length of the block."""
     with (
         tempfile.TemporaryDirectory(prefix="nm-bench-") as name,
         embedded_server(Path(name)) as url,

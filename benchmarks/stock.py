@@ -1,4 +1,4 @@
-"""Stock arq as its documentation shows it: a function that posts, max_jobs slots, pickle."""
+"""Stock arq, used as its documentation shows: one function that posts, max_jobs slots, pickle."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from arq.connections import RedisSettings
 from arq.worker import Worker
 
 from benchmarks.loops import post, session
-from benchmarks.meter import Meter
+from benchmarks.usage import Meter
 from benchmarks.work import Work, requests
 
 AT_ONCE = 50
-"""Calls of enqueue_job under way at once: arq has none for many jobs."""
+"""Calls of enqueue_job at once: arq has no call for many jobs."""
 
 
-async def work_off(work: Work, meter: Meter) -> None:
-    """Run arq's own Worker until its queue is empty, or for ever when `jobs` is 0."""
+async def run_jobs(work: Work, meter: Meter) -> None:
+    """Run arq's own Worker until its queue is empty; without end when `jobs` is 0."""
     async with session() as client:
 
         async def call(_ctx: dict[Any, Any], params: dict[str, object]) -> bytes:
@@ -37,15 +37,15 @@ async def work_off(work: Work, meter: Meter) -> None:
         await worker.close()
 
 
-async def fill(work: Work, meter: Meter) -> None:
-    """Enqueue everything, AT_ONCE jobs at a time."""
+async def enqueue(work: Work, meter: Meter) -> None:
+    """Enqueue all prompts, AT_ONCE jobs at a time."""
     prompts = iter(requests(work))
     pool = await create_pool(RedisSettings.from_dsn(work.redis_url))
 
-    async def some() -> None:
+    async def enqueue_rest() -> None:
         for params in prompts:
             await pool.enqueue_job("call", params)
 
     await meter.started()
-    await asyncio.gather(*(some() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(enqueue_rest() for _ in range(AT_ONCE)))
     await pool.aclose()

@@ -1,7 +1,7 @@
-"""The store alone: rows a second of 2 kB results, and the memory of a large export.
+"""The results store alone: 2 kB rows a second, and the memory of a large export.
 
-`python -m benchmarks.store [--rows N] [--export-rows N]` prints one line a measurement. PostgreSQL
-runs from the wheel that the tests use.
+`python -m benchmarks.store [--rows N] [--export-rows N]` prints one line for each
+measurement. PostgreSQL runs from the wheel that the tests use.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from benchmarks.meter import peak_rss_mb
+from benchmarks.usage import peak_rss_mb
 from nightmill.export import export
 from nightmill.records.result import Attempt, Result, Usage
 from nightmill.records.state import JobState
@@ -60,37 +60,37 @@ def result(batch: str, seq: int) -> Result:
 
 
 def groups(batch: str, rows: int) -> Iterator[list[Result]]:
-    """Yield `rows` results, a group commit at a time."""
+    """Yield `rows` results, GROUP of them at a time, as the committer does."""
     for first in range(1, rows + 1, GROUP):
         yield [result(batch, seq) for seq in range(first, min(first + GROUP, rows + 1))]
 
 
 async def write(where: str, batch: str, rows: int) -> float:
-    """Record `rows` results; return how many a second, the making of them left out."""
+    """Record `rows` results; return rows a second. Building the results is not counted."""
     spent = 0.0
     async with ResultStore.open(where) as store:
         for group in groups(batch, rows):
             began = time.perf_counter()
-            taken = await store.record(group)
+            stored = await store.record(group)
             spent += time.perf_counter() - began
-            if taken != len(group):
-                raise SystemExit(f"{taken} of {len(group)} rows taken")
+            if stored != len(group):
+                raise SystemExit(f"{stored} of {len(group)} rows were stored")
     return rows / spent
 
 
 def write_at_once(where: str, rows: int) -> float:
-    """Record `rows` results from each of WRITERS processes; return rows a second together."""
+    """Record `rows` results from each of WRITERS processes; return all rows a second."""
     command = [sys.executable, "-m", "benchmarks.store", "--write", where, "--rows", str(rows)]
     began = time.perf_counter()
     writers = [subprocess.Popen([*command, "--batch", f"w{n}"]) for n in range(WRITERS)]  # noqa: S603
     codes = [writer.wait() for writer in writers]
     if any(codes):
-        raise SystemExit("a writer failed")
+        raise SystemExit("a writer process failed; its error is above")
     return WRITERS * rows / (time.perf_counter() - began)
 
 
 def export_alone(where: str, kind: Format, folder: Path) -> str:
-    """Export batch `big` in a process of its own; return what it says of itself."""
+    """Export batch `big` in a process of its own; return the line that it prints."""
     out = str(folder / f"out.{kind}")
     command = [sys.executable, "-m", "benchmarks.store", "--export", where, "--kind", kind]
     done = subprocess.run([*command, "--out", out], check=True, capture_output=True, text=True)  # noqa: S603
@@ -124,19 +124,19 @@ def measure(rows: int, export_rows: int) -> None:
 
 
 def main() -> None:
-    """Measure, or be one of the processes that are measured."""
+    """Measure; with a hidden option, be one of the processes that are measured."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=50_000)
-    parser.add_argument("--export-rows", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, default=50_000, help="rows that one process writes")
+    parser.add_argument("--export-rows", type=int, default=1_000_000, help="rows of the export")
     for hidden in ("--write", "--batch", "--export", "--kind", "--out"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.write:
-        asyncio.run(write(asked.write, asked.batch, asked.rows))
-    elif asked.export:
-        asyncio.run(export_here(asked.export, asked.kind, asked.out))
+    args = parser.parse_args()
+    if args.write:
+        asyncio.run(write(args.write, args.batch, args.rows))
+    elif args.export:
+        asyncio.run(export_here(args.export, args.kind, args.out))
     else:
-        measure(asked.rows, asked.export_rows)
+        measure(args.rows, args.export_rows)
 
 
 if __name__ == "__main__":

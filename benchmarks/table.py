@@ -1,4 +1,4 @@
-"""Tables that read well on a terminal and are Markdown all the same."""
+"""Markdown tables whose columns are aligned, so that they read well on a terminal too."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import msgspec
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """One scenario's outcome: a title, what was done, and rows of cells under `heads`."""
+    """The outcome of one scenario."""
 
     title: str
     what: str
+    """What was measured, above the table."""
     heads: tuple[str, ...]
+    """Column titles, with units."""
     rows: tuple[tuple[str, ...], ...]
 
     def __str__(self) -> str:
-        """Return it as Markdown; the first column is left, the others are right aligned."""
+        """Return Markdown: the first column is aligned left, the others right."""
         lines = [self.heads, *self.rows]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.heads))]
         rule = ("-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:]))
@@ -32,5 +34,5 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def times(value: float, base: float) -> str:
-    """Return `value` as a multiple of `base`."""
+    """Return `value` as a multiple of `base`, "-" when `base` is 0."""
     return f"{value / base:.2f}" if base else "-"

@@ -1,4 +1,4 @@
-"""What a contender is told, what it reports, and the prompts that all of them send."""
+"""The work of a contender, its report, and the prompts that all contenders send."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ HEADERS: Final = {
     "content-type": "application/json",
     "x-api-key": "bench",
 }
-"""What nightmill's client sends; the other contenders send the same."""
+"""Headers that nightmill's client sends. The other contenders send the same."""
 
 _FILLER: Final = "the mill turns all night and every grain finds its place between the stones " * 64
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """One contender process's task: prompts `first` to `first + jobs` of `size` bytes each."""
+    """The work of one contender process: the prompts `first` to `first + jobs`."""
 
     contender: str
+    """A key of `contender.TASKS`."""
     slots: int
+    """Calls in flight at most."""
     jobs: int
+    """0 for a worker that runs until it is stopped."""
     size: int
+    """Bytes of one request."""
     base_url: str = "http://127.0.0.1:9"
     redis_url: str = ""
     data_dir: str = ""
@@ -31,19 +35,20 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process used since the start signal: CPU (user + system) and wall time, seconds."""
+    """What a process used since the start signal."""
 
     cpu_s: float
+    """User and system time, seconds."""
     wall_s: float
     peak_rss_mb: float
     checked_s: float = 0.0
-    """How much of the wall time went into checking the source."""
+    """Part of `wall_s` in which the source was checked."""
 
 
 def request(number: int, size: int) -> dict[str, object]:
-    """Return the `number`-th prompt: a Messages request of `size` bytes as JSON."""
+    """Return prompt `number`: a Messages request that is `size` bytes as JSON."""
     text = f"{number:08d} {_FILLER}"
-    return _shaped(text[: size - _OVERHEAD])
+    return _request_with(text[: size - _OVERHEAD])
 
 
 def requests(work: Work) -> list[dict[str, object]]:
@@ -51,9 +56,9 @@ def requests(work: Work) -> list[dict[str, object]]:
     return [request(number, work.size) for number in range(work.first, work.first + work.jobs)]
 
 
-def _shaped(text: str) -> dict[str, object]:
+def _request_with(text: str) -> dict[str, object]:
     messages = [{"role": "user", "content": text}]
     return {"model": "claude-opus-4-6", "max_tokens": 256, "messages": messages}
 
 
-_OVERHEAD: Final = len(msgspec.json.encode(_shaped("")))
+_OVERHEAD: Final = len(msgspec.json.encode(_request_with("")))

@@ -1,18 +1,19 @@
-"""nightmill's worker as its users get it: the process that the supervisor starts."""
+"""nightmill's own worker process, as the supervisor starts it."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks.meter import Meter
+from benchmarks.usage import Meter
 from benchmarks.work import Work
 from nightmill_worker.machine import process
 
 
-def work_off(_work: Work, meter: Meter) -> None:
-    """Run a worker with validation, limiter, store and logs on; its settings are in its env.
+def run_jobs(_work: Work, meter: Meter) -> None:
+    """Run a worker with validation, limiter, store and logs on. The environment has its settings.
 
-    Counting begins at SIGUSR1, so the start of the process is left out; it ends with its input.
+    Measuring begins at SIGUSR1, so the start of the process is not counted. The worker ends when
+    its standard input closes.
     """
     meter.on_signal()
     if code := process.main():

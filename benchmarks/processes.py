@@ -1,4 +1,4 @@
-"""Contender processes: started together, signalled together, and gone when the block ends."""
+"""Contender processes: they start together, get one start signal, and end with the block."""
 
 from __future__ import annotations
 
@@ -16,49 +16,53 @@ import msgspec
 from benchmarks.work import Spent, Work
 
 START_S: Final = 120.0
+"""Longest wait until all are ready, seconds."""
 LEAVE_S: Final = 20.0
+"""Longest wait for a process to end; then it is killed. Seconds."""
+LOG_TAIL: Final = 2000
+"""Characters of the log in the error of a process that failed."""
 
 
-class Crew:
+class Contenders:
     """The processes of one contender."""
 
     def __init__(self, processes: Sequence[asyncio.subprocess.Process], logs: Path) -> None:
-        """Take running processes and the file of their complaints."""
+        """Take running processes and the file that their standard error goes to."""
         self._processes = processes
         self._logs = logs
 
     async def ready(self) -> None:
-        """Wait until all say that they are prepared."""
+        """Wait until all have printed that they are ready."""
         async with asyncio.timeout(START_S):
             await asyncio.gather(*(self._line(process) for process in self._processes))
 
     def start(self) -> None:
-        """Give the start signal: all count from here."""
+        """Send the start signal: every process measures from here on."""
         for process in self._processes:
             process.send_signal(signal.SIGUSR1)
 
-    def leave(self) -> None:
-        """Close their standard input: workers drain and end, the rest just ends."""
+    def stop(self) -> None:
+        """Close their standard input: workers drain and end, other contenders end at once."""
         for process in self._processes:
             if process.stdin is not None:
                 process.stdin.close()
 
     async def spent(self) -> list[Spent]:
-        """Wait for the end of all and return what each of them reports."""
+        """Wait until all have ended; return what each of them reports."""
         lines = await asyncio.gather(*(self._line(process) for process in self._processes))
         return [msgspec.json.decode(line, type=Spent) for line in lines]
 
     async def _line(self, process: asyncio.subprocess.Process) -> bytes:
         line = await process.stdout.readline() if process.stdout else b""
         if not line:
-            said = self._logs.read_text(errors="replace")[-2000:]
-            raise RuntimeError(f"a contender ended with {await process.wait()}: {said}")
+            log = self._logs.read_text(errors="replace")[-LOG_TAIL:]
+            raise RuntimeError(f"a contender ended with {await process.wait()}: {log}")
         return line
 
 
 @asynccontextmanager
-async def crew(works: Sequence[Work], folder: Path) -> AsyncIterator[Crew]:
-    """Start a process for each of `works`, with logs in `folder`; none survives the block."""
+async def contenders(works: Sequence[Work], folder: Path) -> AsyncIterator[Contenders]:
+    """Run a process for each of `works` for the length of the block, with logs in `folder`."""
     logs = folder / "contenders.log"
     processes: list[asyncio.subprocess.Process] = []
     try:
@@ -66,7 +70,7 @@ async def crew(works: Sequence[Work], folder: Path) -> AsyncIterator[Crew]:
             for work in works:
                 process = await _process(work, log.fileno())
                 processes.append(process)
-        yield Crew(processes, logs)
+        yield Contenders(processes, logs)
     finally:
         for process in processes:
             await _end(process)
@@ -86,7 +90,7 @@ async def _process(work: Work, log: int) -> asyncio.subprocess.Process:
 
 
 def _env(work: Work) -> dict[str, str]:
-    """Return this environment without the user's own nightmill and endpoint, with `work`'s."""
+    """Return the environment of a contender: the user's own settings are replaced by `work`'s."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("NIGHTMILL_", "ANTHROPIC_"))}
     return kept | {
         "NIGHTMILL_REDIS_URL": work.redis_url,

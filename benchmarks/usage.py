@@ -1,4 +1,4 @@
-"""A contender's own meter: CPU and wall time since the start signal, and its peak memory."""
+"""What a contender process uses: CPU and wall time since the start signal, and peak memory."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from benchmarks.work import Spent
 
 
 class Meter:
-    """Counts from SIGUSR1 on: imports, connections and prepared prompts come before."""
+    """Measures from SIGUSR1 on: imports, connections and prepared prompts are not counted."""
 
     def __init__(self) -> None:
-        """Count from now until the signal comes."""
+        """Measure from now on; the signal begins again."""
         self.checked_s = 0.0
         self.begin()
 
     def begin(self) -> None:
-        """Count from now on."""
+        """Measure from now on."""
         self._cpu_s, self._wall_s = _cpu_s(), time.perf_counter()
 
     def on_signal(self) -> None:
-        """Begin at SIGUSR1, under whatever loop runs then, and say that this process is there."""
+        """Begin at SIGUSR1, whatever loop runs then; print that this process is ready."""
         signal.signal(signal.SIGUSR1, lambda *_: self.begin())
         print("ready", flush=True)
 
     async def started(self) -> None:
-        """Say that everything is prepared, wait for SIGUSR1, and begin."""
-        threading.Thread(target=_leave_with_parent, daemon=True).start()
+        """Print that everything is prepared, wait for SIGUSR1, and begin."""
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         signalled = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, signalled.set)
         print("ready", flush=True)
@@ -41,11 +41,11 @@ class Meter:
         self.begin()
 
     def checked(self) -> None:
-        """Note that the source is checked."""
+        """Note how long checking the source took."""
         self.checked_s = time.perf_counter() - self._wall_s
 
     def spent(self) -> Spent:
-        """Return what was used since the beginning."""
+        """Return what was used since `begin`."""
         return Spent(
             cpu_s=_cpu_s() - self._cpu_s,
             wall_s=time.perf_counter() - self._wall_s,
@@ -60,7 +60,7 @@ def _cpu_s() -> float:
 
 
 def peak_rss_mb() -> float:
-    """Return the peak in MB. Linux lets ru_maxrss inherit the parent's peak; VmHWM is our own."""
+    """Return this process's peak, MB. On Linux ru_maxrss may be the parent's peak; VmHWM is not."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -69,7 +69,7 @@ def peak_rss_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def _leave_with_parent() -> None:
-    """End this process when the benchmark's end of standard input closes."""
+def _end_with_parent() -> None:
+    """End this process when the benchmark closes its standard input."""
     sys.stdin.read()
     os._exit(3)

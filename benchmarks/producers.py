@@ -1,4 +1,4 @@
-"""nightmill's producer: what fills its queue, from Python and from a file."""
+"""nightmill as a producer: enqueue from Python and from a file, and feed a checked file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.meter import Meter
+from benchmarks.usage import Meter
 from benchmarks.work import BATCH, Work, requests
 from nightmill import Producer
 from nightmill.cli.session import open_session
@@ -19,10 +19,11 @@ from nightmill.settings import Settings, load_settings
 from nightmill.sources import Rejected, check_source, read_checked, read_source, source_of
 
 SOURCE = "source.jsonl"
+"""File in the data directory that `feed_file` feeds."""
 
 
 def settings_of(work: Work) -> Settings:
-    """Return what a worker or a producer needs for `work`."""
+    """Return the settings of a worker or a producer for `work`."""
     return load_settings(
         redis_url=work.redis_url,
         data_dir=work.data_dir,
@@ -32,7 +33,7 @@ def settings_of(work: Work) -> Settings:
     )
 
 
-async def fill_from_python(work: Work, meter: Meter) -> None:
+async def enqueue_from_python(work: Work, meter: Meter) -> None:
     """Enqueue dicts into a batch with enqueue_many."""
     prompts = requests(work)
     async with Producer(settings=settings_of(work)) as producer:
@@ -43,8 +44,8 @@ async def fill_from_python(work: Work, meter: Meter) -> None:
         )
 
 
-async def fill_from_file(work: Work, meter: Meter) -> None:
-    """Enqueue a JSONL file, line by line, through the reader and the intake."""
+async def enqueue_from_file(work: Work, meter: Meter) -> None:
+    """Enqueue a JSONL file: read, check and prepare it line by line."""
     path = Path(work.data_dir) / "prompts.jsonl"
     with path.open("wb") as file:
         for i, params in enumerate(requests(work)):
@@ -57,7 +58,7 @@ async def fill_from_file(work: Work, meter: Meter) -> None:
 
 
 async def feed_file(work: Work, meter: Meter) -> None:
-    """Check SOURCE whole and feed it through the window, as `nightmill enqueue` does."""
+    """Check all of SOURCE, then feed it through the window, as `nightmill enqueue` does."""
     settings = settings_of(work)
     source, ids = source_of(Path(work.data_dir) / SOURCE), Path(work.data_dir) / "ids.db"
     async with open_session(settings) as session:

@@ -1,4 +1,4 @@
-"""How many slots are busy: the endpoint's own count of calls in flight, sampled."""
+"""How many slots are busy: samples of the endpoint's own count of calls in flight."""
 
 from __future__ import annotations
 
@@ -14,35 +14,39 @@ import msgspec
 from benchmarks.endpoint import Endpoint, Stats
 
 EVERY_S: Final = 0.02
+"""Time between two samples, seconds."""
 FULL: Final = 0.95
-"""Slots count as full from this share on; where they never are, that share of the most seen."""
+"""Share of busy slots from which on slots count as full. Where slots were never full, the share is
+of the most calls in flight that were sampled."""
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """The endpoint's counts at a moment, seconds."""
+    """The endpoint's counts at one moment."""
 
     at: float
+    """`time.perf_counter()`, seconds."""
     stats: Stats
 
 
 class Steady(msgspec.Struct, frozen=True, kw_only=True):
     """The middle of a run: from slots first full until the queue is shorter than the slots.
 
-    `busy` is the time integral of calls in flight over slots x time, 0 to 1. `full` tells whether
-    the slots were ever full: where not, the middle begins near the most that was reached, which
-    flatters. Both numbers are 0 where there was no middle.
+    Both numbers are 0 for a run without a middle.
     """
 
     full: bool
+    """Whether slots were ever full. If not, the middle begins near the most calls in flight, and
+    the numbers are too good."""
     busy: float
+    """Calls in flight, integrated over time, divided by slots x time: 0 to 1."""
     jobs_per_s: float
 
 
 @asynccontextmanager
-async def watched(endpoint: Endpoint) -> AsyncIterator[list[Sample]]:
-    """Sample the endpoint while the block runs."""
+async def sampled(endpoint: Endpoint) -> AsyncIterator[list[Sample]]:
+    """Sample the endpoint until the block ends."""
     samples: list[Sample] = []
-    task = asyncio.create_task(_watch(endpoint, samples))
+    task = asyncio.create_task(_sample(endpoint, samples))
     try:
         yield samples
     finally:
@@ -50,7 +54,7 @@ async def watched(endpoint: Endpoint) -> AsyncIterator[list[Sample]]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _watch(endpoint: Endpoint, samples: list[Sample]) -> None:
+async def _sample(endpoint: Endpoint, samples: list[Sample]) -> None:
     while True:
         stats = await endpoint.stats()
         samples.append(Sample(time.perf_counter(), stats))
