@@ -18,7 +18,7 @@ from benchmarks.table import Table
 from benchmarks.work import request
 from nightmill import Producer
 from nightmill.queue import wire
-from nightmill_worker.fleet.worker import CLAIM_GAP_S
+from nightmill_worker.fleet.claims import CLAIM_GAP_S
 from nightmill_worker.queue.scripts import Ask, Finish, GrantedJob, Scripts, Settlement
 
 WORKERS: Final = 4
