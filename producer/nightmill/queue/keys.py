@@ -1,75 +1,100 @@
-"""Every Redis key and every time-to-live, in one place.
+"""Every Redis key and every time-to-live. docs/wire.md lists them; a test compares the two.
 
-The `arq:` keys are arq's own (arq 0.28 constants.py), so that arq's Job API works on our jobs;
-all others start with `nightmill:`. The Lua scripts build keys from the same prefixes.
+The `arq:` keys are those of arq 0.28 (its constants.py), so arq's Job API works on our jobs. All
+others start with `nightmill:`. The Lua scripts get the same names: see `wire.lua_prelude`.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-# arq's own
+# Keys of arq. Names that end in a colon are prefixes.
 PAYLOAD: Final = "arq:job:"
+"""String, by job id: the job's payload."""
 IN_PROGRESS: Final = "arq:in-progress:"
+"""String, by job id: the lease; its value is the token."""
 RESULT: Final = "arq:result:"
+"""String, by job id: arq's result dict as JSON."""
 ABORTS: Final = "arq:abort"
+"""Sorted set: job ids that arq's `abort()` asked to cancel."""
 
-# queues: sorted sets, id -> due time or lease end (epoch ms)
+# Queues: sorted sets, job id -> due time or lease end, epoch ms.
 QUEUE: Final = "nightmill:queue"
+"""The shared queue, of single jobs."""
 QUEUES: Final = "nightmill:queues"
-"""Set of the active batch queues; the shared queue is always active."""
+"""Set: the batch queues that are claimed from. The shared queue always is."""
 QUEUES_OF: Final = "nightmill:queues:"
-"""Set of the queues a batch ever had, one a model."""
+"""Set, by batch: all queues it ever had, one a model."""
 FOREIGN: Final = "nightmill:foreign"
+"""Sorted set: ids of jobs that are not nightmill's -> when they were moved here, epoch ms."""
 QUARANTINE: Final = "nightmill:quarantine"
+"""Hash: job id -> a payload that is not a nightmill job."""
 WAKE: Final = "nightmill:wake"
-"""Channel: a producer publishes here after it enqueued."""
+"""Channel: a producer publishes here after it enqueued jobs."""
 
-# per job, per batch, per lane
+# By job, batch, account or lane.
 RECORD: Final = "nightmill:job:"
+"""Hash, by job id: state, token, numbers of calls and deaths."""
 ATTEMPTS: Final = "nightmill:attempts:"
+"""List, by job id: attempts as JSON."""
 BATCH: Final = "nightmill:batch:"
+"""Hash, by batch: counts, flag, limits, webhook."""
 BATCHES: Final = "nightmill:batches"
-"""Set of the batches that were ever fed."""
+"""Set: names of the known batches."""
 LANES: Final = "nightmill:lanes"
+"""Set: `<account>:<model>` of every lane."""
 GOVERNOR: Final = "nightmill:governor:"
+"""String, by account: the worker that sets the limits of its lanes now."""
 GRANT: Final = "nightmill:grant:"
-"""What a worker's last claim got, so that a lost answer can be given again."""
+"""String, by worker: the jobs of its last claim, to send them again when the answer was lost."""
 SIDESTEP: Final = "nightmill:sidestep"
+"""String: the head of the shared queue was put back a moment ago."""
 SWEEP: Final = "nightmill:sweep"
-"""How far the sweep of the shared queue is, and when it went on."""
+"""Hash: how far sweep.lua has read the shared queue, and when it ran last."""
 FEEDER: Final = "nightmill:feeder:"
+"""String, by batch: the process that feeds it."""
 ACCOUNT: Final = "nightmill:line:"
+"""Hash, by account: state and reason while it is not open."""
 LANE: Final = "nightmill:lane:"
+"""Hash, by lane: buckets, window, pause. With `:slots` behind it, a sorted set: calls in flight."""
 WORKERS: Final = "nightmill:workers"
+"""Hash: worker -> its last sign of life, as JSON."""
 DEATHS: Final = "nightmill:deaths"
-"""Sorted set: workers that died with their jobs -> when that was noticed, epoch ms."""
+"""Sorted set: workers that died with jobs in flight -> when that was noticed, epoch ms."""
+CRASHES: Final = "nightmill:crashes"
+"""Hash: <host>:<pid> of a supervisor whose workers keep dying at start -> JSON, see crashes.py."""
 CANCELLATION: Final = "nightmill:withdrawal:"
-"""Who takes the queued jobs of an ended batch out."""
+"""String, by batch: the process that takes its queued jobs out after it has ended."""
 
 SINGLES: Final = ""
 """The batch name under which single jobs are counted."""
 
 WEBHOOKS: Final = "nightmill:webhooks"
-"""Sorted set: batches whose completion is still to be told -> when to look, epoch ms."""
+"""Sorted set: batches whose webhook is not delivered yet -> next try, epoch ms."""
 WEBHOOK: Final = "nightmill:webhook:"
-"""Held by the worker that tells of a batch right now."""
+"""String, by batch: the worker that delivers its webhook now."""
 
+# Times to live, milliseconds.
 RESULT_TTL_MS: Final = 3_600_000
+"""Of RESULT."""
 FEEDER_TTL_MS: Final = 15_000
+"""Of FEEDER; the feeder renews it."""
 CANCELLATION_TTL_MS: Final = 5_000
+"""Of CANCELLATION; each call of cancellation.lua renews it."""
+CRASHES_TTL_MS: Final = 600_000
+"""Of CRASHES; each write of a crash renews it."""
 
 
 def batch_queue(batch: str, model: str) -> str:
-    """Name the queue of one batch and model; a batch name has no colon, a model may."""
+    """Return the queue of one batch and model. A batch name has no colon; a model may have one."""
     return f"{QUEUE}:{batch}:{model}"
 
 
 def queue_of(batch: str | None, model: str) -> str:
-    """Name the queue a job belongs in: its batch's, or the shared one for a single job."""
+    """Return the queue of a job: its batch's, or the shared one for a single job."""
     return batch_queue(batch, model) if batch else QUEUE
 
 
 def job_id(batch: str, custom_id: str) -> str:
-    """Name a batch job, so that enqueueing it twice is a no-op."""
+    """Return the job id of a batch job. It is fixed, so a second enqueue changes nothing."""
     return f"{batch}:{custom_id}"
