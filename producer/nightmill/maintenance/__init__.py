@@ -1,1 +1,1 @@
-"""Work on batches that exist: requeue, prune, verify, cancel."""
+"""Commands on batches that exist: requeue, prune, verify, cancel."""

@@ -1,7 +1,8 @@
-"""Cancellation: the queued jobs of a cancelled or expired batch become rows, without a call.
+"""Cancellation: each queued job of a cancelled or expired batch gets a row, without a call.
 
-Cancelling sets one flag and takes effect at once; this is what is written behind it, by a worker
-or by `nightmill cancel`. Rows are committed first, so a crash in between repeats no more than that.
+A batch is cancelled by a flag in Redis, at once. The rows are written later, by a worker or by
+`nightmill cancel`. A row is committed before its job leaves Redis, so a crash in between only
+repeats this work.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from nightmill.queue import keys, wire
 from nightmill.queue.connection import redis_errors
 from nightmill.queue.result_keys import kept
 from nightmill.records.job import Job, now_ms, request_hash
-from nightmill.records.result import Result, story
+from nightmill.records.result import History, Result, history_of
 from nightmill.records.state import JobState
 
 if TYPE_CHECKING:
@@ -27,11 +28,12 @@ if TYPE_CHECKING:
     from nightmill.store import ResultStore
 
 PART: Final = 500
-"""Jobs taken out in one script call, and committed in one transaction."""
+"""Jobs that one script call reads and removes, and that one transaction commits."""
+_NO_HISTORY: Final = history_of(b"[]", b"")
 
 
 class Cancellation:
-    """Takes jobs of ended batches out of one Redis and into one store."""
+    """Moves the queued jobs of ended batches from one Redis to rows in one store."""
 
     def __init__(self, redis: Redis, store: ResultStore, settings: Settings) -> None:
         """Use connections that the caller closes."""
@@ -44,38 +46,39 @@ class Cancellation:
     async def run(self, batch: str) -> int:
         """Write the rows of all queued jobs of `batch`, if it has ended; return how many.
 
-        Jobs in flight are left alone. Raises QueueUnavailableError and what the store raises; it
-        can be run again at any time, and beside another process that does the same.
+        Jobs in flight are left alone. It can be repeated at any time, and several processes may
+        run it at once. Raises QueueUnavailableError and what the store raises.
         """
         with redis_errors():
             queues = await self._redis.execute_command("SMEMBERS", keys.QUEUES_OF + batch)
-        return sum([await self._empty(queue.decode(), batch) for queue in sorted(queues)])
+        return sum([await self._empty(queue, batch) for queue in sorted(queues)])
 
-    async def _empty(self, queue: str, batch: str) -> int:
+    async def _empty(self, queue: bytes, batch: str) -> int:
         written, rank, done = 0, 0, list[str | bytes]()
         while True:
             args = [queue, batch, self._me, rank, PART, *done]
             with redis_errors():
-                flag, busy, *found = await self._script(args=args)
-            if not found and not busy:
+                flag, in_flight, *found = await self._script(args=args)
+            if not found and not in_flight:
                 return written
             status = JobState(flag.decode()) if found else None
-            rows = [self._row(job, queue, batch, status) for job in found if status]
+            name = queue.decode(errors="replace")
+            rows = [self._row(job, name, batch, status) for job in found if status]
             await self._store.record(rows)
             written += len(rows)
             done = []
             for (job_id, *_), row in zip(found, rows, strict=True):
-                done += (job_id, kept(row, queue))
-            rank += busy  # those stay where they are, and these ranks are filled by the next
+                done += (job_id, kept(row, name))
+            rank += in_flight  # they stay in the queue; the removed ones make room for the next
 
     def _row(
-        self, told: tuple[bytes, bytes, bytes, bytes], queue: str, batch: str, status: JobState
+        self, found: tuple[bytes, bytes, bytes, bytes], queue: str, batch: str, status: JobState
     ) -> Result:
-        job_id, payload, past, cut = told
+        job_id, payload, past, cut = found
         settings = self._settings
         try:
             job, enqueued_at = wire.decode_job(payload)
-        except PayloadError:  # evicted, or never a job: it is withdrawn all the same
+        except PayloadError:  # it was evicted, or it is no job: it gets a row all the same
             job, enqueued_at = Job(params=msgspec.Raw(b"")), now_ms()
         body = bytes(job.params)
         name = job_id.decode(errors="replace")
@@ -92,8 +95,16 @@ class Cancellation:
             enqueued_at=enqueued_at,
             finished_at=now_ms(),
             cost=0.0,
-            **story(past, cut),
+            **_history(past, cut),
         )
+
+
+def _history(past: bytes, cut: bytes) -> History:
+    """Return the history of the job's calls; one that cannot be read counts as none."""
+    try:
+        return history_of(past, cut)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _NO_HISTORY
 
 
 def _source() -> str:

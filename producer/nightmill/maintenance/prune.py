@@ -16,17 +16,20 @@ if TYPE_CHECKING:
 async def prune(
     batch: str, store: ResultStore, batches: Batches, *, before_ms: int | None = None
 ) -> int:
-    """Delete the rows of `batch`, or those that ended before `before_ms` (epoch ms); count them.
+    """Delete the rows of `batch` ("": the single jobs) and return how many were deleted.
 
-    "" means the single jobs. Nobody can feed the batch meanwhile. Raises BatchBusyError when jobs
-    of it are on their way or it is being fed, and what Redis and the store raise.
+    With `before_ms` (epoch ms), only rows that ended before it. The batch cannot be fed meanwhile.
+    Raises BatchBusyError when jobs of it are queued or in flight or when it is being fed, and what
+    Redis and the store raise.
     """
     async with FeederLock(batches.redis, batch):
         counts = await batches.counts(batch)
         if not counts.drained:
             left = counts.waiting + counts.in_flight
             name = f'batch "{batch}"' if batch else "the single jobs"
-            raise BatchBusyError(f"{name}: {left:,} jobs are on their way; prune it when it ended")
+            raise BatchBusyError(
+                f"{name}: {left:,} jobs are queued or in flight; prune it when it ended"
+            )
         deleted = await store.prune(batch, before_ms=before_ms)
         await reconcile(batches, batch, store)
         if not sum((await store.counts(batch)).values()):

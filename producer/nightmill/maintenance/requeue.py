@@ -1,7 +1,7 @@
-"""Requeueing: failed jobs run again from their stored requests, patched if asked.
+"""Requeueing: failed jobs run again from their stored requests, with a patch if one is given.
 
-Each becomes its job's next run, whose row takes the place of the failed one and keeps the attempts
-before it. A page of rows is in memory at a time.
+Each becomes its job's next run. The row of that run replaces the failed one and keeps its
+attempts. A chunk of rows is in memory at a time.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 
 class Requeued(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the failed jobs of a batch.
+    """How many failed jobs of a batch were enqueued again, and how many were not.
 
-    `without_request` are rows that keep no request to send; `invalid` are those whose request
-    breaks the contract once it is patched, `problem` says how the first of them does.
+    `without_request` rows have no stored request. `invalid` rows have a request that breaks the
+    Messages contract after the patch; `problem` is the error of the first of them, "" for none.
     """
 
     new: int = 0
@@ -44,11 +44,11 @@ class Requeued(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def left_out(self) -> int:
-        """The failed jobs that stay as they are."""
+        """The number of failed jobs that stay failed."""
         return self.without_request + self.invalid
 
 
-async def requeue(  # noqa: PLR0913 - what, over which connections, and two options
+async def requeue(  # noqa: PLR0913 - the batch, its three connections, and two options
     batch: str,
     store: ResultStore,
     producer: Producer,
@@ -59,9 +59,10 @@ async def requeue(  # noqa: PLR0913 - what, over which connections, and two opti
 ) -> Requeued:
     """Enqueue the failed jobs of `batch`, "" for the single jobs, as their next runs.
 
-    Only those that failed with `error` (an error type) when it is given; `patch` is put over their
-    requests, None takes a field out. Doing it twice enqueues nothing twice. Raises BatchBusyError
-    while the batch is being fed, and what Redis and the store raise when they are away too long.
+    With `error` (an error type), only jobs that failed with it. `patch` replaces fields of their
+    requests; a field that is None is removed. A second call enqueues no job twice. Raises
+    BatchBusyError while the batch is being fed, and what Redis and the store raise when they are
+    away for longer than PATIENCE_S.
     """
     done = Requeued()
     async with FeederLock(batches.redis, batch) as lock:
@@ -78,9 +79,9 @@ async def requeue(  # noqa: PLR0913 - what, over which connections, and two opti
 async def _failed(
     store: ResultStore, batch: str, error: str | None, size: int
 ) -> AsyncIterator[list[Result]]:
-    """Yield the failed rows, at most `size` at once.
+    """Yield the failed rows, at most `size` at once, in the order of the source.
 
-    In the source's order: what fails again meanwhile keeps its place, and is not met twice.
+    A job that fails again meanwhile keeps its place in that order, so it is not read twice.
     """
     rows: list[Result] = []
     async for row in store.stream(batch, statuses={JobState.FAILED}, ordered=True):
@@ -94,7 +95,7 @@ async def _failed(
 
 
 async def _unchanged(store: ResultStore, rows: list[Result]) -> list[Result]:
-    """Return those of `rows` that still stand: waiting for room may have taken hours."""
+    """Return those of `rows` that are still stored; the wait for room may have taken hours."""
     found = await patiently(lambda: store.lookup([row.job_id for row in rows]))
     return [row for row in rows if (now := found.get(row.job_id)) and now.run == row.run]
 
@@ -102,7 +103,7 @@ async def _unchanged(store: ResultStore, rows: list[Result]) -> list[Result]:
 async def _send(
     producer: Producer, rows: Iterable[Result], patch: Mapping[str, object], done: Requeued
 ) -> Requeued:
-    """Enqueue `rows` and return `done` with what became of them."""
+    """Enqueue `rows` and return `done` with their numbers added."""
     at = now_ms()
     jobs, without, problems = [], 0, []
     for row in rows:
@@ -133,7 +134,7 @@ def next_run(
 ) -> Ready:
     """Encode the next run of a stored job, enqueued `at` (epoch ms).
 
-    Raises InvalidParamsError when `patch` spoils it.
+    Raises InvalidParamsError when the patched request breaks the contract.
     """
     checked = check(_patched(params, patch) if patch else params, defaults)
     job = Job(
@@ -157,9 +158,9 @@ def next_run(
 def _patched(
     params: msgspec.Raw, patch: Mapping[str, object]
 ) -> Mapping[str, object] | msgspec.Raw:
-    """Put `patch` over a request; what it says is None is left out."""
+    """Return a request with the fields of `patch`, and without those that are None in it."""
     request = decode(params)
     if not isinstance(request, dict):
-        return params  # the contract will say what it should be
-    gone = {name for name, value in patch.items() if value is None}
-    return {name: value for name, value in {**request, **patch}.items() if name not in gone}
+        return params  # `check` raises the error
+    removed = {name for name, value in patch.items() if value is None}
+    return {name: value for name, value in {**request, **patch}.items() if name not in removed}

@@ -1,4 +1,4 @@
-"""Proves a batch's promise: every accepted id has exactly one row, and all counts agree."""
+"""Verifies a batch: every accepted id has a row or a job, and all counts agree."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ if TYPE_CHECKING:
     from nightmill.store import ResultStore
 
 CHUNK: Final = 5_000
+"""Ids that are looked up at once."""
 SHOWN: Final = 20
+"""Missing ids that a Verdict names."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found; `problems` is empty when the promise holds.
+    """What `verify` found; `problems` is empty when all is well.
 
-    `missing` ids of the source have neither a row nor a job and are to be fed again; `examples`
-    are the first SHOWN of them. `orphaned` jobs are queued without their request. Lost calls ended
-    with their worker; each is counted with the dollars of the call that its row was stored for.
+    `missing` ids of the source have neither a row nor a job and must be fed again; `examples` are
+    the first SHOWN of them. `orphaned` jobs are queued without their payload. `lost_calls` ended
+    with their worker; `lost_dollars` estimates their cost, each as the cost of its job's row.
     """
 
     rows: int
@@ -40,16 +42,16 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def holds(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there is no problem."""
         return not self.problems
 
 
 async def verify(
     batch: str, store: ResultStore, batches: Batches, ids: Iterable[str] | None = None
 ) -> Verdict:
-    """Check `batch` in the store and Redis; `ids` are the custom_ids of its source, if at hand.
+    """Check `batch` in the store and Redis; `ids` are the custom_ids of its source, None: unknown.
 
-    A batch that still runs may be verified: jobs on their way are not missing. Raises what the
+    The batch may still run: jobs that are queued or in flight are not missing. Raises what the
     store raises, and QueueUnavailableError.
     """
     missing, examples = 0, []
@@ -82,7 +84,7 @@ async def verify(
 
 
 def _disagreements(counts: Counts, stored: dict[str, int]) -> Iterable[str]:
-    """Compare Redis's counts with the rows; jobs that end meanwhile are told from mistakes."""
+    """Compare Redis's counts with the rows, unless jobs may still end meanwhile."""
     if not counts.drained or not counts.accepted:
         return
     for state in sorted(TERMINAL):
@@ -111,17 +113,19 @@ async def _queued(batches: Batches, names: list[str]) -> set[str]:
         async with batches.redis.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.exists(keys.PAYLOAD + name)
-            there = await pipe.execute()
-    return {name for name, is_there in zip(names, there, strict=True) if is_there}
+            found = await pipe.execute()
+    return {name for name, exists in zip(names, found, strict=True) if exists}
 
 
 async def _orphaned(batch: str, batches: Batches) -> int:
-    """Count places in the batch's queues that lost their payload: nobody can run those."""
+    """Count the queued jobs of the batch that have no payload: no worker can run them."""
     redis, orphaned = batches.redis, 0
     with redis_errors():
         async for queue in redis.sscan_iter(keys.QUEUES_OF + batch):
             async for name, _ in redis.zscan_iter(queue, count=CHUNK):
-                gone = not await redis.execute_command("EXISTS", keys.PAYLOAD + name.decode())
-                if gone and await redis.execute_command("ZSCORE", queue, name) is not None:
+                payload = await redis.execute_command("EXISTS", keys.PAYLOAD + name.decode())
+                if payload:
+                    continue
+                if await redis.execute_command("ZSCORE", queue, name) is not None:
                     orphaned += 1
     return orphaned

@@ -1,4 +1,4 @@
-"""The promise, proven: from the store, from Redis, and from the source's own ids."""
+"""`verify` compares the store, Redis and the ids of the source."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from nightmill.maintenance.verify import verify
 from nightmill.queue.batches import Batches
-from nightmill.reports.job_history import tell_waiting
+from nightmill.reports.job_history import waiting_history
 from tests.rig import hello, rigged
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ IDS = [f"{n}" for n in range(10)]
 
 @pytest.fixture
 async def rig(redis_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
-    """Start everything but workers, with a batch enqueued."""
+    """Return a rig without workers, with a batch enqueued."""
     async with rigged(redis_url, tmp_path) as started:
         items = ({"custom_id": name, **hello(name)} for name in IDS)
         await started.producer.enqueue_many(items, batch="night")
@@ -31,14 +31,14 @@ async def rig(redis_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
 
 
 async def test_a_finished_batch_holds(rig: Rig) -> None:
-    """Every id has its row, and all counts say so."""
+    """Every id has its row, and all counts agree."""
     await rig.work_off()
     verdict = await verify("night", rig.store, Batches(rig.redis), IDS)
     assert verdict.problems == ()
     assert (verdict.rows, verdict.waiting, verdict.missing) == (10, 0, 0)
 
 
-async def test_a_batch_on_its_way_holds(rig: Rig) -> None:
+async def test_a_batch_that_still_runs_holds(rig: Rig) -> None:
     """Waiting jobs are not missing."""
     verdict = await verify("night", rig.store, Batches(rig.redis), IDS)
     assert verdict.holds
@@ -46,7 +46,7 @@ async def test_a_batch_on_its_way_holds(rig: Rig) -> None:
 
 
 async def test_an_id_with_neither_row_nor_job_is_missing(rig: Rig) -> None:
-    """What a Redis that lost its last second leaves behind."""
+    """A Redis that lost its last second leaves such ids behind."""
     await rig.work_off()
     verdict = await verify("night", rig.store, Batches(rig.redis), [*IDS, "lost"])
     assert (verdict.missing, verdict.examples) == (1, ("lost",))
@@ -54,7 +54,7 @@ async def test_an_id_with_neither_row_nor_job_is_missing(rig: Rig) -> None:
 
 
 async def test_a_row_that_was_deleted_is_noticed(rig: Rig) -> None:
-    """Redis remembers how many there were."""
+    """Redis still counts the job."""
     await rig.work_off()
     await rig.store.prune("night")
     verdict = await verify("night", rig.store, Batches(rig.redis))
@@ -62,14 +62,14 @@ async def test_a_row_that_was_deleted_is_noticed(rig: Rig) -> None:
 
 
 async def test_a_queued_job_without_its_payload_is_orphaned(rig: Rig) -> None:
-    """Somebody deleted a key, or Redis evicted it."""
+    """A person deleted the key, or Redis evicted it."""
     await rig.redis.delete("arq:job:night:3")
     verdict = await verify("night", rig.store, Batches(rig.redis))
     assert verdict.orphaned == 1
     assert not verdict.holds
 
 
-async def test_a_waiting_job_has_a_story_and_an_unknown_one_none(rig: Rig) -> None:
+async def test_a_waiting_job_has_a_history_and_an_unknown_one_has_none(rig: Rig) -> None:
     """`show` works before there is a row."""
-    assert await tell_waiting(rig.redis, "night:3") == ["night:3: queued"]
-    assert await tell_waiting(rig.redis, "night:no") is None
+    assert await waiting_history(rig.redis, "night:3") == ["night:3: queued"]
+    assert await waiting_history(rig.redis, "night:no") is None
