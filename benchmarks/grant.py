@@ -1,4 +1,4 @@
-"""How long a claim takes, from asking to holding its jobs, on a fleet that is busy with them."""
+"""How long a claim takes, from the request to the granted jobs, in a busy fleet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nightmill_worker.queue.scripts import Ask, Finish, GrantedJob, Scripts, Set
 WORKERS: Final = 4
 LEASE_MS: Final = 30_000
 FLEETS: Final = {"1,000/s": 7, "3,000/s": 19, "5,000/s": 32}
-"""Jobs a second of all workers together, and what each asks for at once, every CLAIM_GAP_S."""
+"""Jobs a second of the fleet -> jobs that each worker asks for every CLAIM_GAP_S."""
 MODEL: Final = "claude-opus-4-6"
 OPEN: Final = (
     b'{"window":100000,"reserves":false,"pause":0.25,"breaker":"closed","round":0,"gates":'
@@ -33,7 +33,7 @@ OPEN: Final = (
 
 
 async def run_grant(*, quick: bool) -> Table:
-    """Let workers claim, settle and finish; measure their claims."""
+    """Let workers claim, settle and finish jobs; measure their claims."""
     claims = 300 if quick else 1_000
     found = {fleet: await _busy(want, claims) for fleet, want in FLEETS.items()}
     return Table(
@@ -56,7 +56,7 @@ async def run_grant(*, quick: bool) -> Table:
 
 
 async def _busy(want: int, claims: int) -> tuple[list[float], int, float]:
-    """Return how long each claim took, ms, how many jobs they got, and how long all took, s."""
+    """Return the time of each claim, ms, the number of jobs granted, and the whole time, s."""
     spawn = multiprocessing.get_context("spawn")
     async with server() as db:
         jobs = WORKERS * claims * want
@@ -68,9 +68,9 @@ async def _busy(want: int, claims: int) -> tuple[list[float], int, float]:
                 loop.run_in_executor(pool, _process, db.url, f"w{n}", want, claims)
                 for n in range(WORKERS)
             )
-            told = await asyncio.gather(*workers)
-        took = [ms for each, _ in told for ms in each]
-        return took, jobs, max(seconds for _, seconds in told)
+            found = await asyncio.gather(*workers)
+        took = [ms for each, _ in found for ms in each]
+        return took, jobs, max(seconds for _, seconds in found)
 
 
 def _process(url: str, name: str, want: int, claims: int) -> tuple[list[float], float]:

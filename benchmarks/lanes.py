@@ -1,4 +1,4 @@
-"""Cold starts and short nights of real worker processes against limits that nobody told them."""
+"""Cold starts of real worker processes at an endpoint whose limits are not configured."""
 
 from __future__ import annotations
 
@@ -21,26 +21,29 @@ PLAIN: Final[dict[str, object]] = {"rpm": None, "otpm": None, "burst": None, "ca
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A lane and its work: prompts, calls a second, requests the bucket holds, seconds a call.
-
-    `floor_s` is the least any program could take, `bar_s` what we mean to keep, both from the
-    first request to the last response at the simulator.
-    """
+    """An endpoint's limits, and the work. Times are from the first request to the last response."""
 
     name: str
     jobs: int
     latency_s: float
+    """Length of a call, seconds."""
     rps: float | None = None
+    """Requests a second."""
     burst: int | None = None
+    """Requests that the bucket holds."""
     cap: int | None = None
+    """Calls in flight at most."""
     otpm: int | None = None
+    """Output tokens a minute."""
     headers: bool = True
+    """Whether headers report the limits."""
     processes: int = 2
     bar_s: float | None = None
+    """The longest time that we accept, seconds."""
 
     @property
     def floor_s(self) -> float:
-        """Return the least any program could take, seconds."""
+        """Return the shortest time that these limits allow, seconds."""
         if self.rps:
             return max(0, self.jobs - (self.burst or 0)) / self.rps + self.latency_s
         if self.cap:
@@ -51,7 +54,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 TOKENS: Final = 50
-"""Output tokens of every answer: max_tokens cuts it."""
+"""Output tokens of every answer: max_tokens of its request."""
 CASES: Final = msgspec.convert(
     tomllib.loads(Path(__file__).with_suffix(".toml").read_text())["case"], tuple[Case, ...]
 )
@@ -72,11 +75,11 @@ class _Stats(msgspec.Struct, frozen=True):
 
 
 async def run_lanes(there: Endpoint, *, quick: bool) -> Table:
-    """Run every case (`quick`: the first four) through `nightmill run`; nothing is told."""
+    """Run every case (`quick`: the first four) with `nightmill run` and no configured limits."""
     rows = [await _row(case, there) for case in (CASES[:4] if quick else CASES)]
     await there.configure(**PLAIN, headers=True, jitter=0)
     return Table(
-        title="lanes: limits that nobody told",
+        title="lanes: limits that are not configured",
         what="`nightmill run`, seconds from the first request to the last response.",
         heads=(
             "endpoint",
@@ -99,7 +102,7 @@ async def _row(case: Case, there: Endpoint) -> tuple[str, ...]:
     limits = {"rpm": rpm, "burst": case.burst, "cap": case.cap, "otpm": case.otpm}
     await there.configure(**{**PLAIN, **limits}, headers=case.headers, jitter=0.1)
     with tempfile.TemporaryDirectory(prefix="nm-lanes-") as folder:
-        done = await _night(case, there, Path(folder))
+        done = await _run(case, there, Path(folder))
     stats = msgspec.json.decode(await there.ask("/admin/stats"), type=_Stats)
     took_s = stats.last_response_at - stats.first_request_at
     return (
@@ -115,8 +118,8 @@ async def _row(case: Case, there: Endpoint) -> tuple[str, ...]:
     )
 
 
-async def _night(case: Case, there: Endpoint, folder: Path) -> int:
-    """Run the case in `folder` and return how many results came out."""
+async def _run(case: Case, there: Endpoint, folder: Path) -> int:
+    """Run the case in `folder`; return the number of results."""
     lines = ({"prompt": f"say {n}", "max_tokens": TOKENS} for n in range(case.jobs))
     (folder / "in.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""`python -m tests.scenarios [part of a name]`: play all scenarios, print the two tables."""
+"""`python -m tests.scenarios [part of a name]`: play the scenarios and print two tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WIDTH = 46
 
 
 def line(scenario: Scenario, wanted: Expect, runs: list[Found]) -> tuple[str, bool]:
-    """Format one row: the mean over the seeds, the worst where it matters, and what is missed."""
+    """Format one row: means and worst values over the seeds, and which ranges were missed."""
     mean = sum(run.utilisation for run in runs) / len(runs)
     share = sum(run.refused for run in runs) / len(runs)
     missed = sorted({miss for run in runs for miss in run.misses(wanted)})
@@ -65,10 +65,10 @@ def table(title: str, folder: Path, part: str) -> bool:
 
 
 def main() -> int:
-    """Print both tables; exit 1 when a row is out of its range."""
+    """Print both tables. Return 1 when a row is out of its range, else 0."""
     part = sys.argv[1] if len(sys.argv) > 1 else ""
     tuned = table("Scenarios used for tuning", HERE, part)
-    judged = table("Scenarios that judge (never tuned on)", HERE / "judge", part)
+    judged = table("Scenarios that judge (the law was never tuned on them)", HERE / "judge", part)
     return 0 if tuned and judged else 1
 
 

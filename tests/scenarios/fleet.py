@@ -1,4 +1,4 @@
-"""A fleet of workers on a virtual clock: claims, calls, settles, snoozes, dies; discrete events."""
+"""A fleet of workers on a virtual clock: it claims, calls, settles and dies, event by event."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from nightmill_worker.limiter.records import Caps
-from tests.scenarios.lane import Job, Lane, Settled, Ticket
+from tests.scenarios.lane import Job, Lane, Reservation, Settled
 from tests.scenarios.server import Answer, Kind, Server
 
 GOVERNOR_S = 0.1
@@ -23,21 +23,22 @@ BYTES_A_TOKEN = 1 / 0.3
 
 
 class Worker(msgspec.Struct, kw_only=True):
-    """One process: whether it lives and asks, what it holds, what it has to settle."""
+    """One worker process: `held` are its calls in flight, `done` its answers to settle."""
 
     name: int
     slots: int
     alive: bool = True
     asking: float = -1.0
     held: set[str] = set()
-    done: list[tuple[str, Ticket, Answer]] = []
+    done: list[tuple[str, Reservation, Answer]] = []
     calls: int = 0
 
 
 class Fleet:
-    """Four workers, one lane, one server; `jobs` None is a queue that never runs dry.
+    """Workers that share one lane, and call one server.
 
-    Two fleets on one server are two keys' worth of workers, or two models of one.
+    `jobs` is how many jobs are queued; None means that the queue is never empty. Two fleets on one
+    server stand for two lanes: two Redis servers with the same credential, or two models.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a scenario
@@ -52,7 +53,7 @@ class Fleet:
         redis_s: float = 0.001,
         max_rate: float | None = None,
     ) -> None:
-        """Take a server; `max_rate` is what the workers' CPU can do, calls a second."""
+        """Take a server. `max_rate` is what the workers' CPUs can do, calls a second."""
         self.server, self.rng = server, rng
         self.lane = Lane(caps or Caps())
         self.kinds = {kind.batch: kind for kind in kinds}
@@ -96,24 +97,24 @@ class Fleet:
 
     @property
     def clock(self) -> float:
-        """Redis TIME, which a clock jump moves."""
+        """Redis TIME: virtual time and the jumps of the clock."""
         return self.now + self.skew
 
     def govern(self) -> None:
-        """Run the law while Redis is there."""
+        """Run the law unless Redis is away."""
         if self.now >= self.redis_back:
             self.lane.govern(self.clock, self.rng.random())
         self.at(self.now + GOVERNOR_S, self.govern)
 
     def renew(self) -> None:
-        """Prolong the leases, and with them the slots, of those that live."""
+        """Prolong the slots of workers that live."""
         if self.now >= self.redis_back:
             for worker in self.workers:
                 self.lane.slots.update(dict.fromkeys(worker.held, self.clock + LEASE_S))
         self.at(self.now + LEASE_S / 3, self.renew)
 
     def ask(self, worker: Worker) -> None:
-        """Claim once: the answer is there two network legs later."""
+        """Claim once, and ask again later."""
         worker.asking = -1.0
         if not worker.alive:
             return
@@ -132,14 +133,14 @@ class Fleet:
         leg = self.redis_s * self.rng.uniform(0.5, 1.5)
         self.wake(worker, max(CLAIM_GAP_S, min(wait, LOOK_S)) + leg)
 
-    def claim(self, want: int) -> tuple[list[tuple[str, Ticket]], float]:
-        """Grant up to `want` calls as claim.lua does, its batches in a new order every time."""
+    def claim(self, want: int) -> tuple[list[tuple[str, Reservation]], float]:
+        """Grant up to `want` calls as claim.lua does, with the batches in a new order each time."""
         lane, now = self.lane, self.clock
         lane.open(now)
         self.claims += 1
         turn = self.claims % len(self.jobs)
         queues = self.jobs[turn:] + self.jobs[:turn]
-        granted: list[tuple[str, Ticket]] = []
+        granted: list[tuple[str, Reservation]] = []
         wait, bound = 1.0, ""
         for place, job in enumerate(queues):
             share = want - len(granted) if place + 1 == len(queues) else -(-want // len(queues))
@@ -157,7 +158,7 @@ class Fleet:
         return granted, wait
 
     def cpu(self) -> float:
-        """Return how long the fleet's CPUs keep a call waiting."""
+        """Return how long a call waits for the fleet's CPUs, seconds."""
         if self.max_rate is None:
             return 0.0
         self.busy_until = max(self.busy_until, self.now) + 1 / self.max_rate
@@ -169,14 +170,14 @@ class Fleet:
         return LARGEST_CLAIM if self.left is None else self.left + due
 
     def take(self) -> None:
-        """Take a job out of the queue, a snoozed one first."""
+        """Take a job from the queue, a snoozed one first."""
         if self.due and self.due[0] <= self.now:
             heapq.heappop(self.due)
         elif self.left is not None:
             self.left -= 1
 
     def wake(self, worker: Worker, wait: float) -> None:
-        """Have the worker ask in `wait` seconds, or earlier if it will anyway."""
+        """Have the worker ask in `wait` seconds, unless it already asks earlier."""
         when = self.now + wait
         if worker.asking >= 0 and worker.asking <= when:
             return
@@ -184,12 +185,12 @@ class Fleet:
         self.at(when, self.ask_if, worker, when)
 
     def ask_if(self, worker: Worker, when: float) -> None:
-        """Ask unless an earlier wake has been there."""
+        """Ask, unless another moment was set meanwhile."""
         if worker.asking == when:
             self.ask(worker)
 
-    def arrive(self, worker: Worker, slot: str, reservation: Ticket) -> None:
-        """Meet the server."""
+    def arrive(self, worker: Worker, slot: str, reservation: Reservation) -> None:
+        """Let a call arrive at the server."""
         self.first_call = self.first_call or self.now
         answer = self.server.call(self.now, self.kinds[reservation.job.batch])
         if answer.status == 200:
@@ -201,13 +202,13 @@ class Fleet:
         else:
             self.at(self.now + answer.after, self.back, worker, slot, reservation, answer)
 
-    def leave(self, worker: Worker, slot: str, reservation: Ticket, answer: Answer) -> None:
+    def leave(self, worker: Worker, slot: str, reservation: Reservation, answer: Answer) -> None:
         """End an admitted call at the server."""
         self.server.done(self.now, answer)
         self.back(worker, slot, reservation, answer)
 
-    def back(self, worker: Worker, slot: str, reservation: Ticket, answer: Answer) -> None:
-        """Bring an answer to its worker, which settles a few milliseconds' worth together."""
+    def back(self, worker: Worker, slot: str, reservation: Reservation, answer: Answer) -> None:
+        """Bring an answer to its worker, which settles several answers together."""
         if not worker.alive:
             return
         if not worker.done:
@@ -216,7 +217,7 @@ class Fleet:
         worker.done.append((slot, reservation, answer))
 
     def settle(self, worker: Worker) -> None:
-        """Settle what came back; refused and failed jobs go back into the queue for later."""
+        """Settle the answers. Refused and failed jobs go back to the queue."""
         if not worker.alive:
             return
         if self.now < self.redis_back:
@@ -234,13 +235,13 @@ class Fleet:
         self.wake(worker, CLAIM_GAP_S)
 
     def snooze(self) -> None:
-        """Put a job back: due in about a second."""
+        """Put a job back, due in about a second."""
         wait = SNOOZE_S * self.rng.uniform(0.5, 1.5)
         if self.left is not None:
             heapq.heappush(self.due, self.now + wait)
 
     def kill(self, name: int) -> None:
-        """End a worker as kill -9 does; its slots come back with its leases."""
+        """End a worker as kill -9 does. Its slots are free when its leases end."""
         worker = self.workers[name]
         worker.alive = False
         if self.left is not None:
@@ -251,23 +252,23 @@ class Fleet:
 OUTCOMES = {200: "ok", 429: "refused"}
 
 
-def settled(slot: str, reservation: Ticket, answer: Answer) -> Settled:
-    """Return what a worker settles of an answer."""
+def settled(slot: str, reservation: Reservation, answer: Answer) -> Settled:
+    """Return what a worker settles for an answer."""
     return Settled(
         slot=slot,
         reservation=reservation,
         outcome="stop" if answer.stops else OUTCOMES.get(answer.status, "failed"),
-        latency=answer.after,  # the worker's own measure: no clock jumps in it
+        latency=answer.after,  # measured by the worker, so jumps of Redis TIME do not matter
         input=answer.input,
         output=answer.output,
-        told=answer.headers or {},
+        reported=answer.headers or {},
         gate=answer.gate,
         retry_after=answer.retry_after,
     )
 
 
 def together(fleets: list[Fleet], until: float) -> None:
-    """Play fleets that share a server until `until`, event by event in the order of time."""
+    """Play fleets that share a server until `until`, their events in the order of time."""
     while True:
         due = [f for f in fleets if f.events and f.events[0][0] <= until]
         if not due:

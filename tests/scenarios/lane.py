@@ -1,7 +1,7 @@
-"""What lane.lua does to a lane, in Python for the virtual clock, and the governor beside it.
+"""What lane.lua does to a lane, in Python with a virtual clock, and the governor's part.
 
-The arithmetic is that of the script, line by line (test_lane.py proves it on random stories); only
-jobs and leases are left out. Times are seconds of the virtual clock, which stands for Redis TIME.
+The arithmetic is the script's, line by line: test_lane.py compares both on random histories. Jobs
+and leases are left out. Times are seconds of the virtual clock, which stands for Redis TIME.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nightmill_worker.limiter.records import Caps, Observed, Orders
 
 DIMENSIONS = ("requests", "input", "output")
 GATES = ("pace", *DIMENSIONS)
-QUANTILE, SLOWEST, REMEMBERED, LARGEST_FADES = 0.7, 0.05, 32, 0.99
+QUANTILE, LEAST_WEIGHT, REMEMBERED, LARGEST_DECAY = 0.7, 0.05, 32, 0.99
 LONGEST_PAUSE_S = 900.0
 
 
@@ -27,32 +27,35 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: float
 
 
-class Ticket(msgspec.Struct, frozen=True, kw_only=True):
-    """A granted call: when, what was reserved, and the lane's levels less corrections then."""
+class Reservation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a claim reserved for one call."""
 
     at: float
+    """When, seconds."""
     guess: dict[str, float]
+    """Gate -> units reserved."""
     mark: dict[str, float]
+    """Dimension -> the lane's level then, less its corrections, units."""
     in_flight: int
     job: Job
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
-    """What settle.lua is told of one call; `told` is dimension -> (limit a minute, remaining)."""
+    """One call as settle.lua gets it; `reported` is dimension -> (limit a minute, remaining)."""
 
     slot: str
-    reservation: Ticket
+    reservation: Reservation
     outcome: str
     latency: float = 0.0
     input: float = 0.0
     output: float = 0.0
-    told: dict[str, tuple[float, float]] = {}
+    reported: dict[str, tuple[float, float]] = {}
     gate: str = ""
     retry_after: float = 0.0
 
 
 class Cost(msgspec.Struct):
-    """What a batch's calls cost: input tokens a byte, a quantile of output tokens."""
+    """What a batch's calls use: input tokens a byte, a quantile of output tokens."""
 
     ratio: float
     output: float
@@ -64,7 +67,7 @@ class Lane:
     """One lane's hash, its slots, and the law that moves it."""
 
     def __init__(self, caps: Caps) -> None:
-        """Start as a lane nobody has used."""
+        """Start as a lane that has never been used."""
         self.caps = caps
         self.law = Law()
         self.orders: Orders = orders(self.law, caps)
@@ -73,8 +76,8 @@ class Lane:
         self.level = dict.fromkeys(GATES, 0.0)
         self.largest = dict.fromkeys(GATES, 0.0)
         self.corrected = dict.fromkeys(DIMENSIONS, 0.0)
-        self.told: dict[str, Reported] = {}
-        self.told_at: dict[str, float] = {}
+        self.reported: dict[str, Reported] = {}
+        self.reported_at: dict[str, float] = {}
         self.opened: set[str] = set()
         self.bound = dict.fromkeys(("window", *GATES), 0)
         self.counts = dict.fromkeys(("sent", "ok", "refused", "unsent", "failed", "stop"), 0)
@@ -94,24 +97,24 @@ class Lane:
         self.refill(now)
 
     def refill(self, now: float) -> None:
-        """Bring the buckets up to now; a clock that went back gives nothing."""
+        """Refill the buckets up to now. A clock that went back adds nothing."""
         passed = max(0.0, now - self.refilled_at)
         self.refilled_at = now
         for name, gate in self.orders.gates.items():
-            fresh = name not in self.opened and not gate.mirror
-            level = gate.capacity if fresh else self.level[name]
+            full = name not in self.opened and not gate.follows_headers
+            level = gate.capacity if full else self.level[name]
             self.level[name] = min(gate.capacity, level + gate.rate * passed)
         self.opened = set(self.orders.gates)
 
     def guess(self, job: Job) -> dict[str, float]:
-        """Return what a call of this job is expected to take."""
+        """Return what a call of this job is expected to use."""
         known = self.costs.get(job.batch)
         ratio, output = (known.ratio, known.output) if known else (self.ratio, self.output)
         output = job.max_tokens if self.orders.reserves else output
         return {"requests": 1.0, "pace": 1.0, "input": job.size * ratio, "output": output}
 
     def closed(self, guess: dict[str, float], now: float) -> tuple[str, float]:
-        """Return the gate that keeps such a call waiting and for how long, s, or ("", 0)."""
+        """Return the gate that keeps such a call waiting and its wait in seconds, or ("", 0)."""
         if self.breaker.state == "open" or (self.breaker.state == "half" and self.trial):
             return "breaker", 0.25
         pause = min(LONGEST_PAUSE_S, self.pause_until - now)
@@ -123,14 +126,16 @@ class Lane:
             gate = self.orders.gates.get(name)
             if gate is None:
                 continue
-            need = max(guess[name], LARGEST_FADES * self.largest[name])
+            need = max(guess[name], LARGEST_DECAY * self.largest[name])
             self.largest[name] = need
             short = min(need + gate.reserve, gate.capacity) - self.level[name]
             if short > 1e-9:
                 return name, min(1.0, short / gate.rate)
         return "", 0.0
 
-    def take(self, job: Job, guess: dict[str, float], slot: str, now: float, end: float) -> Ticket:
+    def take(
+        self, job: Job, guess: dict[str, float], slot: str, now: float, end: float
+    ) -> Reservation:
         """Take a slot and tokens."""
         self.counts["sent"] += 1
         self.slots[slot] = end
@@ -138,13 +143,13 @@ class Lane:
         for name in GATES:
             self.level[name] -= guess[name]
         mark = {d: self.level[d] - self.corrected[d] for d in DIMENSIONS}
-        mark["output"] += self.unborn()
+        mark["output"] += self.not_generated()
         if self.breaker.state == "half":
             self.trial = slot
-        return Ticket(at=now, guess=guess, mark=mark, in_flight=len(self.slots), job=job)
+        return Reservation(at=now, guess=guess, mark=mark, in_flight=len(self.slots), job=job)
 
-    def unborn(self) -> float:
-        """Return the output that is reserved here but not generated yet."""
+    def not_generated(self) -> float:
+        """Return the output that calls in flight reserved and that is not generated yet."""
         share = 1.0 - 0.5 * min(1.0, self.output / max(1.0, self.guessed))
         return 0.0 if self.orders.reserves else self.reserved * share
 
@@ -154,8 +159,8 @@ class Lane:
         for item in items:
             self.counts[item.outcome] += 1
             self.charge(item)
-            for name, (limit, remaining) in item.told.items():
-                self.hear(item, name, limit, remaining)
+            for name, (limit, remaining) in item.reported.items():
+                self.follow_header(item, name, limit, remaining)
             if item.outcome == "ok":
                 self.learn(item)
             if item.outcome == "refused":
@@ -168,7 +173,7 @@ class Lane:
             self.slots.pop(item.slot, None)
 
     def charge(self, item: Settled) -> None:
-        """Give back what was reserved too much, take what was too little."""
+        """Replace what was reserved by what was used."""
         self.level["input"] += item.reservation.guess["input"] - item.input
         self.level["output"] += item.reservation.guess["output"] - item.output
         self.reserved = max(0.0, self.reserved - item.reservation.guess["output"])
@@ -178,11 +183,11 @@ class Lane:
             self.level["pace"] += 1
 
     def learn(self, item: Settled) -> None:
-        """Learn what calls of this lane cost."""
+        """Learn what calls of this lane use."""
         self.latency += item.latency
         self.used["input"] += item.input
         self.used["output"] += item.output
-        weight = max(SLOWEST, 1 / self.counts["ok"])
+        weight = max(LEAST_WEIGHT, 1 / self.counts["ok"])
         self.ratio += weight * (item.input / item.reservation.job.size - self.ratio)
         self.output += weight * (item.output - self.output)
         self.guessed += weight * (item.reservation.guess["output"] - self.guessed)
@@ -191,7 +196,7 @@ class Lane:
             self.running = 0
 
     def learn_cost(self, item: Settled) -> None:
-        """Learn what calls of its batch cost."""
+        """Learn what calls of its batch use."""
         batch = item.reservation.job.batch
         if batch not in self.costs:
             if len(self.costs) >= REMEMBERED:
@@ -199,54 +204,58 @@ class Lane:
             self.costs[batch] = Cost(ratio=self.ratio, output=max(1.0, item.output))
         cost = self.costs[batch]
         cost.answers, cost.at = cost.answers + 1, self.refilled_at
-        weight = max(SLOWEST, 1 / cost.answers)
+        weight = max(LEAST_WEIGHT, 1 / cost.answers)
         cost.ratio += weight * (item.input / item.reservation.job.size - cost.ratio)
-        lift = QUANTILE if item.output > cost.output else QUANTILE - 1
-        cost.output = max(1.0, cost.output * (1 + weight * lift))
+        change = QUANTILE if item.output > cost.output else QUANTILE - 1
+        cost.output = max(1.0, cost.output * (1 + weight * change))
 
-    def hear(self, item: Settled, name: str, limit: float, remaining: float) -> None:
-        """Correct the mirror of one of the server's buckets by what a header says of it."""
-        old, gate, reservation = self.told.get(name), self.orders.gates.get(name), item.reservation
-        newer = old is None or reservation.at >= self.told_at.get(name, 0.0)
+    def follow_header(self, item: Settled, name: str, limit: float, remaining: float) -> None:
+        """Correct the lane's level by what a header reports of the server's bucket."""
+        old, gate, reservation = (
+            self.reported.get(name),
+            self.orders.gates.get(name),
+            item.reservation,
+        )
+        newer = old is None or reservation.at >= self.reported_at.get(name, 0.0)
         if newer:
-            self.told_at[name] = reservation.at
+            self.reported_at[name] = reservation.at
         kept = old is not None and not (newer and old.limit != limit)
-        most = old.most if old is not None and kept else remaining + 1
+        largest = old.largest if old is not None and kept else remaining + 1
         before, here = reservation.mark[name] + self.corrected[name], self.level[name]
         if name == "output":
-            here += self.unborn()
+            here += self.not_generated()
         low, high = min(before, here), max(before, here)
         wrong = min(0.0, remaining - low) + max(0.0, remaining - high)
-        if wrong > 0 and gate is not None and not gate.mirror:
+        if wrong > 0 and gate is not None and not gate.follows_headers:
             wrong = 0.0
         wrong *= 0.5 if old is not None else 1.0
         self.level[name] += wrong
         self.corrected[name] += wrong
-        self.told[name] = Reported(
+        self.reported[name] = Reported(
             limit=limit if newer or old is None else old.limit,
-            most=max(most, remaining + reservation.guess[name]),
+            largest=max(largest, remaining + reservation.guess[name]),
             corrected=self.corrected[name],
         )
 
     def refuse(self, item: Settled, now: float) -> None:
-        """Pause the fleet; a call sent after the last refusal opens a new epoch."""
+        """Pause the fleet. A call sent after the last refusal begins a new epoch."""
         if item.reservation.at >= self.cut_at:
             self.epoch, self.running, self.cut_at = self.epoch + 1, self.running + 1, now
             self.cut_in_flight, self.cut_gate = item.reservation.in_flight, item.gate
             for name in DIMENSIONS:
-                limit, remaining = item.told.get(name, (0.0, 1.0))
+                limit, remaining = item.reported.get(name, (0.0, 1.0))
                 if remaining <= 0.01 * limit and not item.gate:
                     self.cut_gate = name
             for name, gate in self.orders.gates.items():
-                if not gate.mirror:
+                if not gate.follows_headers:
                     half = 0.5 * item.reservation.guess[name]
                     self.level[name] = min(self.level[name], -half)
         pause = min(4.0, self.orders.pause * 2 ** max(0, self.running - 1))
         pause = min(LONGEST_PAUSE_S, max(pause, item.retry_after))
         self.pause_until = max(self.pause_until, now + pause)
 
-    def seen(self) -> Observed:
-        """Return what the governor reads; the script's dicts are JSON, so these are copies."""
+    def observed(self) -> Observed:
+        """Return what the governor reads. The dicts are copies, as those read from JSON are."""
         return Observed(
             in_flight=len(self.slots),
             sent=self.counts["sent"],
@@ -261,18 +270,18 @@ class Lane:
             epoch=self.epoch,
             cut_in_flight=self.cut_in_flight,
             cut_gate=self.cut_gate,
-            told=dict(self.told),
+            reported=dict(self.reported),
         )
 
     def govern(self, now: float, chance: float) -> None:
-        """Run the breaker and the law, as the governor does ten times a second."""
-        seen = self.seen()
-        self.law = step(self.law, seen, now)
+        """Run the law and the breaker, as the governor does ten times a second."""
+        observed = self.observed()
+        self.law = step(self.law, observed, now)
         before = self.breaker.state
         self.breaker = watch(
             self.breaker,
-            calls=seen.ended,
-            failed=seen.failed,
+            calls=observed.ended,
+            failed=observed.failed,
             trial=self.trial_end,
             now=self.law.clock,
             chance=chance,

@@ -1,4 +1,4 @@
-"""A scenario: a server's conditions, what happens meanwhile, and the ranges that are accepted."""
+"""A scenario: the server's conditions, what happens meanwhile, and the accepted ranges."""
 
 from __future__ import annotations
 
@@ -14,51 +14,58 @@ from tests.scenarios.server import Conditions, Kind, Server
 
 HERE = Path(__file__).parent
 SPAN_S = 20
-"""Convergence is the first moment from which this many seconds together reach the share."""
+"""`reach` looks for the first span of this many seconds in which 95 % of the limit are used."""
 
 
 class Step(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Something that happens at `at`: conditions change, a worker dies, Redis or time jumps.
-
-    `trial` lets a stopped line go again, as a trial that was answered does.
-    """
+    """Something that happens at `at` seconds."""
 
     at: float
     server: dict[str, object] = {}
+    """Conditions of the server that change."""
     kill: int | None = None
+    """The number of a worker that dies."""
     redis_away: float = 0.0
+    """How long Redis is away, seconds."""
     clock: float = 0.0
+    """How far Redis TIME jumps, seconds; negative is back."""
     trial: bool = False
+    """Whether a stopped account is open again, as after a trial that was answered."""
 
 
 class Expect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What is accepted between `after` and `until` (seconds).
-
-    `utilisation` (least, %), `refused` (most, % of calls), `refusals` and `failed` and `calls`
-    (most, count), `fairness` (least, Jain), `rate` (least, calls a second), `in_flight` (least at
-    the end), `reach` (most, seconds after `after` until 95 % are used), `done` (most, seconds from
-    the first call to the last answer), `cap_rate` (most, calls a second).
-    """
+    """What is accepted between `after` and `until` (seconds); None means any value."""
 
     after: float = 0.0
     until: float
     utilisation: float | None = None
+    """Least share of the limit used, %."""
     refused: float | None = None
+    """Largest share of calls refused, %."""
     refusals: int | None = None
+    """Most calls refused."""
     failed: int | None = None
+    """Most calls failed."""
     calls: int | None = None
+    """Most calls."""
     fairness: float | None = None
+    """Least fairness between workers: Jain's index of their calls, 0 to 1."""
     rate: float | None = None
+    """Least rate of accepted calls, calls a second."""
     in_flight: int | None = None
+    """Least number of calls in flight at the end."""
     reach: float | None = None
+    """Longest time after `after` until 95 % of the limit are used, seconds."""
     done: float | None = None
+    """Longest time from the first call to the last answer, seconds."""
     cap_rate: float | None = None
+    """Highest rate of accepted calls, calls a second."""
 
 
 class Scenario(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """One file's table; `seeds` are played one after the other, the worst counts.
+    """One table of a file. It is played with each of the `seeds`; the worst result counts.
 
-    `fleets` have a governor each and share the server; each works off its own kinds of jobs.
+    Each of the `fleets` has its own governor and its own kinds of jobs. They share the server.
     """
 
     name: str
@@ -88,7 +95,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What one expectation's span gave, in the units of `Expect`."""
+    """The figures of one span of time, named and measured as in `Expect`."""
 
     utilisation: float
     refused: float
@@ -102,7 +109,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     done: float
 
     def misses(self, wanted: Expect) -> list[str]:
-        """Name what is outside the accepted range."""
+        """Return the names of the figures outside their accepted ranges."""
         least = ("utilisation", "fairness", "rate", "in_flight")
         most = ("refused", "refusals", "failed", "calls", "reach", "done")
         low = [n for n in least if (w := getattr(wanted, n)) is not None and getattr(self, n) < w]
@@ -112,16 +119,16 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load(folder: Path) -> list[Scenario]:
-    """Read all scenarios of a folder; each file holds a list of them."""
+    """Read all scenarios of a folder. A file holds a list of them."""
     found: list[Scenario] = []
     for path in sorted(folder.glob("*.toml")):
-        told = tomllib.loads(path.read_text())
-        found += msgspec.convert(told["scenario"], list[Scenario])
+        content = tomllib.loads(path.read_text())
+        found += msgspec.convert(content["scenario"], list[Scenario])
     return found
 
 
 def play(scenario: Scenario, seed: int) -> list[Found]:
-    """Play a scenario with a seed; return what each expectation's span gave."""
+    """Play a scenario with a seed; return the figures for each of its expectations."""
     rng = random.Random(seed)
     conditions = msgspec.convert(msgspec.to_builtins(scenario.server), Conditions)
     server = Server(conditions, rng)
@@ -155,7 +162,7 @@ def play(scenario: Scenario, seed: int) -> list[Found]:
 
 
 def happen(fleets: list[Fleet], step: Step) -> None:
-    """Carry out a step; what befalls one worker befalls the first fleet's."""
+    """Carry out a step. A worker that dies is one of the first fleet."""
     first = fleets[0]
     server = first.server
     server.advance(first.now)
@@ -187,7 +194,7 @@ def moment(fleets: list[Fleet]) -> Moment:
 
 
 def measure(moments: list[Moment], wanted: Expect, done: float) -> Found:
-    """Reduce the moments of a span to its figures."""
+    """Return the figures of a span."""
     a, b = int(wanted.after), int(wanted.until)
     first, last = moments[a], moments[b]
     calls = last.calls - first.calls
@@ -210,7 +217,7 @@ def measure(moments: list[Moment], wanted: Expect, done: float) -> Found:
 
 
 def utilisation(moments: list[Moment], a: int, b: int) -> float:
-    """Return what was used of the tightest limit, % of what it refilled between two seconds."""
+    """Return what was used of the tightest limit between two seconds, % of its refill."""
     first, last = moments[a], moments[b]
     offered = {n: last.offered[n] - first.offered[n] for n in last.offered}
     used = {n: last.used[n] - first.used[n] for n in last.used}

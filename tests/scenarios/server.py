@@ -1,6 +1,7 @@
-"""The endpoint of a scenario: true token buckets, a cap, headers, 429s; its clock is an argument.
+"""The endpoint of a scenario: token buckets, a cap on calls in flight, headers, 429s.
 
-Smaller than the simulator, which serves real HTTP: a scenario plays hours in seconds.
+Its clock is an argument, so a scenario plays hours in seconds. It is not the simulator, which
+serves real HTTP.
 """
 
 from __future__ import annotations
@@ -18,48 +19,63 @@ DIMENSIONS = ("requests", "input", "output")
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the jobs of one batch are like: tokens, and seconds a call; each batch claims alike."""
+    """The jobs of one batch. All batches have the same weight."""
 
     batch: str = "only"
     latency: float = 7.0
+    """Mean length of a call, seconds."""
     spread: float = 0.4
+    """Sigma of the log-normal length."""
     input_tokens: float = 400.0
+    """Mean input tokens."""
     output_tokens: float = 250.0
+    """Mean output tokens."""
     output_spread: float = 0.5
+    """Sigma of the log-normal output."""
     max_tokens: float = 1024.0
 
 
 class Conditions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What the endpoint is like; a step of a scenario may change any of it. Rates per minute.
-
-    `burst_s` is how many seconds' worth every bucket holds, `burst` overrides it for requests.
-    `headers` is when `remaining` is read: at "admission", at the "answer", or "off".
-    `named` tells whether a 429 names its dimension; `retry_after` is none, exact (whole seconds),
-    float or date, else a header as sent. `ramp` (req/s^2) is how fast the accepted rate may rise,
-    from 2 a second. `unauthorized` answers 401, `spent` a 429 that names a spend limit.
-    """
+    """How the endpoint behaves. A step of a scenario may change any of it."""
 
     rpm: float | None = None
+    """Requests a minute."""
     itpm: float | None = None
+    """Input tokens a minute."""
     otpm: float | None = None
+    """Output tokens a minute."""
     burst_s: float = 60.0
+    """A bucket holds the refill of this many seconds."""
     burst: float | None = None
+    """Requests that the bucket of requests holds; None means as `burst_s` says."""
     cap: int | None = None
+    """Most calls in flight."""
     reserve: bool = False
+    """Whether max_tokens are charged when a call starts."""
     headers: str = "off"
+    """When `remaining` is read: at "admission", at the "answer", or "off" for no headers."""
     stale: float = 0.0
+    """Share of headers that are old, 0 to 1."""
     named: bool = False
+    """Whether a 429 names its dimension."""
     retry_after: str = "none"
+    """none, exact (whole seconds), float or date; anything else is sent as it is."""
     tenant: float = 0.0
+    """Share of the limits that another user of the key takes, 0 to 1."""
     down: bool = False
+    """Whether every call is answered 529."""
     fail: float = 0.0
+    """Share of calls that are answered 529, 0 to 1."""
     unauthorized: bool = False
+    """Whether every call is answered 401."""
     spent: bool = False
+    """Whether every call is answered with a 429 that names a spend limit."""
     ramp: float | None = None
+    """How fast the accepted rate may rise, from 2 calls a second, calls a second per second."""
 
 
 class Bucket:
-    """A token bucket that may go into debt; `offered` counts what was refilled for the meter."""
+    """A token bucket. Its level may fall below 0."""
 
     def __init__(self, rate: float, capacity: float) -> None:
         """Start full; `rate` is units a second."""
@@ -72,24 +88,26 @@ class Bucket:
 
 
 class Answer(msgspec.Struct, kw_only=True):
-    """What comes back: `status`, when (s after arrival), real tokens, headers, hints of a 429.
-
-    `stops` tells that nobody can be served; `reserved` is the output charged at admission.
-    """
+    """What the server answers to a call."""
 
     status: int
     after: float
+    """Seconds from the arrival of the call to the answer."""
     input: float = 0.0
     output: float = 0.0
     headers: dict[str, tuple[float, float]] | None = None
+    """Dimension -> (limit a minute, remaining); None without headers."""
     gate: str = ""
+    """What a 429 names, "" for nothing."""
     retry_after: float = 0.0
     stops: bool = False
+    """Whether the account is stopped: no call with this credential can succeed."""
     reserved: float = 0.0
+    """Output tokens that were charged at admission."""
 
 
 class Server:
-    """Admits and answers calls under `Conditions`, and measures what was used of its limits."""
+    """Admits and answers calls under `Conditions`, and counts what was used of its limits."""
 
     def __init__(self, conditions: Conditions, rng: random.Random) -> None:
         """Start with full buckets."""
@@ -105,7 +123,7 @@ class Server:
         self.set_limits()
 
     def set_limits(self) -> None:
-        """Adopt the limits of `self.now`; levels stay as far as they fit."""
+        """Adopt the limits of `self.now`. Levels above a new capacity are cut to it."""
         c = self.now
         limits = {"requests": c.rpm, "input": c.itpm, "output": c.otpm}
         for name, limit in limits.items():
@@ -119,7 +137,7 @@ class Server:
             bucket.level = min(bucket.level, burst)
 
     def advance(self, now: float) -> None:
-        """Refill, and count what was offered and how much of the cap was used."""
+        """Refill, and count what the limits offered and how much of the cap was used."""
         passed = now - self.at
         self.at = now
         for name, bucket in self.buckets.items():
@@ -133,7 +151,7 @@ class Server:
             self.ramp_rate += self.now.ramp * passed
 
     def call(self, now: float, kind: Kind) -> Answer:
-        """Meet a call that arrives at `now`; the caller later tells `done` when it was admitted."""
+        """Answer a call that arrives at `now`. The caller ends an admitted call with `done`."""
         self.advance(now)
         self.calls += 1
         c = self.now
@@ -151,7 +169,7 @@ class Server:
         return self.admit(kind)
 
     def gate(self, kind: Kind) -> str:
-        """Return what refuses the next call, or nothing."""
+        """Return what refuses the next call, "" for nothing."""
         c = self.now
         if c.cap is not None and self.in_flight >= c.cap:
             return "window"
@@ -168,16 +186,16 @@ class Server:
         return ""
 
     def refusal(self, gate: str) -> Answer:
-        """Return a 429 with the hints that the conditions give."""
+        """Return a 429 with the hints of these conditions."""
         c = self.now
         bucket = self.buckets.get(gate)
         wait = max(0.0, (1 - bucket.level) / bucket.rate) if bucket and bucket.rate else 1.0
         name = gate if c.named and gate != "ramp" else ""
-        told = retry_after_s(self.hint(wait), self.at) or 0.0
-        return Answer(status=429, after=0.005, headers=self.seen(), gate=name, retry_after=told)
+        asked = retry_after_s(self.hint(wait), self.at) or 0.0
+        return Answer(status=429, after=0.005, headers=self.report(), gate=name, retry_after=asked)
 
     def hint(self, wait: float) -> dict[str, str]:
-        """Return the header that asks to wait `wait` seconds, in the way of these conditions."""
+        """Return the header that asks for a wait of `wait` seconds, in these conditions' form."""
         match self.now.retry_after:
             case "none":
                 return {}
@@ -192,7 +210,7 @@ class Server:
         return {"retry-after": text}
 
     def admit(self, kind: Kind) -> Answer:
-        """Charge a call and draw its answer."""
+        """Charge a call and draw its answer at random."""
         c = self.now
         spread, jitter = kind.output_spread, kind.spread
         scale = self.rng.lognormvariate(-(spread**2) / 2, spread)
@@ -211,7 +229,7 @@ class Server:
             after=kind.latency * length,
             input=inputs,
             output=output,
-            headers=self.seen(),
+            headers=self.report(),
             reserved=kind.max_tokens if c.reserve else 0.0,
         )
 
@@ -222,23 +240,23 @@ class Server:
             self.buckets[name].level -= amount
 
     def generate(self, now: float, tokens: float) -> None:
-        """Charge output that came just now, where it is charged as it comes."""
+        """Charge output that was just generated, unless it was charged at admission."""
         self.advance(now)
         if not self.now.reserve:
             self.take("output", tokens)
 
     def done(self, now: float, answer: Answer) -> Answer:
-        """End an admitted call: its place is free, an estimate is corrected, headers are read."""
+        """End an admitted call: correct what was charged at admission, read the headers."""
         self.advance(now)
         self.in_flight -= 1
         if answer.reserved:
             self.take("output", answer.output - answer.reserved)
         if self.now.headers == "answer":
-            answer.headers = self.seen()
+            answer.headers = self.report()
         return answer
 
-    def seen(self) -> dict[str, tuple[float, float]] | None:
-        """Return (limit, remaining) per dimension, tokens rounded to 1,000; sometimes stale."""
+    def report(self) -> dict[str, tuple[float, float]] | None:
+        """Return dimension -> (limit, remaining); tokens are rounded to 1,000, some are old."""
         c = self.now
         if c.headers == "off":
             return None

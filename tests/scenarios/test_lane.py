@@ -1,4 +1,4 @@
-"""The scenarios' lane is lane.lua: random stories leave both in the same state."""
+"""The lane of the scenarios does what lane.lua does: random histories leave both in one state."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from redis import Redis
 from nightmill.queue import wire
 from nightmill_worker.limiter.breaker import Breaker
 from nightmill_worker.limiter.records import Caps, Gate, Orders
-from tests.scenarios.lane import DIMENSIONS, Job, Lane, Settled, Ticket
+from tests.scenarios.lane import DIMENSIONS, Job, Lane, Reservation, Settled
 
 LEASE_S = 60.0
 COUNTED = ("sent", "ok", "refused", "unsent", "failed", "stop")
 SAME = (
     *("level", "largest", "corrected", "latency", "epoch", "running", "pause_until", "cut_at"),
     *("cut_in_flight", "cut_gate", "refilled_at", "reserved", "ratio", "output", "guessed"),
-    *("trial", "trial_end", "told_at"),
+    *("trial", "trial_end"),
 )
 
 amounts = st.floats(min_value=0, max_value=5000).map(lambda n: round(n, 3))
@@ -34,7 +34,7 @@ gates = st.builds(
     rate=st.floats(min_value=0.5, max_value=500),
     capacity=st.floats(min_value=1, max_value=2000),
     reserve=st.floats(min_value=0, max_value=50),
-    mirror=st.booleans(),
+    follows_headers=st.booleans(),
 )
 published = st.builds(
     Orders,
@@ -57,7 +57,7 @@ answers = st.fixed_dictionaries(
         "latency": st.integers(min_value=0, max_value=60_000).map(lambda ms: ms / 1000),
         "input": amounts,
         "output": amounts,
-        "told": st.dictionaries(
+        "reported": st.dictionaries(
             st.sampled_from(DIMENSIONS),
             st.tuples(st.sampled_from((600.0, 60_000.0)), amounts),
             min_size=1,
@@ -75,10 +75,10 @@ rounds = st.tuples(
 
 
 class Twins:
-    """A lane in Python and the same one in Redis."""
+    """A lane in Python and the same lane in Redis."""
 
     def __init__(self, client: Redis, breaker: str) -> None:
-        """Start both as lanes that nobody has used."""
+        """Start both as lanes that have never been used."""
         client.flushall()
         lua = files("nightmill_worker.queue").joinpath("lua")
         parts = [lua.joinpath(f"{part}.lua").read_text() for part in ("common", "lane")]
@@ -88,27 +88,27 @@ class Twins:
         self.breaker = breaker
         self.lane.breaker = msgspec.convert({"state": breaker}, Breaker)
         self.now = 1000.0
-        self.taken: list[tuple[str, Ticket, Any]] = []
+        self.taken: list[tuple[str, Reservation, Any]] = []
         self.serial = 0
 
-    def call(self, **told: object) -> tuple[dict[str, Any], int, str, float, list[Any]]:
-        """Let lane.lua do it."""
+    def call(self, **request: object) -> tuple[dict[str, Any], int, str, float, list[Any]]:
+        """Run the request in lane.lua."""
         given = msgspec.to_builtins(self.lane.orders)
         given |= {"breaker": self.breaker, "round": 0}
-        ask = {"line": "l", "model": "m", "now": self.now, "orders": given, **told}
-        hot, in_flight, closed, ms, *tickets = self.script(args=[json.dumps(ask)])
+        ask = {"account": "l", "model": "m", "now": self.now, "orders": given, **request}
+        hot, in_flight, closed, ms, *reserved = self.script(args=[json.dumps(ask)])
         after = json.loads(hot)
-        return after, in_flight, closed.decode(), float(ms), [json.loads(t) for t in tickets]
+        return after, in_flight, closed.decode(), float(ms), [json.loads(r) for r in reserved]
 
     def take(self, asked: list[Job]) -> None:
         """Ask for calls until a gate closes."""
         slots = [f"s{self.serial + n}" for n in range(len(asked))]
         self.serial += len(asked)
-        told = [
+        items = [
             {**msgspec.to_builtins(job), "slot": slot}
             for job, slot in zip(asked, slots, strict=True)
         ]
-        after, in_flight, gate, ms, tickets = self.call(take=told, lease_s=LEASE_S)
+        after, in_flight, gate, ms, reserved = self.call(take=items, lease_s=LEASE_S)
         self.lane.open(self.now)
         closed, wait = "", 0.0
         for job, slot in zip(asked, slots, strict=True):
@@ -117,16 +117,16 @@ class Twins:
             if closed:
                 break
             reservation = self.lane.take(job, guess, slot, self.now, self.now + LEASE_S)
-            self.taken.append((slot, reservation, tickets.pop(0)))
+            self.taken.append((slot, reservation, reserved.pop(0)))
         assert gate == closed
         assert ms == pytest.approx(1000 * wait)
-        assert not tickets
+        assert not reserved
         self.compare(after, in_flight)
 
     def settle(self, given: list[dict[str, Any]]) -> None:
         """End the oldest calls."""
-        items, told = [], []
-        for (slot, reservation, kept), answer in zip(self.taken, given, strict=False):
+        items, sent = [], []
+        for (slot, reservation, stored), answer in zip(self.taken, given, strict=False):
             real = answer if answer["outcome"] == "ok" else {**answer, "input": 0.0, "output": 0.0}
             items.append(Settled(slot=slot, reservation=reservation, **real))
             latency_ms, wait_ms = 1000 * real["latency"], 1000 * real["retry_after"]
@@ -135,29 +135,31 @@ class Twins:
                 "retry_after_ms": wait_ms,
                 "bytes": reservation.job.size,
             }
-            said = {**real, **also, "token": slot, "reservation": kept}
-            told.append({name: value for name, value in said.items() if value != ""})
+            item = {**real, **also, "token": slot, "reservation": stored}
+            sent.append({name: value for name, value in item.items() if value != ""})
         self.taken = self.taken[len(items) :]
-        after, in_flight, *_ = self.call(settle=told)
+        after, in_flight, *_ = self.call(settle=sent)
         self.lane.settle(self.now, items)
         self.compare(after, in_flight)
 
     def compare(self, hot: dict[str, Any], in_flight: int) -> None:
-        """Hold one against the other, field by field."""
+        """Compare both lanes field by field."""
         lane = self.lane
         near: Callable[[object], Any] = partial(pytest.approx, rel=1e-6, abs=1e-6)
         assert in_flight == len(lane.slots)
         assert {n: hot[n] for n in COUNTED} == {n: lane.counts[n] for n in COUNTED}
         for name in SAME:
             mine = getattr(lane, name)
-            theirs = hot[name] or type(mine)()  # an empty table of Lua's is no dict
+            theirs = hot[name]
             same: Any = mine if isinstance(mine, str) else near(mine)
             assert theirs == same, name
         assert near(lane.used) == {"input": hot["used_input"], "output": hot["used_output"]}
-        told = {d: msgspec.to_builtins(t) for d, t in lane.told.items()}
-        assert set(told) == set(hot["told"])
-        for dimension, said in told.items():
-            assert hot["told"][dimension] == near(said)
+        # An empty table of Lua's is JSON's {}.
+        assert near(lane.reported_at) == dict(hot["told_at"])
+        reported = {d: msgspec.to_builtins(r) for d, r in lane.reported.items()}
+        assert set(reported) == set(hot["told"])
+        for dimension, expected in reported.items():
+            assert hot["told"][dimension] == near(expected)
         assert {b: near(msgspec.to_builtins(c)) for b, c in lane.costs.items()} == dict(
             hot["costs"]
         )
@@ -167,34 +169,34 @@ class Twins:
     max_examples=150,
     deadline=None,
     derandomize=True,
-    phases=[Phase.generate],  # a story is short; to make it shorter takes minutes
+    phases=[Phase.generate],  # a history is short; shrinking it takes minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     breaker=st.sampled_from(("closed", "closed", "half", "open")),
-    story=st.lists(rounds, min_size=3, max_size=12),
+    history=st.lists(rounds, min_size=3, max_size=12),
 )
 def test_the_virtual_lane_does_what_the_script_does(
     redis_url: str,
     breaker: str,
-    story: list[tuple[float, Orders | None, list[Job], list[dict[str, Any]]]],
+    history: list[tuple[float, Orders | None, list[Job], list[dict[str, Any]]]],
 ) -> None:
-    """What the scenarios show would say nothing of a lane that is another one."""
+    """Otherwise the scenarios would prove nothing about the lane that workers use."""
     with Redis.from_url(redis_url) as client:
         twins = Twins(client, breaker)
-        for passed, orders, asked, answered in story:
+        for passed, orders, asked, answered in history:
             twins.now = round(twins.now + passed, 3)
             twins.lane.orders = orders or twins.lane.orders
             twins.take(asked)
             twins.settle(answered)
 
 
-def test_a_lane_forgets_the_batch_that_was_quiet_for_longest(redis_url: str) -> None:
-    """A lane's state is read by every claim: it must not grow with every batch there ever was."""
+def test_a_lane_forgets_the_batch_whose_last_answer_is_the_oldest(redis_url: str) -> None:
+    """Every claim reads the lane's state, so it must not grow with every batch there ever was."""
     with Redis.from_url(redis_url) as client:
         twins = Twins(client, "closed")
         twins.lane.orders = Orders(window=999, gates={}, reserves=False, pause=0.25)
-        answer = {"outcome": "ok", "latency": 1.0, "input": 9.0, "output": 9.0, "told": {}}
+        answer = {"outcome": "ok", "latency": 1.0, "input": 9.0, "output": 9.0, "reported": {}}
         for n in range(40):
             twins.now += 1
             twins.take([Job(batch=f"batch-{n}", size=100, max_tokens=10)])

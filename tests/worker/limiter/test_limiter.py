@@ -1,4 +1,4 @@
-"""The lane end to end: refusals, a stopped line, the breaker, the canary, an operator's caps."""
+"""The lane end to end: refusals, a stopped account, the breaker, the canary, caps."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ NO_CREDIT = SimulatorConfig(latency_s=0.02, credit_exhausted=True)
 
 
 async def enqueue(rig: Rig, jobs: int, *, first: int = 0, **fields: object) -> list[str]:
-    """Put `jobs` prompts into batch "b", numbered from `first`; return their ids."""
+    """Enqueue `jobs` prompts in batch "b", numbered from `first`; return their ids."""
     numbers = range(first, first + jobs)
     requests = [{**hello(f"say {n}"), **fields, "custom_id": f"{n}"} for n in numbers]
     return [r.job_id for r in await rig.producer.enqueue_many(requests, batch="b")]
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until Redis says so; there is nothing to subscribe to."""
+    """Wait until a condition on Redis holds. Redis has no event for it."""
     async with asyncio.timeout(30):
         while not await condition():  # noqa: ASYNC110 - another process's state
             await asyncio.sleep(0.01)
 
 
-async def _state_is(batches: Batches, line: str, state: str) -> bool:
-    return (await batches.accounts())[line]["state"] == state
+async def _state_is(batches: Batches, account: str, state: str) -> bool:
+    return (await batches.accounts())[account]["state"] == state
 
 
 async def _succeeded(batches: Batches, jobs: int) -> bool:
@@ -55,17 +55,17 @@ async def _breaker_moved(rig: Rig) -> bool:
 
 
 async def until_stopped(rig: Rig) -> None:
-    """Wait until a worker has told that the line is stopped and nothing is in flight."""
+    """Wait until a worker emitted that the account is stopped, and no job is in flight."""
     batches = Batches(rig.redis)
 
     async def stopped() -> bool:
-        return bool(rig.heard(AccountStopped)) and not (await batches.counts("b")).in_flight
+        return bool(rig.events_of(AccountStopped)) and not (await batches.counts("b")).in_flight
 
     await until(stopped)
 
 
 async def test_a_refused_job_waits_and_loses_no_attempt(redis_url: str, tmp_path: Path) -> None:
-    """429s are the lane's affair: the job's attempts are for what goes wrong with the job."""
+    """A 429 concerns the lane. A job's attempts count what goes wrong with the job."""
     config = SimulatorConfig(latency_s=0.02, rpm=300, burst=3, headers=False)
     async with rigged(redis_url, tmp_path, config) as rig:
         ids = await enqueue(rig, 12)
@@ -78,16 +78,16 @@ async def test_a_refused_job_waits_and_loses_no_attempt(redis_url: str, tmp_path
 
 
 @pytest.mark.parametrize("config", [WRONG_KEY, NO_CREDIT], ids=["401", "credit"])
-async def test_a_line_that_nobody_can_use_stops_and_loses_no_job(
+async def test_an_account_without_access_or_credit_stops_and_loses_no_job(
     redis_url: str, tmp_path: Path, config: SimulatorConfig
 ) -> None:
-    """A wrong key or an empty account must not fail a night's jobs one after the other."""
+    """A wrong key or missing credit must not fail all jobs one after the other."""
     async with rigged(redis_url, tmp_path, config) as rig:
         await enqueue(rig, 100)
         async with rig.working():
             await until_stopped(rig)
             calls = rig.calls()
-            assert calls <= 16, "no more than the first window"
+            assert calls <= 16, "not more than the first window"
         counts = await Batches(rig.redis).counts("b")
         assert (counts.waiting, counts.terminal) == (100, 0)
 
@@ -95,7 +95,7 @@ async def test_a_line_that_nobody_can_use_stops_and_loses_no_job(
 async def test_resume_sends_one_trial_and_its_answer_decides(
     redis_url: str, tmp_path: Path
 ) -> None:
-    """One call is the price of asking whether the reason is gone."""
+    """One call is enough to find out whether the reason is gone."""
     async with rigged(redis_url, tmp_path, NO_CREDIT) as rig:
         await enqueue(rig, 40)
         batches = Batches(rig.redis)
@@ -112,8 +112,10 @@ async def test_resume_sends_one_trial_and_its_answer_decides(
         assert await batches.accounts() == {}
 
 
-async def test_like_failures_in_a_row_pause_their_batch(redis_url: str, tmp_path: Path) -> None:
-    """A batch that is wrong as a whole costs a few calls, not a million."""
+async def test_identical_failures_in_a_row_pause_their_batch(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """A batch whose jobs are all wrong should cost a few calls only."""
     async with rigged(redis_url, tmp_path, QUICK, fleet_max_in_flight=4) as rig:
         await enqueue(rig, 200, model="missing-model")
         batches = Batches(rig.redis)
@@ -127,15 +129,15 @@ async def test_like_failures_in_a_row_pause_their_batch(redis_url: str, tmp_path
 
 
 async def test_without_its_canary_a_batch_fails_to_its_end(redis_url: str, tmp_path: Path) -> None:
-    """Who asks for it gets every row."""
+    """With canary 0 every job runs."""
     async with rigged(redis_url, tmp_path, QUICK, canary=0) as rig:
         await enqueue(rig, 60, model="missing-model")
         await rig.work_off()
         assert (await Batches(rig.redis).counts("b")).failed == 60
 
 
-async def test_a_success_between_calms_the_canary(redis_url: str, tmp_path: Path) -> None:
-    """Some bad rows in a good batch are no reason to stop it."""
+async def test_a_success_between_failures_resets_the_canary(redis_url: str, tmp_path: Path) -> None:
+    """A good batch with some bad rows goes on."""
     async with rigged(redis_url, tmp_path, QUICK) as rig:
         for model, jobs in (("missing-model", 15), ("claude-opus-4-6", 1), ("missing-model", 15)):
             await enqueue(rig, jobs, model=model, first=rig.calls())
@@ -144,21 +146,21 @@ async def test_a_success_between_calms_the_canary(redis_url: str, tmp_path: Path
         assert (counts.failed, counts.succeeded, counts.flag) == (30, 1, "")
 
 
-async def test_an_endpoint_that_fails_is_left_alone(redis_url: str, tmp_path: Path) -> None:
-    """The breaker opens after a handful of failures, and one trial closes it again."""
+async def test_an_endpoint_that_fails_gets_few_calls(redis_url: str, tmp_path: Path) -> None:
+    """The breaker opens after some failures, and one trial closes it again."""
     async with rigged(redis_url, tmp_path, SimulatorConfig(latency_s=0.02, down=529)) as rig:
         await enqueue(rig, 100)
         async with rig.working():
             await until(partial(_breaker_moved, rig))
             lanes = await read_lanes(rig.redis)
             assert 8 <= rig.calls() < 60
-            assert Look(before=lanes[0], now=lanes[0]).binds == "breaker"
+            assert Look(before=lanes[0], now=lanes[0]).limited_by == "breaker"
             rig.sim.configure(down=None)
             await until(partial(_succeeded, Batches(rig.redis), 100))
 
 
 async def test_an_operators_rpm_holds_for_the_whole_fleet(redis_url: str, tmp_path: Path) -> None:
-    """Two workers share one bucket: 30 calls at 10 a second take about 3 s, never less."""
+    """Two workers share one bucket: 30 calls at 10 a second take about 3 s."""
     async with rigged(redis_url, tmp_path, QUICK, rpm=600) as rig:
         ids = await enqueue(rig, 30)
         async with rig.working(), rig.working():
@@ -169,7 +171,7 @@ async def test_an_operators_rpm_holds_for_the_whole_fleet(redis_url: str, tmp_pa
 
 
 async def test_a_batch_keeps_the_share_of_the_limit_it_used(redis_url: str, tmp_path: Path) -> None:
-    """In the morning the batch says whether the night's limit was turned into results."""
+    """Afterwards the batch's counts show how much of the limit was used."""
     async with rigged(redis_url, tmp_path, QUICK, rpm=600) as rig:
         await enqueue(rig, 140)
         async with rig.working():
@@ -179,10 +181,10 @@ async def test_a_batch_keeps_the_share_of_the_limit_it_used(redis_url: str, tmp_
         assert counts.utilisation == pytest.approx(1.0, abs=0.15)
 
 
-async def test_batches_of_one_lane_learn_what_their_own_calls_cost(
+async def test_each_batch_of_a_lane_learns_what_its_own_calls_use(
     redis_url: str, tmp_path: Path
 ) -> None:
-    """A batch of essays must not make a batch of labels look dear, nor the other way round."""
+    """A batch of long answers must not change what a batch of short ones reserves."""
     async with rigged(redis_url, tmp_path, QUICK) as rig:
         for batch, tokens in (("short", 4), ("long", 60)):
             requests = [{**hello(f"say {n}"), "max_tokens": tokens} for n in range(20)]

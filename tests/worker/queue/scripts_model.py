@@ -1,4 +1,4 @@
-"""What the model of the scripts knows: its one line and lane, its limits, its jobs and claims."""
+"""What the model of the scripts knows: one account, one lane, its limits, its jobs and claims."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ BATCHES = ("", "b", "c")
 WINDOW, LEASE_MS = 4, 60_000
 TOMORROW = 2e10  # epoch s
 CAPACITY = {"pace": 5, "requests": 4, "input": 100, "output": 700}
-PAST_MS = 1_000  # long ago, but not the 1 that an abort of arq's sets
-"""Buckets that run empty within a few claims; time stands still until `time_passes`."""
+"""A few claims empty these buckets. They do not refill before the rule `time_passes`."""
+PAST_MS = 1_000
+"""A score in the past; not 1, which arq's abort() sets."""
 GATE = {"rate": 1e-12, "reserve": 0, "mirror": False}
 GATES = {name: GATE | {"capacity": capacity} for name, capacity in CAPACITY.items()}
 ORDERS = msgspec.json.encode(
@@ -31,7 +32,7 @@ ORDERS = msgspec.json.encode(
     }
 )
 DEBT = {"pace": 1, "requests": 1, "input": 100, "output": 200}
-"""What one call may cost: so far below zero a refusal or a wrong guess may take a bucket."""
+"""How far below 0 one call may take a bucket: a refusal, or an estimate that was too low."""
 STATES = ("in_flight", "retrying", "snoozed", "succeeded", "failed", "cancelled", "expired")
 Outcome = Literal["ok", "refused", "failed", "rejected", "unsent"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -44,7 +45,7 @@ def queue_of(batch: str) -> str:
 
 
 class Claim(NamedTuple):
-    """What was granted: a job, its lease's token, what settle wants back."""
+    """A granted job: its id, its lease's token, the reservation that settle wants back."""
 
     job_id: str
     token: str
@@ -52,8 +53,8 @@ class Claim(NamedTuple):
 
 
 @dataclass
-class Seen:
-    """What the model believes of one job."""
+class ModelJob:
+    """What the model knows of one job."""
 
     batch: str
     state: str = "queued"
@@ -63,5 +64,5 @@ class Seen:
 
     @property
     def waits(self) -> bool:
-        """Whether it has no result, and no live call."""
+        """Whether it has no result and no call under a live lease."""
         return self.state != "over" and (self.state != "in_flight" or self.expired)

@@ -27,8 +27,8 @@ ORDERS = msgspec.json.encode(OPEN)
 CALLS = 3 * (KEPT_FIRST + KEPT_LAST)
 
 
-def engine_of(rig: Rig) -> Scripts:
-    """Return an scripts whose lanes keep nobody waiting."""
+def scripts_of(rig: Rig) -> Scripts:
+    """Return scripts whose lanes keep no job waiting."""
     return Scripts(
         rig.redis,
         account=ACCOUNT,
@@ -55,7 +55,7 @@ async def claim_one(scripts: Scripts, seq: int) -> GrantedJob:
 
 
 async def call(scripts: Scripts, attempt: Attempt) -> None:
-    """Claim the job, and give it back after a call that went like `attempt`."""
+    """Claim the job, and release it after a call that ended as `attempt` says."""
     claimed = await claim_one(scripts, attempt.n)
     item = Release(
         id=claimed.id,
@@ -70,8 +70,8 @@ async def call(scripts: Scripts, attempt: Attempt) -> None:
     assert await scripts.release([item]) == set()
 
 
-def story() -> list[Attempt]:
-    """Return a night of attempts: refused, stopped by deploys, and a few that counted."""
+def history() -> list[Attempt]:
+    """Return many attempts: refused, given back at shutdowns, and some that counted."""
     kinds = ("rate_limit_error", "shutdown", None) * (CALLS // 3)
     return [
         Attempt(n=n, started_at=n, duration_ms=n, outcome="x", counted=n % 10 == 0, error_type=kind)
@@ -79,12 +79,14 @@ def story() -> list[Attempt]:
     ]
 
 
-async def test_a_long_story_keeps_its_ends_and_exact_totals(redis_url: str, tmp_path: Path) -> None:
-    """A job that is refused all night neither grows without bound nor is miscounted."""
-    past = story()
+async def test_a_long_history_keeps_its_ends_and_exact_totals(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """The history of a job that is refused for hours stays short, and its totals stay right."""
+    past = history()
     async with rigged(redis_url, tmp_path) as rig:
         await rig.producer.enqueue(hello())
-        scripts = engine_of(rig)
+        scripts = scripts_of(rig)
         for attempt in past:
             await call(scripts, attempt)
         claimed = ClaimedJob(
@@ -99,10 +101,10 @@ async def test_a_long_story_keeps_its_ends_and_exact_totals(redis_url: str, tmp_
     assert (row.started_at, row.call_ms) == (1, sum(each.duration_ms for each in past))
 
 
-async def test_a_script_forgotten_between_its_load_and_its_call_is_tried_again(
+async def test_a_script_that_redis_forgets_between_load_and_call_is_tried_again(
     redis_url: str, tmp_path: Path
 ) -> None:
-    """redis-py loads a forgotten script once, and gives up when it is forgotten just then."""
+    """redis-py loads a forgotten script once. It gives up when that one is forgotten too."""
     async with rigged(redis_url, tmp_path) as rig:
         answers = iter(
             (
@@ -110,4 +112,4 @@ async def test_a_script_forgotten_between_its_load_and_its_call_is_tried_again(
                 rig.redis.execute_command("PING"),
             )
         )
-        assert await engine_of(rig).persist(lambda: next(answers))
+        assert await scripts_of(rig).persist(lambda: next(answers))

@@ -1,4 +1,4 @@
-"""Whatever order the scripts run in: one holder a job, counts that add up, nothing over a limit."""
+"""In any order of the scripts, a job has one holder, counts add up, and limits hold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
-from nightmill.maintenance.cancellation import _source as withdraw_source
+from nightmill.maintenance.cancellation import _source as cancellation_source
 from nightmill.queue import keys, wire
 from nightmill_worker.queue.lua_source import source
 from nightmill_worker.queue.scripts import Ask, Settlement
@@ -36,13 +36,13 @@ from tests.worker.queue.scripts_model import (
     TOMORROW,
     WINDOW,
     Claim,
+    ModelJob,
     Outcome,
-    Seen,
     queue_of,
 )
 
 PICK = st.integers(0, 999)
-"""Picks a claim or a job, modulo how many there are: what is drawn must not hang on the clock."""
+"""Picks a claim or a job, modulo their number. What is drawn must not depend on the clock."""
 
 
 class Fleet(RuleBasedStateMachine):
@@ -51,21 +51,21 @@ class Fleet(RuleBasedStateMachine):
     url: ClassVar[str]
 
     def __init__(self) -> None:
-        """Connect; `begin` empties the server."""
+        """Connect. `begin` empties the server."""
         super().__init__()
         self.redis = Redis.from_url(self.url)
         names = ("claim", "renew", "settle", "release", "finish", "sweep")
         self.scripts = {name: self.redis.register_script(source(name)) for name in names}
         self.scripts["enqueue"] = self.redis.register_script(wire.enqueue_script())
-        self.scripts["withdraw"] = self.redis.register_script(withdraw_source())
-        self.jobs: dict[str, Seen] = {}
+        self.scripts["cancel"] = self.redis.register_script(cancellation_source())
+        self.jobs: dict[str, ModelJob] = {}
         self.claims: list[Claim] = []
         self.seqs = {"w": 0, "v": 0}
         self.last: dict[str, list[Claim]] = {}
 
     @initialize()
     def begin(self) -> None:
-        """Start from nothing, and without sidesteps: they are a matter of real time."""
+        """Start with an empty server, and without sidesteps, which depend on real time."""
         self.redis.flushall()
         self.redis.set(keys.SIDESTEP, 1)
 
@@ -73,13 +73,13 @@ class Fleet(RuleBasedStateMachine):
         """Disconnect."""
         self.redis.close()
 
-    def run_script(self, name: str, **told: object) -> list[bytes]:
-        """Run a script on one JSON argument, and the orders that only lanes look at."""
-        return list(self.scripts[name](args=[msgspec.json.encode(told), ORDERS]) or ())
+    def run_script(self, name: str, **request: object) -> list[bytes]:
+        """Run a script with one JSON argument, and the orders that scripts of lanes read."""
+        return list(self.scripts[name](args=[msgspec.json.encode(request), ORDERS]) or ())
 
     @rule(batch=st.sampled_from(BATCHES), names=st.sets(st.integers(0, 9), min_size=1))
     def enqueue(self, batch: str, names: set[int]) -> None:
-        """Only what is neither queued nor finished already is taken."""
+        """Enqueue jobs: only those that are neither queued nor finished are taken."""
         ids = [f"{batch}:{name}" for name in sorted(names)]
         pairs: list[str | bytes] = [part for job_id in ids for part in (job_id, PAYLOAD)]
         codes = self.scripts["enqueue"](args=[queue_of(batch), batch, 0, 0, "", *pairs])
@@ -87,11 +87,11 @@ class Fleet(RuleBasedStateMachine):
             known = self.jobs.get(job_id)
             over = known is not None and known.state == "over"
             assert code == ("1" if known is None else "2" if over else "0")
-            self.jobs.setdefault(job_id, Seen(batch))
+            self.jobs.setdefault(job_id, ModelJob(batch))
 
     @rule(pick=PICK)
     def requeue(self, pick: int) -> None:
-        """Run a finished job again: it is a job like any other."""
+        """Run a finished job again, as a job like any other."""
         over = sorted(job_id for job_id, job in self.jobs.items() if job.state == "over")
         if not over:
             return
@@ -118,12 +118,12 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from("wv"), want=st.integers(1, 6))
     def claim(self, worker: str, want: int) -> None:
-        """Nobody gets a job whose lease runs."""
+        """Claim: a job whose lease runs is not granted."""
         self.seqs[worker] += 1
         self.note(worker, self.claim_as(worker, want), want)
 
     def note(self, worker: str, granted: list[Claim], want: int) -> None:
-        """Check a new grant against the model, and enter it there."""
+        """Check a new grant against the model, and note it there."""
         assert len(granted) == len({claim.job_id for claim in granted}) <= want
         for claim in granted:
             job = self.jobs[claim.job_id]
@@ -136,7 +136,7 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from("wv"))
     def claim_repeated(self, worker: str) -> None:
-        """Lose a claim's answer: it gets the same jobs again, those that are still its own."""
+        """Repeat a claim whose answer was lost: it gets the same jobs that are still its own."""
         if not self.last.get(worker):
             return
         again = {(claim.job_id, claim.token) for claim in self.claim_as(worker, 6)}
@@ -145,23 +145,23 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from("wv"), want=st.integers(1, 6))
     def claim_repeated_too_late(self, worker: str, want: int) -> None:
-        """Its first grant is forgotten by then: it is a new claim, with tokens of its own."""
+        """Repeat a claim after its grant was forgotten: it is a new claim with new tokens."""
         self.redis.delete(keys.GRANT + worker)
         self.note(worker, self.claim_as(worker, want), want)
 
     def pick_claim(self, pick: int) -> tuple[Claim, bool]:
-        """Pick any claim there ever was; tell whether its token still holds the job."""
+        """Pick any claim so far; return whether its token still holds the job."""
         claim = self.claims[pick % len(self.claims)]
         return claim, self.holds(claim)
 
     def holds(self, claim: Claim) -> bool:
-        """Tell whether a claim's job is still its own."""
+        """Return whether a claim still holds its job."""
         job = self.jobs[claim.job_id]
         return job.state == "in_flight" and job.token == claim.token
 
     @rule(pick=PICK, state=st.sampled_from(("retrying", "snoozed")), called=st.booleans())
     def release(self, pick: int, state: str, *, called: bool) -> None:
-        """Only the holder gives a job back; a late one changes nothing."""
+        """Only the holder releases a job. A late release changes nothing."""
         if not self.claims:
             return
         (job_id, token, _), holds = self.pick_claim(pick)
@@ -179,15 +179,15 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(pick=PICK, status=st.sampled_from(("succeeded", "failed", "cancelled", "expired")))
     def finish(self, pick: int, status: str) -> None:
-        """Only the holder finishes; afterwards nothing of the job is left but its result."""
+        """Only the holder finishes a job. Afterwards only its result is left."""
         if not self.claims:
             return
         (job_id, token, _), holds = self.pick_claim(pick)
         job = self.jobs[job_id]
         item = {"id": job_id, "token": token, "queue": queue_of(job.batch), "status": status}
         about = {"again": 0, "input": 3, "output": 4, "cost": 5, "fault": ""}
-        told = msgspec.json.encode({"canary": 0, "items": [item | about]})
-        late = self.scripts["finish"](args=[told, b"{}"])
+        request = msgspec.json.encode({"canary": 0, "items": [item | about]})
+        late = self.scripts["finish"](args=[request, b"{}"])
         assert late == ([] if holds else [job_id.encode()])
         if holds:
             job.state, job.expired = "over", False
@@ -197,14 +197,14 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(pick=PICK, outcome=st.sampled_from(OUTCOMES))
     def settle(self, pick: int, outcome: Outcome) -> None:
-        """Account for an answer: it frees its slot."""
+        """Account for an answer: that frees its slot."""
         if not self.claims:
             return
         claim, holds = self.pick_claim(pick)
         if not holds or not self.redis.zscore(f"{LANE}:slots", claim.token):
             return
         reservation = msgspec.json.decode(claim.reservation)
-        reservation["at"] = TOMORROW  # sent after the last refusal, however few ms lie between them
+        reservation["at"] = TOMORROW  # the call counts as sent after the last refusal
         item = Settlement(
             token=claim.token,
             model=MODEL,
@@ -220,7 +220,7 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(pick=PICK)
     def renew(self, pick: int) -> None:
-        """Only the holder's lease is prolonged, also one that ran out and that nobody took."""
+        """Only the holder's lease is prolonged, even after it ran out, if no claim followed."""
         if not self.claims:
             return
         (job_id, token, _), holds = self.pick_claim(pick)
@@ -233,7 +233,7 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(pick=PICK)
     def lease_runs_out(self, pick: int) -> None:
-        """Move a lease into the past, as if its worker had died (no test waits for leases)."""
+        """Move the end of a lease into the past, as if its worker had died."""
         held = sorted(job_id for job_id, job in self.jobs.items() if job.state == "in_flight")
         if not held:
             return
@@ -246,17 +246,17 @@ class Fleet(RuleBasedStateMachine):
 
     @rule()
     def time_passes(self) -> None:
-        """All buckets are full again."""
-        kept = self.redis.execute_command("HGET", LANE, "hot")
-        if kept is None:
+        """Fill all buckets."""
+        stored = self.redis.execute_command("HGET", LANE, "hot")
+        if stored is None:
             return
-        hot = msgspec.json.decode(kept)
+        hot = msgspec.json.decode(stored)
         hot["level"] = CAPACITY
         self.redis.execute_command("HSET", LANE, "hot", msgspec.json.encode(hot))
 
     @rule()
     def sweep(self) -> None:
-        """Sweep: that changes nothing about our own producers' jobs."""
+        """Sweep: the jobs of nightmill's own producers stay as they are."""
         before = self.redis.dump(keys.QUEUE)
         self.redis.delete(keys.SWEEP)
         assert self.scripts["sweep"](args=[]) == [0]
@@ -264,20 +264,20 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(batch=st.sampled_from(BATCHES[1:]), paused=st.booleans())
     def pause(self, batch: str, *, paused: bool) -> None:
-        """One flag decides whether a batch's jobs are claimed; its counts stay."""
+        """Pause or resume a batch. Its counts stay."""
         change = ("HSET", "paused") if paused else ("HDEL",)
         self.redis.execute_command(change[0], keys.BATCH + batch, "flag", *change[1:])
 
     @rule(batch=st.sampled_from(BATCHES[1:]), end=st.sampled_from(("cancelled", "expired")))
-    def withdraw(self, batch: str, end: str) -> None:
-        """End a batch: all but its live calls are over, however they waited; then take it back."""
+    def cancel(self, batch: str, end: str) -> None:
+        """End a batch: all its jobs but the live calls are over. Then open it again."""
         self.redis.execute_command("HSET", keys.BATCH + batch, "flag", end)
         args: list[str | bytes | int] = [queue_of(batch), batch, "me", 0, 100]
-        flag, busy, *found = self.scripts["withdraw"](args=args)
+        flag, busy, *found = self.scripts["cancel"](args=args)
         left = {job_id for job_id, job in self.jobs.items() if job.batch == batch and job.waits}
         assert {row[0].decode() for row in found} == left
         done = [part for row in found for part in (row[0], b"{}")]
-        assert self.scripts["withdraw"](args=args + done) == [flag, busy]
+        assert self.scripts["cancel"](args=args + done) == [flag, busy]
         for job_id in left:
             job = self.jobs[job_id]
             job.state, job.expired = "over", False
@@ -286,42 +286,42 @@ class Fleet(RuleBasedStateMachine):
 
     @invariant()
     def one_live_token_a_job(self) -> None:
-        """Find the same holder in the lease, the record and the model."""
+        """Compare the holder in the lease, the record and the model."""
         with self.redis.pipeline(transaction=False) as pipe:
             for job_id in self.jobs:
                 pipe.get(keys.IN_PROGRESS + job_id)
                 pipe.hget(keys.RECORD + job_id, "token")
-            told = pipe.execute()
-        for job, lease, kept in zip(self.jobs.values(), told[::2], told[1::2], strict=True):
+            found = pipe.execute()
+        for job, lease, record in zip(self.jobs.values(), found[::2], found[1::2], strict=True):
             holder = job.token.encode() if job.state == "in_flight" else None
-            assert kept == holder
+            assert record == holder
             assert lease == (None if job.expired else holder)
 
     @invariant()
     def counts_add_up(self) -> None:
-        """Find the model's counts in every batch; they sum up to what was accepted."""
+        """Compare every batch's counts with the model; they sum up to the jobs enqueued."""
         for batch in BATCHES:
-            told = self.redis.execute_command("HGETALL", keys.BATCH + batch)
+            counts = self.redis.execute_command("HGETALL", keys.BATCH + batch)
             jobs = [job for job in self.jobs.values() if job.batch == batch]
             current = [job.state for job in jobs] + [end for job in jobs for end in job.ended]
             for state in STATES:
-                assert int(told.get(state.encode(), 0)) == current.count(state), (batch, state)
+                assert int(counts.get(state.encode(), 0)) == current.count(state), (batch, state)
             waiting = self.redis.zcard(queue_of(batch))
             assert waiting == sum(job.state != "over" for job in jobs)
 
     @invariant()
     def limits_hold(self) -> None:
-        """Slots fit the window; no bucket is further in debt than one call can take it."""
+        """Slots fit the window, and no bucket is further below 0 than one call can take it."""
         assert self.redis.execute_command("ZCARD", f"{LANE}:slots") <= WINDOW
         hot = self.redis.execute_command("HGET", LANE, "hot")
         if hot is not None:
-            told = msgspec.json.decode(hot)
-            assert all(told["level"][name] >= -debt for name, debt in DEBT.items()), told
-            assert sum(told[outcome] for outcome in OUTCOMES) <= told["sent"] == len(self.claims)
+            lane = msgspec.json.decode(hot)
+            assert all(lane["level"][name] >= -debt for name, debt in DEBT.items()), lane
+            assert sum(lane[outcome] for outcome in OUTCOMES) <= lane["sent"] == len(self.claims)
 
 
-def test_any_order_of_scripts_keeps_the_promises(redis_url: str) -> None:
-    """The scripts are the scripts's whole memory: their invariants are the scripts's."""
+def test_the_invariants_hold_in_any_order_of_scripts(redis_url: str) -> None:
+    """Redis holds the whole state of the queue, and only these scripts change it."""
     quick = settings(
         max_examples=25,
         stateful_step_count=30,

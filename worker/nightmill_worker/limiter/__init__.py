@@ -1,5 +1,5 @@
-"""The limiter: one lane per endpoint, credential and model, shared by the whole fleet.
+"""The limiter: one lane for each endpoint, credential and model. The whole fleet shares a lane.
 
-`law` decides (pure), `governor` runs it; the buckets and slots themselves are taken in
-lua/claim.lua and given back in lua/settle.lua.
+`law` decides and does no I/O. `governor` runs the law. Slots and tokens are taken in
+queue/lua/claim.lua and given back in queue/lua/settle.lua.
 """

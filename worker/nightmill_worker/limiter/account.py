@@ -1,4 +1,4 @@
-"""The line: one endpoint and one credential, named without giving the credential away."""
+"""The account: one endpoint and one credential, named without giving the credential away."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def fingerprint(settings: Settings) -> str:
-    """Return 16 hex digits for the endpoint and credential of `settings`."""
+    """Return the account of `settings`: 16 hex digits for its endpoint and its credential."""
     secret = settings.api_key or settings.auth_token
     key = secret.get_secret_value() if secret else ""
     base = settings.base_url.rstrip("/").removesuffix("/v1")

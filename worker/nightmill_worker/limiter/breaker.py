@@ -1,4 +1,4 @@
-"""The breaker of a lane: a failing endpoint is left alone for a while, then tried once. Pure."""
+"""The breaker of a lane: it stops calls to a failing endpoint, then lets one try. Pure."""
 
 from __future__ import annotations
 
@@ -7,55 +7,62 @@ from typing import Final, Literal
 import msgspec
 
 FAILURES: Final = 8
-"""Fewer failures than this never open it."""
+"""The breaker opens after at least this many failures."""
 SHARE: Final = 0.5
-"""It opens when at least this share of the calls that ended lately failed."""
-LATELY_S: Final = 10.0
-LATELY_CALLS: Final = 40
-"""Lately is the last LATELY_S, or the last LATELY_CALLS where those took less time."""
+"""The breaker opens when at least this share of the recent calls failed."""
+RECENT_S: Final = 10.0
+RECENT_CALLS: Final = 40
+"""Recent calls are those of the last RECENT_S, or the last RECENT_CALLS if that is fewer calls."""
 OPEN_S: Final = (1.0, 15.0)
-"""The first and the longest rest, doubling between, each +-25 % so that fleets do not march."""
+"""The first and the longest time the breaker stays open, seconds. It doubles each time."""
 JITTER: Final = 0.25
+"""Each open time varies by this share either way, so that two fleets do not come back together."""
 TRIAL_S: Final = 60.0
-"""A trial that nobody tells the end of was lost with its worker: another one goes."""
+"""A trial without a result after this many seconds was lost with its worker. Another one goes."""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """Calls that ended by `at`, and how many of them failed (5xx, 529, connection)."""
+    """Calls that ended up to one moment."""
 
     at: float
+    """The law's clock, seconds."""
     calls: int
     failed: int
+    """How many of them failed: 5xx, 529 or a broken connection."""
 
 
-class Breaker(msgspec.Struct, frozen=True, kw_only=True):
-    """Closed: calls go. Open until `until`: none goes. Half open: one goes, the trial.
+class Breaker(msgspec.Struct, frozen=True, kw_only=True, rename={"recent": "lately"}):
+    """The state of a breaker, stored with the lane.
 
-    `opened` counts how often in a row it opened; `lately` is what ended, oldest first, and
-    `calls` and `failed` are the lane's counters when it was last looked at.
+    Closed: calls go. Open: no call goes until `until`. Half open: one call goes, the trial.
     """
 
     state: Literal["closed", "open", "half"] = "closed"
     until: float = 0.0
+    """When the open time or the trial's time ends, by the law's clock, seconds."""
     opened: int = 0
-    lately: tuple[Ended, ...] = ()
+    """How often in a row the breaker opened."""
+    recent: tuple[Ended, ...] = ()
+    """The calls that ended recently, oldest first."""
     calls: int = 0
+    """The lane's counter of ended calls at the last step."""
     failed: int = 0
+    """The lane's counter of failed calls at the last step."""
 
 
-def watch(  # noqa: PLR0913 - three counters, a clock and a chance
+def watch(  # noqa: PLR0913 - three counters, a clock and a random number
     breaker: Breaker, *, calls: int, failed: int, trial: str, now: float, chance: float
 ) -> Breaker:
-    """Return the breaker now: `calls` ended so far, `failed` of them failed.
+    """Return the breaker after `calls` calls ended since the lane began, `failed` of them failed.
 
-    `trial` is how the trial ended: "ok" (any answer that is no failure), "failed", or "" while it
-    runs. `chance` is uniform in 0 to 1.
+    `trial` is how the trial ended: "ok" (any answer that is not a failure), "failed", or "" while
+    it runs. `now` is the law's clock, seconds. `chance` is random, uniform from 0 to 1.
     """
     ended = Ended(at=now, calls=calls - breaker.calls, failed=failed - breaker.failed)
-    lately = _lately((*breaker.lately, ended) if ended.calls > 0 else breaker.lately, now)
-    breaker = msgspec.structs.replace(breaker, lately=lately, calls=calls, failed=failed)
+    recent = _recent((*breaker.recent, ended) if ended.calls > 0 else breaker.recent, now)
+    breaker = msgspec.structs.replace(breaker, recent=recent, calls=calls, failed=failed)
     match breaker.state:
-        case "closed" if _failing(lately):
+        case "closed" if _failing(recent):
             return _open(breaker, now, chance)
         case "open" if now >= breaker.until:
             return msgspec.structs.replace(breaker, state="half", until=now + TRIAL_S)
@@ -69,23 +76,23 @@ def watch(  # noqa: PLR0913 - three counters, a clock and a chance
             return breaker
 
 
-def _lately(ended: tuple[Ended, ...], now: float) -> tuple[Ended, ...]:
-    """Drop what is older than LATELY_S and not needed to make up LATELY_CALLS."""
+def _recent(ended: tuple[Ended, ...], now: float) -> tuple[Ended, ...]:
+    """Drop what is older than RECENT_S, and what is not among the last RECENT_CALLS."""
     kept, calls = len(ended), 0
-    while kept and calls < LATELY_CALLS and now - ended[kept - 1].at <= LATELY_S:
+    while kept and calls < RECENT_CALLS and now - ended[kept - 1].at <= RECENT_S:
         kept -= 1
         calls += ended[kept].calls
     return ended[kept:]
 
 
-def _failing(lately: tuple[Ended, ...]) -> bool:
-    failed = sum(e.failed for e in lately)
-    return failed >= FAILURES and failed >= SHARE * sum(e.calls for e in lately)
+def _failing(recent: tuple[Ended, ...]) -> bool:
+    failed = sum(e.failed for e in recent)
+    return failed >= FAILURES and failed >= SHARE * sum(e.calls for e in recent)
 
 
 def _open(breaker: Breaker, now: float, chance: float) -> Breaker:
     first, longest = OPEN_S
-    rest = min(longest, first * 2.0**breaker.opened) * (1 + JITTER * (2 * chance - 1))
+    open_s = min(longest, first * 2.0**breaker.opened) * (1 + JITTER * (2 * chance - 1))
     return msgspec.structs.replace(
-        breaker, state="open", until=now + rest, opened=breaker.opened + 1, lately=()
+        breaker, state="open", until=now + open_s, opened=breaker.opened + 1, recent=()
     )

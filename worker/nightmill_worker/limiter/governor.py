@@ -1,4 +1,4 @@
-"""The governor: one worker of the fleet runs the law for every lane, a few times a second."""
+"""The governor: one worker of the fleet runs the law for every lane, ten times a second."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from nightmill_worker.limiter.breaker import Breaker, watch
 from nightmill_worker.limiter.law import Law, orders, step
 from nightmill_worker.limiter.records import Caps, Gate, Observed, Orders
-from nightmill_worker.limiter.utilisation import Reading, Utilisation, limits, read
+from nightmill_worker.limiter.utilisation import Reading, Utilisation, limits, measure
 from nightmill_worker.queue.lua_source import source
 
 if TYPE_CHECKING:
@@ -22,39 +22,42 @@ if TYPE_CHECKING:
 TICK_S: Final = 0.1
 """How often the law runs, seconds."""
 STAND_BY_S: Final = 0.4
-"""How often the others look whether the governor is gone, seconds."""
+"""How often another worker checks whether the governor still lives, seconds."""
 LOCK_MS: Final = 1500
-"""The governor's lock; another worker takes over when it runs out."""
+"""Length of the governor's lock, milliseconds. When it runs out, another worker takes over."""
 LANE_PARTS: Final = 4
-"""What govern.lua returns of each lane."""
+"""How many values govern.lua returns for each lane."""
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """A lane's orders as claim.lua reads them; `round` counts the breaker's moves."""
+    """A lane's orders as claim.lua reads them. See Orders for the first four."""
 
     window: int
     gates: dict[str, Gate]
     reserves: bool
     pause: float
     breaker: str = "closed"
+    """closed, open or half."""
     round: int = 0
+    """Counts the changes of the breaker's state: a new number makes lane.lua forget the trial."""
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """What the governor remembers of a lane, in its hash: another may take over at any time."""
+class Kept(msgspec.Struct, frozen=True, kw_only=True, rename={"utilisation": "meter"}):
+    """What the governor stores in a lane's hash, so that another worker can take over."""
 
     law: Law = Law()
     breaker: Breaker = Breaker()
     round: int = 0
-    meter: Utilisation = Utilisation()
+    """See Published."""
+    utilisation: Utilisation = Utilisation()
 
 
-_seen = msgspec.json.Decoder(Observed, strict=False)
+_observed = msgspec.json.Decoder(Observed, strict=False)
 _kept = msgspec.json.Decoder(Kept)
 
 
 def caps_of(settings: Settings) -> Caps:
-    """Return what the operator allows the lanes."""
+    """Return what the operator allows each lane."""
     return Caps(
         requests=settings.rpm,
         input=settings.itpm,
@@ -65,7 +68,7 @@ def caps_of(settings: Settings) -> Caps:
 
 
 def first_orders(caps: Caps) -> bytes:
-    """Return the orders of a lane that nobody has used yet, as JSON."""
+    """Return the orders of a lane that has never been used, as JSON."""
     return msgspec.json.encode(_published(orders(Law(), caps), Breaker(), 0))
 
 
@@ -81,12 +84,15 @@ def _published(given: Orders, breaker: Breaker, number: int) -> Published:
 
 
 class Governor:
-    """Runs the law for the lanes of one line while it holds the lock."""
+    """Runs the law for the lanes of one account while this worker holds the lock."""
 
     def __init__(
         self, redis: Redis, *, account: str, worker: str, caps: Caps, rng: random.Random
     ) -> None:
-        """Take a client, the line, this worker's name (it marks the lock), caps, and jitter."""
+        """Take a client, the account's fingerprint, the worker's name (the lock's value), and caps.
+
+        `rng` gives the breaker's jitter.
+        """
         self._redis = redis
         self._account = account
         self._worker = worker
@@ -95,41 +101,42 @@ class Governor:
         self._read, self._write = (redis.register_script(source(n)) for n in ("govern", "publish"))
 
     async def tick(self) -> bool:
-        """Take or keep the place; having it, run the law for every lane. Tells whether we do."""
-        told = await self._read(args=[self._account, self._worker, LOCK_MS])
-        if told is None:
+        """Take or keep the lock; with it, run the law for every lane. Return whether we hold it."""
+        found = await self._read(args=[self._account, self._worker, LOCK_MS])
+        if found is None:
             return False
-        seconds, micros, *lanes = told
+        seconds, micros, *lanes = found
         now = int(seconds) + int(micros) / 1e6
         given: list[bytes] = []
         for name, hot, kept, in_flight in zip(*[iter(lanes)] * LANE_PARTS, strict=True):
-            seen = msgspec.structs.replace(_seen.decode(hot), in_flight=in_flight)
-            given += [name, *self._govern(seen, _kept.decode(kept) if kept else Kept(), now)]
+            observed = msgspec.structs.replace(_observed.decode(hot), in_flight=in_flight)
+            given += [name, *self._govern(observed, _kept.decode(kept) if kept else Kept(), now)]
         if given:
             await self._write(args=[self._account, self._worker, *given])
         return True
 
-    def _govern(self, seen: Observed, kept: Kept, now: float) -> tuple[bytes, bytes, bytes]:
-        """Run the law for a lane; return what publish.lua writes of it."""
-        law = step(kept.law, seen, now)
+    def _govern(self, observed: Observed, kept: Kept, now: float) -> tuple[bytes, bytes, bytes]:
+        """Run the law for one lane; return what publish.lua writes for it."""
+        law = step(kept.law, observed, now)
         breaker = watch(
             kept.breaker,
-            calls=seen.ended,
-            failed=seen.failed,
-            trial=seen.trial_end,
+            calls=observed.ended,
+            failed=observed.failed,
+            trial=observed.trial_end,
             now=law.clock,
             chance=self._rng.random(),
         )
         number = kept.round + (breaker.state != kept.breaker.state)
         given = _published(orders(law, self._caps), breaker, number)
-        meter, reading = read(kept.meter, seen, limits(law, self._caps), law.clock)
-        after = Kept(law=law, breaker=breaker, round=number, meter=meter)
+        known = limits(law, self._caps)
+        utilisation, reading = measure(kept.utilisation, observed, known, law.clock)
+        after = Kept(law=law, breaker=breaker, round=number, utilisation=utilisation)
         encode = msgspec.json.encode
         return encode(after), encode(given), encode(_spent(reading))
 
 
 def _spent(reading: Reading | None) -> dict[str, tuple[int, int]]:
-    """Return batch -> milliseconds metered, and the share of them that the limit was used."""
+    """Return batch -> (milliseconds measured, those milliseconds times the share used)."""
     if reading is None:
         return {}
     metered_ms = 1000 * reading.seconds

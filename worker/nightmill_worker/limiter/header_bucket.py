@@ -1,4 +1,4 @@
-"""The endpoint's own bucket, as its headers tell it: what other users of the key take from it."""
+"""The endpoint's own bucket as headers report it, and what other users of the credential take."""
 
 from __future__ import annotations
 
@@ -8,74 +8,93 @@ from typing import Final
 import msgspec
 
 DRIFT_S: Final = 5.0
-"""How often the drain of others is learned anew, seconds."""
+"""The drain of other users is estimated this often, seconds."""
 DRIFT_GAIN: Final = 0.3
+"""Weight of a new estimate of the drain."""
 RESERVE: Final = (0.10, 0.35)
-"""What is left in the bucket: at most these shares of a minute's limit and of the burst seen."""
+"""The reserve is at most these shares of the limit a minute and of the largest level reported."""
 CAUTION: Final = 6.0
-"""How many times the reserve may become when the mirror proves wrong."""
+"""The reserve is at most this many times its normal size after unexpected refusals."""
 FORGET_S: Final = 600.0
-"""How long it takes to trust it again."""
+"""Time constant with which the reserve returns to its normal size, seconds."""
 TINY: Final = 3.0
-"""A bucket of fewer requests than this punishes a call that arrives a moment early."""
+"""In a bucket of fewer requests than this, a call that arrives a moment early is refused."""
 TINY_PACE: Final = 0.98
+"""Share of the refill that is used in such a bucket."""
 
 
-class Reported(msgspec.Struct, frozen=True, kw_only=True):
-    """What headers say of one dimension.
-
-    `limit` a minute; `most` is the largest bucket seen; `corrected` sums up all corrections that
-    settle made to the lane's level, for good.
-    """
+class Reported(msgspec.Struct, frozen=True, kw_only=True, rename={"largest": "most"}):
+    """What headers report of one dimension, as lane.lua stores it."""
 
     limit: float
-    most: float
+    """Units a minute."""
+    largest: float
+    """The largest level of the endpoint's bucket that a header showed under this limit, units."""
     corrected: float
+    """The sum of all corrections that headers made to the lane's level, units. Never reset."""
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
-    """What others take: `rate` units a second, <= 0, with the `limit` and corrections at `at`."""
+    """What other users of the credential take from one bucket."""
 
     rate: float = 0.0
+    """The drain, units a second; 0 or negative."""
     limit: float = 0.0
+    """The reported limit at the last estimate, units a minute."""
     corrected: float = 0.0
+    """The sum of corrections at the last estimate, units."""
     at: float = 0.0
+    """When the last estimate was made, by the law's clock, seconds."""
     caution: float = 1.0
+    """Factor of the reserve, 1 to CAUTION."""
 
-    def care(self, passed: float, *, missed: bool) -> Drift:
-        """Return the drift `passed` seconds later; a refusal that it `missed` doubles caution."""
+    def with_caution(self, passed: float, *, refused: bool) -> Drift:
+        """Return the drift `passed` seconds later. `refused`: this bucket refused unexpectedly.
+
+        Each such refusal doubles the caution, which then decays.
+        """
         caution = 1.0 + (self.caution - 1.0) * math.exp(-passed / FORGET_S)
-        caution = min(CAUTION, 2 * caution) if missed else caution
+        caution = min(CAUTION, 2 * caution) if refused else caution
         return msgspec.structs.replace(self, caution=caution)
 
-    def learn(self, told: Reported, now: float) -> Drift:
-        """Return the drift after the corrections since the last look; a new limit waits longer."""
-        if told.limit != self.limit:
+    def learn(self, reported: Reported, now: float) -> Drift:
+        """Return the drift with a new estimate, if DRIFT_S have passed since the last one.
+
+        After a change of the limit, the first estimate comes DRIFT_S later than usual: the
+        corrections that the change itself causes are no drain.
+        """
+        if reported.limit != self.limit:
             return msgspec.structs.replace(
-                self, rate=0.0, limit=told.limit, corrected=told.corrected, at=now + DRIFT_S
+                self,
+                rate=0.0,
+                limit=reported.limit,
+                corrected=reported.corrected,
+                at=now + DRIFT_S,
             )
         seconds = now - self.at
         if seconds < 0:
-            return msgspec.structs.replace(self, corrected=told.corrected)
+            return msgspec.structs.replace(self, corrected=reported.corrected)
         if seconds < DRIFT_S:
             return self
-        full = told.limit / 60
-        drain = (told.corrected - self.corrected) / seconds
+        full = reported.limit / 60
+        drain = (reported.corrected - self.corrected) / seconds
         if drain:
             rate = self.rate + DRIFT_GAIN * max(-full, min(full, drain))
-        else:  # nothing heard: without calls there are no headers, and a drain may have ended
+        else:  # no new header: without calls there are none, and the drain may have ended
             rate = self.rate * (1 - DRIFT_GAIN)
         rate = max(-0.95 * full, min(0.0, rate))
-        return msgspec.structs.replace(self, rate=rate, corrected=told.corrected, at=now)
+        return msgspec.structs.replace(self, rate=rate, corrected=reported.corrected, at=now)
 
 
-def refill(told: Reported, drift: Drift) -> float:
-    """Return what the bucket gains for us, units a second."""
-    rate = told.limit / 60 + drift.rate
-    return rate * TINY_PACE if told.most < TINY else rate
+def refill(reported: Reported, drift: Drift) -> float:
+    """Return what the bucket gains for this fleet, units a second."""
+    rate = reported.limit / 60 + drift.rate
+    return rate * TINY_PACE if reported.largest < TINY else rate
 
 
-def reserve(told: Reported, drift: Drift) -> float:
-    """Return how much to leave in the bucket."""
+def reserve(reported: Reported, drift: Drift) -> float:
+    """Return how much claims leave in the bucket, units."""
     limit, burst = RESERVE
-    return min(limit * told.limit * drift.caution, burst * told.most * min(2.0, drift.caution))
+    return min(
+        limit * reported.limit * drift.caution, burst * reported.largest * min(2.0, drift.caution)
+    )

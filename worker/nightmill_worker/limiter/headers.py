@@ -1,4 +1,4 @@
-"""What an answer says of the endpoint's limits: its rate-limit headers, and what a 429 names."""
+"""The endpoint's limits in an answer: its rate-limit headers, and the limit that a 429 names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HEADERS: Final = {
         ("output", "output-tokens"),
     )
 }
-# In this order: "output tokens per minute" is about output, whatever else it mentions.
+# The first match counts: "output tokens per minute" is about output, whatever else is in the text.
 _NAMES: Final = (
     ("window", re.compile(r"concurren|in flight|simultaneous|parallel", re.IGNORECASE)),
     ("output", re.compile(r"output[ -]token", re.IGNORECASE)),
@@ -25,20 +25,20 @@ _NAMES: Final = (
 
 
 def limits_in(headers: Mapping[str, str]) -> dict[str, tuple[int, int]]:
-    """Return dimension -> (limit a minute, remaining) for what `headers` tell, {} for nothing.
+    """Return dimension -> (limit a minute, remaining) for the limits that `headers` report.
 
-    A header that is no whole number is taken as absent.
+    A header that is not a whole number counts as absent. Without any such header: {}.
     """
-    told = {}
+    reported = {}
     for dimension, (limit_name, remaining_name) in _HEADERS.items():
         if (limit := headers.get(limit_name)) is None:
             continue
         remaining = headers.get(remaining_name, "")
         if limit.isdecimal() and remaining.isdecimal() and int(limit) > 0:
-            told[dimension] = (int(limit), int(remaining))
-    return told
+            reported[dimension] = (int(limit), int(remaining))
+    return reported
 
 
 def gate_named(message: str) -> str | None:
-    """Return which limit a 429's message names: window, requests, input or output; None if none."""
+    """Return the limit that a 429's message names: window, requests, input or output; else None."""
     return next((name for name, words in _NAMES if words.search(message)), None)

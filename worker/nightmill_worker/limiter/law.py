@@ -1,9 +1,13 @@
-"""The law of a lane: how fast calls may start and how many may run, over the whole fleet. Pure.
+"""The law of a lane: how fast calls may start, and how many may run, over the whole fleet. Pure.
 
-What limits a lane is one of four: the endpoint's buckets for requests, input and output tokens,
-or the number of calls it lets run at once. Where headers tell a limit it is followed (mirror);
-where nobody tells, it is found by trying (growth). A refusal is blamed on one of the four first,
-and cuts that one only, once an epoch. Growth goes only along the gate that keeps calls waiting.
+One of four things limits a lane: the endpoint's bucket of requests, of input tokens or of output
+tokens, or the number of calls that the endpoint runs at once (the window). A limit that headers
+report is followed (header_bucket.py). A limit that no header reports is found by probing
+(probing.py, window.py).
+
+After a refusal (a 429) the law decides which of the four to blame and cuts that one only. It cuts
+once an epoch: the calls of one burst are refused together, and their refusals are one observation.
+Without a refusal, only the limit that keeps calls waiting grows.
 """
 
 from __future__ import annotations
@@ -13,100 +17,123 @@ from typing import Final
 import msgspec
 
 from nightmill_worker.limiter.header_bucket import Drift, refill, reserve
-from nightmill_worker.limiter.probing import ENOUGH, Probe, Window
+from nightmill_worker.limiter.probing import READABLE_CALLS, Probe
 from nightmill_worker.limiter.records import Caps, Gate, Observed, Orders
+from nightmill_worker.limiter.window import Window
 
 DIMENSIONS: Final = ("requests", "input", "output")
 FIRST_LATENCY_S: Final = 1.0
-"""Taken for a call's length until the first has ended."""
-AHEAD: Final = 1.5
-"""Calls start this much faster than the window turns over, evenly, never in bursts."""
-FAR_AHEAD: Final = 3.0
-"""The same once the endpoint's cap is known: a free slot need not wait."""
-GRAIN_S: Final = 0.05
-"""A bucket that we fill ourselves holds a call and this many seconds' worth for late claims."""
-CAPPED_S: Final = 1.0
-"""The same for an operator's cap on tokens: what was reserved too much must fit in again."""
-LONGEST_S: Final = 60.0
-"""Between two steps no more time passes than this, whatever the clock says."""
+"""Assumed length of a call until the first one has ended, seconds."""
+PACE_FACTOR: Final = 1.5
+"""Calls start this many times as fast as a full window of them ends. They start evenly spaced."""
+PACE_FACTOR_AT_CAP: Final = 3.0
+"""The same once the endpoint's cap on calls in flight is known: a free slot need not wait."""
+BURST_S: Final = 0.05
+"""A bucket that the fleet fills itself holds one call and this many seconds of its rate, so that a
+late claim loses nothing."""
+CAP_BURST_S: Final = 1.0
+"""The same for an operator's cap on tokens: what a call reserved in excess must fit back in."""
+LONGEST_STEP_S: Final = 60.0
+"""The law's clock moves by this much at most between two steps, seconds."""
 PAUSE_S: Final = (0.25, 6.0)
-"""Bounds of the pause after a refusal, and between calls while a debt they ran into is paid."""
-LATELY_S: Final = 3.0
-"""A gate that kept calls waiting within this time was binding."""
-SEMANTICS_S: Final = 90.0
-"""A mirror of output that proves wrong changes how output is charged, this often at most."""
-COMPARED: Final = 4
-"""Measurements before dimensions are compared."""
-ALIKE: Final = 3
-"""Refusals in a row at the same number of calls in flight are no accident after this many."""
-CHANGED: Final = 0.15
-"""More surprise than this is a limit that changed, which says nothing about what it is of."""
-TELLING: Final = 50
-"""A reading over fewer calls says little about which dimension is limited."""
-SURER: Final = 0.7
-"""Another dimension is believed when its refills agree with each other this much better."""
+"""Bounds of the pause after a refusal, seconds. In a debt, one call asks per pause."""
+BINDING_S: Final = 3.0
+"""A gate that kept calls waiting within this many seconds counts as binding."""
+OUTPUT_RULE_S: Final = 90.0
+"""The assumption how output is charged changes at most this often, seconds."""
+COMPARE_AFTER: Final = 4
+"""Measurements before dimensions are compared with each other."""
+ALIKE_REFUSALS: Final = 3
+"""After this many refusals in a row at the same number of calls in flight, it is no accident."""
+LARGEST_SURPRISE: Final = 0.15
+"""A larger surprise is a limit that changed. It does not tell which dimension is limited."""
+FULL_WEIGHT_CALLS: Final = 50
+"""A measurement over fewer calls has less weight when dimensions are compared."""
+CLEARER: Final = 0.7
+"""Another dimension becomes the suspect when its doubt is below this share of the suspect's."""
 
 
-class Law(msgspec.Struct, frozen=True, kw_only=True):
-    """What the law knows of a lane. `seen` and `at` are of its last step.
-
-    `clock` is the law's own time in seconds, which no jump of `at` moves far. `owed`: nothing was
-    let in between the last two refusals, so calls ask one by one until one is.
-    """
+class Law(
+    msgspec.Struct, frozen=True, kw_only=True, rename={"observed": "seen", "in_debt": "owed"}
+):
+    """What the law knows of a lane, stored with the lane."""
 
     at: float = 0.0
+    """Redis's clock at the last step, seconds; 0 before the first."""
     clock: float = 0.0
-    seen: Observed = Observed()
+    """The law's own clock, seconds. It never goes back, and a jump of Redis's moves it little."""
+    observed: Observed = Observed()
+    """What the last step observed."""
     latency: float = 0.0
+    """Length of a call, seconds, as a moving mean; 0 before the first answer."""
     window: Window = Window()
     probes: dict[str, Probe] = {}
+    """Dimension -> what probing found."""
     suspect: str = "requests"
+    """The dimension that is limited, as far as is known."""
     doubt: dict[str, float] = {}
+    """Dimension -> how much its measurements differ from each other, as a moving mean."""
     measured: int = 0
+    """How many measurements went into `doubt`."""
     rated: bool = False
+    """Whether the suspect's probe limits the lane."""
     drifts: dict[str, Drift] = {}
+    """Dimension -> what other users of the credential take."""
     reserves: bool = False
-    reserves_at: float = -SEMANTICS_S
+    """Whether the endpoint seems to charge max_tokens when a call starts; see Orders."""
+    reserves_at: float = -OUTPUT_RULE_S
+    """When `reserves` last changed, by the law's clock, seconds."""
     blamed: str = ""
+    """What the last refusal was blamed on: "window", a dimension, or "" when nothing was cut."""
     bound_at: dict[str, float] = {}
+    """Gate -> when it last kept a call waiting, by the law's clock, seconds."""
     pause: float = 0.25
+    """The first pause after the next refusal, seconds."""
     in_flight: tuple[int, ...] = (0, 0, 0)
+    """Calls in flight at the last three steps."""
     cut_accepted: int = 0
+    """The counter of accepted calls at the last refusal."""
     cut_in_flight: int = 0
+    """Calls in flight at the last refusal."""
     alike: int = 0
-    owed: bool = False
+    """Refusals in a row at about the same number of calls in flight."""
+    in_debt: bool = False
+    """True after two refusals with no call accepted between them. Calls then go one by one until
+    one is accepted."""
 
 
-def step(law: Law, seen: Observed, now: float) -> Law:
-    """Return the law's next state; `now` is in seconds and may stand still, jump or go back."""
-    passed = min(LONGEST_S, max(0.0, now - law.at)) if law.at else 0.0
+def step(law: Law, observed: Observed, now: float) -> Law:
+    """Return the law's next state. `now` is Redis's clock, seconds: it may stand still or jump."""
+    passed = min(LONGEST_STEP_S, max(0.0, now - law.at)) if law.at else 0.0
     clock = law.clock + passed
-    law = _note(law, seen, clock, passed)
-    if seen.epoch != law.seen.epoch:
-        law = _refused(law, seen, clock)
+    law = _observe(law, observed, clock, passed)
+    if observed.epoch != law.observed.epoch:
+        law = _after_refusal(law, observed, clock)
     else:
-        law = _grown(law, seen, clock, min(1.0, passed))
-    return msgspec.structs.replace(law, seen=seen, at=now, clock=clock)
+        law = _after_calls(law, observed, clock, min(1.0, passed))
+    return msgspec.structs.replace(law, observed=observed, at=now, clock=clock)
 
 
-def _note(law: Law, seen: Observed, now: float, passed: float) -> Law:
-    """Take in what needs no decision: latency, binding gates, drift, recent calls in flight."""
-    answered = seen.ok - law.seen.ok
+def _observe(law: Law, observed: Observed, now: float, passed: float) -> Law:
+    """Update what needs no decision: latency, binding gates, drifts, recent calls in flight."""
+    answered = observed.ok - law.observed.ok
     latency = law.latency
     if answered > 0:
-        mean = (seen.latency - law.seen.latency) / answered
+        mean = (observed.latency - law.observed.latency) / answered
         weight = min(1.0, answered / law.window.size) if latency else 1.0
         latency += weight * (mean - latency)
-    bound = {n: now for n, count in seen.bound.items() if count > law.seen.bound.get(n, 0)}
-    missed = seen.cut_gate if seen.epoch != law.seen.epoch else ""
+    before = law.observed.bound
+    bound = {name: now for name, count in observed.bound.items() if count > before.get(name, 0)}
+    named = observed.cut_gate if observed.epoch != law.observed.epoch else ""
     drifts = {
-        d: law.drifts.get(d, Drift()).learn(told, now).care(passed, missed=d == missed)
-        for d, told in seen.told.items()
+        d: law.drifts.get(d, Drift()).learn(reported, now).with_caution(passed, refused=d == named)
+        for d, reported in observed.reported.items()
     }
     reserves, reserves_at = law.reserves, law.reserves_at
-    if missed == "output" and missed in seen.told and now - reserves_at > SEMANTICS_S:
-        reserves, reserves_at = not reserves, now  # and what looked like others was ourselves
-        drifts[missed] = msgspec.structs.replace(drifts[missed], rate=0.0)
+    if named == "output" and named in observed.reported and now - reserves_at > OUTPUT_RULE_S:
+        reserves, reserves_at = not reserves, now
+        # Under the wrong assumption, the fleet's own output looked like another user's.
+        drifts[named] = msgspec.structs.replace(drifts[named], rate=0.0)
     return msgspec.structs.replace(
         law,
         reserves=reserves,
@@ -114,109 +141,122 @@ def _note(law: Law, seen: Observed, now: float, passed: float) -> Law:
         latency=latency,
         bound_at={**law.bound_at, **bound},
         drifts=drifts,
-        in_flight=(*law.in_flight[1:], seen.in_flight),
+        in_flight=(*law.in_flight[1:], observed.in_flight),
     )
 
 
-def _grown(law: Law, seen: Observed, now: float, passed: float) -> Law:
-    """Grow along the gate that binds."""
-    told = seen.told.get("requests")
-    needed = told.limit / 60 * law.latency if told and not law.window.roof else 0.0
+def _after_calls(law: Law, observed: Observed, now: float, passed: float) -> Law:
+    """Let the limit grow that keeps calls waiting."""
+    reported = observed.reported.get("requests")
+    # The window must at least hold the calls that the reported rate keeps in flight.
+    needed = reported.limit / 60 * law.latency if reported and not law.window.cap else 0.0
     bound = law.bound_at.get("window") == now or law.window.size < needed
-    passing = 0 if law.owed else min(law.in_flight)
-    window = law.window.grow(seen.ok - law.seen.ok, passing, bound=bound)
+    in_flight = 0 if law.in_debt else min(law.in_flight)
+    window = law.window.after_answers(observed.ok - law.observed.ok, in_flight, bound=bound)
     probes = {
-        d: probe.grow(now, passed, seen.accepted, seen.used(d), law.bound_at.get(d) == now)
+        d: probe.after_calls(
+            now, passed, observed.accepted, observed.used(d), bound=law.bound_at.get(d) == now
+        )
         for d, probe in law.probes.items()
     }
-    base = min(law.cut_accepted, seen.accepted)  # calls on their way then were refused since
-    owed = law.owed and min(law.seen.accepted, seen.accepted) <= base
-    return msgspec.structs.replace(law, window=window, probes=probes, owed=owed, cut_accepted=base)
+    # Calls that counted as accepted at the last refusal may have been refused since.
+    base = min(law.cut_accepted, observed.accepted)
+    in_debt = law.in_debt and min(law.observed.accepted, observed.accepted) <= base
+    return msgspec.structs.replace(
+        law, window=window, probes=probes, in_debt=in_debt, cut_accepted=base
+    )
 
 
-def _refused(law: Law, seen: Observed, now: float) -> Law:
-    """Blame a refusal and cut what is blamed."""
-    near = abs(seen.cut_in_flight - law.cut_in_flight) <= min(1.0, 0.1 * law.cut_in_flight)
-    passed = max(min(law.seen.accepted, seen.accepted), seen.accepted - ENOUGH)
-    moved = not law.seen.epoch or passed > law.cut_accepted  # more than may be on its way now
-    law = msgspec.structs.replace(law, alike=law.alike + 1 if near else 0, owed=not moved)
+def _after_refusal(law: Law, observed: Observed, now: float) -> Law:
+    """Blame a refusal on something, and cut that."""
+    difference = abs(observed.cut_in_flight - law.cut_in_flight)
+    alike = difference <= min(1.0, 0.1 * law.cut_in_flight)
+    # Up to READABLE_CALLS of the calls that count as accepted may only be on their way.
+    surely = max(min(law.observed.accepted, observed.accepted), observed.accepted - READABLE_CALLS)
+    accepted = not law.observed.epoch or surely > law.cut_accepted
+    law = msgspec.structs.replace(law, alike=law.alike + 1 if alike else 0, in_debt=not accepted)
     law = msgspec.structs.replace(
         law,
-        blamed=_blame(law, seen, now),
-        cut_accepted=seen.accepted if moved else passed,
-        cut_in_flight=seen.cut_in_flight,
+        blamed=_blame(law, observed, now),
+        cut_accepted=observed.accepted if accepted else surely,
+        cut_in_flight=observed.cut_in_flight,
     )
     if not law.blamed:
-        owing = law.probes if law.owed else {}
-        probes = law.probes | {d: probe.owe(now, law.latency) for d, probe in owing.items()}
+        owing = law.probes if law.in_debt else {}
+        probes = law.probes | {d: probe.in_debt(now, law.latency) for d, probe in owing.items()}
         return msgspec.structs.replace(law, probes=probes, pause=min(PAUSE_S[1], 2 * law.pause))
     if law.blamed == "window":
-        size = min(law.window.size, seen.cut_in_flight if moved else seen.in_flight) - 1
-        window = law.window.refuse(size, law.latency, passed=moved)
+        in_flight = observed.cut_in_flight if accepted else observed.in_flight
+        size = min(law.window.size, in_flight) - 1
+        window = law.window.after_refusal(size, law.latency, accepted=accepted)
     else:
         window = msgspec.structs.replace(law.window, peak=0.0)
     pause = max(PAUSE_S[0], 0.8 * law.pause)
     law = msgspec.structs.replace(law, window=window, pause=pause)
-    return _measured(law, seen, now, cut=law.blamed != "window")
+    return _measure(law, observed, now, cut=law.blamed != "window")
 
 
-def _blame(law: Law, seen: Observed, now: float) -> str:
-    """Return what a refusal is blamed on: the window, a dimension, or "" when a pause will do."""
-    if seen.cut_gate == "window":
+def _blame(law: Law, observed: Observed, now: float) -> str:
+    """Return what a refusal is blamed on: "window", a dimension, or "" when a pause will do."""
+    named = observed.cut_gate
+    if named == "window":
         return "window"
-    if seen.cut_gate in seen.told or (law.owed and (seen.cut_gate or not law.window.sure)):
+    if named in observed.reported or (law.in_debt and (named or not law.window.cap_sure)):
         return ""
-    if seen.cut_gate:
-        return seen.cut_gate
-    if law.blamed == "window" and not law.window.sure and law.window.peak >= law.cut_in_flight:
-        return law.suspect  # what it was blamed for has passed since
-    if law.owed:
+    if named:
+        return named
+    last_was_window = law.blamed == "window" and not law.window.cap_sure
+    if last_was_window and law.window.peak >= law.cut_in_flight:
+        return law.suspect  # as many calls in flight have been accepted since: it was no cap
+    if law.in_debt:
         return "window"  # a known cap that fell
-    record = law.window.known or law.window.new(seen.cut_in_flight)
-    paced = now - law.bound_at.get(law.suspect, -LATELY_S) < LATELY_S
-    return "window" if record and (law.alike >= ALIKE or not paced) else law.suspect
+    untested = law.window.cap_known or law.window.untested(observed.cut_in_flight)
+    paced = now - law.bound_at.get(law.suspect, -BINDING_S) < BINDING_S
+    return "window" if untested and (law.alike >= ALIKE_REFUSALS or not paced) else law.suspect
 
 
-def _measured(law: Law, seen: Observed, now: float, *, cut: bool = False) -> Law:
-    """Read the refill between the last refusal and this one in every dimension.
+def _measure(law: Law, observed: Observed, now: float, *, cut: bool) -> Law:
+    """Measure the refill between the last refusal and this one in every dimension.
 
-    Units of the true limit refill evenly, so the dimension whose refills agree with each other
-    becomes the suspect where nobody names one.
+    The limited dimension refills evenly, so its measurements agree with each other. Where no 429
+    names a dimension, the one whose measurements agree best becomes the suspect.
     """
     probes, doubt = {}, dict(law.doubt)
     for d in DIMENSIONS:
-        calls, used = seen.accepted, seen.used(d)
+        calls, used = observed.accepted, observed.used(d)
         old = law.probes.get(d)
         if old is None:
             rate = _pace(law) * used / max(1, calls) * (0.5 if cut else 1.0)
-            probes[d] = Probe.at(now, rate, calls, used, seen.refused)
+            probes[d] = Probe.at(now, rate, calls, used, observed.refused)
             continue
-        probes[d] = old.refuse(now, calls, used, seen.refused) if cut else old
-        if cut and calls - old.calls >= ENOUGH:
-            surprise = min(CHANGED, probes[d].differs(old))
-            weight = 0.3 * min(1.0, (calls - old.calls) / TELLING)
+        probes[d] = old.after_refusal(now, calls, used, observed.refused) if cut else old
+        if cut and calls - old.calls >= READABLE_CALLS:
+            surprise = min(LARGEST_SURPRISE, probes[d].surprise(old))
+            weight = 0.3 * min(1.0, (calls - old.calls) / FULL_WEIGHT_CALLS)
             doubt[d] = doubt.get(d, 0.0) + weight * (surprise - doubt.get(d, 0.0))
     measured = law.measured + (doubt != law.doubt)
     suspect = law.blamed if law.blamed in DIMENSIONS else law.suspect
-    if measured >= COMPARED and not seen.cut_gate:
+    if measured >= COMPARE_AFTER and not observed.cut_gate:
         best = min(DIMENSIONS, key=lambda d: doubt[d])
-        suspect = best if doubt[best] + 0.01 < SURER * doubt[suspect] else suspect
+        suspect = best if doubt[best] + 0.01 < CLEARER * doubt[suspect] else suspect
     return msgspec.structs.replace(
         law, probes=probes, doubt=doubt, measured=measured, suspect=suspect, rated=law.rated or cut
     )
 
 
 def _pace(law: Law) -> float:
-    """Return how many calls may start a second for the window to fill within a round trip."""
-    ahead = FAR_AHEAD if law.window.sure and law.window.size <= law.window.roof + 1 else AHEAD
-    return ahead * law.window.size / max(0.001, law.latency or FIRST_LATENCY_S)
+    """Return how many calls may start a second, so that the window fills within a round trip."""
+    window = law.window
+    at_cap = window.cap_sure and window.size <= window.cap + 1
+    factor = PACE_FACTOR_AT_CAP if at_cap else PACE_FACTOR
+    return factor * window.size / max(0.001, law.latency or FIRST_LATENCY_S)
 
 
 def orders(law: Law, caps: Caps) -> Orders:
-    """Return what to publish: the slowest of told, found and allowed for each dimension."""
+    """Return what to publish. In each dimension the lowest limit counts: reported, found or set."""
     pace = _pace(law)
-    gates = {"pace": Gate(rate=pace, capacity=1.0 + GRAIN_S * pace)}
-    if law.owed:  # one call a pause, from the debt of half a call that a refusal leaves
+    gates = {"pace": Gate(rate=pace, capacity=1.0 + BURST_S * pace)}
+    if law.in_debt:  # one call a pause: a refusal leaves the bucket half a call below 0
         gates["pace"] = Gate(rate=min(pace, 1.5 / law.pause), capacity=1.0)
     for d in DIMENSIONS:
         gate = _gate(law, caps, d)
@@ -227,12 +267,13 @@ def orders(law: Law, caps: Caps) -> Orders:
 
 
 def _gate(law: Law, caps: Caps, dimension: str) -> Gate | None:
-    told = law.seen.told.get(dimension)
+    """Return the bucket of a dimension, None when no limit is known for it."""
+    reported = law.observed.reported.get(dimension)
     rates = []
-    if told is not None:
-        rates.append(refill(told, law.drifts[dimension]))
+    if reported is not None:
+        rates.append(refill(reported, law.drifts[dimension]))
     if law.rated and dimension == law.suspect:
-        rates.append(law.probes[dimension].now)
+        rates.append(law.probes[dimension].send_rate)
     rates = [rate * (1 - caps.polite) for rate in rates]
     cap = getattr(caps, dimension)
     if cap is not None:
@@ -240,10 +281,10 @@ def _gate(law: Law, caps: Caps, dimension: str) -> Gate | None:
     if not rates:
         return None
     rate = max(1e-3, min(rates))
-    if told is not None and rate == rates[0] and not caps.polite:
-        left = reserve(told, law.drifts[dimension])
-        return Gate(rate=rate, capacity=told.most, reserve=left, mirror=True)
-    need = max(1.0, law.seen.used(dimension) / max(1, law.seen.accepted))
+    if reported is not None and rate == rates[0] and not caps.polite:
+        left = reserve(reported, law.drifts[dimension])
+        return Gate(rate=rate, capacity=reported.largest, reserve=left, follows_headers=True)
+    need = max(1.0, law.observed.used(dimension) / max(1, law.observed.accepted))
     capped = cap is not None and rate == cap / 60 and dimension != "requests"
-    grain = CAPPED_S if capped else GRAIN_S
-    return Gate(rate=rate, capacity=need + max(0.0, grain * rate - 0.1 * need))
+    burst_s = CAP_BURST_S if capped else BURST_S
+    return Gate(rate=rate, capacity=need + max(0.0, burst_s * rate - 0.1 * need))

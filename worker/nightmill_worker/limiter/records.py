@@ -1,4 +1,8 @@
-"""What goes into the law and what comes out of it: plain records, kept in a lane's hash."""
+"""What goes into the law and what comes out of it: plain records.
+
+A lane's Redis hash stores them as JSON. Workers of two versions read it at the same time, so a
+field that was renamed in Python keeps its stored name (`rename`).
+"""
 
 from __future__ import annotations
 
@@ -8,85 +12,102 @@ from nightmill_worker.limiter.header_bucket import Reported
 
 
 class Caps(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator allows: per minute, in flight; `polite` is the share left to others."""
+    """What the operator allows each lane; None means no cap."""
 
     requests: float | None = None
+    """Requests a minute."""
     input: float | None = None
+    """Input tokens a minute."""
     output: float | None = None
+    """Output tokens a minute."""
     window: int | None = None
+    """Calls in flight at once."""
     polite: float = 0.0
+    """Share of the endpoint's limits that is left to other users of the credential, 0 to 1."""
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """What lane.lua knows of a batch; only how many answers it had is of interest here."""
+    """What lane.lua knows of a batch. The law needs the number of answers only."""
 
     answers: int = 0
 
 
-class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a lane's hash says: lane.lua's counters since its beginning, and its last refusal.
-
-    `ok`, `refused`, `unsent`, `failed`, `rejected` and `latency` (s, summed) are of answers, `sent`
-    of claims; `used_input` and `used_output` are real tokens; `bound` says per gate how often it
-    kept a job waiting. `epoch` counts refusals of calls sent after the refusal before;
-    `cut_in_flight` (with the refused call) and `cut_gate` (what the 429 or its headers name, "" for
-    nothing) are of the last one. `trial_end` is how the breaker's trial ended, "" while it runs.
-    """
+class Observed(msgspec.Struct, frozen=True, kw_only=True, rename={"reported": "told"}):
+    """What the fleet observed in a lane: lane.lua's counters since the lane began."""
 
     in_flight: int = 0
+    """Calls in flight now."""
     sent: int = 0
+    """Calls that claims granted."""
     ok: int = 0
+    """Calls answered with a message."""
     refused: int = 0
+    """Calls answered with a 429."""
     unsent: int = 0
+    """Granted calls that were never made."""
     failed: int = 0
+    """Calls answered with a 5xx or 529, or broken off."""
     rejected: int = 0
+    """Calls answered with an error that is the job's own fault."""
     latency: float = 0.0
+    """Seconds that the calls answered with a message took, summed up."""
     used_input: float = 0.0
+    """Input tokens that the endpoint counted."""
     used_output: float = 0.0
+    """Output tokens that the endpoint counted."""
     bound: dict[str, int] = {}
+    """Gate -> how many claims found that this gate kept a job waiting."""
     epoch: int = 0
+    """Counts the refusals of calls that were sent after the refusal before."""
     cut_in_flight: int = 0
+    """Calls in flight when the call of the last epoch's refusal was sent, itself included."""
     cut_gate: str = ""
-    told: dict[str, Reported] = {}
+    """The gate that the last epoch's 429 or its headers named, "" for none."""
+    reported: dict[str, Reported] = {}
+    """Dimension -> what headers reported."""
     trial_end: str = ""
+    """How the breaker's trial ended: "ok" or "failed"; "" while it runs."""
     costs: dict[str, Cost] = {}
+    """Batch -> what is known of its calls."""
 
     @property
     def accepted(self) -> int:
-        """Calls that the endpoint let in, those on their way included."""
+        """Calls that the endpoint accepted. Calls whose answer is not there yet are included."""
         return self.sent - self.refused - self.unsent
 
     @property
     def ended(self) -> int:
-        """Calls that were answered, however."""
+        """Calls that have an answer of any kind."""
         return self.ok + self.refused + self.failed + self.rejected
 
     def used(self, dimension: str) -> float:
-        """Return the units of a dimension used so far."""
+        """Return the units of a dimension used since the lane began."""
         if dimension == "requests":
             return float(self.accepted)
         return self.used_input if dimension == "input" else self.used_output
 
 
-class Gate(msgspec.Struct, frozen=True, kw_only=True):
-    """A bucket that claim keeps: units a second, what it holds, and what stays in it.
-
-    A `mirror` follows the endpoint's headers both ways; any other only learns that less is left.
-    """
+class Gate(msgspec.Struct, frozen=True, kw_only=True, rename={"follows_headers": "mirror"}):
+    """A bucket that claims take from."""
 
     rate: float
+    """Refill, units a second."""
     capacity: float
+    """The most that the bucket holds, units."""
     reserve: float = 0.0
-    mirror: bool = False
+    """Claims leave this much in the bucket, units."""
+    follows_headers: bool = False
+    """True: headers correct the level up and down. False: headers only correct it down."""
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
-    """What the law publishes: calls in flight at most, and the gates by name.
-
-    `reserves` tells claim to charge a call's max_tokens instead of the output learned.
-    """
+    """What the law publishes for claims to obey."""
 
     window: int
+    """Calls in flight at most."""
     gates: dict[str, Gate]
+    """Gate (pace, requests, input, output) -> its bucket."""
     reserves: bool
+    """True: a claim charges a call's max_tokens. False: it charges the output it expects."""
     pause: float
+    """The first pause of the fleet after a refusal, seconds."""

@@ -1,4 +1,4 @@
-"""Utilisation: how much of its limit a lane turned into accepted calls while jobs waited. Pure."""
+"""Utilisation: how much of its limit a lane used while jobs waited. Pure."""
 
 from __future__ import annotations
 
@@ -13,65 +13,73 @@ if TYPE_CHECKING:
     from nightmill_worker.limiter.records import Caps, Observed
 
 READ_S: Final = 5.0
-"""How often a lane is read, seconds: long enough for slow lanes to have accepted something."""
+"""A lane is measured this often, seconds. In a shorter time a slow lane may accept no call."""
 
 
-class Utilisation(msgspec.Struct, frozen=True, kw_only=True):
-    """A lane at its last reading, at `at` of the law's clock."""
+class Utilisation(msgspec.Struct, frozen=True, kw_only=True, rename={"used": "seen"}):
+    """A lane's counters at its last measurement, stored with the lane."""
 
     at: float = 0.0
-    seen: dict[str, float] = {}
+    """The law's clock, seconds."""
+    used: dict[str, float] = {}
+    """Dimension -> units used since the lane began."""
     bound: int = 0
+    """How many claims found that a gate kept a job waiting."""
     answers: dict[str, int] = {}
+    """Batch -> its answers since the lane began."""
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """What a span gave: its `seconds`, the `share` used of the tightest limit, whose jobs ran.
-
-    A share is above 1 while a burst that the endpoint had saved up is spent.
-    """
+    """One measurement."""
 
     seconds: float
+    """How long it covers."""
     share: float
+    """The share used of the tightest limit; above 1 while a burst that was saved up is used."""
     batches: tuple[str, ...]
+    """The batches that got an answer in this time."""
 
 
 def limits(law: Law, caps: Caps) -> dict[str, float]:
-    """Return the limits known, told, found or allowed: units a second, and "window" in calls."""
-    known = {d: told.limit / 60 for d, told in law.seen.told.items()}
+    """Return the known limits: dimension -> units a second, and "window" -> calls in flight.
+
+    A limit is reported by headers, found by probing, or set by the operator; the lowest counts.
+    """
+    known = {d: reported.limit / 60 for d, reported in law.observed.reported.items()}
     if law.rated:
         known.setdefault(law.suspect, law.probes[law.suspect].rate)
     allowed = {d: getattr(caps, d) / 60 for d in DIMENSIONS if getattr(caps, d) is not None}
-    found = {"window": law.window.roof} if law.window.roof else {}
+    found = {"window": law.window.cap} if law.window.cap else {}
     if caps.window is not None:
         allowed["window"] = float(caps.window)
-    for name, most in (*found.items(), *allowed.items()):
-        known[name] = min(most, known.get(name, most))
+    for name, limit in (*found.items(), *allowed.items()):
+        known[name] = min(limit, known.get(name, limit))
     return known
 
 
-def read(
-    meter: Utilisation, seen: Observed, limits: dict[str, float], now: float
+def measure(
+    last: Utilisation, observed: Observed, limits: dict[str, float], now: float
 ) -> tuple[Utilisation, Reading | None]:
-    """Return the meter from now on and, when a span is over, what it gave.
+    """Return the counters to store and, every READ_S, a reading.
 
-    `limits` are units a second, and calls in flight for "window". A span without limits, without
-    answers, or in which no gate kept a job waiting gives None: nothing was there to be used.
+    `limits` are those of `limits()`; `now` is the law's clock, seconds. There is no reading (None)
+    for a time without limits, without answers, or in which no gate kept a job waiting: then the
+    lane had nothing to use its limit for.
     """
-    seconds = now - meter.at
+    seconds = now - last.at
     if seconds < READ_S:
-        return meter, None
-    used = {name: seen.used(name) for name in limits if name != "window"}
-    answers = {batch: cost.answers for batch, cost in seen.costs.items()}
-    after = Utilisation(at=now, seen=used, bound=sum(seen.bound.values()), answers=answers)
+        return last, None
+    used = {name: observed.used(name) for name in limits if name != "window"}
+    answers = {batch: cost.answers for batch, cost in observed.costs.items()}
+    after = Utilisation(at=now, used=used, bound=sum(observed.bound.values()), answers=answers)
     shares = [
-        (used[name] - meter.seen[name]) / seconds / limits[name]
+        (used[name] - last.used[name]) / seconds / limits[name]
         for name in used
-        if name in meter.seen
+        if name in last.used
     ]
     if "window" in limits:
-        shares.append(seen.in_flight / limits["window"])
-    batches = tuple(b for b, count in answers.items() if count != meter.answers.get(b, 0))
-    if not (shares and batches and after.bound > meter.bound):
+        shares.append(observed.in_flight / limits["window"])
+    batches = tuple(b for b, count in answers.items() if count != last.answers.get(b, 0))
+    if not (shares and batches and after.bound > last.bound):
         return after, None
     return after, Reading(seconds=seconds, share=max(shares), batches=batches)

@@ -87,7 +87,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reservation: msgspec.Raw
     latency_ms: int
     bytes: int
-    told: dict[str, tuple[int, int]] = {}
+    reported: dict[str, tuple[int, int]] = {}
     gate: str | None = None
     input: int | None = None
     output: int | None = None

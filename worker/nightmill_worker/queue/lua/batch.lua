@@ -1,10 +1,11 @@
--- A batch as a claim meets it: whether it is open, and what its limits leave room for.
--- nightmill/limits.py says what the limits mean.
+-- What a claim must know of a batch: whether it is open, and what its limits still allow.
+-- nightmill/records/limits.py explains the limits.
 
 local COUNTED = { 'in_flight', 'succeeded', 'input_tokens', 'output_tokens', 'nanodollars', 'unpriced' }
 
 local function open_batch(name, now)
   local found = redis.call('HMGET', BATCH .. name, 'flag', 'limits')
+  -- `room` is how many more of its jobs may be in flight.
   local batch = { name = name, open = not found[1], weight = 1, room = math.huge }
   if not found[2] then return batch end
   local limits = cjson.decode(found[2])
@@ -17,30 +18,31 @@ local function open_batch(name, now)
   return batch
 end
 
-local function note_taken(batch)
+local function count_granted(batch)
   batch.room = batch.room - 1
   if batch.limits then batch.in_flight = batch.in_flight + 1 end
 end
 
--- What one more job may use: the mean of those that ended, and while there are few the job's own
--- ceiling, which counts less and less.
+-- What one more job is expected to use: the mean of the jobs that ended. While few have ended, the
+-- job's own ceiling counts too. Its weight falls with every job that ends.
 local function expected(batch, used, ceiling)
   local ended = batch.succeeded
   local mean = ended > 0 and used / ended or ceiling
   return mean + math.max(0, ceiling - mean) / (1 + ended * ended)
 end
 
-local function spend_out(batch, ...)
-  local said = '%s%.7g of %s%.7g%s are spent, and the next job may take %.3g'
-  redis.call('HSET', BATCH .. batch.name, 'flag', 'budget', 'reason', string.format(said, ...))
+local function mark_spent(batch, ...)
+  local text = '%s%.7g of %s%.7g%s are spent, and the next job may take %.3g'
+  redis.call('HSET', BATCH .. batch.name, 'flag', 'budget', 'reason', string.format(text, ...))
 end
 
--- Whether a budget has room for one more job beside those in flight. The very first may go: without
--- it nobody learns what one takes. With nothing in flight any more, what does not fit never will.
+-- Whether a budget allows one more job beside those in flight. The first job of a batch always may
+-- go: only its answer shows what a job uses. When no job is in flight and the next one does not fit,
+-- no later one will: the budget is spent.
 local function fits(batch, budget, used, ceiling, sign, unit)
   local each = expected(batch, used, ceiling)
   if used + (batch.in_flight + 1) * each <= budget or used + batch.in_flight == 0 then return true end
-  if batch.in_flight == 0 then spend_out(batch, sign, used, sign, budget, unit, each) end
+  if batch.in_flight == 0 then mark_spent(batch, sign, used, sign, budget, unit, each) end
   return false
 end
 

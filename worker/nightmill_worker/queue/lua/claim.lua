@@ -1,27 +1,30 @@
--- Take jobs, their leases, their slots and their tokens together: as many as the lanes grant now.
+-- Claim jobs: take each with its lease, its slot and its tokens, as many as the lanes grant now.
 -- ARGV[1]  JSON: worker, seq (this claim's number), account (endpoint + credential fingerprint),
---          want (jobs), lease_ms, functions (names we run), model (default), only? (a batch: claim
---          no other jobs)
--- ARGV[2]  JSON: the orders of a lane that no governor has seen
--- Returns  {now_ms, wait_ms, JSON of what else a worker must know, job, job, ...}, each job
+--          want (jobs at most), lease_ms, functions (names that workers run), model (default),
+--          only? (a batch: claim no other jobs)
+-- ARGV[2]  JSON: the orders of a lane that has never been used
+-- Returns  {now_ms, wait_ms until the next claim, JSON: aborts (job ids) and line (the account's hash),
+--          job, job, ...}, each job
 --          {id, token, payload or "", queue, model, counted, refusals, snoozes, calls, verdict,
---          reservation, attempts as JSON, what was cut out of them as JSON or ""}.
--- verdict: run | alone (run it with nothing else in the process) | aborted | poison | unreadable
---          | gone (evicted or deleted, by somebody else).
--- A repeated seq (the answer was lost on its way) gets the same jobs again, not new ones.
+--          reservation, attempts as JSON, the sums of attempts that were cut out as JSON or ""}.
+-- verdict: run | alone (run it with nothing else in the process) | aborted | poison (its worker died
+--          too often) | unreadable | gone (its payload was evicted, deleted or expired).
+-- A repeated seq gets the same jobs again: the answer to the first claim was lost.
 local ask = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local moment = time[1] .. '.' .. time[2] -- no two claims share one
+local moment = time[1] .. '.' .. time[2] -- part of tokens: two claims never have the same one
 local lease_end = now + ask.lease_ms
 local account_key = ACCOUNT .. ask.account
 local grant_key = GRANT .. ask.worker
 local this_claim = ask.seq .. ' '
 local counts = tally()
 local lanes, batches, granted, leased, wait = {}, {}, {}, {}, 1000
-local LATELY_MS = 60000
-local PROOF, PROOF_ANYWAY = 3, 10 -- deaths while alone that prove a job poison: none else died, or any
-local LARGEST = 33 * 1024 * 1024 -- bytes of a payload: MAX_PAYLOAD_BYTES at most, and its envelope
+local RECENT_MS = 60000 -- other workers' deaths count for this long
+-- A job is poison after this many deaths of workers that ran it alone: the first number counts only
+-- deaths while no other worker died, the second counts all.
+local PROOF, PROOF_ANYWAY = 3, 10
+local LARGEST = 33 * 1024 * 1024 -- bytes of a payload: the largest MAX_PAYLOAD_BYTES and its envelope
 
 local function lane_of(model)
   if not lanes[model] then
@@ -36,19 +39,19 @@ local function batch_named(name)
   return batches[name]
 end
 
--- Whether workers that never had this job died lately, and not of one job alone: then it is the
--- machine, or a person, that ends workers.
+-- Whether workers that never had this job died recently. Then the machine or a person ends workers,
+-- not this job.
 local function others_died(record)
-  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', DEATHS, now - LATELY_MS, '+inf')) do
+  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', DEATHS, now - RECENT_MS, '+inf')) do
     if not string.find(record.died_on, worker, 1, true) then return true end
   end
   return false
 end
 
--- The previous holder's lease ran out during a call: tell it as a lost attempt, count the death.
+-- The last holder's lease ran out during a call: add a lost attempt to the history, count the death.
 local function note_death(id, record)
   local worker = record.worker or '?'
-  tell(id, cjson.encode({
+  add_attempt(id, cjson.encode({
     n = tonumber(record.calls), started_at = tonumber(record.claimed_at), outcome = 'lost',
     counted = false, worker = record.worker, duration_ms = now - tonumber(record.claimed_at),
   }))
@@ -59,7 +62,7 @@ local function note_death(id, record)
     if not others_died(record) then record.proof = (tonumber(record.proof) or 0) + 1 end
   else
     redis.call('ZADD', DEATHS, now, worker)
-    redis.call('ZREMRANGEBYSCORE', DEATHS, '-inf', now - LATELY_MS)
+    redis.call('ZREMRANGEBYSCORE', DEATHS, '-inf', now - RECENT_MS)
   end
 end
 
@@ -71,7 +74,7 @@ local function verdict_on(id, record, aborts)
   return (tonumber(record.deaths) or 0) >= 2 and 'alone' or 'run'
 end
 
-local function reply(id, payload, queue, model, record, verdict, reservation)
+local function granted_job(id, payload, queue, model, record, verdict, reservation)
   local attempts, cut = '[]', nil
   if (tonumber(record.calls) or 1) > 1 then
     attempts = '[' .. table.concat(redis.call('LRANGE', ATTEMPTS .. id, 0, -1), ',') .. ']'
@@ -81,8 +84,9 @@ local function reply(id, payload, queue, model, record, verdict, reservation)
     record.snoozes or '0', tostring(record.calls), verdict, reservation, attempts, cut or '' }
 end
 
+-- `unfit` is the verdict on a job that cannot run: gone or unreadable.
 local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
-  -- Unique also when this claim is asked again after its grant was forgotten: hence the time.
+  -- `moment` keeps the token unique when a claim is repeated after its grant was forgotten.
   local token = ask.worker .. ':' .. ask.seq .. ':' .. (#granted + 1) .. ':' .. moment
   if not redis.call('SET', IN_PROGRESS .. id, token, 'NX', 'PX', ask.lease_ms) then
     local left = redis.call('PTTL', IN_PROGRESS .. id)
@@ -95,7 +99,7 @@ local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
     if record.state then counts.add(batch.name, record.state, -1) end
     counts.add(batch.name, 'in_flight', 1)
   end
-  note_taken(batch)
+  count_granted(batch)
   record.token, record.calls = token, (tonumber(record.calls) or 0) + 1
   redis.call('HSET', RECORD .. id, 'state', 'in_flight', 'token', token, 'worker', ask.worker,
     'calls', record.calls, 'claimed_at', now)
@@ -103,16 +107,16 @@ local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
     redis.call('HSET', RECORD .. id, 'deaths', record.deaths, 'died_on', record.died_on or '', 'alone', 0,
       'alone_deaths', record.alone_deaths or 0, 'proof', record.proof or 0)
   end
-  if queue == QUEUE then redis.call('PERSIST', PAYLOAD .. id) end -- arq gives it a day to live
+  if queue == QUEUE then redis.call('PERSIST', PAYLOAD .. id) end -- arq gives a payload a day to live
   local reservation = take(lane, guess, token, now / 1000, lease_end)
   leased[queue] = leased[queue] or {}
   table.insert(leased[queue], lease_end)
   table.insert(leased[queue], id)
-  granted[#granted + 1] = reply(id, payload, queue, lane.model, record, verdict, reservation)
+  granted[#granted + 1] = granted_job(id, payload, queue, lane.model, record, verdict, reservation)
 end
 
--- Whether a name is UTF-8, as all that workers say about a job must be.
-local function legible(name)
+-- Whether a name is UTF-8: workers put it into JSON.
+local function is_utf8(name)
   if not string.find(name, '[\128-\255]') then return true end
   for _, wrong in ipairs({ '\224[\128-\159]', '\237[\160-\191]', '\240[\128-\143]', '\244[\144-\191]' }) do
     if string.find(name, wrong) then return false end
@@ -123,7 +127,8 @@ local function legible(name)
   return not string.find(rest, '[\128-\255]')
 end
 
--- What stands in a queue: its function and, in the shared queue, its model (a batch's has one).
+-- Return a job's function and model. A batch's queue has one `model`; in the shared queue, the payload
+-- names it. Returns nil when the payload cannot be read.
 local function read(payload, model)
   if model and string.find(payload, '^{"t":null,"f":"generate",') then return 'generate', model end
   if string.sub(payload, 1, 1) ~= '{' or #payload > LARGEST then return nil end
@@ -132,17 +137,19 @@ local function read(payload, model)
   local params = type(job.k) == 'table' and job.k.params or nil
   if params == nil and type(job.a) == 'table' then params = job.a[1] end
   local named = type(params) == 'table' and type(params.model) == 'string' and params.model
-  return job.f, model or named and legible(named) and named or ask.model
+  return job.f, model or named and is_utf8(named) and named or ask.model
 end
 
-local function vanish(id, queue) -- its payload was evicted or deleted by somebody else
+-- Drop a job whose payload was evicted, deleted or expired.
+local function drop(id, queue)
   local state = redis.call('HGET', RECORD .. id, 'state')
   if state then counts.add(batch_of(queue), state, -1) end
   redis.call('ZREM', queue, id)
   redis.call('DEL', RECORD .. id, ATTEMPTS .. id)
 end
 
-local function closed_for(lane, guess) -- the gate that keeps such a call waiting, noted
+-- Return the gate that keeps such a call waiting, nil for none, and note it for the law.
+local function closed_for(lane, guess)
   local closed, ms = closed_gate(lane, guess, now / 1000)
   if closed then
     lane.bound = closed
@@ -151,11 +158,12 @@ local function closed_for(lane, guess) -- the gate that keeps such a call waitin
   return closed
 end
 
--- Grant one due job; returns the gate that binds when its lane grants nothing.
+-- Grant one due job. Returns the gate that keeps it waiting, nil when the job needs no more attention.
 local function consider(id, payload, queue, batch, known, aborts)
-  if not payload and queue ~= QUEUE then return vanish(id, queue) end -- fed again from its source
+  -- Feeding the batch's source again brings such a job back.
+  if not payload and queue ~= QUEUE then return drop(id, queue) end
   local fn, model = read(payload or '', known)
-  if fn and not ask.functions[fn] or not legible(id) then
+  if fn and not ask.functions[fn] or not is_utf8(id) then
     redis.call('ZREM', queue, id)
     redis.call('ZADD', FOREIGN, now, id)
     return
@@ -170,7 +178,8 @@ local function consider(id, payload, queue, batch, known, aborts)
   grant(id, fn and payload or '', queue, batch, lane, guess, aborts, unfit)
 end
 
--- The shared queue mixes models: when its head is all of closed lanes, let what is behind pass.
+-- The shared queue mixes models. When all jobs at its head belong to closed lanes, put them behind the
+-- others for 250 ms, at most once in 250 ms.
 local function sidestep(queue, ids)
   if not redis.call('SET', SIDESTEP, 1, 'NX', 'PX', 250) then return end
   local later = {}
@@ -178,19 +187,20 @@ local function sidestep(queue, ids)
   redis.call('ZADD', queue, 'XX', unpack(later))
 end
 
--- A batch's queue has one model: when its lane is closed, none of its jobs need be read.
-local function readable(model, batch, share)
+-- How many jobs to read from a queue. A batch's queue has one model: when that lane is closed, none.
+local function share_to_read(model, batch, share)
   share = math.max(0, math.min(share, batch.room))
   if not model then return share end
   local lane = lane_of(model)
   if closed_for(lane, guess_of(lane, '', batch.name)) then return 0 end
-  return math.min(share, room(lane))
+  return math.min(share, jobs_to_read(lane))
 end
 
 local function claim_from(queue, batch, model, share, aborts)
   if share == 0 then return end
   local least = queue == QUEUE and '(1' or '-inf'
-  -- arq's abort first makes a job due at 1 and then says so: what is due at 1 waits for the word.
+  -- Skip ids whose score is 1: arq's abort() sets that score before it records the abort, and the
+  -- record is not there yet.
   local ids = redis.call('ZRANGEBYSCORE', queue, least, now, 'LIMIT', 0, share)
   if #ids == 0 then
     if queue ~= QUEUE and redis.call('EXISTS', queue) == 0 then redis.call('SREM', QUEUES, queue) end
@@ -206,14 +216,15 @@ local function claim_from(queue, batch, model, share, aborts)
   if queue == QUEUE and #ids == share and #granted == before then sidestep(queue, ids) end
 end
 
--- A job in flight waits in its queue for the end of its lease: claims do not meet it before.
+-- A job in flight stays in its queue with the end of its lease as its due time, so claims do not find
+-- it before.
 local function write_leases()
   for queue, scores in pairs(leased) do redis.call('ZADD', queue, 'XX', unpack(scores)) end
   leased = {}
 end
 
--- The active queues with their batches, in a random order in which a heavier batch tends to be
--- first: so that weights also hold where a claim is for one job.
+-- The active queues with their batches, in random order. A batch with a larger weight tends to come
+-- first, so weights also hold when claims ask for one job each.
 local function open_queues()
   local found, total = {}, 0
   for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
@@ -235,7 +246,8 @@ local function open_queues()
   return found, total
 end
 
--- A share for each queue by weight first, then whatever is left to whoever has jobs.
+-- In the first round, each queue gets a share by weight. In the second round, queues that have more
+-- jobs get what is left.
 local function claim(want, aborts)
   local queues, total = open_queues()
   for round = 1, 2 do
@@ -245,20 +257,21 @@ local function claim(want, aborts)
       local fair = #queues > 1 and math.floor(want * batch.weight / total + math.random()) or left
       local share = round == 1 and math.min(left, fair) or left
       if round == 1 or #queues > 1 then
-        claim_from(each.queue, batch, each.model, readable(each.model, batch, share), aborts)
+        claim_from(each.queue, batch, each.model, share_to_read(each.model, batch, share), aborts)
       end
     end
     write_leases()
   end
 end
 
-local function grant_again(jobs) -- the worker never saw the answer to this very claim
+-- Answer a repeated claim with the jobs that it got before.
+local function grant_again(jobs)
   for _, job in ipairs(jobs) do
     local id, token, queue, model, verdict, reservation = unpack(job)
     local payload = redis.call('GET', PAYLOAD .. id)
     if holds(id, token) and (payload or verdict == 'gone') then
       local shown = verdict == 'unreadable' and '' or payload or ''
-      granted[#granted + 1] = reply(id, shown, queue, model, hash(RECORD .. id), verdict, reservation)
+      granted[#granted + 1] = granted_job(id, shown, queue, model, hash(RECORD .. id), verdict, reservation)
     end
   end
 end
@@ -285,12 +298,12 @@ if account.state == 'trial' then want = math.min(want, 1) end
 
 local aborted, aborts = {}, {}
 for _, id in ipairs(redis.call('ZRANGE', ABORTS, 0, 99)) do
-  if legible(id) and redis.call('EXISTS', PAYLOAD .. id) == 1 then
+  if is_utf8(id) and redis.call('EXISTS', PAYLOAD .. id) == 1 then
     aborted[#aborted + 1], aborts[id] = id, true
-    -- To be cancelled is not worth waiting for: a queued one comes first.
+    -- A queued job that is to be cancelled goes to the front: its owner need not wait for its turn.
     if redis.call('EXISTS', IN_PROGRESS .. id) == 0 then redis.call('ZADD', QUEUE, 'XX', 2, id) end
   else
-    redis.call('ZREM', ABORTS, id) -- it is finished, or never was
+    redis.call('ZREM', ABORTS, id) -- the job is finished, or was never there
   end
 end
 

@@ -10,23 +10,24 @@ local function batch_of(queue)
   return string.match(queue, '^' .. QUEUE .. ':([^:]+):') or SINGLES
 end
 
--- Whether `token` still holds job `id`. The record decides: a lease that ran out but that nobody
--- took over is still its holder's, so a slow worker does not throw a paid answer away.
+-- Whether the worker with `token` still holds job `id`. The record decides, not the lease: while no
+-- other worker has claimed the job, an expired lease is still its holder's. So a slow worker does not
+-- lose an answer that was paid for.
 local function holds(id, token)
   return redis.call('HGET', RECORD .. id, 'token') == token
 end
 
--- Add up changes to the counts of batches and write each field once.
+-- Sum up changes to the counts of batches, and write each field once.
 local function tally()
   local changes = {}
   local function write(key, fields, amounts)
     if #fields == 0 then return end
-    local told = {}
+    local pairs_to_write = {}
     for i, before in ipairs(redis.call('HMGET', key, unpack(fields))) do
-      told[2 * i - 1] = fields[i]
-      told[2 * i] = string.format('%.0f', (tonumber(before) or 0) + amounts[i])
+      pairs_to_write[2 * i - 1] = fields[i]
+      pairs_to_write[2 * i] = string.format('%.0f', (tonumber(before) or 0) + amounts[i])
     end
-    redis.call('HSET', key, unpack(told))
+    redis.call('HSET', key, unpack(pairs_to_write))
   end
   return {
     add = function(batch, field, amount)
@@ -52,9 +53,10 @@ local function hash(key)
   return fields
 end
 
--- Add a call to the story of job `id`. Like a row, it keeps the first 5 and the last 20; those that
--- fall out between are summed up in the record's `cut`, so a row's totals stay exact.
-local function tell(id, attempt)
+-- Add an attempt to the history of job `id`. The history keeps the first 5 and the last 20 attempts,
+-- as a row does. An attempt that drops out between them is added to the sums in the record's `cut`,
+-- so the totals of the row stay exact.
+local function add_attempt(id, attempt)
   local key, record = ATTEMPTS .. id, RECORD .. id
   if redis.call('RPUSH', key, attempt) <= 25 then return end
   local old = cjson.decode(redis.call('LINDEX', key, 5))

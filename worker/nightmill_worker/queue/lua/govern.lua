@@ -1,9 +1,9 @@
--- Take or keep the place of a line's governor, and read the line's lanes.
--- ARGV[1]  the line
--- ARGV[2]  who asks
--- ARGV[3]  how long the place is kept without being asked again, ms
--- Returns  false while another has the place; else {seconds, microseconds (Redis TIME), lane's name,
---          its `hot`, its `kept` or "", calls in flight, lane's name, ...}.
+-- Take or keep the lock of an account's governor, and read the account's lanes.
+-- ARGV[1]  the account
+-- ARGV[2]  the worker that asks
+-- ARGV[3]  length of the lock, ms; every call renews it
+-- Returns  false while another worker has the lock; else {seconds, microseconds (Redis TIME), then for
+--          each lane: its name, its `hot`, its `kept` or "", calls in flight}.
 local account, lock = ARGV[1] .. ':', GOVERNOR .. ARGV[1]
 local holder = redis.call('GET', lock)
 if holder and holder ~= ARGV[2] then return false end

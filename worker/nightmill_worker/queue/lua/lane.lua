@@ -1,21 +1,25 @@
--- The hot half of the limiter: what claim takes from a lane and what settle gives back. The other
--- half is lane/law.py, whose orders (window, gates, pause, breaker) a governor publishes here.
--- A lane is a hash: `hot` (JSON, all that is below) and `orders` (JSON, the governor's). Times are
--- seconds of Redis TIME. tests/scenarios/lane.py says the same in Python for the virtual clock.
+-- The part of the limiter that runs with every claim and settlement: a claim takes slots and tokens
+-- from a lane, a settlement gives them back. The other part is limiter/law.py: the governor runs it and
+-- publishes its orders (window, gates, pause, breaker) here.
+-- A lane is a hash: `hot` (JSON, everything below) and `orders` (JSON, the governor's). Times are
+-- seconds of Redis TIME. The names inside this JSON are stored, and workers of other versions read
+-- them. So they are kept, also where the code uses other words: told (limits that headers reported),
+-- told_at (when), most (the largest level reported), mirror (a gate that follows headers), round.
+-- tests/scenarios/lane.py does the same in Python with a virtual clock.
 
 local DIMENSIONS = { 'requests', 'input', 'output' }
 local GATES = { 'pace', 'requests', 'input', 'output' }
 local COUNTERS = { 'sent', 'ok', 'refused', 'unsent', 'failed', 'rejected', 'stop', 'latency',
   'used_input', 'used_output', 'epoch', 'running', 'pause_until', 'cut_at', 'cut_in_flight',
   'refilled_at', 'reserved' }
-local LONGEST_PAUSE = 900 -- seconds: then one call asks again, whatever was said
-local FIRST = { ratio = 0.25, output = 200 } -- of a lane that has had no answer yet
-local QUANTILE = 0.7 -- of a batch's outputs: what is reserved for a call until its answer is there
-local SLOWEST = 0.05 -- an answer moves an estimate by this share, the first ones by more
-local LARGEST_FADES = 0.99 -- with every call that asks
+local LONGEST_PAUSE = 900 -- seconds; then one call tries again, whatever `retry-after` asked for
+local FIRST = { ratio = 0.25, output = 200 } -- input tokens a byte, output tokens, before any answer
+local QUANTILE = 0.7 -- of a batch's outputs: what a call reserves until its answer is there
+local LEAST_WEIGHT = 0.05 -- of an answer in an estimate; the first answers have more
+local LARGEST_DECAY = 0.99 -- of the largest need, with every call that asks
 local REMEMBERED = 32 -- batches whose estimates a lane keeps
 
-local function fresh()
+local function new_hot()
   local hot = { level = {}, corrected = {}, told = {}, told_at = {}, bound = {}, opened = {},
     largest = {},
     cut_gate = '', trial = '', trial_end = '', round = 0, ratio = FIRST.ratio, output = FIRST.output,
@@ -27,14 +31,14 @@ local function fresh()
   return hot
 end
 
--- Output that is reserved here but not generated yet: on the way, half of an answer is.
-local function unborn(lane)
+-- Output that calls in flight reserved and that is not generated yet. On average, half of an answer is.
+local function not_generated(lane)
   local hot = lane.hot
   local share = 1 - 0.5 * math.min(1, hot.output / math.max(1, hot.guessed))
   return lane.orders.reserves and 0 or hot.reserved * share
 end
 
--- Bring the buckets up to now; a clock that went back gives nothing, a new gate starts full.
+-- Refill the buckets up to now. A clock that went back adds nothing. A new gate starts full.
 local function refill(lane, now)
   local hot, opened = lane.hot, {}
   local passed = math.max(0, now - hot.refilled_at)
@@ -48,20 +52,19 @@ local function refill(lane, now)
   hot.opened = opened
 end
 
--- `first` are the orders (JSON) of a lane that no governor has seen yet.
+-- `first` are the orders (JSON) of a lane that has never been used.
 local function open_lane(account, model, now, first)
   local key = LANE .. account .. ':' .. model
-  local kept = redis.call('HMGET', key, 'hot', 'orders')
-  local lane = { key = key, slots = key .. ':slots', model = model, taken = {}, gone = {} }
-  lane.hot = kept[1] and cjson.decode(kept[1]) or fresh()
-  lane.orders = cjson.decode(kept[2] or first)
-  if not kept[1] then redis.call('SADD', LANES, account .. ':' .. model) end
+  local stored = redis.call('HMGET', key, 'hot', 'orders')
+  local lane = { key = key, slots = key .. ':slots', model = model, taken_slots = {}, freed_slots = {} }
+  lane.hot = stored[1] and cjson.decode(stored[1]) or new_hot()
+  lane.orders = cjson.decode(stored[2] or first)
+  if not stored[1] then redis.call('SADD', LANES, account .. ':' .. model) end
   refill(lane, now)
   return lane
 end
 
--- Count the calls in flight, without those of dead workers: for whoever takes. Giving back needs
--- no count.
+-- Count the calls in flight, and remove those of dead workers. Only claims need the count.
 local function count_slots(lane, now)
   local dead = redis.call('ZREMRANGEBYSCORE', lane.slots, '-inf', now * 1000)
   lane.in_flight = redis.call('ZCARD', lane.slots)
@@ -69,13 +72,13 @@ local function count_slots(lane, now)
 end
 
 local function save_lane(lane)
-  if #lane.taken > 0 then redis.call('ZADD', lane.slots, unpack(lane.taken)) end
-  if #lane.gone > 0 then redis.call('ZREM', lane.slots, unpack(lane.gone)) end
+  if #lane.taken_slots > 0 then redis.call('ZADD', lane.slots, unpack(lane.taken_slots)) end
+  if #lane.freed_slots > 0 then redis.call('ZREM', lane.slots, unpack(lane.freed_slots)) end
   redis.call('HSET', lane.key, 'hot', cjson.encode(lane.hot))
 end
 
--- What a call of `batch` is expected to take, from what its answers took, else those of the lane;
--- max_tokens where the endpoint reserves that much.
+-- What a call of `batch` is expected to use, from the answers of the batch, else from those of the
+-- lane. Where the endpoint reserves max_tokens, that counts as the output.
 local function guess_of(lane, payload, batch)
   local known = lane.hot.costs[batch] or lane.hot
   local output = known.output
@@ -85,25 +88,26 @@ local function guess_of(lane, payload, batch)
   return { requests = 1, pace = 1, input = #payload * known.ratio, output = output, batch = batch }
 end
 
-local function broken(lane)
+local function breaker_stops(lane)
   local state = lane.orders.breaker
-  if lane.hot.round ~= lane.orders.round then -- the breaker moved: whatever was tried is history
+  if lane.hot.round ~= lane.orders.round then -- the breaker's state changed: forget the old trial
     lane.hot.round, lane.hot.trial, lane.hot.trial_end = lane.orders.round, '', ''
   end
   return state == 'open' or (state == 'half' and lane.hot.trial ~= '')
 end
 
--- Which gate keeps a call of this cost waiting, and for how many ms; nil when none does. Small
--- calls wait for what the largest lately needs: else they would take its place for ever.
+-- The gate that keeps such a call waiting, and for how many ms; nil when none does. A small call also
+-- waits until the largest recent call would fit. Otherwise small calls would use up every refill, and
+-- a large one would wait for ever.
 local function closed_gate(lane, guess, now)
-  if broken(lane) then return 'breaker', 250 end
+  if breaker_stops(lane) then return 'breaker', 250 end
   local pause = math.min(LONGEST_PAUSE, lane.hot.pause_until - now)
   if pause > 0 then return 'pause', pause * 1000 end
   if lane.in_flight >= lane.orders.window then return 'window', 1000 end
   for _, name in ipairs(GATES) do
     local gate = lane.orders.gates[name]
     if gate then
-      local need = math.max(guess[name], LARGEST_FADES * lane.hot.largest[name])
+      local need = math.max(guess[name], LARGEST_DECAY * lane.hot.largest[name])
       lane.hot.largest[name] = need
       local short = math.min(need + gate.reserve, gate.capacity) - lane.hot.level[name]
       if short > 1e-9 then return name, math.min(1000, short / gate.rate * 1000) end
@@ -112,8 +116,9 @@ local function closed_gate(lane, guess, now)
   return nil
 end
 
--- How many jobs to read for this lane at most: what it may grant now, and one to meet the gate.
-local function room(lane)
+-- How many jobs to read for this lane at most: those it may grant now, and one more that finds out
+-- which gate closes.
+local function jobs_to_read(lane)
   local most = lane.orders.window - lane.in_flight
   for _, name in ipairs({ 'pace', 'requests' }) do
     local gate = lane.orders.gates[name]
@@ -122,23 +127,23 @@ local function room(lane)
   return math.max(0, most) + 1
 end
 
--- Take a slot and tokens; returns the reservation that settle wants back (JSON: when, the guess, the
--- mirrors' marks, calls in flight), to which nobody between needs to pay attention.
+-- Take a slot and tokens. Returns the reservation that settle wants back, as JSON: when, the guess, the
+-- levels less corrections (mark), and the calls in flight. Python carries it and does not read it.
 local function take(lane, guess, token, now, lease_end)
   local hot, mark = lane.hot, {}
   hot.sent = hot.sent + 1
   lane.in_flight = lane.in_flight + 1
   hot.reserved = hot.reserved + guess.output
-  lane.taken[#lane.taken + 1] = lease_end
-  lane.taken[#lane.taken + 1] = token
+  lane.taken_slots[#lane.taken_slots + 1] = lease_end
+  lane.taken_slots[#lane.taken_slots + 1] = token
   for _, name in ipairs(GATES) do hot.level[name] = hot.level[name] - guess[name] end
   for i, name in ipairs(DIMENSIONS) do mark[i] = hot.level[name] - hot.corrected[name] end
-  mark[3] = mark[3] + unborn(lane)
+  mark[3] = mark[3] + not_generated(lane)
   if lane.orders.breaker == 'half' then hot.trial = token end
   return cjson.encode({ at = now, guess = guess, mark = mark, in_flight = lane.in_flight })
 end
 
--- Give back what was reserved too much, take what was too little.
+-- Replace what was reserved by what was used.
 local function charge(lane, item)
   local hot, guess = lane.hot, item.reservation.guess
   hot.level.input = hot.level.input + guess.input - (item.input or 0)
@@ -148,8 +153,8 @@ local function charge(lane, item)
   if item.outcome == 'unsent' then hot.level.pace = hot.level.pace + 1 end
 end
 
--- Forget the batch that has had no answer for longest when there are too many.
-local function make_room(costs)
+-- When there are too many batches, forget the one whose last answer is the oldest.
+local function forget_a_batch(costs)
   local known, oldest = 0, nil
   for batch, cost in pairs(costs) do
     known = known + 1
@@ -158,30 +163,30 @@ local function make_room(costs)
   if known >= REMEMBERED then costs[oldest] = nil end
 end
 
--- Learn what calls of a batch cost: input as a mean a byte, output as a quantile, which a larger
--- answer lifts and a smaller one lowers.
+-- Learn what calls of a batch use. Input is a mean per byte. Output is a quantile: an answer above it
+-- raises it, an answer below it lowers it.
 local function learn_cost(lane, item)
   local costs, batch = lane.hot.costs, item.reservation.guess.batch
   local cost = costs[batch]
   if not cost then
-    make_room(costs)
+    forget_a_batch(costs)
     cost = { ratio = lane.hot.ratio, output = math.max(1, item.output), answers = 0 }
     costs[batch] = cost
   end
   cost.answers, cost.at = cost.answers + 1, lane.hot.refilled_at
-  local weight = math.max(SLOWEST, 1 / cost.answers)
+  local weight = math.max(LEAST_WEIGHT, 1 / cost.answers)
   if item.bytes > 0 then cost.ratio = cost.ratio + weight * (item.input / item.bytes - cost.ratio) end
-  local lift = item.output > cost.output and QUANTILE or QUANTILE - 1
-  cost.output = math.max(1, cost.output * (1 + weight * lift))
+  local change = item.output > cost.output and QUANTILE or QUANTILE - 1
+  cost.output = math.max(1, cost.output * (1 + weight * change))
 end
 
--- Learn what calls of this lane cost: its means, and each batch by itself.
+-- Learn what calls use: means for the lane, and an estimate for the batch.
 local function learn(lane, item)
   local hot = lane.hot
   hot.latency = hot.latency + item.latency_ms / 1000
   hot.used_input = hot.used_input + item.input
   hot.used_output = hot.used_output + item.output
-  local weight = math.max(SLOWEST, 1 / hot.ok)
+  local weight = math.max(LEAST_WEIGHT, 1 / hot.ok)
   if item.bytes > 0 then hot.ratio = hot.ratio + weight * (item.input / item.bytes - hot.ratio) end
   hot.output = hot.output + weight * (item.output - hot.output)
   hot.guessed = hot.guessed + weight * (item.reservation.guess.output - hot.guessed)
@@ -189,19 +194,20 @@ local function learn(lane, item)
   if item.reservation.at >= hot.cut_at then hot.running = 0 end
 end
 
--- Correct the mirror of one bucket of the endpoint by what a header says of it. The header was
--- written somewhere between send and answer: only what no moment between can explain is an error,
--- half of which is believed.
-local function hear(lane, item, i, name, limit, remaining)
+-- Correct the lane's level by what a header reports of the endpoint's bucket. The endpoint wrote the
+-- header at some moment between the claim and the answer. A level that the lane had at any moment
+-- between them explains it. Only what no such level explains is an error. Half of an error is
+-- corrected, all of it when this is the first header.
+local function follow_header(lane, item, i, name, limit, remaining)
   local hot, old, gate = lane.hot, lane.hot.told[name], lane.orders.gates[name]
   local newer = not old or item.reservation.at >= (hot.told_at[name] or 0)
   if newer then hot.told_at[name] = item.reservation.at end
   local most = old and not (newer and old.limit ~= limit) and old.most or remaining + 1
   local before, here = item.reservation.mark[i] + hot.corrected[name], hot.level[name]
-  if name == 'output' then here = here + unborn(lane) end
+  if name == 'output' then here = here + not_generated(lane) end
   local low, high = math.min(before, here), math.max(before, here)
   local wrong = math.min(0, remaining - low) + math.max(0, remaining - high)
-  if wrong > 0 and gate and not gate.mirror then wrong = 0 end -- a bucket of our own fills itself
+  if wrong > 0 and gate and not gate.mirror then wrong = 0 end -- the fleet fills this bucket itself
   if old then wrong = 0.5 * wrong end
   hot.level[name] = hot.level[name] + wrong
   hot.corrected[name] = hot.corrected[name] + wrong
@@ -212,25 +218,25 @@ local function hear(lane, item, i, name, limit, remaining)
   }
 end
 
-local function hear_all(lane, item)
+local function follow_headers(lane, item)
   for i, name in ipairs(DIMENSIONS) do
-    local said = item.told and item.told[name]
-    if said then hear(lane, item, i, name, said[1], said[2]) end
+    local reported = item.reported and item.reported[name]
+    if reported then follow_header(lane, item, i, name, reported[1], reported[2]) end
   end
 end
 
--- Pause the fleet; only a call sent after the last refusal opens a new epoch.
+-- Pause the fleet after a 429. Only a call that was sent after the last refusal begins a new epoch.
 local function refuse(lane, item, now)
   local hot = lane.hot
   if item.reservation.at >= hot.cut_at then
     hot.epoch, hot.running, hot.cut_at = hot.epoch + 1, hot.running + 1, now
     hot.cut_in_flight, hot.cut_gate = item.reservation.in_flight, item.gate or ''
     for _, name in ipairs(DIMENSIONS) do
-      local said = item.told and item.told[name]
-      if said and said[2] <= 0.01 * said[1] and not item.gate then hot.cut_gate = name end
+      local reported = item.reported and item.reported[name]
+      if reported and reported[2] <= 0.01 * reported[1] and not item.gate then hot.cut_gate = name end
     end
     for name, gate in pairs(lane.orders.gates) do
-      if not gate.mirror then -- what the endpoint's bucket lacks is not in ours either
+      if not gate.mirror then -- the endpoint's bucket is empty, so the fleet's own is empty too
         hot.level[name] = math.min(hot.level[name], -0.5 * item.reservation.guess[name])
       end
     end
@@ -240,13 +246,13 @@ local function refuse(lane, item, now)
   hot.pause_until = math.max(hot.pause_until, now + math.min(LONGEST_PAUSE, pause))
 end
 
--- Account for one answer; see settle.lua.
-local function account(lane, item, now)
+-- Account for one answer; settle.lua describes the item.
+local function settle(lane, item, now)
   local hot = lane.hot
   hot[item.outcome] = hot[item.outcome] + 1
-  lane.gone[#lane.gone + 1] = item.token
+  lane.freed_slots[#lane.freed_slots + 1] = item.token
   charge(lane, item)
-  hear_all(lane, item)
+  follow_headers(lane, item)
   if item.outcome == 'ok' then learn(lane, item) end
   if item.outcome == 'refused' then refuse(lane, item, now) end
   if item.token == hot.trial then

@@ -1,7 +1,7 @@
--- Write what the lanes of a line go by from now on; called by the line's governor, many lanes a call.
--- ARGV[1]  the line
--- ARGV[2]  who asks: one who has lost the place meanwhile writes nothing
--- ARGV[3..] for each lane: its name, `kept`, `orders` (JSON), and the batches' share in what it used
+-- Write the orders of an account's lanes; called by the account's governor, for many lanes a call.
+-- ARGV[1]  the account
+-- ARGV[2]  the worker that asks; one that has lost the governor's lock meanwhile writes nothing
+-- ARGV[3..] for each lane: its name, `kept`, `orders` (both JSON), and how much of its limit was used
 --          (JSON: batch -> [metered_ms, used_ms])
 if redis.call('GET', GOVERNOR .. ARGV[1]) ~= ARGV[2] then return end
 for i = 3, #ARGV, 4 do

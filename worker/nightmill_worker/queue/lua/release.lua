@@ -1,11 +1,11 @@
--- Give jobs back to their queues: to retry, snoozed, or at shutdown.
+-- Give jobs back to their queues: to be tried again, after a 429, or at shutdown.
 -- ARGV[1]  JSON: items [{id, token, queue, state (retrying | snoozed), wait_ms, counted (0 | 1),
 --          refused (0 | 1), attempt (JSON, "" when no call was made)}]
--- Returns  the ids that were no longer this worker's; nothing of theirs was touched.
-local told = cjson.decode(ARGV[1])
+-- Returns  the ids that another worker holds by now; their jobs were not changed.
+local items = cjson.decode(ARGV[1]).items
 local now = now_ms()
 local counts, late = tally(), {}
-for _, item in ipairs(told.items) do
+for _, item in ipairs(items) do
   local record = RECORD .. item.id
   if holds(item.id, item.token) then
     redis.call('ZADD', item.queue, 'XX', now + item.wait_ms, item.id)
@@ -20,7 +20,7 @@ for _, item in ipairs(told.items) do
       redis.call('HDEL', record, 'refusals')
     end
     if item.attempt ~= '' then
-      tell(item.id, item.attempt)
+      add_attempt(item.id, item.attempt)
     else
       redis.call('HINCRBY', record, 'calls', -1)
     end

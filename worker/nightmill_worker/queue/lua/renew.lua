@@ -1,8 +1,8 @@
 -- Prolong leases, all of a worker's in one call.
--- A job whose answer is held (answered) has the longer lease from then on, as long as this lease
--- lives: its holder may restart before the store takes the answer.
+-- A job whose answer waits for the store (answered) gets the longer lease from then on, for as long as
+-- this claim lasts: its worker may restart before the store takes the answer.
 -- ARGV[1]  JSON: account, lease_ms, answered_ms, items [{id, token, queue, model, answered?}]
--- Returns  the ids that are no longer this worker's.
+-- Returns  the ids that another worker holds by now.
 local ask = cjson.decode(ARGV[1])
 local now = now_ms()
 local lost = {}

@@ -1,18 +1,20 @@
--- Look after what nobody claims: jobs whose worker died, ended batches, and what plain arq producers
--- put in the shared queue, a part of it each call. arq gives a payload a day to live, and a backlog
--- would lose it: the time-to-live is taken off. arq also stamps due times with the producer's clock:
--- where that is ahead, what was enqueued "later" than now was enqueued now, and is due as much
--- earlier. The time-to-live marks what is not swept yet.
+-- Look after jobs that no claim looks after, a part of the queues each call:
+-- - jobs whose worker died;
+-- - batches that ended: cancelled, or past their deadline;
+-- - what plain arq producers put in the shared queue. arq gives a payload a day to live, so a backlog
+--   would lose it: the sweep takes the time-to-live off. arq also computes due times with the
+--   producer's clock. When that clock is ahead, a job that is due "later" than now was enqueued now, so
+--   its due time is moved back by as much. The time-to-live marks the jobs that no sweep has met yet.
 -- No arguments.
--- Returns  {how many jobs became due earlier, names of batches that were cancelled or whose deadline
---          has passed, while jobs of theirs are queued ...}.
-local EVERY_MS, PART, ROUNDS, LAPSED = 400, 100, 10, 2000
+-- Returns  {how many jobs became due earlier, names of batches that ended while jobs of theirs are
+--          queued ...}.
+local EVERY_MS, PART, ROUNDS, EXPIRED = 400, 100, 10, 2000
 local now = now_ms()
 local state = hash(SWEEP)
 if now - (tonumber(state.at) or 0) < EVERY_MS then return { 0 } end
 
 local earlier = 0
-local function look_after(id, due)
+local function keep(id, due)
   if redis.call('PERSIST', PAYLOAD .. id) == 0 then return end
   local tail = redis.call('GETRANGE', PAYLOAD .. id, -40, -1)
   local ahead = (tonumber(string.match(tail, '"et":%s*(%d+)%s*}%s*$')) or 0) - now
@@ -22,32 +24,33 @@ local function look_after(id, due)
   end
 end
 
-local function look_after_all(flat)
-  for i = 1, #flat, 2 do look_after(flat[i], tonumber(flat[i + 1])) end
+local function keep_all(flat)
+  for i = 1, #flat, 2 do keep(flat[i], tonumber(flat[i + 1])) end
 end
 
--- All of the queue, in time; and at once its far end, where jobs of a clock ahead are.
+-- Scan the whole queue over many calls. In every call also look at its far end, where jobs of a clock
+-- that is ahead are.
 local scanned = redis.call('ZSCAN', QUEUE, state.cursor or '0', 'COUNT', PART)
-look_after_all(scanned[2])
+keep_all(scanned[2])
 for _ = 1, ROUNDS do
   local before = earlier
-  look_after_all(redis.call('ZREVRANGEBYSCORE', QUEUE, '+inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, PART))
+  keep_all(redis.call('ZREVRANGEBYSCORE', QUEUE, '+inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, PART))
   if earlier == before then break end
 end
 
--- Due at 1 and not aborted after all (see claim.lua), or from a producer that says "at once" so.
+-- Jobs due at 1 that no abort followed (see claim.lua), or whose producer means "at once" by it.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', QUEUE, '-inf', 1, 'LIMIT', 0, PART)) do
   redis.call('ZADD', QUEUE, 'XX', now, id)
 end
 
--- A job whose worker died was called before: it does not wait again behind all that was queued
--- meanwhile, neither when its lease has run out nor when it was put off since; only behind those whose
--- workers died less often. Its score has come since the last look; LAPSED are looked at a time, so a
--- burst of new jobs takes some looks. A lease still lives in the millisecond in which it ends: that
--- one is left for the next look, as is the score at which this one stops.
-local from, to = state.looked or now - EVERY_MS, now - 1 -- as text: no digit is lost
+-- A job whose worker died has waited its turn once, so it goes to the front of its queue, behind jobs
+-- with fewer deaths. That holds when its lease has run out, and when it was put off since. Such a job
+-- has a due time between the last sweep and now. A call looks at EXPIRED of them, so a burst of new
+-- jobs takes some calls. A lease still lives in the millisecond in which it ends, so this sweep stops
+-- 1 ms before now. It also leaves out the score at which it stops.
+local from, to = state.looked or now - EVERY_MS, now - 1 -- `from` is text, so that it keeps all digits
 local function rescue(queue)
-  local due = redis.call('ZRANGEBYSCORE', queue, '(' .. from, to, 'WITHSCORES', 'LIMIT', 0, LAPSED)
+  local due = redis.call('ZRANGEBYSCORE', queue, '(' .. from, to, 'WITHSCORES', 'LIMIT', 0, EXPIRED)
   for i = 1, #due, 2 do
     local id = due[i]
     local record = redis.call('HMGET', RECORD .. id, 'state', 'deaths')
@@ -56,14 +59,14 @@ local function rescue(queue)
       redis.call('ZADD', queue, 'XX', 2 + (tonumber(record[2]) or 0), id)
     end
   end
-  if #due == 2 * LAPSED then
+  if #due == 2 * EXPIRED then
     local first, last = tonumber(due[2]), tonumber(due[#due])
     to = math.min(to, first < last and last - 0.001 or last)
   end
 end
 
--- A deadline ends a batch whatever else holds it; what is cancelled stays so.
-local told, seen = {}, {}
+-- A deadline ends a batch even when it is paused. A cancelled batch stays cancelled.
+local ended, known = {}, {}
 rescue(QUEUE)
 for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
   rescue(queue)
@@ -74,12 +77,12 @@ for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
     flag = 'expired'
     redis.call('HSET', BATCH .. name, 'flag', flag, 'reason', 'its deadline has passed')
   end
-  if (flag == 'cancelled' or flag == 'expired') and not seen[name] then
-    seen[name] = true
-    told[#told + 1] = name
+  if (flag == 'cancelled' or flag == 'expired') and not known[name] then
+    known[name] = true
+    ended[#ended + 1] = name
   end
 end
 
 redis.call('HSET', SWEEP, 'at', now, 'cursor', scanned[1], 'looked', string.format('%.6f', to))
 if earlier > 0 then redis.call('PUBLISH', WAKE, earlier) end
-return { earlier, unpack(told) }
+return { earlier, unpack(ended) }
