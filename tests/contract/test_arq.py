@@ -1,4 +1,4 @@
-"""What arq 0.28 itself sees of our queue: its producers, its Job API, its (de)serialisers."""
+"""Our queue through arq 0.28 itself: its producers, its Job API, its (de)serialisers."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SOON = 0.01
 
 @pytest.fixture
 async def rig(redis_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
-    """Return everything but a worker."""
+    """Return a rig without workers."""
     async with rigged(redis_url, tmp_path) as rig:
         yield rig
 
 
 @pytest.fixture
 async def arq(redis_url: str) -> AsyncIterator[ArqRedis]:
-    """Return arq's own client, set up as docs/wire.md says."""
+    """Return arq's own client, configured as in docs/wire.md."""
     client = ArqRedis(
         ConnectionPool.from_url(redis_url),
         default_queue_name=keys.QUEUE,
@@ -47,7 +47,7 @@ async def arq(redis_url: str) -> AsyncIterator[ArqRedis]:
 
 
 async def test_a_job_of_a_plain_arq_producer_runs(rig: Rig, arq: ArqRedis) -> None:
-    """The request may be the keyword `params`; arq's Job tells every stage."""
+    """The request may be the keyword `params`. arq's Job reports every stage."""
     job = await arq.enqueue_job("generate", params=hello())
     assert job is not None
     assert await job.status() is JobStatus.queued
@@ -61,14 +61,14 @@ async def test_a_job_of_a_plain_arq_producer_runs(rig: Rig, arq: ArqRedis) -> No
         message = await job.result(timeout=10, poll_delay=SOON)
     assert message["role"] == "assistant"
     assert await job.status() is JobStatus.complete
-    told = await job.result_info()
-    assert told is not None
-    assert (told.success, told.job_try, told.queue_name) == (True, 1, keys.QUEUE)
+    ended = await job.result_info()
+    assert ended is not None
+    assert (ended.success, ended.job_try, ended.queue_name) == (True, 1, keys.QUEUE)
     assert (await rig.row(job.job_id)).status is JobState.SUCCEEDED
 
 
 async def test_the_request_may_be_the_first_argument(rig: Rig, arq: ArqRedis) -> None:
-    """Arq's producers write `enqueue_job("generate", {...})` as naturally as the keyword."""
+    """Producers may also write `enqueue_job("generate", {...})`."""
     job = await arq.enqueue_job("generate", hello())
     assert job is not None
     await rig.work_off()
@@ -87,7 +87,7 @@ async def test_a_deferred_job_waits(rig: Rig, arq: ArqRedis) -> None:
 
 
 async def test_a_failed_job_raises_in_its_producer(rig: Rig, arq: ArqRedis) -> None:
-    """The error travels as JSON and comes back as an exception that names the fault."""
+    """The error is stored as JSON and becomes an exception again, which names the fault."""
     job = await arq.enqueue_job("generate", params={"messages": []})
     assert job is not None
     await rig.work_off()
@@ -98,7 +98,7 @@ async def test_a_failed_job_raises_in_its_producer(rig: Rig, arq: ArqRedis) -> N
 
 
 async def test_aborting_a_queued_job_stores_a_cancelled_row(rig: Rig, arq: ArqRedis) -> None:
-    """Job.abort() is True, and nothing was paid."""
+    """Job.abort() returns True, and no call is made."""
     job = await arq.enqueue_job("generate", hello(), _defer_by=3600)
     assert job is not None
     async with rig.working():
@@ -109,7 +109,7 @@ async def test_aborting_a_queued_job_stores_a_cancelled_row(rig: Rig, arq: ArqRe
 
 
 async def test_aborting_a_job_in_flight_ends_its_call(rig: Rig, arq: ArqRedis) -> None:
-    """The call is cut off, the row tells it, and the producer sees a cancellation."""
+    """The call is cut off, its row is `cancelled`, and the producer gets a CancelledError."""
     rig.sim.configure(latency_s=30)
     job = await arq.enqueue_job("generate", hello())
     assert job is not None
@@ -122,11 +122,9 @@ async def test_aborting_a_job_in_flight_ends_its_call(rig: Rig, arq: ArqRedis) -
     assert (row.status, len(row.attempts)) == (JobState.CANCELLED, 1)
 
 
-async def test_aborts_of_jobs_that_never_were_do_not_crowd_out_others(
-    rig: Rig, arq: ArqRedis
-) -> None:
-    """A claim looks at a hundred aborts: stale ones must go, or the next is never seen."""
-    await arq.zadd(keys.ABORTS, {f"nobody-{i}": i for i in range(150)})
+async def test_aborts_of_unknown_jobs_do_not_hide_others(rig: Rig, arq: ArqRedis) -> None:
+    """A claim reads 100 aborts: it removes those of unknown jobs, so that others are read."""
+    await arq.zadd(keys.ABORTS, {f"unknown-{i}": i for i in range(150)})
     job = await arq.enqueue_job("generate", hello(), _defer_by=3600)
     assert job is not None
     async with rig.working():
@@ -135,7 +133,7 @@ async def test_aborts_of_jobs_that_never_were_do_not_crowd_out_others(
 
 
 async def test_arq_reads_what_our_producer_and_worker_write(rig: Rig) -> None:
-    """Both of arq's deserialisers take ours, so its tools (dashboards, say) work."""
+    """Both of arq's deserialisers read them, so arq's tools work, such as dashboards."""
     receipt = await rig.producer.enqueue(hello())
     payload = await rig.redis.get(keys.PAYLOAD + receipt.job_id)
     job = deserialize_job(payload, deserializer=nightmill.load)
@@ -148,7 +146,7 @@ async def test_arq_reads_what_our_producer_and_worker_write(rig: Rig) -> None:
 
 
 async def test_a_pickle_is_never_loaded(rig: Rig, redis_url: str, tmp_path: Path) -> None:
-    """Arq's default serialiser is pickle, which runs code: we keep a copy and fail the job."""
+    """Arq's default serialiser is pickle, and loading one runs code: the job fails instead."""
     trap = tmp_path / "touched"
     payload = pickle.dumps({"t": None, "f": "generate", "a": (Trap(trap),), "k": {}, "et": 1})
     await rig.redis.set(keys.PAYLOAD + "evil", payload)
@@ -170,7 +168,7 @@ async def test_a_pickle_is_never_loaded(rig: Rig, redis_url: str, tmp_path: Path
 
 
 async def test_another_function_is_set_aside_untouched(rig: Rig, arq: ArqRedis) -> None:
-    """Somebody's job in the wrong queue is not ours to fail."""
+    """A job of another program that is in the wrong queue must not be failed by us."""
     job = await arq.enqueue_job("send_mail", to="you")
     assert job is not None
     payload = await rig.redis.get(keys.PAYLOAD + job.job_id)
@@ -183,7 +181,7 @@ async def test_another_function_is_set_aside_untouched(rig: Rig, arq: ArqRedis) 
 async def test_a_job_of_raw_commands_runs(rig: Rig) -> None:
     """Any language with a Redis client can enqueue, in one transaction."""
     now = int(time.time() * 1000)
-    told: dict[str, object] = {
+    payload: dict[str, object] = {
         "t": None,
         "f": "generate",
         "a": [],
@@ -191,32 +189,32 @@ async def test_a_job_of_raw_commands_runs(rig: Rig) -> None:
         "et": now,
     }
     async with rig.redis.pipeline(transaction=True) as pipe:
-        pipe.set(f"{keys.PAYLOAD}raw", json.dumps(told), nx=True)
+        pipe.set(f"{keys.PAYLOAD}raw", json.dumps(payload), nx=True)
         pipe.zadd(keys.QUEUE, {"raw": now}, nx=True)
         await pipe.execute()
     await rig.work_off()
     assert (await rig.row("raw")).status is JobState.SUCCEEDED
 
 
-async def lives_for_ever(arq: ArqRedis, job_id: str) -> bool:
-    """Tell whether a payload has no time-to-live."""
+async def has_no_ttl(arq: ArqRedis, job_id: str) -> bool:
+    """Return whether a payload has no time-to-live."""
     return int(await arq.ttl(keys.PAYLOAD + job_id)) == -1
 
 
-async def test_the_day_arq_gives_a_payload_to_live_is_taken_off(rig: Rig, arq: ArqRedis) -> None:
-    """A backlog of two days would otherwise lose its oldest half."""
+async def test_the_time_to_live_of_arqs_payloads_is_removed(rig: Rig, arq: ArqRedis) -> None:
+    """Arq sets one day, and a backlog of two days would lose its older half."""
     rig.sim.configure(down=401)
-    await arq.enqueue_job("generate", hello("stops the line"), _job_id="first")
+    await arq.enqueue_job("generate", hello("stops the account"), _job_id="first")
     async with rig.working():
         await rig.sim.until(lambda: rig.calls() == 1)
         await arq.enqueue_job("generate", hello(), _job_id="waits")
-        await until(lambda: lives_for_ever(arq, "waits"))
+        await until(lambda: has_no_ttl(arq, "waits"))
 
 
 async def test_a_producer_whose_clock_is_ahead_does_not_wait_for_it(
     rig: Rig, arq: ArqRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Arq stamps due times with the producer's clock, here ten minutes fast."""
+    """Arq sets due times by the producer's clock, here ten minutes fast."""
     ahead = int(time.time() * 1000) + 600_000
     async with rig.working():
         monkeypatch.setattr("arq.connections.timestamp_ms", lambda: ahead)
@@ -236,7 +234,7 @@ async def test_a_producer_whose_clock_is_ahead_does_not_wait_for_it(
 async def test_a_clock_behind_starts_at_once(
     rig: Rig, arq: ArqRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten minutes slow is simply due already."""
+    """With a clock ten minutes slow, the due time is in the past."""
     behind = int(time.time() * 1000) - 600_000
     monkeypatch.setattr("arq.connections.timestamp_ms", lambda: behind)
     job = await arq.enqueue_job("generate", hello())
@@ -259,8 +257,8 @@ async def test_a_clock_behind_starts_at_once(
         b'{"t":null,"f":["generate"],"a":[],"k":{},"et":1}',
     ],
 )
-async def test_whatever_lies_in_the_queue_ends_as_a_failed_row(rig: Rig, payload: bytes) -> None:
-    """No payload stops a worker: its neighbour runs."""
+async def test_an_unreadable_payload_ends_as_a_failed_row(rig: Rig, payload: bytes) -> None:
+    """No payload ends a worker: the job beside it runs."""
     await rig.redis.set(f"{keys.PAYLOAD}odd", payload)
     await rig.redis.zadd(keys.QUEUE, {"odd": 1})
     good = await rig.producer.enqueue(hello())
@@ -270,7 +268,7 @@ async def test_whatever_lies_in_the_queue_ends_as_a_failed_row(rig: Rig, payload
 
 
 async def test_an_id_that_is_not_text_is_set_aside(rig: Rig) -> None:
-    """Nobody could store, log or abort it."""
+    """Such an id cannot be stored, logged or aborted."""
     await rig.redis.set(keys.PAYLOAD.encode() + b"\xff\xfe", b"{}")
     await rig.redis.zadd(keys.QUEUE, {b"\xff\xfe": 1})
     good = await rig.producer.enqueue(hello(), job_id="grün")
@@ -280,7 +278,7 @@ async def test_an_id_that_is_not_text_is_set_aside(rig: Rig) -> None:
 
 
 async def test_a_single_job_whose_payload_is_gone_fails_with_the_reason(rig: Rig) -> None:
-    """Evicted or expired: it was accepted, so it ends as a row."""
+    """The payload was evicted or expired. The job was accepted, so it ends as a row."""
     receipt = await rig.producer.enqueue(hello())
     await rig.redis.delete(keys.PAYLOAD + receipt.job_id)
     await rig.work_off()
@@ -290,7 +288,7 @@ async def test_a_single_job_whose_payload_is_gone_fails_with_the_reason(rig: Rig
 
 
 async def test_a_payload_over_every_limit_is_refused_without_being_decoded(rig: Rig) -> None:
-    """A foreign producer may send 100 MB; Redis serves nobody while it decodes JSON."""
+    """A producer may send 100 MB, and Redis serves no other client while it decodes JSON."""
     await rig.redis.set(f"{keys.PAYLOAD}huge", b"{" + b" " * 100_000_000)
     await rig.redis.zadd(keys.QUEUE, {"huge": 1})
     await rig.work_off()
@@ -299,16 +297,16 @@ async def test_a_payload_over_every_limit_is_refused_without_being_decoded(rig: 
 
 
 class Trap:
-    """Unpickling one touches a file."""
+    """Loading a pickle of it creates a file."""
 
     def __init__(self, path: Path) -> None:
-        """Take the file."""
+        """Take the path of the file."""
         self.path = path
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
-        """Return the call that unpickling makes."""
+        """Return the call that loading the pickle makes."""
         return Path.touch, (self.path,)
 
     def __call__(self) -> NoReturn:
-        """Never."""
+        """Fail: it is never called."""
         raise AssertionError

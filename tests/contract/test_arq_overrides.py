@@ -1,4 +1,4 @@
-"""arq is pinned, and what we override in it is known by its source: a change must be looked at."""
+"""arq is pinned, and the source of each method we override is known by its hash."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from arq.worker import Worker
 
 from nightmill_worker.fleet.worker import FleetWorker
 
-# method -> hash of arq's source. When one changes: read arq's change, adapt FleetWorker, and
-# only then write the new hash here.
-SEEN = {
+# Method -> hash of arq's source. When one changes: read the change in arq, adapt FleetWorker, then
+# write the new hash here.
+HASHES = {
     "__init__": "edfb0cd7e05e77cf",
     "__repr__": "0f2988960485379d",
     "close": "5bcc9cb356680829",
@@ -29,17 +29,17 @@ def overridden() -> set[str]:
 
 
 def test_the_list_is_complete() -> None:
-    """A new override, even one by accident, is named here."""
-    assert overridden() == set(SEEN)
+    """Every override has its hash here, also one made by accident."""
+    assert overridden() == set(HASHES)
 
 
-@pytest.mark.parametrize("name", sorted(SEEN))
-def test_arq_has_not_changed_what_we_replace(name: str) -> None:
-    """Our version was written against this source and no other."""
+@pytest.mark.parametrize("name", sorted(HASHES))
+def test_arq_has_not_changed_a_method_we_override(name: str) -> None:
+    """Our version was written for this source."""
     source = inspect.getsource(getattr(Worker, name))
-    assert hashlib.sha256(source.encode()).hexdigest()[:16] == SEEN[name]
+    assert hashlib.sha256(source.encode()).hexdigest()[:16] == HASHES[name]
 
 
-def test_arq_is_the_version_we_read() -> None:
-    """The pin in pyproject and what is installed agree."""
+def test_arq_is_the_pinned_version() -> None:
+    """The installed version is the one in pyproject."""
     assert version("arq") == "0.28.0"

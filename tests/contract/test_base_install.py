@@ -1,4 +1,4 @@
-"""The base distribution alone, in a bare environment: the client a light service would install."""
+"""The base distribution alone in a bare environment, as a service that enqueues installs it."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT: Final = Path(__file__).parents[2]
-NOT_THE_CLIENTS: Final = ("arq", "aiohttp", "sqlalchemy")
+WORKER_LIBRARIES: Final = ("arq", "aiohttp", "sqlalchemy")
 
 ENQUEUE: Final = """
 import asyncio, sys
@@ -31,14 +31,14 @@ asyncio.run(main())
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    """Run a command to its end in `cwd`; return what it printed, or fail with all it said."""
+    """Run a command in `cwd`; return its output, or fail with its output and errors."""
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
 
 
 def base_requirements() -> set[str]:
-    """Return the names the base install brings, found by walking installed metadata."""
+    """Return the names of all packages that the base install needs, from installed metadata."""
     names: set[str] = set()
     waiting = ["nightmill"]
     while waiting:
@@ -53,7 +53,7 @@ def base_requirements() -> set[str]:
 
 
 def base_lock() -> str:
-    """Return the part of requirements.lock, hashes included, that the base install needs."""
+    """Return the entries of requirements.lock, with hashes, that the base install needs."""
     entries = re.split(r"^(?=\w)", (ROOT / "requirements.lock").read_text(), flags=re.MULTILINE)
     names = base_requirements()
     return "".join(entry for entry in entries if entry.partition("==")[0] in names)
@@ -61,7 +61,7 @@ def base_lock() -> str:
 
 @pytest.fixture(scope="module")
 def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the interpreter of a new environment that holds nightmill's base install alone."""
+    """Return the interpreter of a new environment with only nightmill's base install."""
     home = tmp_path_factory.mktemp("bare")
     venv.create(home / "venv", with_pip=True)
     python = home / "venv" / "bin" / "python"
@@ -75,19 +75,19 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-@pytest.mark.parametrize("module", NOT_THE_CLIENTS)
+@pytest.mark.parametrize("module", WORKER_LIBRARIES)
 def test_base_install_does_not_bring(bare_python: Path, module: str) -> None:
-    """A service that only enqueues must not carry the worker's libraries."""
+    """A service that only enqueues does not install the worker's libraries."""
     find = f"import importlib.util as u, sys; sys.exit(u.find_spec({module!r}) is not None)"
     run(bare_python, "-I", "-c", find, cwd=bare_python.parent)
 
 
 def test_base_install_imports_its_command_line(bare_python: Path) -> None:
-    """The `nightmill` command is part of the client, so it starts without the worker's extra."""
+    """The command `nightmill` is part of the client and starts without the worker's packages."""
     run(bare_python, "-I", "-c", "import nightmill.cli", cwd=bare_python.parent)
 
 
 def test_base_install_enqueues_a_job(bare_python: Path, valkey_url: str) -> None:
-    """Enqueueing into a real server is the one thing the client is for."""
+    """The client's task is to enqueue into a real server."""
     job_id = run(bare_python, "-I", "-c", ENQUEUE, valkey_url, cwd=bare_python.parent)
     assert job_id.strip()

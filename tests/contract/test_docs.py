@@ -1,4 +1,4 @@
-"""The documentation's tables say what the code says."""
+"""The tables in the documentation agree with the code."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ BOUNDS: Final = {
 
 
 def table(page: str, first_column: str) -> list[tuple[str, ...]]:
-    """Return the rows of the one table in docs/`page` whose first column is headed so."""
+    """Return the rows of the table in docs/`page` whose first column has this heading."""
     lines = iter((DOCS / page).read_text(encoding="utf-8").splitlines())
     next(line for line in lines if line.startswith(f"| {first_column} |"))
     next(lines)
@@ -35,7 +35,7 @@ def table(page: str, first_column: str) -> list[tuple[str, ...]]:
 
 
 def settings_row(name: str, field: FieldInfo) -> tuple[str, ...]:
-    """Return what docs/operations.md has to say about one setting."""
+    """Return the row that docs/operations.md must have for one setting."""
     unit = next((unit for end, unit in UNITS.items() if name.endswith(end)), "")
     default = "" if field.default is None else f"`{field.default}`"
     variable = f"`{PREFIX}{name.upper()}`"
@@ -62,25 +62,25 @@ def allowed(field: FieldInfo) -> str:
 
 @pytest.mark.parametrize(("name", "field"), Settings.model_fields.items())
 def test_operations_lists_the_setting_as_it_is(name: str, field: FieldInfo) -> None:
-    """Whoever sets a variable reads its unit, range and default there, not in the source."""
+    """A person who sets a variable reads its unit, range and default there."""
     expected = settings_row(name, field)
     assert expected in table("operations.md", "Variable"), f"| {' | '.join(expected)} |"
 
 
 def test_operations_lists_no_setting_that_is_gone() -> None:
-    """A variable that does nothing is worse than one that is not told."""
+    """A variable that does nothing must not be listed."""
     listed = [row[0] for row in table("operations.md", "Variable")]
     assert listed == [f"`{PREFIX}{name.upper()}`" for name in Settings.model_fields]
 
 
 def test_state_machine_shows_the_table_of_transitions() -> None:
-    """The page a newcomer reads first must not tell another story than state.py."""
+    """The page that a newcomer reads first must agree with state.py."""
     rows = [(before.value, after.value, why) for (before, after), why in TRANSITIONS.items()]
     assert table("state_machine.md", "from") == rows
 
 
 def test_state_machine_draws_every_transition() -> None:
-    """The picture is read before the table, and by most people instead of it."""
+    """Most people read the picture instead of the table."""
     page = (DOCS / "state_machine.md").read_text(encoding="utf-8")
     drawn = re.findall(r"^ +(\w+) --> (\w+)$", page, flags=re.MULTILINE)
     assert sorted(drawn) == sorted((before.value, after.value) for before, after in TRANSITIONS)

@@ -1,8 +1,8 @@
-"""The Messages request contract: what may be enqueued, checked before it costs anything.
+"""The Messages request contract: a request is checked before it is enqueued or paid.
 
-`check` is the one entry; `refusal` says what is wrong, `rules` holds the contract itself,
-`request` applies it, and `files` finds the attachments that a request refers to. Fields that the
-contract does not know are passed through untouched.
+`request.check` is the entry. `rules` holds the contract, `refusal` writes the errors, and `files`
+finds the attachments that a request refers to. Fields that the contract does not name pass
+unchanged.
 """
 
 from nightmill.params.files import MARK, Reference, references

@@ -1,6 +1,6 @@
-"""Attachments by reference: `{"$file": "path or URL"}` where a source's data would stand.
+"""Attachments by reference: `{"$file": "path or URL"}` in place of a source's data. No I/O.
 
-A worker puts the file's data there at call time, so images and PDFs never sit in Redis. No I/O.
+A worker puts the file's data there when it makes the call, so Redis never holds images or PDFs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Object = dict[str, object]
 
 FILE: Final = "$file"
 MARK: Final = b'"$file"'
-"""Stands in the compact JSON of every request that refers to a file."""
+"""Part of the compact JSON of every request that refers to a file."""
 
 IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/gif", "image/webp")
 DOCUMENT_TYPES: Final = ("application/pdf", "text/plain")
@@ -25,21 +25,21 @@ _ALLOWED: Final = 'a non-empty string, or {"$file": "a path or URL"}'
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
-    """One file that a request refers to; `source` is the object whose `data` it stands for.
-
-    `path` is the dotted path of that `data`; `encoded` says whether base64 is to stand there, or
-    the text itself.
-    """
+    """One file that a request refers to."""
 
     path: str
+    """Dotted path of the `data` that the file replaces."""
     file: str
+    """Path or URL of the file."""
     media_type: str
     encoded: bool
+    """Whether the data is base64; False for plain text."""
     source: Object
+    """The object whose `data` the file replaces."""
 
 
 def require_reference(path: str, source: Object, block: str) -> None:
-    """Refuse a reference that is not `{"$file": non-empty string}`, or to no file of its block."""
+    """Refuse a reference that is malformed, or whose media type its block does not allow."""
     data = source["data"]
     if not isinstance(data, dict) or list(data) != [FILE]:
         raise refused(path, data, _ALLOWED)
@@ -52,7 +52,7 @@ def require_reference(path: str, source: Object, block: str) -> None:
 
 
 def require_placed(request: Object) -> None:
-    """Refuse `$file` wherever no worker would put a file: it would be sent, and paid, as it is."""
+    """Refuse `$file` in places that workers do not fill: it would be sent, and paid, as it is."""
     known = {id(found.source["data"]) for found in references(request)}
     for path, item in _objects(request, ()):
         if FILE in item and id(item) not in known:
@@ -61,14 +61,14 @@ def require_placed(request: Object) -> None:
 
 
 def references(request: Object) -> Iterator[Reference]:
-    """Yield the files a request that keeps the contract refers to, in its order."""
+    """Yield the files that a valid request refers to, in its order."""
     messages = request["messages"]
     for number, message in enumerate(messages if isinstance(messages, list) else ()):
         yield from _in_blocks(message["content"], ("messages", number, "content"))
 
 
 def _in_blocks(content: object, path: Path) -> Iterator[Reference]:
-    """Look through blocks, and the blocks inside a tool's result or a document's content."""
+    """Yield those of blocks, and of the blocks inside a tool's result or a document's content."""
     for number, block in enumerate(content if isinstance(content, list) else ()):
         where = (*path, number)
         match block:

@@ -1,4 +1,4 @@
-"""How a refusal reads (the field, what was given, what is allowed), and what JSON can carry."""
+"""Errors that name the field, the given value and the allowed values; and the limits of JSON."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import msgspec
 from nightmill.errors import InvalidParamsError
 
 MAX_DEPTH: Final = 100
-"""Objects and lists inside each other, the request itself included."""
+"""Deepest nesting of objects and lists, the request itself included."""
 
 MISSING: Final = msgspec.UNSET
-"""Stands for a field that is not there."""
+"""The value of a field that is missing."""
 
 MAX_SHOWN: Final = 60
 MAX_SHOWN_KEY: Final = 40
@@ -33,7 +33,7 @@ _KINDS: Final[dict[type, str]] = {
     dict: "object",
     type(None): "null",
 }
-_WORDS: Final[dict[object, str]] = {True: "true", False: "false", None: "null"}
+_LITERALS: Final[dict[object, str]] = {True: "true", False: "false", None: "null"}
 
 _short: Final = reprlib.Repr()
 _short.maxstring = _short.maxother = MAX_SHOWN - 2
@@ -44,7 +44,7 @@ _short.maxlevel = 2
 def refused(
     field: str, value: object, allowed: str, *, fix: str | None = None
 ) -> InvalidParamsError:
-    """Return the error for `value` at `field` (dotted path), with what is `allowed` and the fix."""
+    """Return the error for `value` at `field`, a dotted path; `fix` says what to do, if known."""
     problem = f"{given(value)}; allowed: {allowed}"
     return InvalidParamsError(field, f"{problem}; {fix}" if fix else problem)
 
@@ -58,13 +58,13 @@ def given(value: object) -> str:
 
 
 def dotted(path: Path) -> str:
-    """Write a path as `messages.0.content`, printable and short whatever its keys hold."""
+    """Return a path as `messages.0.content`, printable and short whatever its keys hold."""
     keys = [_shown_key(key) for key in path[:MAX_SHOWN_KEYS]]
     return ".".join([*keys, "..."] if len(path) > MAX_SHOWN_KEYS else keys)
 
 
 def require_json(value: object, path: Path = ()) -> None:
-    """Refuse what JSON cannot carry: NaN, lone surrogates, odd types and keys, too deep nesting.
+    """Refuse what JSON cannot hold: NaN, lone surrogates, other types and keys, deep nesting.
 
     Raises InvalidParamsError naming the field. Tuples count as lists.
     """
@@ -78,7 +78,7 @@ def require_json(value: object, path: Path = ()) -> None:
         for key, item in _items(value, path):
             require_json(item, (*path, key))
     elif value is not None and not isinstance(value, bool | int | float):
-        raise refused(dotted(path), value, "what JSON can carry")
+        raise refused(dotted(path), value, "a type that JSON has")
 
 
 def _items(
@@ -99,13 +99,13 @@ def _require_text(value: str, path: Path) -> None:
         value.encode()
     except UnicodeEncodeError as error:
         problem = f"lone surrogate {value[error.start]!a} at character {error.start}"
-        fix = "it is half of a character cut in two: take it out"
+        fix = "it is one half of a character: remove it"
         raise InvalidParamsError(dotted(path), f"{problem}; {fix}") from None
 
 
 def _shown(value: object) -> str:
     if value is None or isinstance(value, bool):
-        return _WORDS[value]
+        return _LITERALS[value]
     if isinstance(value, int) and value.bit_length() > MAX_SHOWN_BITS:
         return f"a number of {value.bit_length()} bits"
     shown = _short.repr(value)

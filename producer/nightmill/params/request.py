@@ -1,7 +1,7 @@
-"""Checking one request: fill in the defaults, encode it, hold it against the contract.
+"""Check one request: fill in the defaults, encode it, apply the contract.
 
-Most requests of a batch are plain text. msgspec recognises those in one pass; whatever it does not
-recognise goes through the rules, which either accept it or say exactly what is wrong.
+Most requests of a batch are plain text. msgspec recognises those in one pass. All others go through
+the rules, which accept the request or name the fault.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ BOTH_SAMPLERS: Final = "temperature and top_p are both given; the endpoint advis
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request that is silent gets, and the size limit (bytes of JSON)."""
+    """Values for requests that do not give them, and the size limit."""
 
     model: str
     max_tokens: int
+    """At least 1."""
     max_payload_bytes: int
+    """Longest request as JSON, bytes."""
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that keeps the contract.
-
-    `body` is the compact JSON to send: fields in the order given, then the defaults.
-    """
+    """A request that passed the check."""
 
     body: bytes
+    """The compact JSON to send: the fields in the given order, then the defaults."""
     model: str
     warnings: tuple[str, ...] = ()
+    """Notes for a person; the request is sent all the same."""
 
 
 _Text = Annotated[str, Meta(min_length=1)]
@@ -50,7 +51,7 @@ class _PlainMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 class _Plain(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The common case, never looser than the rules; a test holds the two together."""
+    """The common case. It accepts nothing that the rules refuse; a test compares the two."""
 
     model: _Text
     messages: Annotated[list[_PlainMessage], Meta(min_length=1)]
@@ -68,7 +69,7 @@ _decode_plain = msgspec.json.Decoder(_Plain).decode
 
 
 def check(params: Mapping[str, object] | bytes | msgspec.Raw, defaults: Defaults) -> Checked:
-    """Hold a request (a mapping, or JSON) against the contract and return what to send.
+    """Check a request (a mapping, or JSON) against the contract and return what to send.
 
     Raises InvalidParamsError naming the field, what was given and what is allowed, and
     PayloadTooLargeError when the body is over `defaults.max_payload_bytes`.
@@ -93,10 +94,10 @@ def check(params: Mapping[str, object] | bytes | msgspec.Raw, defaults: Defaults
 
 
 def recheck(body: bytes, defaults: Defaults) -> bytes:
-    """Hold a queued request against the contract and return what to send; raises as `check` does.
+    """Check a queued request against the contract and return what to send; raises as `check` does.
 
-    Most were checked before they were enqueued, and one look says so; the others, of producers of
-    other kinds, are checked as if new.
+    Most were checked before they were enqueued and pass in one step. Others, of plain arq producers
+    for example, are checked as new ones are.
     """
     try:
         _decode_plain(body)
@@ -107,9 +108,9 @@ def recheck(body: bytes, defaults: Defaults) -> bytes:
 
 
 def decode(data: bytes | msgspec.Raw) -> object:
-    """Decode JSON; raise InvalidParamsError (no field) when it is none.
+    """Decode JSON; raise InvalidParamsError, without a field, when it is not JSON.
 
-    NaN, Infinity and lone surrogates come through, for `check` to name the field they are in.
+    NaN, Infinity and lone surrogates are decoded: `check` then names the field they are in.
     """
     try:
         return _decode(data)
@@ -120,7 +121,7 @@ def decode(data: bytes | msgspec.Raw) -> object:
 
 
 def _lenient(data: bytes, problem: str) -> object:
-    """Decode with the standard library, which lets through what JSON forbids in a value."""
+    """Decode with the standard library, which accepts values that JSON forbids."""
     try:
         return json.loads(data.decode())
     except UnicodeDecodeError as error:
@@ -131,14 +132,14 @@ def _lenient(data: bytes, problem: str) -> object:
 
 
 def _faithful(request: dict[str, object]) -> bytes:
-    """Encode `request`, sure that the JSON says the same: msgspec writes NaN as null, say."""
+    """Encode `request`; refuse values that would change, such as NaN, which becomes null."""
     try:
         body = _encode(request)
         same = _decode(body) == request
     except (TypeError, ValueError, RecursionError) as error:
         require_json(request)
         raise InvalidParamsError("", f"cannot be written as JSON: {error}") from None
-    # As many brackets as that may be nested that deep; the exact answer costs a walk.
+    # Only with that many brackets can it be nested too deep; the exact depth costs a full walk.
     if not same or body.count(b"{") + body.count(b"[") > MAX_DEPTH:
         require_json(request)
     return body

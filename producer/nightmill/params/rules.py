@@ -1,9 +1,9 @@
-"""The contract itself: one rule for each field and block type; a rule raises or is content.
+"""The contract: one rule for each field and block type.
 
-A rule takes the dotted path and the value found there. It looks only at what the contract names,
-so newer fields and unknown block types pass. null is refused for every field checked here (leave
-the field out instead), and passes in fields that are not checked, such as `citations`, which the
-official clients write as null when an answer is sent back.
+A rule takes a dotted path and the value at it, and raises InvalidParamsError for a bad value. Rules
+look only at names in the contract, so newer fields and unknown block types pass. null is refused in
+every field with a rule: leave the field out instead. null passes in other fields, such as
+`citations`, which the official clients write as null when an answer is sent back.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MESSAGES: Final = "a non-empty list of messages"
 def require_request(request: Object) -> None:
     """Apply every rule to `request` (decoded JSON); raise InvalidParamsError for the first fault.
 
-    The model and max_tokens must have been filled in, if they are to come from the settings.
+    Defaults for `model` and `max_tokens` must be in it already.
     """
     if "messages" not in request:
         raise refused("messages", MISSING, _MESSAGES)
@@ -68,7 +68,7 @@ def _an_object(path: str, value: object) -> None:
 
 
 def _typed(path: str, value: object) -> tuple[str, Object]:
-    """Return the type of an object that must name one, and the object."""
+    """Return the `type` of an object and the object; refuse one without a type."""
     found = _object(path, value)
     kind = found.get("type", MISSING)
     if not isinstance(kind, str) or not kind:
@@ -181,7 +181,7 @@ SOURCES: Final[dict[str, tuple[str, ...]]] = {
     "text": ("media_type", "data"),
     "url": ("url",),
 }
-"""Source type -> its strings; other types (file, content, newer ones) pass."""
+"""Source type -> its required string fields. Other types (file, content, newer ones) pass."""
 
 BLOCKS: Final[dict[str, dict[str, Rule]]] = {
     "text": {"text": _text},
@@ -190,7 +190,7 @@ BLOCKS: Final[dict[str, dict[str, Rule]]] = {
     "tool_use": {"id": _text, "name": _text, "input": _an_object},
     "tool_result": {"tool_use_id": _text, "content": _tool_result},
 }
-"""Block type -> its fields' rules; other types (thinking, newer ones) pass."""
+"""Block type -> field -> rule. Other types (thinking, newer ones) pass."""
 
 FIELDS: Final[dict[str, Rule]] = {
     "model": _text,
@@ -207,4 +207,4 @@ FIELDS: Final[dict[str, Rule]] = {
     "metadata": _an_object,
     "thinking": _a_typed_object,
 }
-"""Request field -> its rule; other fields pass."""
+"""Request field -> rule. Other fields pass."""

@@ -1,1 +1,1 @@
-"""From the usage of a call to its cost in dollars."""
+"""The cost of a call in US dollars, from its usage."""

@@ -1,4 +1,4 @@
-"""What a call cost, by the price list that comes with genai-prices: no network."""
+"""The cost of a call, by the price list inside the package genai-prices: no network."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ _NAMES: Final = ("input", "output", "cache_read", "cache_write")
 
 
 class _Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """Dollars a million tokens. `listed` is set where the price depends on the call's size."""
+    """US dollars a million tokens of each kind."""
 
     input: float = 0.0
     output: float = 0.0
     cache_read: float = 0.0
     cache_write: float = 0.0
     listed: ModelPrice | None = None
+    """Set when the price depends on the call's size; the rates above are then not used."""
 
 
 def cost(model: str | None, usage: Usage, at: datetime | None = None) -> float | None:
     """Return US dollars for `usage` of `model` at list price; None when no price is known.
 
-    `at` is when the call was made, now by default. `model` may be `provider/name`. What used
-    nothing costs nothing, whatever the model.
+    `at` is when the call was made, now by default. `model` may be `provider/name`. A usage of zero
+    costs 0, whatever the model.
     """
     if usage == _NOTHING:
         return 0.0
@@ -57,7 +58,7 @@ def cost(model: str | None, usage: Usage, at: datetime | None = None) -> float |
 
 
 def token_prices(model: str) -> tuple[float, float]:
-    """Return nano-dollars for a token in and a token out of `model`.
+    """Return the nano-dollars an input token and an output token of `model` cost.
 
     Raises InvalidLimitError when no price is known, or the price list is not installed.
     """
@@ -76,13 +77,13 @@ def token_prices(model: str) -> tuple[float, float]:
 
 
 def load() -> None:
-    """Read the price list now: it takes 0.3 s, too long for the first answer to wait."""
+    """Read the price list now. It takes 0.3 s, and the first answer would have to wait for it."""
     cost("claude-opus-4-6", Usage(output_tokens=1))
 
 
 @lru_cache(maxsize=1000)
 def _rates(model: str, day: int) -> _Rates | None:
-    """Look `model` up; the list's own arithmetic takes 100 us a call, half of what a job may."""
+    """Look `model` up once a day. The list's own arithmetic takes 100 us a call: too slow a job."""
     from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - takes 0.2 s to import
 
     provider, _, name = model.rpartition("/")

@@ -1,1 +1,1 @@
-"""What the client reads and writes in Redis: keys, wire format, batches, webhooks."""
+"""Everything that the client reads and writes in Redis: keys, payloads, batches, webhooks."""

@@ -1,4 +1,4 @@
-"""What stands in Redis about batches: their counts, and the lines their jobs are sent over."""
+"""Batches in Redis: their counts, control and limits; and the accounts their jobs use."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 
-class _Refused(msgspec.Struct):
+class _Lane(msgspec.Struct):
+    """The part of a lane's hash field `hot` that is read here."""
+
     refused: int = 0
 
 
-_refused = msgspec.json.Decoder(_Refused, strict=False)
+_lane = msgspec.json.Decoder(_Lane, strict=False)
 
 
 class Batches:
-    """The batches of one Redis. Every method raises QueueUnavailableError when it is away."""
+    """The batches of one Redis. Every method raises QueueUnavailableError when Redis is away."""
 
     def __init__(self, redis: Redis) -> None:
         """Use a client that the caller closes."""
@@ -38,15 +40,15 @@ class Batches:
         self._reconcile = redis.register_script(_script("reconcile"))
 
     async def counts(self, batch: str) -> Counts:
-        """Return the counts of `batch`, "" for the single jobs; all zero when it is not known."""
-        return (await self._look([batch]))[0]
+        """Return the counts of `batch` ("" for the single jobs); all zero when Redis has none."""
+        return (await self._read([batch]))[0]
 
     async def names(self) -> list[str]:
         """Return the names of the batches that were ever fed, sorted."""
         return await self._members(keys.BATCHES)
 
     async def require(self, batch: str) -> None:
-        """Raise BatchNotFoundError, which names the batches there are, unless `batch` is one."""
+        """Raise BatchNotFoundError, which lists the known batches, unless `batch` is known."""
         names = await self.names()
         if batch not in names:
             known = ", ".join(names) or "none"
@@ -55,14 +57,14 @@ class Batches:
     async def all(self) -> dict[str, Counts]:
         """Return every batch's counts, sorted by name."""
         names = await self.names()
-        return dict(zip(names, await self._look(names), strict=True))
+        return dict(zip(names, await self._read(names), strict=True))
 
-    async def _look(self, names: Sequence[str]) -> list[Counts]:
+    async def _read(self, names: Sequence[str]) -> list[Counts]:
         with redis_errors():
             return [read_counts(*found) for found in await self._counts(args=list(names))]
 
     async def make_known(self, batch: str) -> None:
-        """List `batch` before it is fed; its total is unknown until its source has ended."""
+        """Add `batch` to the known batches; its total is unknown until its source has ended."""
         key = keys.BATCH + batch
         with redis_errors():
             async with self.redis.pipeline(transaction=True) as pipe:
@@ -72,11 +74,11 @@ class Batches:
                 await pipe.execute()
 
     async def pause(self, batch: str, reason: str) -> None:
-        """Claim no more jobs of `batch` from now on; calls under way finish."""
+        """Let workers claim no more jobs of `batch`; calls in flight finish."""
         await self._write(batch, flag="paused", reason=reason)
 
     async def resume(self, batch: str) -> None:
-        """Claim jobs of `batch` again; its canary starts anew."""
+        """Let workers claim jobs of `batch` again; its failures in a row are counted from 0."""
         with redis_errors():
             async with self.redis.pipeline(transaction=True) as pipe:
                 pipe.hdel(keys.BATCH + batch, "flag", "reason", "streak")
@@ -84,18 +86,18 @@ class Batches:
                 await pipe.execute()
 
     async def cancel(self, batch: str) -> None:
-        """End `batch`: calls under way finish, the rest becomes `cancelled` rows without a call.
+        """End `batch`: calls in flight finish, other jobs become `cancelled` rows without a call.
 
-        Takes effect at once; the rows are written behind it (maintenance.cancellation).
+        Claims stop at once. The rows are written afterwards: see maintenance.cancellation.
         """
         await self._write(batch, flag="cancelled", reason="by nightmill cancel")
 
     async def limit(self, batch: str, change: Change, *, model: str) -> Limits:
-        """Hold `batch` to new limits from the next claim on, and return all it has now.
+        """Change the limits of `batch` from the next claim on, and return all its limits.
 
-        `model` is that of its first calls, whose price a budget in dollars starts from. A batch
-        that its budget held, or that its deadline ended, goes on: if the new limits leave it no
-        room either, the next claim says so again. Raises InvalidLimitError that names the limit.
+        `model` gives the price that a budget in dollars starts from. A batch that was paused by
+        its budget or ended by its deadline is resumed; when the new limits do not allow another
+        call, the next claim pauses or ends it again. Raises InvalidLimitError that names the limit.
         """
         before = await self.counts(batch)
         with redis_errors():
@@ -114,15 +116,15 @@ class Batches:
                 await pipe.execute()
 
     async def set_total(self, batch: str, lines: int) -> None:
-        """Note that the source of `batch` has ended after `lines` jobs.
+        """Record that the source of `batch` has ended after `lines` jobs.
 
-        A batch that also got jobs from elsewhere has those in its total too.
+        The total also includes jobs that other producers added to the batch.
         """
         total = max(lines, (await self.counts(batch)).accepted)
         await self._write(batch, total=str(total))
 
     async def forget(self, batch: str) -> None:
-        """Remove what is known of `batch`, which has neither jobs nor rows."""
+        """Remove all keys of `batch`, which has neither jobs nor rows."""
         with redis_errors():
             async with self.redis.pipeline(transaction=True) as pipe:
                 pipe.srem(keys.BATCHES, batch)
@@ -130,7 +132,7 @@ class Batches:
                 await pipe.execute()
 
     async def set_ended(self, batch: str, before: int, fields: Mapping[str, int]) -> bool:
-        """Set counts of ended jobs; return whether it was done (see reconcile.lua).
+        """Set the counts of ended jobs; return whether they were set (see reconcile.lua).
 
         `before` is how many ended jobs Redis counted when `fields` were read from the store.
         """
@@ -139,9 +141,10 @@ class Batches:
             return bool(await self._reconcile(args=[batch, before, *flat]))
 
     async def accounts(self) -> dict[str, dict[str, str]]:
-        """Return fingerprint -> {"state", "reason"} of every line that is not simply open.
+        """Return account -> {"state", "reason"} for every account that is not open.
 
-        A line is an endpoint with a credential; its state is stopped, trial or trying.
+        An account is an endpoint with a credential, named by its fingerprint. Its state is
+        `stopped`; `trial`: the next claim takes one job; or `trying`: that job is in flight.
         """
         lanes = await self._members(keys.LANES)
         names = sorted({lane.partition(":")[0] for lane in lanes})
@@ -156,25 +159,25 @@ class Batches:
             if state is not None
         }
 
-    async def try_account_again(self, line: str) -> None:
-        """Let a stopped line send ONE job as a trial; its answer opens the line or stops it again.
+    async def try_account_again(self, account: str) -> None:
+        """Let a stopped account send ONE job as a trial; the answer opens or stops the account.
 
-        `line` is its fingerprint. A line that is open stays so.
+        `account` is its fingerprint. An account that is not stopped stays as it is.
         """
-        key = keys.ACCOUNT + line
+        key = keys.ACCOUNT + account
         with redis_errors():
             if await self.redis.execute_command("HGET", key, "state") == b"stopped":
                 await self.redis.execute_command("HSET", key, "state", "trial")
 
     async def refused(self) -> int:
-        """Return how many calls were ever answered with 429, over all lanes."""
+        """Return how many calls were answered with 429, over all lanes, since the lanes exist."""
         lanes = await self._members(keys.LANES)
         with redis_errors():
             async with self.redis.pipeline(transaction=False) as pipe:
                 for lane in lanes:
                     pipe.hget(keys.LANE + lane, "hot")
                 found = await pipe.execute()
-        return sum(_refused.decode(hot).refused for hot in found if hot is not None)
+        return sum(_lane.decode(hot).refused for hot in found if hot is not None)
 
     async def _members(self, key: str) -> list[str]:
         with redis_errors():

@@ -1,4 +1,4 @@
-"""Open Redis connections the way nightmill needs them, and map their errors at the edge."""
+"""Open Redis connections with nightmill's timeouts, and turn redis-py's errors into ours."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from nightmill.settings import Settings
 
 TIMEOUT_S = 10.0
-"""Longest wait for one Redis answer, seconds."""
+"""Longest wait for a connection, and for one answer, seconds."""
 SOCKET_PATH_MAX: Final = 103
-"""Bytes of a unix socket's path that every system takes."""
-SHORT_SOCKETS: Final = Path("/tmp")  # noqa: S108 - same for every command, TMPDIR is not
+"""Longest path of a unix socket that every system takes, bytes."""
+SHORT_SOCKETS: Final = Path("/tmp")  # noqa: S108 - TMPDIR may differ between commands
 
 
 def redis_url(settings: Settings) -> str:
-    """Return the URL to use: REDIS_URL, else the embedded server's socket if it runs.
+    """Return REDIS_URL when it is set, else the socket of the embedded server when that runs.
 
     Raises SettingsError that says what to set.
     """
@@ -45,10 +45,10 @@ def redis_url(settings: Settings) -> str:
 
 
 def embedded_socket(data_dir: Path) -> Path:
-    """Return where the embedded server of `data_dir` listens: the same for every command.
+    """Return the socket of the embedded server of `data_dir`: the same path in every command.
 
-    A path that is too long, or that a URL would have to escape (clients disagree on undoing
-    that), is replaced by a short one in a directory of this user's.
+    The socket is `valkey.sock` in `data_dir`. When that path is too long, or a URL would have to
+    escape it (clients differ in how they read escapes), it is a short path in SHORT_SOCKETS.
     """
     home = data_dir.resolve()
     path = home / "valkey.sock"
@@ -77,7 +77,7 @@ def connect_sync(settings: Settings) -> redis.Redis:
 
 
 def moment(seconds: int, micros: int) -> datetime:
-    """Return what Redis's TIME says; its clock is the one that deadlines are held against."""
+    """Return the answer of Redis's TIME as a datetime; deadlines are compared with this clock."""
     return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=micros)
 
 

@@ -1,4 +1,4 @@
-"""What is kept of a finished job under arq:result:<id>, and reading it, or its row, again."""
+"""The value of `arq:result:<id>`: written for an ended job, and read back as a Result."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from nightmill.records.result import ErrorInfo, Result, Usage
 from nightmill.records.state import JobState
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of arq's result dict that make a Result; `r` is a Message, a marker or an error."""
+class _Finished(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of arq's result dict that make a Result. `wire.Finished` says what they mean."""
 
     id: str
     et: int
@@ -23,11 +23,13 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Marker(msgspec.Struct, frozen=True, kw_only=True, rename={"error": "$error"}):
-    """What `r` holds when it is not a Message: where the row is, or why there is none."""
+    """The value of `r` when it is not a Message: where the message is, or why there is none."""
 
     status: JobState | None = None
     stored: str | None = None
+    """The batch in whose rows the message is; None for a single job."""
     error: str | None = None
+    """`failed` or `cancelled`; None when the job succeeded."""
     type: str = "error"
     message: str = ""
     fix: str | None = None
@@ -40,7 +42,7 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def kept(row: Result, queue: str) -> bytes:
-    """Return arq's result dict for `row`: a single job's message or error, a batch job's marker."""
+    """Return arq's result dict for `row`, as JSON. `r` is a single job's message, or a marker."""
     result: object = row.message
     if row.error is not None or row.message is None:
         error = row.error or ErrorInfo(type=row.status, message=f"the job was {row.status}")
@@ -68,13 +70,13 @@ def kept(row: Result, queue: str) -> bytes:
 
 
 def from_redis(job_id: str, kept: bytes) -> Result:
-    """Build a Result from `arq:result:<id>`; the attempts' story is only in the store.
+    """Return the Result that `arq:result:<id>` holds; its attempts are only in the store.
 
     Raises StoreMissingError for a batch job, whose message is only in the store, and PayloadError
-    when something else lies under the key.
+    when the value is not one that nightmill wrote.
     """
     try:
-        record = msgspec.json.decode(kept, type=Kept)
+        record = msgspec.json.decode(kept, type=_Finished)
         marker = msgspec.json.decode(record.r, type=Marker)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         text = f"the result of {job_id} is not nightmill's: {error}"

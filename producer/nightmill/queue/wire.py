@@ -1,7 +1,7 @@
-"""The wire format: arq's own job and result dicts, as JSON. No I/O here; docs/wire.md tells it.
+"""The wire format: arq's job and result dicts as JSON. docs/wire.md describes it. No I/O.
 
-JSON, never pickle: `load` refuses a pickle instead of running it. The pair `dump` / `load` is
-what a plain arq producer passes as job_serializer and job_deserializer.
+JSON, never pickle: `load` refuses a pickle, because loading one runs code. A plain arq producer
+passes `dump` and `load` as its job_serializer and job_deserializer.
 """
 
 from __future__ import annotations
@@ -24,17 +24,22 @@ _CANCELLED = "cancelled"
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """arq's job dict: t try, f function, a arguments, k keyword arguments, et enqueued at (ms)."""
+    """arq's job dict. docs/wire.md says what each key may hold."""
 
     k: msgspec.Raw
+    """Keyword arguments: a Job."""
     et: int
+    """When it was enqueued, epoch ms."""
     f: str = FUNCTION
+    """Name of the function."""
     a: tuple[msgspec.Raw, ...] = ()
+    """Arguments: none, or the request instead of `k.params`."""
     t: int | None = None
+    """arq's number of the try; not used."""
 
 
 class _Outgoing(msgspec.Struct, frozen=True):
-    """The same dict as arq writes it, keys in arq's order (claim.lua looks at the first two)."""
+    """The same dict for encoding, keys in arq's order. claim.lua recognises the first two keys."""
 
     t: None
     f: str
@@ -44,19 +49,30 @@ class _Outgoing(msgspec.Struct, frozen=True):
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
-    """arq's result dict (arq/jobs.py serialize_result): `r` a message, a marker or an error."""
+    """arq's result dict (serialize_result in arq/jobs.py). Times are epoch ms."""
 
     t: int
+    """Attempts that counted."""
     f: str = FUNCTION
+    """Name of the function."""
     a: tuple[()] = ()
+    """Arguments; not kept."""
     k: dict[str, object] = msgspec.field(default_factory=dict)
+    """Keyword arguments; not kept."""
     et: int
+    """When the job was enqueued."""
     s: bool
+    """Whether the job succeeded."""
     r: object
+    """The Message, a marker or an error: see docs/wire.md."""
     st: int
+    """When its first call started."""
     ft: int
+    """When the job ended."""
     q: str
+    """Its queue."""
     id: str
+    """Its job id."""
 
 
 def _encode_error(value: object) -> dict[str, str]:
@@ -94,12 +110,12 @@ def decode_job(payload: bytes) -> tuple[Job, int]:
 
 
 def encode_finished(finished: Finished) -> bytes:
-    """Return what is kept under `arq:result:<id>`."""
+    """Return the value of `arq:result:<id>`."""
     return _encoder.encode(finished)
 
 
 def failure(message: str, *, cancelled: bool = False) -> dict[str, str]:
-    """Return how an exception travels in JSON; `load` rebuilds it."""
+    """Return an exception as JSON holds it; `load` makes an exception of it again."""
     return {_ERROR_TAG: _CANCELLED if cancelled else "failed", "message": message}
 
 
@@ -109,7 +125,7 @@ def dump(value: dict[str, object]) -> bytes:
 
 
 def load(data: bytes) -> dict[str, object]:
-    """Deserialise arq's dict, exceptions included: the job_deserializer for ArqRedis and Job.
+    """Deserialise arq's dict: the job_deserializer for ArqRedis and Job. Rebuilds exceptions.
 
     Raises PayloadError when the bytes are not JSON (a pickle, say).
     """
@@ -132,7 +148,7 @@ def _rebuild(error: dict[str, str]) -> BaseException:
 
 
 def new_job_id() -> str:
-    """Return a UUIDv7 (RFC 9562): sorted by time, so that stores append rather than scatter."""
+    """Return a UUIDv7 (RFC 9562). Such ids sort by time, so new rows go to the end of an index."""
     stamp = now_ms()
     noise = uuid.uuid4().int & ((1 << 74) - 1)
     high, low = noise >> 62, noise & ((1 << 62) - 1)
@@ -141,7 +157,7 @@ def new_job_id() -> str:
 
 @cache
 def lua_prelude() -> str:
-    """Return Lua locals for the names in `keys`, so that scripts and Python cannot disagree."""
+    """Return Lua locals for the names in `keys`, so scripts and Python use the same keys."""
     names = {name: value for name, value in vars(keys).items() if name.isupper()}
     return "".join(
         f"local {name} = {value!r}\n"

@@ -1,4 +1,4 @@
-"""How many jobs of a batch are where, what they took, and what that says of the batch."""
+"""The counts of one batch: its jobs by state, tokens, cost; and the batch's own state."""
 
 from __future__ import annotations
 
@@ -22,22 +22,16 @@ _HELD: Final[dict[str, State]] = {
     "cancelled": "cancelled",
     "expired": "expired",
 }
-"""What a batch's flag says of its state."""
+"""The flag in a batch's hash -> the state that a person reads."""
 ENDED: Final = frozenset({"cancelled", "expired"})
 """Flags of a batch that takes no more jobs."""
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """How many jobs of a batch are in each state, at one moment, and the tokens they took.
-
-    `total` is None until the batch's source has ended. `feeding` tells whether a feeder is at
-    work, `flag` is "paused", "budget", "cancelled" or "expired" when the batch is held or ended,
-    `reason` why. `nanodollars` is what its calls cost, but for those of `unpriced` jobs. `webhook`
-    is how far its Webhook is (JSON). `metered_ms` is how long lanes kept its jobs waiting,
-    `used_ms` the same times the share of the limit used meanwhile.
-    """
+    """The jobs of a batch by state, and the tokens they used, at one moment."""
 
     total: int | None = None
+    """Jobs in all; None until the batch's source has ended."""
     queued: int = 0
     in_flight: int = 0
     retrying: int = 0
@@ -47,20 +41,29 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     cancelled: int = 0
     expired: int = 0
     input_tokens: int = 0
+    """Of all calls with a known usage; tokens written to the prompt cache are included."""
     output_tokens: int = 0
     nanodollars: int = 0
+    """Cost of all calls with a known price; 1e9 are one US dollar."""
     unpriced: int = 0
+    """Jobs that used tokens of a model without a known price."""
     metered_ms: int = 0
+    """How long lanes kept jobs of this batch waiting, milliseconds."""
     used_ms: int = 0
+    """`metered_ms`, each millisecond times the share (0 to 1) of the lane's limit used in it."""
     feeding: bool = False
+    """Whether a feeder holds the batch now."""
     flag: str = ""
+    """`paused`, `budget`, `cancelled` or `expired`; "" while jobs may be claimed."""
     reason: str = ""
+    """Why `flag` is set, as text for a person."""
     limits: Limits = Limits()
     webhook: str = ""
+    """The batch's Webhook as JSON; "" for none."""
 
     @property
     def terminal(self) -> int:
-        """Jobs that have their stored result."""
+        """Jobs that have ended: each has a row in the results store."""
         return self.succeeded + self.failed + self.cancelled + self.expired
 
     @property
@@ -70,42 +73,42 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def accepted(self) -> int:
-        """Every job, wherever it stands."""
+        """All jobs that were enqueued, in any state."""
         return self.waiting + self.in_flight + self.terminal
 
     @property
     def drained(self) -> bool:
-        """Whether no job is on its way; some may be missing all the same, or not be fed yet."""
+        """Whether no job is in Redis. Jobs may still be lost, or not fed yet."""
         return not (self.waiting or self.in_flight)
 
     @property
     def done(self) -> bool:
-        """Whether the source has ended and every job of it has its result."""
+        """Whether the source has ended and every job of it has ended."""
         return self.total is not None and self.terminal >= self.total and self.drained
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more of it will be called: it was cancelled, or its deadline passed."""
+        """Whether no more calls are made: the batch was cancelled, or its deadline has passed."""
         return self.flag in ENDED
 
     @property
     def held(self) -> bool:
-        """Whether it waits for somebody to resume it or to raise its budget."""
+        """Whether a person must resume the batch or raise its budget."""
         return bool(self.flag) and not self.ended
 
     @property
     def utilisation(self) -> float | None:
-        """Accepted / limit of its lanes while they kept jobs waiting; None where none is known."""
+        """Share of its lanes' limits that was used while jobs waited; None if unmeasured."""
         return self.used_ms / self.metered_ms if self.metered_ms else None
 
     @property
     def cost(self) -> float | None:
-        """US dollars spent so far, None when no price is known for some of its jobs."""
+        """US dollars spent so far; None when some of its jobs have no known price."""
         return None if self.unpriced else self.nanodollars / NANO
 
     @property
     def projected_cost(self) -> float | None:
-        """US dollars when all is done, if the rest costs what it cost so far; None if unknown."""
+        """US dollars at the end, at the mean cost of the jobs that ran so far; None if unknown."""
         ran = self.succeeded + self.failed
         if self.cost is None or self.total is None or not ran:
             return None
@@ -114,7 +117,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def state(self) -> State:
-        """The batch's state in a word or two."""
+        """The batch's state as commands print it."""
         if self.flag:
             return _HELD.get(self.flag, "paused")
         if self.feeding:
@@ -124,7 +127,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_counts(size: int, feeding: int, flat: Sequence[bytes]) -> Counts:
-    """Read counts.lua's answer for one batch."""
+    """Return the counts in counts.lua's answer for one batch; `flat` is its hash."""
     fields: Mapping[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
     numbers = {name: int(fields.get(name.encode(), 0)) for name in _NUMBERS}
     total = fields.get(b"total")

@@ -1,4 +1,4 @@
-"""A job: one validated request with its name, its place in a batch and its deadline."""
+"""A job: one validated request with its ids, its batch and its deadline."""
 
 from __future__ import annotations
 
@@ -9,32 +9,35 @@ import msgspec
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What travels in arq's `k` (keyword arguments of `generate`), and nothing else.
-
-    `params` is the request body as JSON, validated by `nightmill.params`. `seq` is the line number
-    in the source (1-based), `expires_at` and `enqueued_at` are epoch ms, `run` counts requeues.
-    """
+    """The object `k` of a payload: the keyword arguments that arq passes to `generate`."""
 
     params: msgspec.Raw
+    """The request body as JSON, validated by `nightmill.params`."""
     custom_id: str | None = None
     batch: str | None = None
+    """The batch's name; None for a single job."""
     seq: int | None = None
+    """Line number in the source, from 1; None when there is no source."""
     expires_at: int | None = None
+    """Deadline, epoch ms by Redis's clock; None for no deadline."""
     run: int = 0
+    """0 for the first run; each requeue adds 1."""
 
 
 REHEARSED = "rehearsed-"
+"""Prefix of the request hash of a rehearsal, a run against the simulator."""
 
 
 def request_hash(params: bytes | msgspec.Raw, *, rehearsal: bool = False) -> str:
-    """Return 16 hex digits that tell one request from another (model and settings included).
+    """Return 16 hex digits, the hash of the whole request body (model and parameters included).
 
-    That of a rehearsal is marked, so that a simulator's answer never passes for a real one.
+    The hash of a rehearsal starts with REHEARSED, so a simulator's answer never counts as a real
+    one.
     """
     digest = hashlib.blake2b(bytes(params), digest_size=8).hexdigest()
     return REHEARSED + digest if rehearsal else digest
 
 
 def now_ms() -> int:
-    """Return this machine's clock, epoch ms: for the story told, never for leases or due times."""
+    """Return this machine's clock, epoch ms. For records only: leases and due times use Redis's."""
     return time.time_ns() // 1_000_000

@@ -1,4 +1,4 @@
-"""What a batch is held to: its share of the fleet, its deadline, its budget. Claims read it."""
+"""The limits of a batch: its share of the fleet, its deadline, its budget. Claims read them."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import msgspec
 from nightmill.errors import InvalidLimitError
 
 NANO: Final = 1_000_000_000
-"""Money in Redis is whole nano-dollars: a script adds them up without losing any."""
+"""Nano-dollars in a dollar. Redis holds whole nano-dollars, so scripts add them up exactly."""
 _LARGEST_WEIGHT: Final = 1000
 _LARGEST_USD: Final = 1e6
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The limits of one batch; None is none. In Redis: the JSON of its field `limits`.
-
-    `weight` is its share of the claims beside other batches (1 to 1000), `concurrency` how many of
-    its calls may be in flight over the fleet, `expires_at` its deadline (epoch ms of Redis).
-    `budget_tokens` (input and output) and `budget_usd` are for the whole batch, what it has spent
-    included; `price_in` and `price_out` (nano-dollars a token) value the first calls, until the
-    batch's own show what one costs.
-    """
+    """The limits of one batch; None means no limit. In Redis: JSON in its hash field `limits`."""
 
     weight: int = 1
+    """Share of the claims beside other batches, 1 to 1000."""
     concurrency: int | None = None
+    """Calls of the batch in flight at once, over the fleet; at least 1."""
     expires_at: int | None = None
+    """Deadline, epoch ms by Redis's clock."""
     budget_tokens: int | None = None
+    """Input and output tokens for the whole batch, spent ones included; at least 1."""
     budget_usd: float | None = None
+    """US dollars for the whole batch, spent ones included; above 0, below 1,000,000."""
     price_in: float | None = None
+    """Nano-dollars an input token. Values the first calls, until the mean cost is known."""
     price_out: float | None = None
+    """Nano-dollars an output token, used as `price_in` is."""
 
     def __post_init__(self) -> None:
         """Raise InvalidLimitError that names the limit and what it may be."""
@@ -46,7 +46,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Given(TypedDict, total=False):
-    """Limits as keywords of `Batch.limit` and its twin without asyncio; `expires` is from now."""
+    """Keywords of `Batch.limit`, asyncio or not; `expires` counts from now. See Limits."""
 
     weight: int | None
     concurrency: int | None
@@ -56,17 +56,18 @@ class Given(TypedDict, total=False):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """New limits for a batch; what is None stays as it is. `expires_s` is in seconds from now."""
+    """New limits for a batch; a field that is None leaves its limit as it is. See Limits."""
 
     weight: int | None = None
     concurrency: int | None = None
     expires_s: float | None = None
+    """Deadline in seconds from now; above 0."""
     budget_tokens: int | None = None
     budget_usd: float | None = None
 
     @classmethod
     def of(cls, **given: Unpack[Given]) -> Self:
-        """Return the change that keywords ask for."""
+        """Return the change that these keywords of `Batch.limit` stand for."""
         expires = given.get("expires")
         return cls(
             weight=given.get("weight"),
@@ -77,13 +78,13 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def __bool__(self) -> bool:
-        """Whether anything is to change."""
+        """Whether any limit changes."""
         return self != Change()
 
     def over(self, before: Limits, *, now_ms: int, prices: tuple[float, float] | None) -> Limits:
         """Return `before` with the given limits replaced.
 
-        `now_ms` is Redis's clock. `prices` are nano-dollars for a token in and a token out; a
+        `now_ms` is Redis's clock. `prices` are nano-dollars an input token and an output token; a
         budget in dollars needs them. Raises InvalidLimitError that names the limit.
         """
         new: dict[str, object] = {
@@ -93,7 +94,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         }
         if self.expires_s is not None:
             if not self.expires_s > 0:
-                raise InvalidLimitError(f"expires: a time to come, not {self.expires_s:g} s")
+                raise InvalidLimitError(f"expires: a time in the future, not {self.expires_s:g} s")
             new["expires_at"] = now_ms + int(self.expires_s * 1000)
         if self.budget_usd is not None and prices is not None:
             new["price_in"], new["price_out"] = prices

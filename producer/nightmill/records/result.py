@@ -1,4 +1,4 @@
-"""What is kept of a finished job: the Result, its Attempts, its Usage. Times are epoch ms."""
+"""The row of an ended job: the Result, its Attempts, its Usage. Times are epoch ms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """Why an attempt or a job failed: the endpoint's `error.type` and message, and what to fix."""
+    """Why an attempt or a job failed: the endpoint's `error.type` and message, and the fix."""
 
     type: str
     message: str
@@ -27,72 +27,83 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One call, or one call that was lost with its worker.
-
-    `n` counts from 1 over all calls; `outcome` is a job state or `lost`; `counted` says whether it
-    was held against max_attempts; `wait_ms` is the wait before the next call, None on the last.
-    """
+    """One call of a job."""
 
     n: int
+    """Number of the call, from 1 over all runs."""
     started_at: int
     outcome: str
+    """A job state; or "lost" when the worker died during the call."""
     duration_ms: int = 0
     counted: bool = True
+    """Whether the call counts against MAX_ATTEMPTS."""
     status: int | None = None
+    """HTTP status; None when there was no answer."""
     error_type: str | None = None
     error_message: str | None = None
     request_id: str | None = None
+    """The endpoint's `request-id` header."""
     wait_ms: int | None = None
+    """Wait before the next call; None on the last one."""
     worker: str | None = None
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """The one stored row of a job, terminal once per (job_id, run).
-
-    `message` is the endpoint's Message as JSON (only when succeeded), `params` the request as sent.
-    `seq` is the line number in the batch's source (1-based), None for single jobs. `attempts`
-    keeps the first 5 and the last 20 calls; `attempt_count`, `snooze_count`, `snooze_reasons`
-    (reason -> times) and `call_ms` (time in calls) are exact. `queue_ms` is the wait for the first
-    call, None when there was none. `cost` is in US dollars, None when the price is not known.
-    """
+    """The one stored row of a job; final for its (job_id, run)."""
 
     job_id: str
     status: JobState
     run: int = 0
+    """0 for the first run; a requeue replaces the row and adds 1."""
     batch: str | None = None
+    """The batch's name; None for a single job."""
     custom_id: str | None = None
     seq: int | None = None
+    """Line number in the batch's source, from 1; None for a single job."""
     model: str | None = None
     params: msgspec.Raw | None = None
+    """The request as it was sent (JSON); None when KEEP_PARAMS is off."""
     message: msgspec.Raw | None = None
+    """The endpoint's Message (JSON); None unless the job succeeded."""
     error: ErrorInfo | None = None
     attempts: tuple[Attempt, ...] = ()
+    """The first 5 and the last 20 calls; the counts below are of all calls."""
     attempt_count: int = 0
+    """Calls that counted against MAX_ATTEMPTS."""
     snooze_count: int = 0
+    """Calls that did not count: refused (429), stopped account, shutdown, lost worker."""
     snooze_reasons: dict[str, int] = {}
+    """Reason -> how many of `snooze_count`."""
     usage: Usage = Usage()
     cost: float | None = None
+    """US dollars; None when the model has no known price."""
     stop_reason: str | None = None
     request_id: str | None = None
+    """The endpoint's `request-id` of the last call."""
     request_hash: str | None = None
+    """See `records.job.request_hash`; None when the request could not be read."""
     enqueued_at: int = 0
     started_at: int | None = None
+    """When the first call started; None when no call was made."""
     finished_at: int = 0
     queue_ms: int | None = None
+    """Wait before the first call, milliseconds; None when no call was made."""
     call_ms: int = 0
+    """Time in all calls, milliseconds."""
     worker: str | None = None
     lane: str | None = None
+    """`<account>:<model>`: whose limits the last call was held to."""
 
     @property
     def text(self) -> str:
-        """The message's text blocks joined, "" when there is none."""
+        """The text blocks of the message, joined; "" when there are none."""
         if self.message is None:
             return ""
         blocks = msgspec.json.decode(self.message, type=_Content).content
         return "".join(block.text for block in blocks if block.type == "text")
 
     def __repr__(self) -> str:
-        """Say what a person looks for first: which job, how it ended, after how many calls."""
+        """Show the job, how it ended, and after how many calls."""
         calls = self.attempt_count + self.snooze_count
         return f"<Result {self.job_id} run={self.run} {self.status} calls={calls}>"
 
@@ -118,15 +129,15 @@ def trimmed(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
 
 
 class _Cut(msgspec.Struct, frozen=True):
-    """What common.lua sums up of the calls between the first and the last ones."""
+    """Sums over the calls between the first and the last ones, as common.lua keeps them."""
 
     counted: int = 0
     call_ms: int = 0
     reasons: dict[str, int] = {}
 
 
-class Story(TypedDict):
-    """The fields of a Result that tell of its calls."""
+class History(TypedDict):
+    """The fields of a Result that are about its calls; see there."""
 
     attempts: tuple[Attempt, ...]
     attempt_count: int
@@ -138,17 +149,18 @@ class Story(TypedDict):
 
 _attempts = msgspec.json.Decoder(tuple[Attempt, ...])
 _cut = msgspec.json.Decoder(_Cut)
-_NOTHING_CUT: Final = _Cut()
+_NO_CUT: Final = _Cut()
 
 
-def story(past: bytes, cut: bytes, last: Attempt | None = None) -> Story:
-    """Tell the calls of one run from what Redis has of them, `last` being the one that ends it.
+def history_of(past: bytes, cut: bytes, last: Attempt | None = None) -> History:
+    """Return the history of one run from what Redis holds of it.
 
-    `past` is a JSON array of attempts, `cut` the JSON of what was summed up of others, or b"".
+    `past` is a JSON array of the earlier attempts. `cut` is the JSON of the sums over attempts
+    that are not in `past`, b"" for none. `last` is the attempt that ends the run.
     """
     earlier = () if past == b"[]" else _attempts.decode(past)
     attempts = (*earlier, last) if last else earlier
-    between = _cut.decode(cut) if cut else _NOTHING_CUT
+    between = _cut.decode(cut) if cut else _NO_CUT
     counted, call_ms, reasons = between.counted, between.call_ms, dict(between.reasons)
     for attempt in attempts:
         call_ms += attempt.duration_ms
@@ -157,7 +169,7 @@ def story(past: bytes, cut: bytes, last: Attempt | None = None) -> Story:
         else:
             reason = attempt.error_type or attempt.outcome
             reasons[reason] = reasons.get(reason, 0) + 1
-    return Story(
+    return History(
         attempts=trimmed(attempts),
         attempt_count=counted,
         snooze_count=sum(reasons.values()) if reasons else 0,

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Where a job stands. The first four live in Redis, the last four are rows in the store."""
+    """The state of a job. In the first four it is in Redis; the last four are rows in the store."""
 
     QUEUED = "queued"
     IN_FLIGHT = "in_flight"
@@ -22,19 +22,19 @@ class JobState(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether the job has its one stored result."""
+        """Whether the job has ended."""
         return self in TERMINAL
 
 
 TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 
-# (from, to) -> why. An end -> queued starts the job's next run.
+# (from, to) -> when it happens. From a terminal state to queued: the job's next run starts.
 TRANSITIONS: dict[tuple[JobState, JobState], str] = {
     (JobState.QUEUED, JobState.IN_FLIGHT): "claimed by a worker",
     (JobState.IN_FLIGHT, JobState.SUCCEEDED): "a complete message was stored",
     (JobState.IN_FLIGHT, JobState.FAILED): "the request is wrong, or its attempts are spent",
     (JobState.IN_FLIGHT, JobState.RETRYING): "the attempt failed and counts; another follows",
-    (JobState.IN_FLIGHT, JobState.SNOOZED): "refused (429), stopped line or shutdown; not counted",
+    (JobState.IN_FLIGHT, JobState.SNOOZED): "refused (429), account stopped, shutdown; not counted",
     (JobState.IN_FLIGHT, JobState.IN_FLIGHT): "its worker died and another claimed it",
     (JobState.IN_FLIGHT, JobState.CANCELLED): "aborted during its call",
     (JobState.IN_FLIGHT, JobState.EXPIRED): "its deadline had passed when it was claimed",
@@ -54,5 +54,5 @@ TRANSITIONS: dict[tuple[JobState, JobState], str] = {
 
 
 def allowed(before: JobState, after: JobState) -> bool:
-    """Tell whether the table has the transition `before -> after`."""
+    """Return whether the table has the transition `before -> after`."""
     return (before, after) in TRANSITIONS

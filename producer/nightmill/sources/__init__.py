@@ -1,9 +1,8 @@
-"""Inputs -> checked jobs: `read_source` in one pass, `check_source` for the whole of it first."""
+"""Inputs -> checked jobs. `read_source` reads one line by line; `check_source` checks all of it."""
 
 from nightmill.sources.jobs import items_of, line_of, row_of
 from nightmill.sources.line import Line, Rejected, Row
 from nightmill.sources.live import Start, in_thread, live_chunks
-from nightmill.sources.once import Seen, each_once
 from nightmill.sources.opening import is_stream, open_as_it_is
 from nightmill.sources.source import (
     Format,
@@ -15,21 +14,21 @@ from nightmill.sources.source import (
     require_streamable,
     source_of,
 )
+from nightmill.sources.source_check import Summary, check_source, read_checked, read_rejects
 from nightmill.sources.template import Template
-from nightmill.sources.whole import Summary, check_source, read_checked, read_rejects
+from nightmill.sources.unique_ids import UniqueIds, without_duplicates
 
 __all__ = [
     "Format",
     "Line",
     "Rejected",
     "Row",
-    "Seen",
     "Source",
     "Start",
     "Summary",
     "Template",
+    "UniqueIds",
     "check_source",
-    "each_once",
     "folder_of",
     "in_thread",
     "is_stream",
@@ -45,4 +44,5 @@ __all__ = [
     "require_streamable",
     "row_of",
     "source_of",
+    "without_duplicates",
 ]

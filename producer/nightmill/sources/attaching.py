@@ -1,4 +1,4 @@
-"""Attachments by reference: the job says where a file is, and a worker reads it when it calls."""
+"""Attachments by reference: a job holds the path of a file, and a worker reads it at the call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nightmill.params import dotted
 Kind = Literal["image", "document"]
 
 FILE: Final = "$file"
-"""Stands, with a path or an fsspec URL, where the data of a file would."""
+"""Key of a reference: `{"$file": "a path or an fsspec URL"}` in place of the file's data."""
 
 _TYPES: Final[dict[Kind, dict[str, str]]] = {
     "image": {
@@ -28,10 +28,10 @@ _TYPES: Final[dict[Kind, dict[str, str]]] = {
 
 
 def block(kind: Kind, column: str, value: object, folder: str) -> dict[str, object]:
-    """Return the content block for the file that `column` names.
+    """Return the content block for the file whose path or URL, `value`, is in `column`.
 
-    An http(s) URL is passed on for the endpoint to fetch. A relative path becomes absolute, under
-    `folder`. Raises InvalidParamsError.
+    An http(s) URL goes into the request as it is, and the endpoint fetches it. A relative path
+    becomes absolute, under `folder`. Raises InvalidParamsError.
     """
     field = dotted((column,))
     if not isinstance(value, str) or not value:
@@ -42,18 +42,18 @@ def block(kind: Kind, column: str, value: object, folder: str) -> dict[str, obje
     known = _TYPES[kind]
     media_type = known.get(PurePosixPath(path).suffix.lower())
     if media_type is None:
-        problem = f"{value!r:.100} is no {kind} that is known; allowed: {', '.join(known)}"
+        problem = f"{value!r:.100} is no known {kind} type; allowed: {', '.join(known)}"
         raise InvalidParamsError(field, problem)
     source = {
         "type": "text" if media_type == "text/plain" else "base64",
         "media_type": media_type,
-        "data": {FILE: _whole(value, folder)},
+        "data": {FILE: _absolute(value, folder)},
     }
     return {"type": kind, "source": source}
 
 
-def _whole(path: str, folder: str) -> str:
-    """Return a path that means the same on every machine that sees the same files."""
+def _absolute(path: str, folder: str) -> str:
+    """Return `path` made absolute, so that it means the same file in a worker's directory."""
     if "://" in path:
         return path
     if "://" in folder:

@@ -1,7 +1,7 @@
-"""A directory -> rows: each regular file is one, in the order of their paths, hidden ones left out.
+"""A directory -> rows: one for each regular file, in the order of their paths.
 
-Its columns: `path` (under the directory, also its `custom_id`), `name`, `stem`, `suffix`, `size`
-(bytes) and, where a template looks at it, `text`, which must be UTF-8.
+Hidden files are left out. The columns are `path` (relative to the directory, also the `custom_id`),
+`name`, `stem`, `suffix`, `size` (bytes) and, when a template uses it, `text`, which must be UTF-8.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class _File(msgspec.Struct, frozen=True):
 
 
 def read_folder(folder: str, cap: int, *, text: bool) -> Iterator[Row | Rejected]:
-    """Yield the files below `folder`, a path or a URL; those over `cap` bytes have no text.
+    """Yield the files below `folder`, a path or a URL. With `text`, they have that column.
 
     Raises SourceError for a directory that cannot be read.
     """
@@ -55,7 +55,7 @@ def _text(file: _File, cap: int) -> str:
     except UnicodeDecodeError as error:
         found = f"byte 0x{file.read()[error.start]:02x} at {error.start}"
         problem = f"{file.path!a:.200} is not UTF-8 ({found}); save it as UTF-8, or leave it out"
-    except Exception as error:  # noqa: BLE001 - every file system has errors of its own
+    except Exception as error:  # noqa: BLE001 - every file system has its own errors
         problem = str(unreadable(file.path, error))
     raise InvalidParamsError("text", problem)
 
@@ -80,7 +80,7 @@ def _remote(url: str) -> Iterator[_File]:
     files, root = file_system(url)
     try:
         found = files.find(root, detail=True)
-    except Exception as error:  # noqa: BLE001 - every file system has errors of its own
+    except Exception as error:  # noqa: BLE001 - every file system has its own errors
         raise unreadable(url, error) from None
     prefix = root.rstrip("/") + "/"
     for name in sorted(found):

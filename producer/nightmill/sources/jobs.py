@@ -8,15 +8,15 @@ from contextlib import closing
 from nightmill.errors import InvalidParamsError
 from nightmill.params import Defaults, check, refused
 from nightmill.sources.line import Line, Rejected, Row, rejected
-from nightmill.sources.once import Seen
 from nightmill.sources.shapes import plain
 from nightmill.sources.template import Template
+from nightmill.sources.unique_ids import UniqueIds
 
 
 def lines(
     rows: Iterable[Row | Rejected], defaults: Defaults, template: Template | None = None
 ) -> Iterator[Line | Rejected]:
-    """Yield each row as a job, or with what is wrong with it."""
+    """Yield each row as a job, or as Rejected with the reason."""
     for row in rows:
         yield row if isinstance(row, Rejected) else line_of(row, defaults, template)
 
@@ -26,12 +26,11 @@ def items_of(
     defaults: Defaults,
     template: Template | None = None,
 ) -> Iterator[Line | Rejected] | AsyncIterator[Line | Rejected]:
-    """Yield each of `items`, which come from Python, as a job; the first is line 1.
+    """Yield each of `items`, from a Python program, as a job; the first is line 1.
 
-    An id that came before is Rejected.
-
-    An item is what `dict` takes: a mapping, or a record of a database. An asynchronous source
-    stays one, and either is closed with what this returns.
+    An item is anything that `dict` takes: a mapping, or a database record. An item with an id that
+    came before is Rejected. An asynchronous `items` gives an asynchronous iterator. Closing the
+    iterator closes `items`.
     """
     if isinstance(items, AsyncIterable):
         return _async_items(items, defaults, template)
@@ -42,9 +41,9 @@ def _items(
     items: Iterable[Mapping[str, object]], defaults: Defaults, template: Template | None
 ) -> Iterator[Line | Rejected]:
     try:
-        with closing(Seen()) as seen:
+        with closing(UniqueIds()) as ids:
             for number, item in enumerate(items, 1):
-                yield seen.judge(line_of(row_of(item, number), defaults, template))
+                yield ids.check(line_of(row_of(item, number), defaults, template))
     finally:
         if callable(close := getattr(items, "close", None)):
             close()
@@ -56,10 +55,10 @@ async def _async_items(
     number = 0
     each = aiter(items)
     try:
-        with closing(Seen()) as seen:
+        with closing(UniqueIds()) as ids:
             async for item in each:
                 number += 1
-                yield seen.judge(line_of(row_of(item, number), defaults, template))
+                yield ids.check(line_of(row_of(item, number), defaults, template))
     finally:
         if callable(close := getattr(each, "aclose", None)):
             await close()
@@ -68,7 +67,7 @@ async def _async_items(
 def row_of(item: Mapping[str, object], number: int) -> Row:
     """Return the `number`-th (from 1) item of a Python source as a row.
 
-    Raises InvalidParamsError when it is nothing like a mapping.
+    Raises InvalidParamsError when `dict` does not take it.
     """
     try:
         return Row(number=number, columns=dict(item))
@@ -77,7 +76,7 @@ def row_of(item: Mapping[str, object], number: int) -> Row:
 
 
 def line_of(row: Row, defaults: Defaults, template: Template | None = None) -> Line | Rejected:
-    """Return the job that `row` is, or that `template` makes of it, or why it cannot be one."""
+    """Return the job of `row`, or the one that `template` makes of it; Rejected if it is none."""
     try:
         if template is None:
             custom_id, params = plain(row)
@@ -96,5 +95,5 @@ def line_of(row: Row, defaults: Defaults, template: Template | None = None) -> L
 
 
 def _written(row: Row) -> bytes:
-    """Return how a row looks whose own bytes nobody kept."""
+    """Return a row as text, for a row whose own bytes are not kept."""
     return str(row.columns).encode(errors="replace")

@@ -1,6 +1,6 @@
-"""JSON Lines -> rows, one line in memory at a time.
+"""JSON Lines -> rows. One line at a time is in memory.
 
-A byte order mark, CRLF and blank lines are accepted; a blank line counts in the numbering.
+A byte order mark, CRLF and blank lines are accepted. Blank lines count in line numbers.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _CHUNK_BYTES: Final = 1 << 16
 
 
 def read_jsonl(stream: BinaryIO, cap: int) -> Iterator[Row | Rejected]:
-    """Yield each line of `stream` as a row, or with what is wrong with it.
+    """Yield each line of `stream` as a row, or as Rejected with the reason.
 
-    Of a line over `cap` bytes only the beginning is ever in memory. Raises SourceError for a
-    source that cannot be read, or that is binary (a NUL byte).
+    Only the first `cap` bytes of a longer line are held in memory. Raises SourceError for a source
+    that cannot be read, or that is binary (it holds a NUL byte).
     """
     for number, raw, size in raw_lines(stream, cap):
         if raw.isspace():
             continue
         if _ARRAY.match(raw):
-            fix = "make it an object a line: jq -c '.[]' IN.json > IN.jsonl"
+            fix = "make it one object a line: jq -c '.[]' IN.json > IN.jsonl"
             raise SourceError(f"line {number}: this is a JSON array; {fix}")
         try:
             if size > cap:
@@ -43,7 +43,7 @@ def read_jsonl(stream: BinaryIO, cap: int) -> Iterator[Row | Rejected]:
 
 
 def raw_lines(stream: BinaryIO, cap: int) -> Iterator[tuple[int, bytes, int]]:
-    """Yield (number, line, its size); of a line over `cap` bytes only the beginning.
+    """Yield (line number, line, size in bytes); a line over `cap` bytes is cut to that.
 
     Raises SourceError as `read_jsonl` does.
     """
@@ -67,7 +67,7 @@ def raw_lines(stream: BinaryIO, cap: int) -> Iterator[tuple[int, bytes, int]]:
 
 
 def too_long(what: str, size: int, cap: int) -> PayloadTooLargeError:
-    """Return the error for `what` of `size` bytes, where `cap` are allowed."""
+    """Return the error for `what`, which has `size` bytes where `cap` are allowed."""
     problem = (
         f"{what} is {size:,} bytes; allowed: {cap:,}; shorten it or raise "
         "NIGHTMILL_MAX_PAYLOAD_BYTES"
@@ -76,7 +76,7 @@ def too_long(what: str, size: int, cap: int) -> PayloadTooLargeError:
 
 
 def _skip_rest(stream: BinaryIO) -> int:
-    """Read to the end of the line, keeping nothing; return how many bytes that was."""
+    """Read to the end of the line without keeping it; return its size in bytes."""
     size = 0
     while chunk := stream.readline(_CHUNK_BYTES):
         size += len(chunk)

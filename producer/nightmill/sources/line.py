@@ -1,4 +1,4 @@
-"""What readers yield: a Row of columns; a Line that can be enqueued; a Rejected one, and why."""
+"""What readers yield: a Row of columns, a Line that can be enqueued, or a Rejected one."""
 
 from __future__ import annotations
 
@@ -11,68 +11,71 @@ from nightmill.errors import InvalidParamsError
 from nightmill.params import refused
 
 MAX_ID: Final = 256
-"""Characters of a custom_id."""
+"""Longest custom_id of a source, characters."""
 
 MAX_SNIPPET: Final = 80
+"""Bytes of a rejected line that are shown."""
 
-_UNFIT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One record of a source, no job yet: its place (1-based) and its columns.
-
-    The place is that of its line in a text file. `raw` is how it stands there, as far as a reader
-    keeps it. A `table` has columns of its own choice and text where a request has numbers.
-    """
+    """One record of a source, before it is made a job."""
 
     number: int
+    """Number of its line in a text file, or of the record in other sources; from 1."""
     columns: dict[str, object]
     raw: bytes = b""
+    """Its line, for messages; b"" when the reader does not keep it."""
     table: bool = False
+    """Whether its columns are those of a table: any names, and text in place of numbers."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One job of a source: its place (1-based), its id, and the request to send (JSON)."""
+    """One checked job of a source."""
 
     number: int
+    """See Row."""
     custom_id: str
     body: bytes
+    """The request to send, as JSON."""
     model: str
     warnings: tuple[str, ...] = ()
+    """Notes on the request, for a person."""
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True):
-    """One line that cannot be a job: why, and how it begins ("" for a duplicate).
-
-    Its snippet shows MAX_SNIPPET bytes of the line.
-    """
+    """One line that cannot be a job."""
 
     number: int
+    """See Row."""
     error: InvalidParamsError
     snippet: str
+    """The first MAX_SNIPPET bytes of the line as printable text; "" for a duplicate."""
 
 
 def rejected(number: int, error: InvalidParamsError, raw: bytes = b"") -> Rejected:
-    """Return what stands for line `number`, which begins with `raw`."""
+    """Return the Rejected line `number`; `raw` is the line, or its beginning."""
     return Rejected(number=number, error=error.at_line(number), snippet=snippet(raw))
 
 
 def custom_id_of(value: object, number: int) -> str:
-    """Return the id a row gives, `line-<number>` when it gives none (missing or null).
+    """Return the custom_id `value` of a row; `line-<number>` when it is missing or null.
 
-    Raises InvalidParamsError when it is no string of 1 to MAX_ID characters, or cannot be printed.
+    Raises InvalidParamsError when it is not a string of 1 to MAX_ID characters, or has control
+    characters.
     """
     if value is None:
         return f"line-{number}"
     if not isinstance(value, str):
         raise refused("custom_id", value, "a string", fix="put it in quotes")
-    if not 0 < len(value) <= MAX_ID or _UNFIT.search(value):
+    if not 0 < len(value) <= MAX_ID or _CONTROL.search(value):
         allowed = f"1 to {MAX_ID} characters, no control characters"
         raise refused("custom_id", value, allowed, fix=f"it has {len(value):,} characters")
     return value
 
 
 def snippet(raw: bytes) -> str:
-    """Return how a raw line begins, as printable text."""
+    """Return the first MAX_SNIPPET bytes of a line as printable text."""
     head = raw[:MAX_SNIPPET].decode(errors="replace")
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in head)

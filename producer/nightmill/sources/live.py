@@ -1,4 +1,4 @@
-"""A source that may pause: its items come as they are there, and nobody is held up by the wait."""
+"""A source that may pause, such as a pipe: items are passed on as they arrive."""
 
 from __future__ import annotations
 
@@ -12,154 +12,154 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 Start = Callable[[Callable[[], None]], None]
-"""Has a function run by another thread."""
+"""A function that runs a function in another thread."""
 
 CLOSE_S: Final = 0.5
-"""How long a source may take to close; one that blocks in a read is left to end with us."""
+"""How long a source may take to close, seconds. One that is blocked in a read is then left."""
 
 
 def in_thread(read: Callable[[], None]) -> None:
-    """Run `read` in a thread that does not keep the process from its end."""
+    """Run `read` in a daemon thread: the process can end while it is blocked."""
     threading.Thread(target=read, daemon=True).start()
 
 
 async def live_chunks(
     items: Iterable[T] | AsyncIterable[T], size: int, start: Start = in_thread
 ) -> AsyncGenerator[list[T], None]:
-    """Yield what `items` has given since the last chunk, `size` at most and never nothing.
+    """Yield the items that have arrived since the last chunk: at least 1, at most `size`.
 
-    Raises what `items` raises, after what came before it. `items` is read a chunk ahead, in one
-    other thread when it is no asynchronous iterable, and closed by whoever reads it when we leave.
+    An error of `items` is raised after all items before it. `items` is read one chunk ahead, in
+    another thread unless it is an asynchronous iterable. Its reader closes it when this ends.
     """
-    given: _Given[T] = _Given(size)
+    buffer: _Buffer[T] = _Buffer(size)
     reading = None
     if isinstance(items, AsyncIterable):
-        reading = asyncio.create_task(_read(items, given))
+        reading = asyncio.create_task(_read(items, buffer))
     else:
-        start(lambda: _read_blocking(items, given))
+        start(lambda: _read_blocking(items, buffer))
     try:
-        while chunk := await given.chunk(size):
+        while chunk := await buffer.chunk(size):
             yield chunk
     finally:
-        given.leave()
+        buffer.close()
         if reading is not None:
             reading.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
-                await given.over.wait()
+                await buffer.over.wait()
 
 
-def _read_blocking(items: Iterable[T], given: _Given[T]) -> None:
-    """Read to the end, or until nobody is there: what the thread does."""
+def _read_blocking(items: Iterable[T], buffer: _Buffer[T]) -> None:
+    """Read `items` to the end, or until the buffer is closed. Runs in the other thread."""
     error: BaseException | None = None
     try:
         for item in items:
-            if not given.put(item):
+            if not buffer.put(item):
                 break
         if callable(close := getattr(items, "close", None)):
             close()
-    except BaseException as raised:  # noqa: BLE001 - `chunk` raises it where it can be handled
+    except BaseException as raised:  # noqa: BLE001 - `chunk` raises it in the loop
         error = raised
-    given.end(error)
+    buffer.end(error)
 
 
-async def _read(items: AsyncIterable[T], given: _Given[T]) -> None:
+async def _read(items: AsyncIterable[T], buffer: _Buffer[T]) -> None:
     """Read an asynchronous source to the end, or until it is cancelled."""
     error: BaseException | None = None
     each = aiter(items)
     try:
         async for item in each:
-            while not given.has_room:
-                await given.wait_for_room()
-            given.add(item)
+            while not buffer.has_space:
+                await buffer.wait_for_space()
+            buffer.add(item)
     except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001 - as above
         error = raised
     try:
         if callable(close := getattr(each, "aclose", None)) and isawaitable(closing := close()):
             await closing
     finally:
-        given.end(error)
+        buffer.end(error)
 
 
-class _Given(Generic[T]):
-    """Items on their way to the event loop it was made in, `ahead` at most."""
+class _Buffer(Generic[T]):
+    """At most `size` items between their reader and the event loop that made the buffer."""
 
-    def __init__(self, ahead: int) -> None:
+    def __init__(self, size: int) -> None:
         self.over = asyncio.Event()
-        self._ahead = ahead
+        self._size = size
         self._items: deque[T] = deque()
         self._loop = asyncio.get_running_loop()
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
+        self._arrived = asyncio.Event()
+        self._space = asyncio.Event()
         self._changed = threading.Condition()
         self._wanted = False
         self._waiting = False
-        self._left = False
+        self._closed = False
         self._ended = False
         self._error: BaseException | None = None
 
     @property
-    def has_room(self) -> bool:
-        return len(self._items) < self._ahead
+    def has_space(self) -> bool:
+        return len(self._items) < self._size
 
     def put(self, item: T) -> bool:
-        """Give an item from another thread; False when nobody wants it any more.
+        """Add an item from another thread; return False when the buffer is closed.
 
-        Reading goes on only while the loop waits for it: two busy threads would take turns of
-        5 ms each, and the loop's own calls would wait for every one of them.
+        Waits until the loop waits for items. Two busy threads would take turns of 5 ms each, and
+        every call of the loop would wait for such a turn.
         """
         with self._changed:
-            while not self._left and not (self._wanted and self.has_room):
+            while not self._closed and not (self._wanted and self.has_space):
                 self._changed.wait()
             self._items.append(item)
-            self._tell()
-            return not self._left
+            self._wake()
+            return not self._closed
 
     def add(self, item: T) -> None:
-        """Give an item from the loop itself; there must be room."""
+        """Add an item from the loop itself; there must be space."""
         self._items.append(item)
-        self._tell()
+        self._wake()
 
-    async def wait_for_room(self) -> None:
-        """Wait until some were taken."""
-        self._room.clear()
-        await self._room.wait()
+    async def wait_for_space(self) -> None:
+        """Wait until items were taken out."""
+        self._space.clear()
+        await self._space.wait()
 
     def end(self, error: BaseException | None) -> None:
-        """Say that nothing more comes, and why, if that is an error."""
+        """Mark the end of the items; `error` is what ended them, None for their natural end."""
         with self._changed:
             self._ended, self._error = True, error
-            self._tell()
-        with suppress(RuntimeError):  # the loop is closed: nobody is there to hear
+            self._wake()
+        with suppress(RuntimeError):  # the loop is closed already
             self._loop.call_soon_threadsafe(self.over.set)
 
-    def leave(self) -> None:
-        """Take no more."""
+    def close(self) -> None:
+        """Take no more items."""
         with self._changed:
-            self._left = True
+            self._closed = True
             self._changed.notify()
 
     async def chunk(self, size: int) -> list[T]:
-        """Wait for the next chunk, [] at the end."""
+        """Wait for the next chunk and take it out; [] at the end."""
         while True:
             with self._changed:
-                self._news.clear()
+                self._arrived.clear()
                 count = min(size, len(self._items))
                 chunk = [self._items.popleft() for _ in range(count)]
                 self._wanted = self._waiting = not chunk
                 if chunk:
-                    self._room.set()
+                    self._space.set()
                     return chunk
                 if self._ended:
                     if self._error is not None:
                         raise self._error
                     return []
                 self._changed.notify()
-            await self._news.wait()
+            await self._arrived.wait()
 
-    def _tell(self) -> None:
-        """Wake who waits; telling each item on its own would cost more than reading it."""
+    def _wake(self) -> None:
+        """Wake `chunk` when it waits. A wake-up for every item would cost more than reading it."""
         if self._waiting:
             self._waiting = False
-            with suppress(RuntimeError):  # the loop is closed: nobody is there to hear
-                self._loop.call_soon_threadsafe(self._news.set)
+            with suppress(RuntimeError):  # the loop is closed already
+                self._loop.call_soon_threadsafe(self._arrived.set)

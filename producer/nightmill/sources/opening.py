@@ -1,4 +1,4 @@
-"""Opening an input: every way it can go wrong ends in a SourceError of one clear line."""
+"""Open an input. Every failure is a SourceError whose message is one line."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from nightmill.errors import ExtraMissingError, SourceError
 STDIN: Final = "-"
 BUFFER_BYTES: Final = 1 << 18
 SUFFIXES: Final = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
-"""Compressed files: the suffix they have, and how they begin."""
+"""Compressed files: suffix -> first bytes."""
 
 _SECRET: Final = re.compile(r"(?<=://)[^/@]*@|\?.*")
 
 
 def is_url(source: str) -> bool:
-    """Tell whether fsspec is to open `source`: s3://bucket/in.csv, say."""
+    """Return whether `source` is a URL, which fsspec opens: s3://bucket/in.csv, for example."""
     return "://" in source
 
 
 def is_stream(source: str) -> bool:
-    """Tell whether `source` can be read only once: "-" (standard input), a pipe, a terminal."""
+    """Return whether `source` can be read only once: "-" (standard input), a pipe, a terminal."""
     path = Path(source)
     return source == STDIN or (path.exists() and not path.is_file() and not path.is_dir())
 
 
-def shown(source: str) -> str:
-    """Return `source` as it may be told: a URL without its credentials."""
+def without_secrets(source: str) -> str:
+    """Return `source` for a message: a URL without its credentials and its query."""
     return _SECRET.sub("", source) if is_url(source) else source
 
 
 @contextmanager
 def open_source(source: str) -> Iterator[BinaryIO]:
-    """Open a path, a URL or "-" (standard input) for reading bytes, gzip and zstd unpacked.
+    """Open a path, a URL or "-" (standard input) for reading bytes; unpacks gzip and zstd.
 
     Raises SourceError when it is missing, a directory, unreadable, empty or damaged.
     """
@@ -52,12 +52,14 @@ def open_source(source: str) -> Iterator[BinaryIO]:
         try:
             yield unpacked
         except damages as error:
-            raise SourceError(f"{shown(source)}: the compressed file is damaged: {error}") from None
+            raise SourceError(
+                f"{without_secrets(source)}: the compressed file is damaged: {error}"
+            ) from None
 
 
 @contextmanager
 def open_as_it_is(source: str) -> Iterator[BinaryIO]:
-    """Open like `open_source`, but give a compressed file as it is."""
+    """Open as `open_source` does, but without unpacking."""
     if is_url(source):
         with _remote(source) as stream:
             yield stream
@@ -73,13 +75,13 @@ def _local(source: str) -> BinaryIO:
     if source == STDIN and sys.stdin is None:
         raise SourceError(f"{source}: standard input is closed")
     try:
-        # Not sys.stdin: a thread that reads it for ever would crash the interpreter's exit.
+        # Not sys.stdin: a thread that is blocked in it makes the interpreter crash at its exit.
         which = sys.stdin.fileno() if source == STDIN else source
         return open(which, "rb", buffering=BUFFER_BYTES, closefd=source != STDIN)
     except FileNotFoundError:
         raise SourceError(f"{source}: no such file") from None
     except IsADirectoryError:
-        raise SourceError(f"{source}: is a directory, and not one file") from None
+        raise SourceError(f"{source}: is a directory, not a file") from None
     except (OSError, ValueError) as error:
         raise SourceError(f"{source}: cannot be read: {_reason(error)}") from None
 
@@ -89,51 +91,55 @@ def _remote(url: str) -> Iterator[BinaryIO]:
     files, path = file_system(url)
     try:
         stream = files.open(path, "rb")
-    except Exception as error:  # noqa: BLE001 - every file system has errors of its own
+    except Exception as error:  # noqa: BLE001 - every file system has its own errors
         raise unreadable(url, error) from None
     with stream, io.BufferedReader(stream, BUFFER_BYTES) as buffered:
         yield buffered
 
 
 def file_system(url: str) -> tuple[Any, str]:
-    """Return the fsspec file system of `url`, and what it calls the path there.
+    """Return the fsspec file system of `url`, and its path in that file system.
 
     Raises ExtraMissingError that names the package to install, and SourceError.
     """
     try:
         from fsspec.core import url_to_fs  # noqa: PLC0415 - optional extra
     except ModuleNotFoundError:
-        raise ExtraMissingError(f"{shown(url)}: pip install 'nightmill[sources]'") from None
+        raise ExtraMissingError(
+            f"{without_secrets(url)}: pip install 'nightmill[sources]'"
+        ) from None
     try:
         return cast("tuple[Any, str]", url_to_fs(url))
-    except Exception as error:  # noqa: BLE001 - it says which package to install, or what is wrong
-        raise SourceError(f"{shown(url)}: {_reason(error)}") from None
+    except Exception as error:  # noqa: BLE001 - its text names the package, or the fault
+        raise SourceError(f"{without_secrets(url)}: {_reason(error)}") from None
 
 
 def unreadable(source: str, error: Exception) -> SourceError:
-    """Return the one clear line for a file system's error."""
+    """Return a file system's error as a SourceError of one line."""
     if isinstance(error, FileNotFoundError):
-        return SourceError(f"{shown(source)}: no such file")
-    return SourceError(f"{shown(source)}: cannot be read: {_reason(error)}")
+        return SourceError(f"{without_secrets(source)}: no such file")
+    return SourceError(f"{without_secrets(source)}: cannot be read: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:
-    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(told.split()) or type(error).__name__
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
 
 
 def _compressed(stream: BinaryIO, source: str) -> str:
-    """Return the suffix of what `stream` is compressed with, "" for nothing that is known."""
+    """Return the suffix of `stream`'s compression; "" when it has none that is known."""
     head = cast("io.BufferedReader", stream).peek(4)
     kind = next((suffix for suffix, magic in SUFFIXES.items() if head.startswith(magic)), "")
-    named = Path(shown(source)).suffix.lower()
+    named = Path(without_secrets(source)).suffix.lower()
     if named in SUFFIXES and kind != named:
-        raise SourceError(f"{shown(source)}: is named {named}, but does not hold that")
+        raise SourceError(
+            f"{without_secrets(source)}: is named {named}, but its content is not {named}"
+        )
     return kind
 
 
 def _unpacked(stream: BinaryIO, kind: str) -> tuple[BinaryIO, tuple[type[Exception], ...]]:
-    """Return what gives the plain bytes, and what it raises for damaged ones."""
+    """Return a stream of the unpacked bytes, and the errors it raises for damaged ones."""
     if not kind:
         return stream, ()
     raw: io.RawIOBase

@@ -1,4 +1,4 @@
-"""Parquet -> rows: a few at a time, only the columns that are looked at, in flat memory."""
+"""Parquet -> rows. Reads a few rows at a time, and only the columns that are used."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 BATCH_BYTES: Final = 4 << 20
+"""Rows are read in groups of at most this size, by their mean size."""
 BATCH_ROWS: Final = 1000
 BUFFER_BYTES: Final = 1 << 20
 OPTIONAL: Final = frozenset({"custom_id", "prompt"}) | {
     *("range", "dict", "lipsum", "cycler", "joiner", "namespace"),
 }
-"""What a template looks for and may do without; Jinja has functions of the latter names."""
+"""Columns that a template uses if they are there; the second line: names of Jinja's functions."""
 
 
 def read_parquet(stream: BinaryIO, only: AbstractSet[str] | None, name: str) -> Iterator[Row]:
-    """Yield the rows of `stream`, which can seek and is called `name`.
+    """Yield the rows of `stream`, which must be seekable; `name` is for messages.
 
-    They have the columns `only` (None: all). When it lacks one of those that have to be there, all
-    are read: an error can then name them. Dates, times, decimals and UUIDs become text; bytes too,
-    where they are UTF-8. Raises ExtraMissingError, and SourceError for what is no Parquet.
+    Rows have the columns `only` (None: all). When a needed one of them is missing, all columns are
+    read, so that an error can list them. Dates, times, decimals and UUIDs become text, and so do
+    bytes that are UTF-8. Raises ExtraMissingError, and SourceError when it is not Parquet.
     """
     try:
         import pyarrow as pa  # noqa: PLC0415 - optional extra
@@ -52,18 +53,18 @@ def read_parquet(stream: BinaryIO, only: AbstractSet[str] | None, name: str) -> 
                 yield Row(number=number, columns=cells, table=True)
     except (pa.ArrowException, OSError) as error:
         problem = " ".join(str(error).split())
-        raise SourceError(f"{name}: no Parquet that can be read: {problem}") from None
+        raise SourceError(f"{name}: cannot be read as Parquet: {problem}") from None
 
 
 def _rows(file: ParquetFile) -> int:
-    """Return how many rows to read at once: few of a file whose rows are large."""
+    """Return how many rows to read at once: fewer when rows are large."""
     groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
     size = max((g.total_byte_size / g.num_rows for g in groups if g.num_rows), default=1.0)
     return max(1, min(BATCH_ROWS, int(BATCH_BYTES / max(size, 1.0))))
 
 
 def _values(column: Any) -> list[object]:  # noqa: ANN401 - a pyarrow array, which has no types
-    """Return a column as Python values; nanoseconds, which Python has not, are cut off."""
+    """Return a column as Python values, cut to microseconds: Python has no nanoseconds."""
     import pyarrow as pa  # noqa: PLC0415
 
     kind = column.type
@@ -78,7 +79,7 @@ def _values(column: Any) -> list[object]:  # noqa: ANN401 - a pyarrow array, whi
 
 
 def _plain(value: object) -> object:
-    """Return what JSON and a template can show; other bytes stay, for who looks at them."""
+    """Return `value` as JSON and templates can use it; bytes that are not UTF-8 stay bytes."""
     plain = value
     match value:
         case bytes():

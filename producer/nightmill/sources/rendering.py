@@ -1,4 +1,4 @@
-"""Jinja texts over the columns of a row: sandboxed, strict, nothing escaped."""
+"""Jinja texts over the columns of a row: sandboxed; an unknown column is an error; no escaping."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ except ModuleNotFoundError:
 
 ROW: Final = "row"
 _UNDEFINED: Final = re.compile(r"'(.+)' is undefined")
-NULL: Final = "is null in this row; {{ name or '' }} writes nothing instead"
+NULL: Final = "is null in this row; to write nothing for a null: {{ name or '' }}"
 
 
 class _NullError(Exception):
-    """A value to be written is null, and "None" in a prompt is nobody's wish."""
+    """A value to be written is null. It is refused: a prompt must not contain "None"."""
 
 
 def _finalize(value: object) -> object:
     if value is None:
         raise _NullError
     if isinstance(value, bytes):
-        raise TypeError("these are bytes and no text")
+        raise TypeError("the value is bytes, not text")
     return value
 
 
@@ -38,15 +38,15 @@ _ENV: Final = ImmutableSandboxedEnvironment(
     autoescape=False,
     finalize=_finalize,
 )
-_BARE: Final = jinja2.Environment(autoescape=False)  # noqa: S701 - it only looks for names
+_BARE: Final = jinja2.Environment(autoescape=False)  # noqa: S701 - it only finds names
 _BARE.globals.clear()  # a column may be called `dict`
 
 
 class Text:
-    """One template text; `names` are the columns that it looks at."""
+    """One template text; `names` are the columns that it uses."""
 
     def __init__(self, field: str, source: str) -> None:
-        """Compile `source`, given as `field`. Raises InvalidParamsError with its line."""
+        """Compile `source`; `field` is for messages. Raises InvalidParamsError with the line."""
         self.field = field
         try:
             self.names = meta.find_undeclared_variables(_BARE.parse(source))
@@ -54,11 +54,11 @@ class Text:
         except jinja2.TemplateSyntaxError as error:
             at = source.splitlines()[error.lineno - 1 : error.lineno]
             where = f"line {error.lineno} ({''.join(at).strip():.60})"
-            problem = f"no template: {where}: {error.message}"
+            problem = f"not a Jinja template: {where}: {error.message}"
             raise InvalidParamsError(field, problem) from None
 
     def __repr__(self) -> str:
-        """Say what it is and what it looks at."""
+        """Show the field and the columns that it uses."""
         return f"<Text {self.field} of {', '.join(sorted(self.names))}>"
 
     def render(self, columns: Mapping[str, object]) -> str:

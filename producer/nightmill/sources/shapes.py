@@ -1,12 +1,14 @@
-"""Rows -> requests: the shapes a row may have when no template says what becomes of it.
+"""Rows -> requests, without a template.
+
+A row has one of three shapes:
 
 - `{"custom_id", "params": {...}}`, the shape of Message Batches;
 - `{"custom_id", "messages": [...], ...}`, the request itself;
 - `{"custom_id", "prompt": "...", ...}`: the prompt becomes one user message, the other columns are
-  request fields, and null means "not given" (tables are full of nulls).
+  request fields, and a null column is left out (tables are full of nulls).
 
-`custom_id` may always be left out. In a table an empty cell is null, an id may be a number, and
-the text of a request field is read as JSON where it is some: a CSV knows nothing but text.
+`custom_id` is optional. In a table an empty cell is null, and an id may be a number. A CSV has only
+text, so a table's cell of a request field is read as JSON when it is valid JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ REQUESTS: Final = frozenset({"params", "messages", "prompt"})
 _ROW_FIELDS: Final = FIELDS.keys() - {"messages"}
 _NAMELESS: Final = (str, bytes, bool, list, dict, NoneType)
 _READ: Final = (FIELDS.keys() | {"params"}) - {"model", "system"}
-"""What a table may hold as the text of some JSON."""
+"""Columns of a table whose text is read as JSON."""
 
 
 def plain(row: Row) -> tuple[str, dict[str, object]]:
@@ -43,12 +45,12 @@ def plain(row: Row) -> tuple[str, dict[str, object]]:
 
 
 def as_text(value: object) -> object:
-    """Return an id as text: 7 becomes "7", a UUID its digits; what is no name stays as it is."""
+    """Return an id as text: a number, a UUID or a date. Other types stay as they are."""
     return value if isinstance(value, _NAMELESS) else str(value)
 
 
 def _request(columns: dict[str, object]) -> dict[str, object]:
-    """Find the request in one of the three shapes."""
+    """Return the request of a row in any of the three shapes."""
     fields = {name: value for name, value in columns.items() if name != "custom_id"}
     if "params" in fields:
         params = fields.pop("params")
@@ -82,7 +84,7 @@ def _refuse_others(names: Collection[str], fix: str) -> None:
 
 
 def _read(columns: dict[str, object]) -> dict[str, object]:
-    """Return what a table's cells mean in a request; an empty one is not given."""
+    """Return the columns of a table's row as request fields, without empty cells."""
     return {
         name: _cell(value) if name in _READ else value
         for name, value in columns.items()

@@ -1,4 +1,4 @@
-"""A source: where the rows are, how they are written, and what becomes of them."""
+"""A source: where its rows are, their format, and the template that makes jobs of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from nightmill.sources.folder import read_folder
 from nightmill.sources.jobs import lines
 from nightmill.sources.jsonl import read_jsonl
 from nightmill.sources.line import Line, Rejected, Row
-from nightmill.sources.opening import SUFFIXES, is_stream, is_url, open_as_it_is, open_source, shown
+from nightmill.sources.opening import (
+    SUFFIXES,
+    is_stream,
+    is_url,
+    open_as_it_is,
+    open_source,
+    without_secrets,
+)
 from nightmill.sources.parquet import read_parquet
 from nightmill.sources.shapes import REQUESTS
 from nightmill.sources.tabular import DELIMITERS, read_table
@@ -24,31 +31,31 @@ from nightmill.sources.template import Template
 Format = Literal["jsonl", "csv", "tsv", "parquet", "files"]
 
 ESCAPED: Final = 3
-"""A character written as \\uXXXX is up to this many times its UTF-8 bytes (ASCII aside)."""
+"""Characters beyond ASCII are up to this many times longer as \\uXXXX than in UTF-8."""
 
 SLACK_BYTES: Final = 1 << 16
-"""For spaces, the custom_id and what else is around the request."""
+"""Allowance for spaces, the custom_id and other keys around the request, bytes."""
 
 MAX_ROW_BYTES: Final = 128 << 20
-"""Of a row that was fed already: the largest payload there may be, in escapes."""
+"""Longest row when MAX_PAYLOAD_BYTES is not known: the largest payload, all in escapes."""
 
 _FORMATS: Final[dict[str, Format]] = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """An input: a path, a URL or "-" (standard input); its format; the template, if there is one.
-
-    `name` is what it is called where that is not its location, a copy of standard input, say.
-    """
+    """An input and how to read it."""
 
     location: str
+    """A path, a URL, or "-" for standard input."""
     format: Format = "jsonl"
     template: Template | None = None
+    """Makes a job of a row; None when rows are requests themselves."""
     name: str = ""
+    """Its name in messages, if not the location: for a copy of standard input, for example."""
 
     def __str__(self) -> str:
-        """Return what it is called in messages."""
-        return self.name or shown(self.location)
+        """Return its name in messages."""
+        return self.name or without_secrets(self.location)
 
     @property
     def once(self) -> bool:
@@ -59,10 +66,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 def source_of(
     location: str | Path, given: Format | None = None, template: Template | None = None
 ) -> Source:
-    """Return the source at `location`; its suffix tells the format where none is `given`.
+    """Return the source at `location`. Its format is `given`, or follows from the suffix.
 
-    A directory, and a URL that ends with a slash, is `files`; what has no suffix that is known is
-    JSON Lines. Relative paths in its columns are relative to where it is.
+    A directory, or a URL that ends with a slash, has the format `files`. A location with any other
+    unknown suffix is JSON Lines. Relative paths in its columns start at the source's folder.
     """
     where = str(location)
     if template is not None and not template.folder:
@@ -71,44 +78,46 @@ def source_of(
 
 
 def plain_name(location: str) -> str:
-    """Return the name of a file without its suffixes: `in` for `s3://bucket/in.csv.gz`."""
-    path = PurePosixPath(shown(location) if is_url(location) else str(Path(location).absolute()))
+    """Return a source's file name without its suffixes: `in` for `s3://bucket/in.csv.gz`."""
+    path = PurePosixPath(
+        without_secrets(location) if is_url(location) else str(Path(location).absolute())
+    )
     if path.suffix.lower() in SUFFIXES:
         path = path.with_suffix("")
     return path.name if _is_folder(location) else path.stem
 
 
 def require_streamable(source: Source) -> None:
-    """Raise SourceError when `source` can be read only once and its format does not allow that."""
+    """Raise SourceError when `source` is a stream but its format needs a file or a folder."""
     if source.once and source.format in {"parquet", "files"}:
         raise SourceError(f"{source}: {source.format} cannot be read from a stream; give its path")
 
 
 def read_source(source: Source, defaults: Defaults) -> Iterator[Line | Rejected]:
-    """Yield each row of `source` as a job, or with what is wrong with it.
+    """Yield each row of `source` as a job, or as Rejected with the reason.
 
-    Raises SourceError for a source that cannot be read or, all of it, makes no job.
+    Raises SourceError when the source cannot be read, or when no row of it can be a job.
     """
     found = read_rows(source, ESCAPED * defaults.max_payload_bytes + SLACK_BYTES)
-    return lines(_fit(found, source), defaults, source.template)
+    return lines(_require_columns(found, source), defaults, source.template)
 
 
 def read_rows(source: Source, cap: int = MAX_ROW_BYTES) -> Iterator[Row | Rejected]:
-    """Yield the rows of `source`; none is over `cap` bytes as it is written.
+    """Yield the rows of `source`; a row over `cap` bytes in the source is Rejected.
 
-    A template tells which columns are looked at. Raises SourceError for a source that cannot be
+    Only the columns that the template uses are read. Raises SourceError when the source cannot be
     read.
     """
-    looked_at = source.template.columns() if source.template else None
+    used = source.template.columns() if source.template else None
     if source.format == "files":
-        text = source.template is not None and (looked_at is None or "text" in looked_at)
+        text = source.template is not None and (used is None or "text" in used)
         yield from _files(source, cap, text=text)
         return
     with _opened(source) as stream:
         if source.format == "jsonl":
             yield from read_jsonl(stream, cap)
         elif source.format == "parquet":
-            yield from read_parquet(stream, looked_at, str(source))
+            yield from read_parquet(stream, used, str(source))
         else:
             yield from read_table(stream, cap, DELIMITERS[source.format])
 
@@ -127,35 +136,35 @@ def _opened(source: Source) -> Iterator[BinaryIO]:
 def _files(source: Source, cap: int, *, text: bool) -> Iterator[Row | Rejected]:
     folder = source.location
     if not is_url(folder) and not Path(folder).is_dir():
-        problem = "is no directory" if Path(folder).exists() else "no such directory"
+        problem = "is not a directory" if Path(folder).exists() else "no such directory"
         raise SourceError(f"{source}: {problem}")
     return read_folder(folder, cap, text=text)
 
 
-def _fit(rows: Iterable[Row | Rejected], source: Source) -> Iterator[Row | Rejected]:
-    """Let the rows through, once the columns of a table are found to be what is needed."""
-    looked = source.format == "jsonl"  # each line has its own columns
+def _require_columns(rows: Iterable[Row | Rejected], source: Source) -> Iterator[Row | Rejected]:
+    """Yield `rows`, after a check that a table has the columns that are needed."""
+    checked = source.format == "jsonl"  # each line has its own columns
     if source.format == "files" and (source.template is None or source.template.plain):
         raise SourceError(
-            f"{source}: is a directory; say what becomes of its files: --prompt '{{{{ text }}}}', "
+            f"{source}: is a directory; say how its files become jobs: --prompt '{{{{ text }}}}', "
             "--image path or --document path"
         )
     for row in rows:
-        if not looked and isinstance(row, Row):
+        if not checked and isinstance(row, Row):
             _require(source, row.columns.keys())
-            looked = True
+            checked = True
         yield row
 
 
 def _require(source: Source, columns: Iterable[str]) -> None:
     """Raise SourceError when no row of a table with these columns can be a job."""
-    template, there = source.template, list(columns)
-    known = f"there are: {', '.join(map(str, there)) or 'none'}"
+    template, present = source.template, list(columns)
+    known = f"there are: {', '.join(map(str, present)) or 'none'}"
     for name in template.needed if template else ():
-        if name not in there:
+        if name not in present:
             raise SourceError(f'{source}: no column "{name}"; {known}')
-    if (template is None or template.plain) and not REQUESTS.intersection(there):
-        name = there[0] if there else "text"
+    if (template is None or template.plain) and not REQUESTS.intersection(present):
+        name = present[0] if present else "text"
         raise SourceError(
             f"{source}: no column prompt, messages or params; {known}; make a prompt of them: "
             f"--prompt '{{{{ {name} }}}}'"
@@ -165,7 +174,7 @@ def _require(source: Source, columns: Iterable[str]) -> None:
 def _format(location: str) -> Format:
     if _is_folder(location):
         return "files"
-    path = PurePosixPath(shown(location))
+    path = PurePosixPath(without_secrets(location))
     if path.suffix.lower() in SUFFIXES:
         path = path.with_suffix("")
     return _FORMATS.get(path.suffix.lower(), "jsonl")
@@ -176,7 +185,7 @@ def _is_folder(location: str) -> bool:
 
 
 def folder_of(location: str) -> str:
-    """Return what relative paths in a source's columns are relative to."""
+    """Return the folder at which relative paths in a source's columns start."""
     if _is_folder(location):
         return location
     if is_url(location):

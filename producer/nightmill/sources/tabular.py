@@ -1,4 +1,4 @@
-"""CSV and TSV -> rows: a header, then a record at a time, in flat memory."""
+"""CSV and TSV -> rows, by the header in the first line. One record at a time is in memory."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from nightmill.sources.line import Rejected, Row, rejected
 DELIMITERS: Final = {"csv": ",", "tsv": "\t"}
 
 _NOT_UTF8: Final = re.compile(r"[\udc80-\udcff]")
-"""How `surrogateescape` writes a byte that is no UTF-8."""
+"""Characters by which `surrogateescape` stands for bytes that are not UTF-8."""
 
 
 def read_table(stream: BinaryIO, cap: int, delimiter: str) -> Iterator[Row | Rejected]:
-    """Yield the records of `stream`, by its header; a record's place is its first line.
+    """Yield the records of `stream`, with its header as columns; numbered by their first lines.
 
-    A cell, and a line, has `cap` bytes at most. Raises SourceError for a header that cannot be
+    A line and a cell may have at most `cap` bytes. Raises SourceError for a header that cannot be
     used, and as `read_jsonl` does.
     """
     csv.field_size_limit(max(cap, csv.field_size_limit()))  # one limit for the whole process
@@ -51,7 +51,7 @@ def read_table(stream: BinaryIO, cap: int, delimiter: str) -> Iterator[Row | Rej
 
 
 class _Lines:
-    """The lines of a stream as text, and how many there were; one too long is told, not kept."""
+    """The lines of a stream as text; `number` is that of the last one. Raises for one too long."""
 
     def __init__(self, stream: BinaryIO, cap: int) -> None:
         self.number = 0
@@ -72,7 +72,7 @@ def _header(cells: list[str], number: int) -> list[str]:
     names = [cell.strip() for cell in cells]
     twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
     if twice is not None:
-        raise SourceError(f'line {number}: two columns are called "{twice}"; each needs its name')
+        raise SourceError(f'line {number}: two columns have the name "{twice}"; each needs its own')
     if any(_NOT_UTF8.search(name) for name in names):
         raise SourceError(f"line {number}: the header is not UTF-8; save it as UTF-8")
     return names
@@ -83,7 +83,7 @@ def _columns(header: list[str], cells: list[str]) -> dict[str, object]:
         problem = f"{len(cells)} cells in this row; the header has {len(header)} columns"
         raise InvalidParamsError("", problem)
     for name, cell in zip(header, cells, strict=True):
-        # A plain isascii() first: the search costs more than all else here.
+        # isascii() first: the search costs more than everything else here.
         if not cell.isascii() and (found := _NOT_UTF8.search(cell)):
             byte = ord(found[0]) - 0xDC00
             problem = f"not UTF-8 (byte 0x{byte:02x} at {found.start()}); save it as UTF-8"

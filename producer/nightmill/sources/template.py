@@ -1,4 +1,4 @@
-"""A template makes a job of any row: what the columns are called no longer matters."""
+"""A template makes a job of any row, whatever its columns are called."""
 
 from __future__ import annotations
 
@@ -17,36 +17,38 @@ if TYPE_CHECKING:
     from nightmill.sources.rendering import Text
 
 ROW: Final = "row"
-"""In a template, the whole row: for columns whose names are no words, `{{ row["my text"] }}`."""
+"""The whole row in a template text, for column names with spaces: `{{ row["my text"] }}`."""
 
 
 class Template(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of a row: Jinja texts over its columns, and the columns that are something else.
+    """How a row becomes a job: Jinja texts over its columns, and columns with a meaning.
 
-    `prompt` and `system` are Jinja (sandboxed, nothing escaped, an unknown column is an error).
-    `id` is the column with the custom_id, by default `custom_id` if there is one, else
-    `line-<n>`. `images` and `documents` are columns with a path or a URL: the job carries it by
-    reference, before its text. `set` are request fields of every job; None takes a field out.
-
-    With a prompt, images or documents the other columns are only material for them; without, a row
-    must be a request itself, as without any template. `folder` is what relative paths in columns
-    belong to, the working directory by default. Raises InvalidParamsError that names the field.
+    With `prompt`, `images` or `documents`, other columns are used only where a text names them.
+    Without all three, a row must be a request itself, as without a template.
+    Raises InvalidParamsError that names the field.
     """
 
     prompt: str | None = None
+    """Jinja text of the user message (sandboxed, no escaping; an unknown column is an error)."""
     system: str | None = None
+    """Jinja text of the system prompt."""
     id: str | None = None
+    """Column that holds the custom_id. None: the column `custom_id`, else `line-<number>`."""
     images: tuple[str, ...] = ()
+    """Columns that hold the path or URL of an image. The job refers to it, before its text."""
     documents: tuple[str, ...] = ()
+    """Columns that hold the path or URL of a document, used as `images` are."""
     set: dict[str, object] = {}
+    """Request fields of every job; None removes a field."""
     folder: str = ""
+    """Folder at which relative paths in columns start; "" for the working directory."""
 
     def __post_init__(self) -> None:
-        """Compile the texts, so that a fault in one is known before a row is read."""
+        """Compile the texts, so that a fault in one is found before a row is read."""
         for name in ("custom_id", "params"):
             if name in self.set:
                 fix = "take the id from a column" if name == "custom_id" else "name its fields"
-                raise InvalidParamsError("set", f"{name} is no field of a request; {fix}")
+                raise InvalidParamsError("set", f"{name} is not a field of a request; {fix}")
         for name in ("prompt", "system"):
             if getattr(self, name) == "":
                 raise InvalidParamsError(name, "is empty; for example: Summarise: {{ text }}")
@@ -60,14 +62,14 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
         else:
             custom_id, params = self._custom_id(row), self._message(row)
         system = self._text("system")
-        if system is not None and (told := system.render(row.columns)):
-            params = {"system": told, **{k: v for k, v in params.items() if k != "system"}}
+        if system is not None and (text := system.render(row.columns)):
+            params = {"system": text, **{k: v for k, v in params.items() if k != "system"}}
         if self.set:
-            params = {k: v for k, v in {**params, **self.set}.items() if k not in self._taken_out}
+            params = {k: v for k, v in {**params, **self.set}.items() if k not in self._removed}
         return custom_id, params
 
     def columns(self) -> frozenset[str] | None:
-        """Return the columns it looks at; None when these may be any."""
+        """Return the columns that it uses; None when it may use any."""
         if self.plain:
             return None
         texts = [text for text in (self._text("prompt"), self._text("system")) if text]
@@ -79,16 +81,16 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def plain(self) -> bool:
-        """Whether rows must be requests themselves: no message is made of their columns."""
+        """Whether rows must be requests themselves: the template makes no message."""
         return self.prompt is None and not self.images and not self.documents
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The columns that every row must have."""
+        """Columns that every row must have."""
         return (*([self.id] if self.id else []), *self.images, *self.documents)
 
     @property
-    def _taken_out(self) -> frozenset[str]:
+    def _removed(self) -> frozenset[str]:
         return frozenset(name for name, value in self.set.items() if value is None)
 
     def _text(self, field: str) -> Text | None:
@@ -123,7 +125,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
         return {"messages": [{"role": "user", "content": content}]}
 
     def _prompt(self, row: Row) -> str | None:
-        """Return what is asked; without a prompt template, what a column `prompt` has."""
+        """Return the text of the user message; without a `prompt`, the column `prompt`."""
         template = self._text("prompt")
         if template is None:
             value = row.columns.get("prompt")
@@ -134,12 +136,14 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
             return value
         text = template.render(row.columns)
         if not text.strip():
-            raise refused("prompt", text, "a prompt that is not blank once it is filled in")
+            raise refused(
+                "prompt", text, "a prompt that is not blank after the columns are filled in"
+            )
         return text
 
 
 def _without(row: Row, column: str) -> Row:
-    """Leave the row's own id out, and the column that has it instead: that is no field."""
+    """Return `row` without `custom_id` and without the id's column: neither is a request field."""
     left = {"custom_id", column} - FIELDS.keys() - REQUESTS
     columns = {name: value for name, value in row.columns.items() if name not in left}
     return msgspec.structs.replace(row, columns=columns)
@@ -153,5 +157,5 @@ def _column(row: Row, name: str) -> object:
 
 
 def no_column(columns: Mapping[str, object]) -> str:
-    """Say that a row lacks a column, and which it has."""
+    """Return the problem of a row without a column; it lists the columns that it has."""
     return f"no such column in this row; there are: {', '.join(columns) or 'none'}"

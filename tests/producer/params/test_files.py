@@ -1,4 +1,4 @@
-"""Attachments by reference in the request contract: where `$file` may stand, and where not."""
+"""Attachments by reference: where a request may have `$file`, and where not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PICTURE: Final = {"type": "base64", "media_type": "image/png", "data": {"$file":
 
 
 def test_a_file_may_stand_for_the_data_of_a_source() -> None:
-    """Images and documents, also in a tool's result; what is enqueued is the reference."""
+    """Images and documents, also in a tool's result. The reference itself is enqueued."""
     paper = {"type": "base64", "media_type": "application/pdf", "data": {"$file": "s3://b/a.pdf"}}
     text = {"type": "text", "media_type": "text/plain", "data": {"$file": "/d/a.txt"}}
     inner = {"type": "content", "content": [{"type": "image", "source": PICTURE}]}
@@ -30,7 +30,7 @@ def test_a_file_may_stand_for_the_data_of_a_source() -> None:
     "data", [{"$file": ""}, {"$file": 1}, {"$file": "a", "more": 1}, {}, {"file": "a"}, ["$file"]]
 )
 def test_a_reference_is_one_string_and_nothing_else(data: object) -> None:
-    """What is almost one would be sent as it is, and paid."""
+    """A malformed reference would be sent as it is, and paid."""
     error = refusal(image(**{**PICTURE, "data": data}))
     assert error.field.startswith("messages.0.content.0.source.data")
 
@@ -61,12 +61,12 @@ def test_a_reference_is_one_string_and_nothing_else(data: object) -> None:
     ],
 )
 def test_a_reference_elsewhere_is_refused(where: str, params: dict[str, object]) -> None:
-    """No worker would put the file there."""
+    """Workers put no file there."""
     assert refusal(params).field == where
 
 
 def test_a_reference_names_a_type_that_can_be_checked() -> None:
-    """The bytes are held against it before the call."""
+    """A worker compares the file with the media type before the call."""
     assert refusal(image(**{**PICTURE, "media_type": "application/pdf"})).field.endswith(
         "media_type"
     )

@@ -1,4 +1,4 @@
-"""The request contract: what is sent, what is refused, and how a refusal reads."""
+"""The request contract: what is sent, what is refused, and the text of an error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONG_DATA: Final = "QUJD" * 5000
 
 
 def request(**fields: object) -> dict[str, object]:
-    """Return a good request with `fields` put over it."""
+    """Return a good request with `fields` added or replaced."""
     return {"messages": HELLO, **fields}
 
 
@@ -58,7 +58,7 @@ def nested(levels: int) -> object:
 
 
 def test_the_defaults_follow_the_fields_that_were_given() -> None:
-    """The body is what a person would have written, so its order is theirs, ours at the end."""
+    """The body keeps the order of the given fields; defaults come last."""
     checked = check({"temperature": 0.5, "messages": HELLO}, DEFAULTS)
     assert checked.body == (
         b'{"temperature":0.5,"messages":[{"role":"user","content":"Hello"}],'
@@ -68,7 +68,7 @@ def test_the_defaults_follow_the_fields_that_were_given() -> None:
     assert checked.warnings == ()
 
 
-def test_what_is_given_beats_the_defaults_and_the_mapping_stays_as_it_was() -> None:
+def test_given_values_beat_the_defaults_and_the_mapping_is_not_changed() -> None:
     """A caller may send one mapping many times, so check must not write into it."""
     params = request(model="mine", max_tokens=1)
     before = dict(params)
@@ -77,7 +77,7 @@ def test_what_is_given_beats_the_defaults_and_the_mapping_stays_as_it_was() -> N
 
 
 def test_json_and_a_mapping_give_the_same_body() -> None:
-    """The worker re-validates JSON; the request must not change under it."""
+    """The worker checks the JSON again, which must not change the request."""
     first = check(request(new_field={"deep": [1, 2.5, None, "ü"]}), DEFAULTS)
     assert check(first.body, DEFAULTS) == first
     assert check(msgspec.Raw(first.body), DEFAULTS) == first
@@ -113,13 +113,13 @@ def test_json_and_a_mapping_give_the_same_body() -> None:
     ],
 )
 def test_a_good_request_passes_untouched(params: dict[str, object]) -> None:
-    """Whatever the endpoint may accept goes out as it came in."""
+    """A request that the endpoint may accept is sent as it was given."""
     sent = {**params, "model": "default-model", "max_tokens": 64}
     assert json.loads(check(params, DEFAULTS).body) == sent
 
 
 @pytest.mark.parametrize(
-    ("params", "field", "said"),
+    ("params", "field", "message"),
     [
         ({}, "messages", "missing"),
         (request(messages=[]), "messages", "non-empty list"),
@@ -194,27 +194,27 @@ def test_a_good_request_passes_untouched(params: dict[str, object]) -> None:
         (request(thinking={"budget_tokens": 1}), "thinking.type", "missing"),
     ],
 )
-def test_a_bad_request_names_the_field(params: dict[str, object], field: str, said: str) -> None:
-    """The person who reads the error must know where to look and what to write instead."""
+def test_a_bad_request_names_the_field(params: dict[str, object], field: str, message: str) -> None:
+    """A person who reads the error must know the place and what to write instead."""
     error = refusal(params)
     assert error.field == field
-    assert said in error.problem
-    assert len(str(error)) < 250, "never the whole of what was given"
+    assert message in error.problem
+    assert len(str(error)) < 250, "an error never shows a long value whole"
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (math.nan, "given nan (number)"),
         (math.inf, "given inf (number)"),
         ("half \ud83d here", "lone surrogate '\\ud83d' at character 5"),
     ],
 )
-def test_what_json_cannot_carry_is_refused_by_field(value: object, said: str) -> None:
-    """Msgspec would write NaN as null, and a paid call would answer another question."""
+def test_what_json_cannot_carry_is_refused_by_field(value: object, message: str) -> None:
+    """Msgspec writes NaN as null, and a paid call would answer another request."""
     error = refusal(request(extra={"list": [1, value]}))
     assert error.field == "extra.list.1"
-    assert said in error.problem
+    assert message in error.problem
 
 
 @pytest.mark.parametrize(
@@ -226,15 +226,15 @@ def test_what_json_cannot_carry_is_refused_by_field(value: object, said: str) ->
         ({"odd\nkey": {"\udc00": 1}}, "extra.'odd\\nkey'.'\\udc00'"),
     ],
 )
-def test_python_values_that_are_no_json_are_refused(value: object, field: str) -> None:
-    """Msgspec would quietly turn a date into a string and a number key into a text one."""
+def test_python_values_that_are_not_json_are_refused(value: object, field: str) -> None:
+    """Msgspec would turn a date and a number key into strings without an error."""
     with pytest.raises(InvalidParamsError) as caught:
         check(request(extra=value), DEFAULTS)
     assert caught.value.field == field
 
 
 def test_tuples_and_string_enums_are_taken_as_lists_and_strings() -> None:
-    """They say the same in JSON, and producers in Python have them."""
+    """They mean the same in JSON, and producers in Python use them."""
 
     class Model(StrEnum):
         BIG = "big"
@@ -246,7 +246,7 @@ def test_tuples_and_string_enums_are_taken_as_lists_and_strings() -> None:
 
 
 def test_nesting_is_limited() -> None:
-    """A deeper request would break whoever decodes it next."""
+    """A deeper request would make other decoders fail."""
     check(request(extra=nested(MAX_DEPTH - 1)), DEFAULTS)
     assert f"deeper than {MAX_DEPTH}" in refusal(request(extra=nested(MAX_DEPTH))).problem
     with pytest.raises(InvalidParamsError, match=f"deeper than {MAX_DEPTH}"):
@@ -256,12 +256,12 @@ def test_nesting_is_limited() -> None:
 
 
 def test_many_brackets_are_not_depth() -> None:
-    """Code has brackets in its text and many messages have many objects: neither is deep."""
+    """Code in a text has many brackets, and many messages are many objects: neither is deep."""
     check(request(messages=[{"role": "user", "content": "{[" * 1000}] * 200), DEFAULTS)
 
 
 def test_a_large_request_is_refused_with_both_sizes_and_the_fix() -> None:
-    """The limit counts bytes of JSON, and the body may be exactly that long."""
+    """The limit is in bytes of JSON, and a body of exactly that size passes."""
     size = len(check(request(), DEFAULTS).body)
     check(request(), msgspec.structs.replace(DEFAULTS, max_payload_bytes=size))
     with pytest.raises(PayloadTooLargeError) as caught:
@@ -271,7 +271,7 @@ def test_a_large_request_is_refused_with_both_sizes_and_the_fix() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "not JSON"),
         (b"{", "not JSON"),
@@ -281,16 +281,16 @@ def test_a_large_request_is_refused_with_both_sizes_and_the_fix() -> None:
         (b"null", "given null"),
     ],
 )
-def test_bytes_that_are_no_request_are_refused_as_a_whole(data: bytes, said: str) -> None:
+def test_bytes_that_are_not_a_request_are_refused_as_a_whole(data: bytes, message: str) -> None:
     """A plain arq producer may send anything."""
     with pytest.raises(InvalidParamsError) as caught:
         check(data, DEFAULTS)
     assert caught.value.field == ""
-    assert said in caught.value.problem
+    assert message in caught.value.problem
 
 
 def test_temperature_with_top_p_is_a_warning() -> None:
-    """The endpoint takes both, but advises against it."""
+    """The endpoint accepts both, but advises against it."""
     (warning,) = check(request(temperature=0.5, top_p=0.9), DEFAULTS).warnings
     assert "temperature and top_p" in warning
 
@@ -323,7 +323,7 @@ PLAIN_FIELDS = st.fixed_dictionaries(
 def test_the_short_cut_for_plain_text_is_never_looser_than_the_rules(
     params: dict[str, object],
 ) -> None:
-    """The contract is written once; the short cut may only recognise what it allows."""
+    """Otherwise a request could be sent that the contract refuses."""
     body = msgspec.json.encode(params)
     try:
         msgspec.json.decode(body, type=_Plain)

@@ -1,4 +1,4 @@
-"""Dollars from tokens, by the list inside genai-prices."""
+"""The cost of tokens, by the price list inside genai-prices."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONG = Usage(input_tokens=250_000, output_tokens=500, cache_read_input_tokens=2_
 
 
 def listed(model: str, usage: Usage) -> float:
-    """Return what genai-prices itself says."""
+    """Return the cost as genai-prices calculates it."""
     read, write = usage.cache_read_input_tokens, usage.cache_creation_input_tokens
     tokens = Tokens(
         input_tokens=usage.input_tokens + read + write,
@@ -38,18 +38,18 @@ def listed(model: str, usage: Usage) -> float:
     "model", ["claude-opus-4-6", "claude-sonnet-4-5-20250929", "claude-3-5-haiku-latest", "gpt-4o"]
 )
 def test_a_call_costs_what_the_list_says(model: str, usage: Usage) -> None:
-    """Our arithmetic is only a short cut; prices that grow with the call's size are included."""
+    """Our faster arithmetic gives the same, also where a price depends on the size."""
     assert cost(model, usage, NIGHT) == pytest.approx(listed(model, usage))
 
 
-def test_a_gateways_provider_prefix_is_understood() -> None:
-    """Many Messages endpoints name models `provider/model`."""
+def test_a_providers_prefix_is_understood() -> None:
+    """Many gateways name models `provider/model`."""
     assert cost("anthropic/claude-opus-4-6", CALL) == cost("claude-opus-4-6", CALL)
 
 
 @pytest.mark.parametrize("model", ["my-own-model", "nobody/claude-opus-4-6", "", None])
 def test_an_unknown_model_has_no_cost(model: str | None) -> None:
-    """A wrong sum is worse than none."""
+    """A wrong cost is worse than none."""
     assert cost(model, CALL) is None
 
 

@@ -27,7 +27,7 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def rig(redis_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
-    """Return a mill without workers."""
+    """Return a rig without workers."""
     async with rigged(redis_url, tmp_path) as made:
         yield made
 
@@ -42,7 +42,7 @@ async def enqueue(rig: Rig, batch: str | None, number: int) -> None:
 
 
 async def test_counts_follow_jobs_from_the_queue_to_the_store(rig: Rig) -> None:
-    """Every job is counted once wherever it stands, over all queues of its batch."""
+    """Every job is counted once, in any state, over all queues of its batch."""
     batches = Batches(rig.redis)
     await enqueue(rig, "night", 6)
     await enqueue(rig, None, 3)
@@ -59,7 +59,7 @@ async def test_counts_follow_jobs_from_the_queue_to_the_store(rig: Rig) -> None:
 
 
 async def test_counts_add_up_while_jobs_move(rig: Rig) -> None:
-    """A reader in the middle of claims and finishes never sees a job twice, or none."""
+    """A reader in the middle of claims and finishes counts no job twice and misses none."""
     batches = Batches(rig.redis)
     await enqueue(rig, "night", 40)
     async with rig.working(), asyncio.timeout(20):
@@ -70,15 +70,15 @@ async def test_counts_add_up_while_jobs_move(rig: Rig) -> None:
 
 
 async def test_done_needs_a_known_total_and_nothing_on_its_way() -> None:
-    """A drained batch whose source is still open is not done, nor one that lost jobs."""
+    """A drained batch is not done while its source is open, or when jobs were lost."""
     assert not Counts(succeeded=5).done
     assert not Counts(total=6, succeeded=5).done
     assert not Counts(total=5, succeeded=5, queued=1).done
     assert Counts(total=5, succeeded=3, failed=1, cancelled=1).done
 
 
-async def test_state_says_what_a_batch_is_at() -> None:
-    """A flag is said before anything else; a drained batch that was never fed is done."""
+async def test_the_state_of_a_batch() -> None:
+    """A flag comes before everything else. A drained batch without a feeder is done."""
     assert Counts(flag="paused", feeding=True).state == "paused"
     assert Counts(flag="cancelled").state == "cancelled"
     assert Counts(feeding=True, queued=1).state == "feeding"
@@ -87,19 +87,19 @@ async def test_state_says_what_a_batch_is_at() -> None:
 
 
 async def test_opening_a_batch_after_redis_was_wiped_counts_its_rows(rig: Rig) -> None:
-    """The store remembers what was paid; a new Redis must not begin at zero."""
+    """The store has what was paid, so a new Redis must not count from zero."""
     batches = Batches(rig.redis)
     await enqueue(rig, "night", 4)
     await rig.work_off()
-    seen = await batches.counts("night")
+    before = await batches.counts("night")
     await rig.redis.flushall()
     await open_batch(batches, "night", rig.store)
-    assert await batches.counts("night") == seen
+    assert await batches.counts("night") == before
     assert await batches.names() == ["night"]
 
 
 async def test_reconcile_leaves_a_batch_with_jobs_on_their_way_alone(rig: Rig) -> None:
-    """Rows of jobs that are still to be finished would be counted twice."""
+    """Rows of jobs that are not finished in Redis yet would be counted twice."""
     batches = Batches(rig.redis)
     await enqueue(rig, "night", 2)
     await rig.work_off()
@@ -113,7 +113,7 @@ async def test_reconcile_leaves_a_batch_with_jobs_on_their_way_alone(rig: Rig) -
 
 
 async def test_total_takes_in_jobs_from_elsewhere(rig: Rig) -> None:
-    """Another producer may add to a batch: the total is never less than what was accepted."""
+    """Another producer may add to a batch: the total is never less than the accepted jobs."""
     batches = Batches(rig.redis)
     await open_batch(batches, "night", None)
     await enqueue(rig, "night", 3)
@@ -123,21 +123,21 @@ async def test_total_takes_in_jobs_from_elsewhere(rig: Rig) -> None:
     assert (await batches.counts("night")).total is None
 
 
-async def test_a_stopped_line_tells_its_reason(redis_url: str, tmp_path: Path) -> None:
-    """A refused credential stops the line, and `status` can say so."""
+async def test_a_stopped_account_has_its_reason(redis_url: str, tmp_path: Path) -> None:
+    """A refused credential stops the account, and `status` prints the reason."""
     config = SimulatorConfig(auth="another key")
     async with rigged(redis_url, tmp_path, config) as rig:
         batches = Batches(rig.redis)
         await enqueue(rig, "night", 1)
         async with rig.working() as worker, asyncio.timeout(20):
-            while not (lines := await batches.accounts()):
+            while not (accounts := await batches.accounts()):
                 pass
-        assert lines[worker.account]["state"] == "stopped"
-        assert lines[worker.account]["reason"]
+        assert accounts[worker.account]["state"] == "stopped"
+        assert accounts[worker.account]["reason"]
 
 
 async def test_refused_counts_429s_of_all_lanes(redis: Redis) -> None:
-    """The lanes keep them as floats, one hash a model."""
+    """Each lane has a hash of its own, and Lua writes numbers as floats."""
     async with redis.pipeline() as pipe:
         pipe.sadd(keys.LANES, "f:a", "f:b", "f:c")
         pipe.hset(keys.LANE + "f:a", "hot", '{"refused":3}')

@@ -1,4 +1,4 @@
-"""Reading a source to its end, as the tests of all kinds of sources do."""
+"""Helpers that read a whole source, for the tests of all kinds of sources."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ROWS: Final = b'{"prompt": "a"}\n{"prompt": "b"}\n'
 def read(
     where: str | Path, template: Template | None = None, given: Format | None = None
 ) -> list[Line | Rejected]:
-    """Read a source to its end."""
+    """Return all lines of a source."""
     return list(read_source(source_of(where, given, template), DEFAULTS))
 
 
 def jobs(where: str | Path, template: Template | None = None) -> dict[str, Any]:
-    """Read a source of good rows; return what each id asks."""
+    """Read a source of good rows; return the request of each id."""
     found = read(where, template)
     assert all(isinstance(line, Line) for line in found), found
     return {line.custom_id: json.loads(line.body) for line in found if isinstance(line, Line)}

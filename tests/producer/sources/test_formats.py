@@ -1,8 +1,7 @@
-"""CSV, TSV and Parquet: each row becomes a job, or says why not."""
+"""CSV, TSV and Parquet: each row becomes a job, or is rejected with the reason."""
 
 from __future__ import annotations
 
-import sys
 import tracemalloc
 from datetime import date
 from decimal import Decimal
@@ -24,11 +23,6 @@ from nightmill.sources import (
 )
 from tests.producer.sources.reading import DEFAULTS, ROWS, SAY, asked, jobs, read, write
 
-if sys.version_info >= (3, 14):
-    pass
-else:
-    pass
-
 
 def parquet(folder: Path, **columns: object) -> Path:
     """Write a Parquet file."""
@@ -38,7 +32,7 @@ def parquet(folder: Path, **columns: object) -> Path:
 
 
 def test_a_csv_row_has_the_line_it_begins_on(tmp_path: Path) -> None:
-    """An editor shows lines, and a cell may have several."""
+    """The number is the one an editor shows. A cell may have several lines."""
     data = b'\xef\xbb\xbftext, n\r\n"one\r\ntwo",1\r\n\r\nthree,2\r\n"say ""hi""",3'
     path = write(tmp_path, "in.csv", data)
     assert asked(path, Template(prompt="{{ text }}/{{ n }}")) == {
@@ -49,7 +43,7 @@ def test_a_csv_row_has_the_line_it_begins_on(tmp_path: Path) -> None:
 
 
 def test_a_csv_of_requests_needs_no_template(tmp_path: Path) -> None:
-    """A table knows only text: numbers are read as such, an empty cell is not given."""
+    """A CSV has only text. Numbers are read as numbers, and empty cells are left out."""
     data = b"custom_id,prompt,max_tokens,temperature,system\n7,12,5,,Be brief\n,Yo,,0.5,\n"
     found = jobs(write(tmp_path, "in.csv", data))
     assert found["7"]["messages"][0]["content"] == "12"
@@ -60,7 +54,7 @@ def test_a_csv_of_requests_needs_no_template(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "line", "said"),
+    ("row", "line", "message"),
     [
         (b"only one", 2, "1 cells in this row; the header has 2 columns"),
         (b"a,b,c", 2, "3 cells in this row"),
@@ -70,39 +64,39 @@ def test_a_csv_of_requests_needs_no_template(tmp_path: Path) -> None:
         (b"x" * (4 << 20) + b",1", 2, "the line is 4,194,307 bytes"),
     ],
 )
-def test_a_bad_csv_row_names_its_line(tmp_path: Path, row: bytes, line: int, said: str) -> None:
-    """Reading goes on: with --skip-bad the rest of the table still counts."""
+def test_a_bad_csv_row_names_its_line(tmp_path: Path, row: bytes, line: int, message: str) -> None:
+    """Reading goes on: with --skip-bad the rest of the table is fed."""
     good = b"fine,2\n" if b"never" not in row else b""
     first, *rest = read(write(tmp_path, "in.csv", b"text,n\n" + row + b"\n" + good), SAY)
     assert isinstance(first, Rejected)
     assert str(first.error).startswith(f"line {line}: ")
-    assert said in str(first.error)
+    assert message in str(first.error)
     assert [type(each) for each in rest] == ([Line] if good else [])
 
 
 def test_a_large_cell_is_a_prompt_like_any_other(tmp_path: Path) -> None:
-    """The csv module's own limit is 128 kB."""
+    """The csv module's own limit, 128 kB, does not apply."""
     path = write(tmp_path, "in.csv", b"text\n" + b"x" * 500_000 + b"\n")
     assert asked(path, SAY) == {"line-2": "x" * 500_000}
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
-        (b"text,text\na,b\n", 'two columns are called "text"'),
+        (b"text,text\na,b\n", 'two columns have the name "text"'),
         (b"te\xffxt,n\na,b\n", "the header is not UTF-8"),
         (b'"text\n', "the header cannot be read"),
         (b"text,n\na,\0\n", "line 2: a NUL byte"),
     ],
 )
-def test_a_csv_that_cannot_be_used_is_one_error(tmp_path: Path, data: bytes, said: str) -> None:
-    """Without a header no row means anything."""
-    with pytest.raises(SourceError, match=said):
+def test_a_csv_that_cannot_be_used_is_one_error(tmp_path: Path, data: bytes, message: str) -> None:
+    """Without a header no row can be read."""
+    with pytest.raises(SourceError, match=message):
         read(write(tmp_path, "in.csv", data), SAY)
 
 
 @pytest.mark.parametrize(
-    ("template", "said"),
+    ("template", "message"),
     [
         (None, r"no column prompt, messages or params; there are: a, b; .* --prompt '{{ a }}'"),
         (Template(system="x"), "no column prompt, messages or params"),
@@ -111,15 +105,15 @@ def test_a_csv_that_cannot_be_used_is_one_error(tmp_path: Path, data: bytes, sai
     ],
 )
 def test_columns_that_no_row_can_do_without_are_one_error(
-    tmp_path: Path, template: Template | None, said: str
+    tmp_path: Path, template: Template | None, message: str
 ) -> None:
-    """A million lines that all say so help nobody."""
-    with pytest.raises(SourceError, match=said):
+    """A column that every row needs is reported once, not for each of a million rows."""
+    with pytest.raises(SourceError, match=message):
         read(write(tmp_path, "in.csv", b"a,b\n1,2\n"), template)
 
 
 def test_a_format_beats_the_suffix(tmp_path: Path) -> None:
-    """Files are called .txt, whatever is in them."""
+    """A file of any format may be named .txt."""
     path = write(tmp_path, "in.txt", b"text\tn\na,b\t1\n")
     (line,) = read(path, SAY, "tsv")
     assert isinstance(line, Line)
@@ -127,7 +121,7 @@ def test_a_format_beats_the_suffix(tmp_path: Path) -> None:
 
 
 def test_parquet_values_are_what_a_prompt_can_show(tmp_path: Path) -> None:
-    """Times, decimals, nested values and dictionaries are in every real table."""
+    """Real tables hold times, decimals, nested values and dictionaries."""
     path = parquet(
         tmp_path,
         id=[7, 8],
@@ -146,11 +140,11 @@ def test_parquet_values_are_what_a_prompt_can_show(tmp_path: Path) -> None:
     good, bad = read(path, Template(prompt="{{ raw }}"))
     assert isinstance(good, Line)
     assert isinstance(bad, Rejected)
-    assert "bytes and no text" in str(bad.error)
+    assert "bytes, not text" in str(bad.error)
 
 
 def test_parquet_of_requests_needs_no_template(tmp_path: Path) -> None:
-    """What another program wrote as Message Batches lines stays that."""
+    """A table in the shape of Message Batches lines is read as such."""
     messages = [[{"role": "user", "content": "Hi"}]] * 2
     path = parquet(tmp_path, custom_id=["a", None], messages=messages, max_tokens=[5, None])
     found = jobs(path)
@@ -158,7 +152,7 @@ def test_parquet_of_requests_needs_no_template(tmp_path: Path) -> None:
 
 
 def test_parquet_is_read_in_flat_memory(tmp_path: Path) -> None:
-    """Rows of 100 kB, all in one row group: what is in memory is a page and a few rows."""
+    """Rows of 100 kB, all in one row group: only a page and a few rows are in memory."""
     path = tmp_path / "in.parquet"
     text = pa.array([f"{number:06d}" * 16_000 for number in range(1000)])
     pq.write_table(pa.table({"text": text}), path, use_dictionary=False, write_batch_size=10)
@@ -174,13 +168,13 @@ def test_parquet_is_read_in_flat_memory(tmp_path: Path) -> None:
 
 
 def test_what_is_no_parquet_is_one_error(tmp_path: Path) -> None:
-    """Renaming a file does not convert it."""
-    with pytest.raises(SourceError, match=r"in\.parquet: no Parquet that can be read"):
+    """A file of another format that is named .parquet is an error."""
+    with pytest.raises(SourceError, match=r"in\.parquet: cannot be read as Parquet"):
         read(write(tmp_path, "in.parquet", ROWS), SAY)
 
 
 def test_a_checked_table_is_fed_without_its_bad_rows(tmp_path: Path) -> None:
-    """The second reading goes by what the first one found, in every format."""
+    """The second reading skips the rows that the check rejected, in every format."""
     path = write(tmp_path, "in.csv", b"id,text\n1,a\n2,\n1,c\n4,d\n")
     source = source_of(path, None, Template(prompt="{{ text }}", id="id"))
     checked = check_source(source, DEFAULTS, ids=tmp_path / "ids.db")

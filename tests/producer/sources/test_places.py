@@ -1,4 +1,4 @@
-"""Directories, URLs and compressed files: each becomes jobs, or one clear line."""
+"""Directories, URLs and compressed files: each becomes jobs, or an error of one line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ else:
 def test_compressed_files_are_read_as_they_are(
     tmp_path: Path, suffix: str, pack: Callable[[bytes], bytes]
 ) -> None:
-    """Appended files too, whatever they are called; a half one is never taken for the whole."""
+    """Appended files are read too, by their content. A file that was cut off is an error."""
     path = write(tmp_path, f"in.jsonl{suffix}", pack(ROWS) + pack(ROWS))
     assert list(asked(path).values()) == ["a", "b", "a", "b"]
     assert list(asked(write(tmp_path, "nameless", pack(ROWS)))) == ["line-1", "line-2"]
@@ -39,12 +39,12 @@ def test_compressed_files_are_read_as_they_are(
     with pytest.raises(SourceError, match="damaged"):
         read(half, SAY)
     wrong = write(tmp_path, f"wrong.jsonl{suffix}", ROWS)
-    with pytest.raises(SourceError, match=f"is named {suffix}, but does not hold that"):
+    with pytest.raises(SourceError, match=f"is named {suffix}, but its content is not"):
         read(wrong)
 
 
 def test_a_directory_is_a_row_a_file(tmp_path: Path) -> None:
-    """In the order of the paths, without what is hidden or no file; a path names its job."""
+    """Rows come in the order of the paths, without hidden files; the path is the custom_id."""
     for name in ("b.txt", "a/z.md", "a/.hidden", ".git/x", "a.txt"):
         write(tmp_path, name, f"\ufeff{name}!".encode())
     os.mkfifo(tmp_path / "pipe")
@@ -58,7 +58,7 @@ def test_a_directory_is_a_row_a_file(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_text_is_a_bad_row(tmp_path: Path) -> None:
-    """It is only read where a template looks at its text."""
+    """A file is read only when the template uses its text."""
     write(tmp_path, "a.bin", b"ab\xff")
     write(tmp_path, "b.txt", b"x" * (4 << 20))
     write(tmp_path, "c.txt", b"fine")
@@ -71,16 +71,16 @@ def test_a_file_that_is_no_text_is_a_bad_row(tmp_path: Path) -> None:
     assert list(asked(tmp_path, Template(prompt="{{ name }}"))) == ["a.bin", "b.txt", "c.txt"]
 
 
-def test_a_directory_needs_to_be_told_what_for(tmp_path: Path) -> None:
-    """Nobody knows what is to be asked of a file."""
+def test_a_directory_needs_a_template(tmp_path: Path) -> None:
+    """Without one there is no prompt for a file."""
     write(tmp_path, "a.txt", b"a")
     for template in (None, Template(set={"max_tokens": 5})):
-        with pytest.raises(SourceError, match="is a directory; say what becomes of its files"):
+        with pytest.raises(SourceError, match="is a directory; say how its files become jobs"):
             read(tmp_path, template)
 
 
 def test_urls_are_read_through_fsspec() -> None:
-    """Buckets are where large inputs are; relative paths stay in them."""
+    """Large inputs are in buckets. Relative paths in their columns stay in the bucket."""
     files = fsspec.filesystem("memory")
     files.pipe("/tests/in.csv.gz", gzip.compress(b"photo\nx/1.png\n"))
     files.pipe("/tests/docs/b.txt", b"bee")
@@ -103,8 +103,8 @@ def test_urls_are_read_through_fsspec() -> None:
         read("nowhere://x")
 
 
-def test_a_url_is_told_without_its_secrets() -> None:
-    """Errors are pasted into chats; signed URLs are as good as keys."""
+def test_errors_show_a_url_without_its_secrets() -> None:
+    """People paste errors into chats, and a signed URL is as good as a key."""
     with pytest.raises(SourceError) as caught:
         read("nowhere://user:password@host/in.jsonl?signature=secret")
     assert "nowhere://host/in.jsonl:" in str(caught.value)
@@ -121,7 +121,7 @@ def test_a_url_is_told_without_its_secrets() -> None:
     ],
 )
 def test_a_batch_is_named_after_its_file(location: str, name: str) -> None:
-    """Without the suffixes that only say how it is written."""
+    """The suffixes of format and compression are left out."""
     assert plain_name(location) == name
 
 

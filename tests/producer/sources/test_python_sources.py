@@ -24,12 +24,12 @@ SAY = Template(prompt="Say {{ text }}", id="id", set={"max_tokens": 5})
 
 @pytest.fixture
 def settings(redis_url: str, tmp_path: Path) -> Settings:
-    """Return what a producer of this test needs."""
+    """Return the settings of a producer in this test."""
     return load_settings(redis_url=redis_url, data_dir=tmp_path)
 
 
 def rows(number: int) -> Iterator[dict[str, object]]:
-    """Yield rows with a number for an id."""
+    """Yield rows whose ids are numbers."""
     for i in range(number):
         yield {"id": i, "text": f"word {i}"}
 
@@ -50,7 +50,7 @@ async def payload(producer: Producer, job_id: str) -> dict[str, object]:
 
 
 async def test_rows_are_fed_through_a_template(settings: Settings) -> None:
-    """From a generator or from an asynchronous one, and again for nothing."""
+    """Rows may come from a generator or an asynchronous one. Rows fed again are skipped."""
     async with Producer(settings=settings) as producer:
         assert await producer.feed(rows(1200), batch="night", template=SAY) == Fed(new=1200)
         again = await producer.feed(asynchronous(1300), batch="night", template=SAY)
@@ -62,7 +62,7 @@ async def test_rows_are_fed_through_a_template(settings: Settings) -> None:
 
 
 async def test_requests_need_no_template(settings: Settings) -> None:
-    """The shapes of a JSON Lines file."""
+    """Rows may have the same shapes as in a JSON Lines file."""
     message: dict[str, object] = {"messages": [{"role": "user", "content": "Hi"}]}
     requests: list[dict[str, object]] = [
         {"custom_id": "a", "params": message},
@@ -76,7 +76,7 @@ async def test_requests_need_no_template(settings: Settings) -> None:
 
 
 async def test_the_source_waits_for_the_window(redis_url: str, tmp_path: Path) -> None:
-    """A cursor of ten million rows is read as workers make room."""
+    """Rows are read only as workers take jobs: a cursor may have ten million rows."""
     read = 0
 
     def counted() -> Iterator[dict[str, object]]:
@@ -95,12 +95,12 @@ async def test_the_source_waits_for_the_window(redis_url: str, tmp_path: Path) -
 
 
 async def _nearly_full(rig: Rig) -> bool:
-    """Tell whether another chunk, a quarter of the window, does not fit in."""
+    """Return whether another chunk, a quarter of the window, does not fit."""
     return (await Batches(rig.redis).counts("n")).waiting > 75
 
 
 async def test_a_bad_row_ends_the_feeding_and_closes_the_source(settings: Settings) -> None:
-    """What came before it is fed; the place of the row is named."""
+    """The rows before it are fed, and the error names the row's number."""
     closed = []
 
     def failing() -> Iterator[dict[str, object]]:
@@ -126,7 +126,7 @@ async def test_a_bad_row_ends_the_feeding_and_closes_the_source(settings: Settin
 
 
 async def test_enqueue_many_takes_rows_too(settings: Settings) -> None:
-    """For some rows and their receipts, in a batch or on their own."""
+    """It returns a receipt for each row, in a batch or without one."""
     async with Producer(settings=settings) as producer:
         receipts = await producer.enqueue_many(rows(3), batch="night", template=SAY)
         assert [receipt.job_id for receipt in receipts] == ["night:0", "night:1", "night:2"]
@@ -137,7 +137,7 @@ async def test_enqueue_many_takes_rows_too(settings: Settings) -> None:
 
 
 async def test_a_source_that_blocks_does_not_block_the_loop(settings: Settings) -> None:
-    """A service goes on answering while a slow query is read."""
+    """A service can answer requests while a slow query is read."""
     loop = asyncio.get_running_loop()
 
     def slow() -> Iterator[dict[str, object]]:
@@ -151,7 +151,7 @@ async def test_a_source_that_blocks_does_not_block_the_loop(settings: Settings) 
 
 
 def test_a_database_cursor_is_a_source(settings: Settings) -> None:
-    """SQLite's may only be used by the thread that made it: that is where it is read."""
+    """A SQLite cursor works only in the thread that made it, so it is read there."""
     with closing(sqlite3.connect(":memory:")) as db, SyncProducer(settings=settings) as producer:
         db.row_factory = sqlite3.Row
         db.execute("CREATE TABLE texts (id INTEGER, text TEXT)")
@@ -165,7 +165,7 @@ def test_a_database_cursor_is_a_source(settings: Settings) -> None:
 
 
 def test_feeding_without_a_redis_says_so(tmp_path: Path) -> None:
-    """The reader's thread must not be waited for when there is nothing to read for."""
+    """The error comes at once: feeding does not wait for the thread that reads."""
     settings = load_settings(redis_url="redis://127.0.0.1:9", data_dir=tmp_path)
     with pytest.raises(Exception, match="Redis does not answer"):
         SyncProducer(settings=settings).feed(rows(3), batch="night", template=SAY)

@@ -1,4 +1,4 @@
-"""Input files: every bad one ends in one clear line, and a good one is read in flat memory."""
+"""Input files: a bad one is an error of one line; a good one is read in constant memory."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ CAP: Final = 3 * DEFAULTS.max_payload_bytes + (1 << 16)
 
 
 def read(data: bytes) -> list[Line | Rejected]:
-    """Read `data` as a stream."""
+    """Return the lines of a stream of `data`."""
     return list(read_stream(io.BytesIO(data)))
 
 
 def read_stream(stream: BinaryIO) -> Iterator[Line | Rejected]:
-    """Read JSON Lines as a file of them is read."""
+    """Return the lines of a JSON Lines stream."""
     return lines(read_jsonl(stream, CAP), DEFAULTS)
 
 
 def read_one(row: object) -> Line | Rejected:
-    """Read a stream of this one row."""
+    """Return the line of a stream of this one row."""
     (line,) = read(json.dumps(row).encode())
     return line
 
@@ -80,7 +80,7 @@ def checked(folder: Path, data: bytes) -> Summary:
     ],
 )
 def test_params_and_the_bare_request_are_the_same_job(row: object) -> None:
-    """People have both shapes in their files; newer fields pass in either."""
+    """Files have both shapes. Fields that the contract does not know pass in both."""
     (line,) = good([read_one(row)])
     assert (line.number, line.custom_id, line.model) == (1, "a", "default-model")
     assert json.loads(line.body) == {
@@ -93,7 +93,7 @@ def test_params_and_the_bare_request_are_the_same_job(row: object) -> None:
 
 
 def test_a_prompt_row_becomes_one_user_message() -> None:
-    """A table of prompts is the simplest input; its nulls mean that nothing was given."""
+    """A table of prompts is the simplest input. Its nulls are left out of the request."""
     row = {"prompt": "Hi", "model": "mine", "max_tokens": 5, "system": None, "custom_id": None}
     (line,) = good([read_one(row)])
     assert line.custom_id == "line-1"
@@ -101,14 +101,14 @@ def test_a_prompt_row_becomes_one_user_message() -> None:
 
 
 def test_a_byte_order_mark_crlf_and_blank_lines_are_accepted() -> None:
-    """Editors leave them; numbering follows the editor's, blank lines included."""
+    """Editors write them. Lines are numbered as in an editor: blank lines count."""
     lines = good(read(b"\xef\xbb\xbf" + GOOD.replace(b"\n", b"\r\n") + b"\r\n \t\n" + GOOD.strip()))
     assert [line.custom_id for line in lines] == ["line-1", "line-4"]
     assert read(b"\xef\xbb\xbf") == []
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ([1], "line 1: given [1] (list); allowed: one object a line"),
         ({"custom_id": "a"}, "line 1: no request in this line"),
@@ -133,15 +133,15 @@ def test_a_byte_order_mark_crlf_and_blank_lines_are_accepted() -> None:
         ({"prompt": "Hi", "custom_id": "\ud83d"}, "no control characters"),
     ],
 )
-def test_a_bad_row_says_line_field_and_what_is_allowed(row: object, said: str) -> None:
-    """One line on the terminal must be enough to mend the input."""
+def test_a_bad_row_says_line_field_and_what_is_allowed(row: object, message: str) -> None:
+    """One line on the terminal must be enough to correct the input."""
     text = str(refusal(row))
-    assert said in text
+    assert message in text
     assert "\n" not in text
 
 
 def test_reading_goes_on_after_a_bad_line() -> None:
-    """With --skip-bad the rest of the file still counts."""
+    """With --skip-bad the rest of the file is fed."""
     first, second, third = read(b"{oops\x07\n" + b'{"prompt": "\xff"}\n' + GOOD)
     assert isinstance(first, Rejected)
     assert str(first.error).startswith("line 1: not JSON")
@@ -152,18 +152,18 @@ def test_reading_goes_on_after_a_bad_line() -> None:
 
 
 def test_a_request_over_the_limit_is_refused_with_its_size() -> None:
-    """A 2 MiB job would weigh on Redis, so it never gets there; the line itself is readable."""
+    """A job of 2 MiB is too large for Redis, and is refused before it gets there."""
     text = str(refusal({"prompt": "x" * (2 << 20)}))
     assert "the request is 2,097,235 bytes; allowed: 1,048,576" in text
 
 
 def test_a_request_written_in_escapes_counts_by_what_is_sent() -> None:
-    """ASCII-only JSON writes other scripts in twice or three times their bytes."""
+    """JSON escapes make other scripts two or three times longer than the UTF-8 that is sent."""
     assert isinstance(read_one({"prompt": "ж" * (500 << 10)}), Line)
 
 
 def test_an_endless_line_is_never_held_in_memory() -> None:
-    """A file without a line end may be larger than the machine."""
+    """A file without a line end may be larger than the machine's memory."""
     data = io.BytesIO(b'{"prompt": "' + b"x" * (64 << 20) + b'"}\n' + GOOD)
     tracemalloc.start()
     first, second = read_stream(data)
@@ -178,37 +178,37 @@ def test_an_endless_line_is_never_held_in_memory() -> None:
 
 @pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\n\x00\x00", GOOD + GOOD + b"\0\n", b"\0" * 99])
 def test_a_binary_file_is_one_error_naming_the_line(data: bytes, tmp_path: Path) -> None:
-    """A thousand complaints about a picture help nobody."""
+    """A binary file is one error, not one for each line."""
     number = data[: data.index(b"\0")].count(b"\n") + 1
     with pytest.raises(SourceError, match=f"^line {number}: a NUL byte"):
         checked(tmp_path, data)
 
 
 def test_a_utf_16_file_is_told_so(tmp_path: Path) -> None:
-    """Some editors save text this way, and to a JSON reader it is binary."""
+    """Some editors save text as UTF-16, and JSON must be UTF-8: the error names UTF-16."""
     with pytest.raises(SourceError, match="UTF-16"):
         checked(tmp_path, GOOD.decode().encode("utf-16"))
 
 
 def test_a_file_that_cannot_be_opened_is_one_clear_error(tmp_path: Path) -> None:
-    """Each way to get the path wrong has its own words."""
+    """Each kind of wrong path has its own message."""
     empty = tmp_path / "empty.jsonl"
     empty.touch()
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
-    for path, said in (
+    for path, message in (
         (tmp_path / "none.jsonl", "no such file"),
         (tmp_path, "is a directory"),
         (empty, "the file is empty"),
         (loop, "cannot be read"),
     ):
-        with pytest.raises(SourceError, match=said) as caught, open_source(str(path)):
+        with pytest.raises(SourceError, match=message) as caught, open_source(str(path)):
             pass
         assert str(caught.value).startswith(str(path))
 
 
 def test_a_source_that_fails_in_the_middle_names_the_line() -> None:
-    """A disk or a pipe may give up after the first lines."""
+    """A disk or a pipe may fail after the first lines."""
 
     class Failing(io.BytesIO):
         def readline(self, size: int | None = -1, /) -> bytes:
@@ -221,7 +221,7 @@ def test_a_source_that_fails_in_the_middle_names_the_line() -> None:
 
 
 def test_pipes_and_standard_input_are_streams(tmp_path: Path) -> None:
-    """What can be read only once cannot be checked whole first."""
+    """A stream can be read only once, so it cannot be checked before it is fed."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     assert is_stream("-")
@@ -231,13 +231,13 @@ def test_pipes_and_standard_input_are_streams(tmp_path: Path) -> None:
 
 
 def test_a_file_of_blank_lines_has_no_jobs(tmp_path: Path) -> None:
-    """It is as empty as an empty file."""
+    """It is an error, as for an empty file."""
     with pytest.raises(SourceError, match="no jobs in it"):
         checked(tmp_path, b"\n\r\n \n")
 
 
 def test_a_good_file_is_counted(tmp_path: Path) -> None:
-    """The summary is what `enqueue` says before it starts."""
+    """`enqueue` prints this summary before it starts."""
     warm = b'{"prompt": "Hi", "temperature": 0.5, "top_p": 0.5}\n'
     summary = checked(tmp_path, GOOD + warm + warm)
     assert (summary.jobs, summary.rejected, summary.shown) == (3, 0, ())
@@ -246,7 +246,7 @@ def test_a_good_file_is_counted(tmp_path: Path) -> None:
 
 
 def test_a_duplicate_names_both_lines(tmp_path: Path) -> None:
-    """The first of them stays; an id given by its line number counts as well."""
+    """The first line is kept. Ids made from line numbers are compared too."""
     rows = [{"prompt": "a", "custom_id": "x"}, {"prompt": "b"}, {"prompt": "c", "custom_id": "x"}]
     rows.append({"prompt": "d", "custom_id": "line-2"})
     summary = checked(tmp_path, b"\n".join(json.dumps(row).encode() for row in rows))
@@ -258,7 +258,7 @@ def test_a_duplicate_names_both_lines(tmp_path: Path) -> None:
 
 
 def test_the_second_reading_skips_the_very_lines_the_check_rejected(tmp_path: Path) -> None:
-    """What was reported as skipped must not be enqueued, over many chunks of lines."""
+    """A line reported as skipped must not be enqueued, also after many chunks of lines."""
     rows = []
     for number in range(1, 3501):
         custom_id = "same" if number % 700 == 0 else f"id-{number}"
@@ -273,7 +273,7 @@ def test_the_second_reading_skips_the_very_lines_the_check_rejected(tmp_path: Pa
 
 
 def test_only_the_first_rejects_are_shown_and_all_are_kept(tmp_path: Path) -> None:
-    """A file in the wrong format has as many errors as lines."""
+    """A file in the wrong format has an error in every line."""
     summary = checked(tmp_path, b"nonsense\n" * 50)
     assert (summary.jobs, summary.rejected) == (0, 50)
     assert [rejected.number for rejected in summary.shown] == list(range(1, 21))
@@ -281,7 +281,7 @@ def test_only_the_first_rejects_are_shown_and_all_are_kept(tmp_path: Path) -> No
 
 
 def test_a_file_that_changed_after_its_check_is_not_fed_further(tmp_path: Path) -> None:
-    """What nobody checked must not be reported as skipped."""
+    """A bad line that the check did not find must not be reported as skipped."""
     summary = checked(tmp_path, GOOD + GOOD)
     Path(summary.source.location).write_bytes(GOOD + b"nonsense\n")
     lines = read_checked(summary, DEFAULTS)
@@ -291,14 +291,14 @@ def test_a_file_that_changed_after_its_check_is_not_fed_further(tmp_path: Path) 
 
 
 def test_what_an_earlier_check_left_behind_is_replaced(tmp_path: Path) -> None:
-    """A killed command leaves its table, perhaps half written."""
+    """A killed command leaves its file behind, perhaps half written."""
     (tmp_path / "ids.db").write_bytes(b"not a database" * 1000)
     assert checked(tmp_path, GOOD).jobs == 1
     assert checked(tmp_path, GOOD).rejected == 0
 
 
 def test_a_table_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
-    """The disk may be full, or the folder gone."""
+    """The disk may be full, or the folder may be missing."""
     path = tmp_path / "in.jsonl"
     path.write_bytes(GOOD)
     with pytest.raises(SourceError, match="the table of ids cannot be written"):

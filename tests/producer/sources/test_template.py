@@ -1,4 +1,4 @@
-"""Templates: any row becomes a job, or says why it cannot."""
+"""Templates: any row becomes a job, or is rejected with the reason."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ DEFAULTS: Final = Defaults(model="m", max_tokens=64, max_payload_bytes=1 << 20)
 
 
 def line(template: Template, **columns: object) -> Line:
-    """Return the job of a row, which must be one."""
+    """Return the job of a good row."""
     found = line_of(Row(number=3, columns=columns), DEFAULTS, template)
     assert isinstance(found, Line), found
     return found
 
 
 def job(template: Template, **columns: object) -> dict[str, Any]:
-    """Return the request of a row."""
+    """Return the request of a good row."""
     found: dict[str, Any] = json.loads(line(template, **columns).body)
     return found
 
 
 def refusal(template: Template, **columns: object) -> str:
-    """Return why a row is no job."""
+    """Return the error of a bad row."""
     found = line_of(Row(number=3, columns=columns), DEFAULTS, template)
     assert isinstance(found, Rejected), found
     assert "\n" not in str(found.error)
@@ -38,7 +38,7 @@ def refusal(template: Template, **columns: object) -> str:
 
 
 def test_columns_fill_in_the_texts() -> None:
-    """Nothing is escaped: it is text for a model, not a page."""
+    """Nothing is escaped: the text is for a model, not for a web page."""
     template = Template(prompt="Is {{ a }} < {{ row['b c'] }}?", system="Be {{ how }}.")
     assert job(template, **{"a": "1 & 2", "b c": 3, "how": "brief"}) == {
         "system": "Be brief.",
@@ -50,23 +50,23 @@ def test_columns_fill_in_the_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("{{ text", "prompt: no template: line 1 ({{ text): unexpected end of template"),
-        ("a\n{% if %}", "no template: line 2 ({% if %}): Expected an expression"),
+        ("{{ text", "prompt: not a Jinja template: line 1 ({{ text): unexpected end of template"),
+        ("a\n{% if %}", "not a Jinja template: line 2 ({% if %}): Expected an expression"),
         ("{{ x | nosuch }}", "No filter named 'nosuch'"),
         ("", "prompt: is empty"),
     ],
 )
-def test_a_fault_in_a_text_is_told_before_a_row_is_read(text: str, said: str) -> None:
-    """A million rows would all have it."""
+def test_a_fault_in_a_text_is_found_before_a_row_is_read(text: str, message: str) -> None:
+    """Otherwise every one of a million rows would have the fault."""
     with pytest.raises(InvalidParamsError) as caught:
         Template(prompt=text)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{{ tetx }}", 'prompt: no column "tetx" in this row; there are: text'),
         ("{{ text.nope }}", "has no attribute 'nope'"),
@@ -75,21 +75,21 @@ def test_a_fault_in_a_text_is_told_before_a_row_is_read(text: str, said: str) ->
         ("{% for i in range(10 ** 9) %}{% endfor %}", "Range too big"),
         ("{% include 'x' %}", "no loader for this environment"),
         ("{{ 1 / 0 }}", "division by zero"),
-        ("  {{ '' }} ", "a prompt that is not blank once it is filled in"),
+        ("  {{ '' }} ", "a prompt that is not blank after the columns are filled in"),
         ("\ud83d{{ text }}", "lone surrogate"),
     ],
 )
-def test_a_row_that_cannot_be_filled_in_is_refused_with_the_reason(text: str, said: str) -> None:
-    """A silent None or an empty prompt would be paid for; the sandbox lets nothing else happen."""
-    told = refusal(Template(prompt=text), text="t")
-    assert told.startswith("line 3: ")
-    assert said in told
+def test_a_row_that_cannot_be_filled_in_is_refused_with_the_reason(text: str, message: str) -> None:
+    """An empty prompt, or one that says None, would be paid for. The sandbox stops the others."""
+    problem = refusal(Template(prompt=text), text="t")
+    assert problem.startswith("line 3: ")
+    assert message in problem
 
 
-def test_a_null_is_named_and_may_be_meant() -> None:
-    """Tables are full of nulls, and "None" in a prompt is nobody's wish."""
-    told = refusal(Template(prompt="{{ a }} {{ b }}"), a="x", b=None)
-    assert "column \"b\" is null in this row; {{ b or '' }} writes nothing instead" in told
+def test_a_null_is_refused_unless_the_text_allows_it() -> None:
+    """Tables are full of nulls, and a prompt must not contain "None"."""
+    problem = refusal(Template(prompt="{{ a }} {{ b }}"), a="x", b=None)
+    assert "column \"b\" is null in this row; to write nothing for a null: {{ b or '' }}" in problem
     found = job(Template(prompt="{{ a }}{{ b or '' }}"), a="x", b=None)
     assert found["messages"][0]["content"] == "x"
 
@@ -99,12 +99,12 @@ def test_a_null_is_named_and_may_be_meant() -> None:
     [("a", "a"), (7, "7"), (1.5, "1.5"), (UUID(int=1), str(UUID(int=1)))],
 )
 def test_an_id_of_any_column_is_text(value: object, custom_id: str) -> None:
-    """Keys of tables are numbers and UUIDs."""
+    """The keys of tables are often numbers or UUIDs."""
     assert line(Template(prompt="x", id="key"), key=value).custom_id == custom_id
 
 
 def test_the_id_is_the_column_named_or_custom_id_or_the_line() -> None:
-    """A row must not be named by its place when it was asked to be named by a column."""
+    """A row without a value in the id column is refused; its line number is not used instead."""
     assert line(Template(prompt="x"), custom_id=7).custom_id == "7"
     assert line(Template(prompt="x"), custom_id="").custom_id == "line-3"
     named = line(Template(id="key"), prompt="Hi", key=7, custom_id="other")
@@ -116,8 +116,8 @@ def test_the_id_is_the_column_named_or_custom_id_or_the_line() -> None:
     assert "custom_id: given" in refusal(template, key="x" * 257)
 
 
-def test_without_a_message_of_its_own_a_row_is_a_request() -> None:
-    """`--set` and `--system` alone change the lines people have already; the option wins."""
+def test_a_template_without_a_prompt_changes_requests() -> None:
+    """`--set` and `--system` alone change rows that are requests. The option wins."""
     template = Template(system="Be brief.", set={"max_tokens": 5, "temperature": None})
     for columns in (
         {"prompt": "Hi", "max_tokens": 9, "temperature": 1, "system": "Be long."},
@@ -131,20 +131,20 @@ def test_without_a_message_of_its_own_a_row_is_a_request() -> None:
 
 
 def test_other_columns_are_no_fields_of_the_request() -> None:
-    """A table of cars has a column `model`."""
+    """A table may have a column `model` that is not the request's, of cars for example."""
     assert job(Template(prompt="x"), model="T", max_tokens=9)["model"] == "m"
     assert "allowed: an integer" in refusal(Template(prompt="x", set={"max_tokens": "many"}))
 
 
 @pytest.mark.parametrize("name", ["custom_id", "params"])
 def test_what_is_no_request_field_cannot_be_set(name: str) -> None:
-    """One id for all jobs would leave one job."""
-    with pytest.raises(InvalidParamsError, match=f"set: {name} is no field of a request"):
+    """With one id for all rows there would be only one job."""
+    with pytest.raises(InvalidParamsError, match=f"set: {name} is not a field of a request"):
         Template(prompt="x", set={name: "x"})
 
 
 def test_attachments_go_by_reference_before_the_text() -> None:
-    """Pictures never sit in Redis: a worker reads them when it calls."""
+    """Redis holds only the path: a worker reads the file when it makes the call."""
     template = Template(prompt="?", images=("a", "b"), documents=("c", "d"), folder="/data")
     content = job(template, a="x.PNG", b="https://e.com/y", c="/abs/c.pdf", d="s3://b/d.txt?v=1")
     assert content["messages"][0]["content"] == [
@@ -157,12 +157,12 @@ def test_attachments_go_by_reference_before_the_text() -> None:
 
 
 def source(kind: str, media_type: str, where: str) -> dict[str, object]:
-    """Return a reference as a worker finds it."""
+    """Return the source of a reference, as a worker reads it."""
     return {"type": kind, "media_type": media_type, "data": {"$file": where}}
 
 
 def test_a_relative_path_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The worker has another working directory."""
+    """A worker has another working directory."""
     monkeypatch.chdir(tmp_path)
     found = job(Template(images=("a",)), a="sub/../x.png")
     (block,) = found["messages"][0]["content"]
@@ -170,27 +170,27 @@ def test_a_relative_path_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_an_image_alone_takes_the_rows_own_prompt() -> None:
-    """A file of prompts with a picture beside each needs no template text."""
+    """A file of prompts and pictures needs no template text."""
     content = job(Template(images=("a",)), a="/x.png", prompt="Who?")["messages"][0]["content"]
     assert content[1] == {"type": "text", "text": "Who?"}
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
-        ("x.bmp", "a: 'x.bmp' is no image that is known; allowed: .png, .jpg, .jpeg, .gif, .webp"),
+        ("x.bmp", "a: 'x.bmp' is no known image type; allowed: .png, .jpg, .jpeg, .gif, .webp"),
         ("", "a: no image in this row; allowed: a path or a URL"),
         (None, "a: no image in this row"),
         (b"\x89PNG", "a: no image in this row"),
     ],
 )
-def test_what_is_no_file_that_is_known_is_refused(value: object, said: str) -> None:
-    """A job without its picture would be paid for, and its answer made up."""
-    assert said in refusal(Template(images=("a",), prompt="?"), a=value)
+def test_what_is_no_file_that_is_known_is_refused(value: object, message: str) -> None:
+    """A call without its picture would be paid for, and its answer would be invented."""
+    assert message in refusal(Template(images=("a",), prompt="?"), a=value)
 
 
-def test_columns_tells_what_has_to_be_read() -> None:
-    """Of a wide table only those columns are."""
+def test_columns_are_those_that_have_to_be_read() -> None:
+    """Of a wide table only these columns are read."""
     template = Template(prompt="{{ a }}{% for x in b %}{{ x }}{% endfor %}", id="c", images=("d",))
     assert template.columns() == frozenset({"a", "b", "c", "d"})
     assert Template(prompt="{{ row }}").columns() is None

@@ -1,6 +1,6 @@
--- Read batches as they stand at one moment.
+-- Read the counts of batches, all at one moment.
 -- ARGV     names of batches ("" = the single jobs)
--- Returns  for each, in order: {jobs in its queues, 1 while a feeder is at work, its hash}.
+-- Returns  for each, in order: {jobs in its queues, 1 while a feeder holds it else 0, its hash}.
 local found = {}
 for i, batch in ipairs(ARGV) do
   local feeding = redis.call('EXISTS', FEEDER .. batch)

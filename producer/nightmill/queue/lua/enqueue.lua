@@ -1,14 +1,15 @@
--- Put jobs into one queue; many jobs a call.
+-- Enqueue jobs into one queue, many jobs a call.
 -- ARGV[1]  queue
--- ARGV[2]  batch it is counted under ("" for single jobs)
--- ARGV[3]  delay in ms before the jobs are due
--- ARGV[4]  1 = also when a result of an earlier run is still in Redis (the caller asked the store)
--- ARGV[5]  the count of the batch that the jobs leave as they start a later run, "" for none
+-- ARGV[2]  batch that the jobs are counted under ("" for single jobs)
+-- ARGV[3]  delay before the jobs are due, ms
+-- ARGV[4]  1 = enqueue a job also when Redis still holds the result of its earlier run: the caller has
+--          looked in the store; 0 = do not
+-- ARGV[5]  for later runs: the state their earlier run ended in, whose count they leave; "" for first runs
 -- ARGV[6..] id, payload, id, payload ...
--- Returns one digit a job, in order: 1 enqueued, 0 queued or in flight already, 2 finished already;
---          or "cancelled" or "expired", when the batch is, and nothing of it was enqueued.
+-- Returns  one digit a job, in order: 1 enqueued, 0 queued or in flight already, 2 ended already;
+--          or the batch's flag, "cancelled" or "expired", when it has ended: no job was enqueued.
 local queue, batch, delay, again = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
-local leaves = ARGV[5]
+local ended_as = ARGV[5]
 local flag = batch ~= SINGLES and redis.call('HGET', BATCH .. batch, 'flag')
 if flag == 'cancelled' or flag == 'expired' then return flag end
 local time = redis.call('TIME')
@@ -16,17 +17,17 @@ local due = time[1] * 1000 + math.floor(time[2] / 1000) + delay
 
 local results = {}
 for i = 6, #ARGV, 2 do results[#results + 1] = RESULT .. ARGV[i] end
-local any_finished = not again and redis.call('EXISTS', unpack(results)) > 0
+local any_ended = not again and redis.call('EXISTS', unpack(results)) > 0
 
 local codes, added = {}, {}
 for i = 6, #ARGV, 2 do
   local id = ARGV[i]
-  if any_finished and redis.call('EXISTS', RESULT .. id) == 1 then
+  if any_ended and redis.call('EXISTS', RESULT .. id) == 1 then
     codes[#codes + 1] = '2'
   elseif redis.call('SET', PAYLOAD .. id, ARGV[i + 1], 'NX') then
     if again then redis.call('DEL', RESULT .. id) end
     codes[#codes + 1] = '1'
-    added[#added + 1] = due + #added / 16384 -- a sorted set breaks ties by id: keep the given order
+    added[#added + 1] = due + #added / 16384 -- a sorted set orders equal scores by id; this keeps ours
     added[#added + 1] = id
   else
     codes[#codes + 1] = '0'
@@ -40,7 +41,7 @@ if #added > 0 then
     redis.call('SADD', QUEUES_OF .. batch, queue)
     redis.call('SADD', BATCHES, batch)
   end
-  if leaves ~= '' then redis.call('HINCRBY', BATCH .. batch, leaves, -#added / 2) end
+  if ended_as ~= '' then redis.call('HINCRBY', BATCH .. batch, ended_as, -#added / 2) end
   redis.call('PUBLISH', WAKE, #added / 2)
 end
 return table.concat(codes)

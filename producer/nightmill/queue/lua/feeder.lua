@@ -1,9 +1,9 @@
--- Take, keep or leave the place of a batch's one feeder.
+-- Take, renew or release the feeder lock of a batch.
 -- ARGV[1]  batch
--- ARGV[2]  who asks
--- ARGV[3]  a holder known to be dead, whose place may be taken ("" for none)
--- ARGV[4]  how long the place is kept without a renewal, ms; 0 leaves it
--- Returns  who holds it now.
+-- ARGV[2]  name of the calling process
+-- ARGV[3]  name of a holder that is known to be dead: its lock may be taken; "" for none
+-- ARGV[4]  how long the lock lasts without a renewal, ms; 0 releases it
+-- Returns  the name of the process that holds the lock now; after a release, the caller's.
 local key = FEEDER .. ARGV[1]
 local holder = redis.call('GET', key)
 if holder and holder ~= ARGV[2] and holder ~= ARGV[3] then return holder end

@@ -1,9 +1,9 @@
--- Set a batch's counts of ended jobs to what the store has: its rows are the truth, and Redis may
--- have lost its last second, or everything.
+-- Set a batch's counts of ended jobs from the rows in the store. Redis may have lost its last second,
+-- or everything; the store is right.
 -- ARGV[1]  batch
--- ARGV[2]  how many ended jobs Redis counted when the store was asked
+-- ARGV[2]  how many ended jobs Redis counted when the rows were counted
 -- ARGV[3..] field, value, field, value ...
--- Returns  1, or 0 when jobs moved meanwhile or are still on their way; nothing is changed then.
+-- Returns  1; or 0 when more jobs have ended since, or jobs are in Redis: then nothing is changed.
 local key = BATCH .. ARGV[1]
 if redis.call('EXISTS', key) == 1 then
   local ended = 0

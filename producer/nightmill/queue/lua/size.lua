@@ -1,5 +1,5 @@
--- Shared by the batch scripts: how many jobs stand in a batch's queues ("" = the single jobs).
--- A job stays in its queue while it is in flight, so this is every job that has not ended.
+-- Shared by the batch scripts: the number of jobs in all queues of a batch ("" = the single jobs).
+-- A job stays in its queue while it is in flight, so this counts every job that has not ended.
 local function size(batch)
   if batch == SINGLES then return redis.call('ZCARD', QUEUE) end
   local jobs = 0

@@ -1,8 +1,8 @@
-"""A source is checked whole before anything of it is enqueued, in flat memory.
+"""Check a whole source before any job of it is enqueued.
 
-The check leaves its findings in a SQLite file: every id with its line, and every rejected line
-with its reason, duplicates included. The feed's second reading goes by that same table, so it
-skips the very lines that were reported.
+The check writes a SQLite file: every id with its line, and every rejected line with its reason,
+duplicates included. The feed then reads the source again and skips the rejected lines in that
+file, so it skips exactly the lines that were reported. Memory does not grow with the source.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from nightmill.sources.line import Line, Rejected
 from nightmill.sources.source import Source, read_source
 
 SHOWN: Final = 20
-"""Rejected lines that a summary carries; `read_rejects` gives all."""
+"""Rejected lines in a summary; `read_rejects` yields all."""
 
 CHUNK: Final = 1000
-"""Lines that go into the table at once."""
+"""Lines that are written to the table at once."""
 
-# A temporary file that nobody reads after a crash: no journal, no waiting for the disk.
+# The file is not used after a crash, so it needs no journal and no sync to the disk.
 _SCHEMA: Final = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
@@ -43,24 +43,27 @@ _ALL_REJECTS: Final = "SELECT line, field, problem, snippet FROM rejects ORDER B
 
 
 class Warned(msgspec.Struct, frozen=True, kw_only=True):
-    """A warning: how many lines earned it, and the first of them (1-based)."""
+    """A warning, once for all lines that have it."""
 
     text: str
     count: int
+    """Lines that have it."""
     first: int
+    """The first of these lines, from 1."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file holds: jobs that can be fed, rejected lines (the first SHOWN), warnings.
-
-    `ids` is the SQLite file that `read_rejects` and `read_checked` go by; the caller removes it.
-    """
+    """The result of a check."""
 
     source: Source
     ids: Path
+    """The SQLite file, which `read_rejects` and `read_checked` read; the caller removes it."""
     jobs: int
+    """Lines that can be fed."""
     rejected: int
+    """Lines that cannot."""
     shown: tuple[Rejected, ...]
+    """The first SHOWN rejected lines."""
     warnings: tuple[Warned, ...]
 
 
@@ -69,17 +72,17 @@ def check_source(
     defaults: Defaults,
     *,
     ids: Path,
-    see: Callable[[Line], None] = lambda _: None,
+    on_line: Callable[[Line], None] = lambda _: None,
 ) -> Summary:
-    """Read the whole of `source` and say what it holds; `ids` is the SQLite file to leave behind.
+    """Read all of `source` and return what it holds; `ids` is the SQLite file to write.
 
-    `see` is shown every job. Bad lines raise nothing: the caller decides. Raises SourceError for
-    a source that cannot be read, is binary, or has no line at all.
+    `on_line` is called with every good line. A bad line raises nothing: the caller decides. Raises
+    SourceError when the source cannot be read, is binary, or has no lines.
     """
     ids.unlink(missing_ok=True)
     warnings: dict[str, Warned] = {}
     try:
-        total, rejected = _fill(ids, read_source(source, defaults), warnings, see)
+        total, rejected = _fill(ids, read_source(source, defaults), warnings, on_line)
     except sqlite3.Error as error:
         raise SourceError(f"{ids}: the table of ids cannot be written: {error}") from None
     if not total:
@@ -96,7 +99,7 @@ def check_source(
 
 
 def read_rejects(summary: Summary) -> Iterator[Rejected]:
-    """Yield every rejected line of a checked file, in order."""
+    """Yield every rejected line of a checked source, in order."""
     with closing(sqlite3.connect(summary.ids)) as db:
         for number, field, problem, snippet in db.execute(_ALL_REJECTS):
             error = InvalidParamsError(field, problem, line=number)
@@ -104,9 +107,9 @@ def read_rejects(summary: Summary) -> Iterator[Rejected]:
 
 
 def read_checked(summary: Summary, defaults: Defaults) -> Iterator[Line]:
-    """Yield the jobs of a checked file, without the lines that its check rejected.
+    """Yield the jobs of a checked source, without the lines that its check rejected.
 
-    Raises SourceError when the file no longer holds what was checked.
+    Raises SourceError when a line is bad that was good in the check: the source has changed.
     """
     rejects = read_rejects(summary)
     skip = next(rejects, None)
@@ -123,13 +126,13 @@ def _fill(
     ids: Path,
     lines: Iterator[Line | Rejected],
     warnings: dict[str, Warned],
-    see: Callable[[Line], None],
+    on_line: Callable[[Line], None],
 ) -> tuple[int, int]:
-    """Put every line into the table; return how many there are and how many are rejected."""
+    """Write every line to the table; return the number of lines and of rejected ones."""
     with closing(sqlite3.connect(ids)) as db:
         db.executescript(_SCHEMA)
         total = 0
-        while chunk := [_noted(line, warnings, see) for line in islice(lines, CHUNK)]:
+        while chunk := [_entry(line, warnings, on_line) for line in islice(lines, CHUNK)]:
             total += len(chunk)
             _record(db, chunk)
         db.commit()
@@ -137,16 +140,16 @@ def _fill(
     return total, rejected
 
 
-def _noted(
-    line: Line | Rejected, warnings: dict[str, Warned], see: Callable[[Line], None]
+def _entry(
+    line: Line | Rejected, warnings: dict[str, Warned], on_line: Callable[[Line], None]
 ) -> tuple[int, str] | Rejected:
-    """Count a line's warnings, and keep of it what the table needs (never its body)."""
+    """Count a line's warnings, and return what the table needs of it, without its body."""
     if isinstance(line, Rejected):
         return line
-    see(line)
+    on_line(line)
     for text in line.warnings:
-        seen = warnings.get(text) or Warned(text=text, count=0, first=line.number)
-        warnings[text] = msgspec.structs.replace(seen, count=seen.count + 1)
+        before = warnings.get(text) or Warned(text=text, count=0, first=line.number)
+        warnings[text] = msgspec.structs.replace(before, count=before.count + 1)
     return line.number, line.custom_id
 
 

@@ -1,4 +1,4 @@
-"""Ids of a stream, each of which may come once: on disk, since there may be ten million."""
+"""Find duplicate ids in a stream. The ids are kept on disk: there may be ten million."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from nightmill.errors import InvalidParamsError
 from nightmill.sources.line import Line, Rejected
 
 
-def each_once(lines: Iterable[Line | Rejected]) -> Iterator[Line | Rejected]:
-    """Let the first line of each id through; a later one is Rejected."""
-    with closing(Seen()) as seen:
+def without_duplicates(lines: Iterable[Line | Rejected]) -> Iterator[Line | Rejected]:
+    """Yield each line; one whose id came before is Rejected."""
+    with closing(UniqueIds()) as ids:
         for line in lines:
-            yield seen.judge(line)
+            yield ids.check(line)
 
 
-class Seen:
-    """The ids so far, in a table that leaves with it."""
+class UniqueIds:
+    """The ids so far, in a temporary SQLite table."""
 
     def __init__(self) -> None:
-        """Open an empty table, used by the thread that makes it."""
+        """Open an empty table. Only the thread that opens it may use it."""
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.execute("CREATE TABLE ids (custom_id TEXT PRIMARY KEY) WITHOUT ROWID")
 
-    def judge(self, line: Line | Rejected) -> Line | Rejected:
-        """Return `line`, or why it cannot be a job: its id came before."""
+    def check(self, line: Line | Rejected) -> Line | Rejected:
+        """Return `line`, or a Rejected line when its id came before."""
         if isinstance(line, Rejected):
             return line
         added = self._db.execute("INSERT OR IGNORE INTO ids VALUES (?)", (line.custom_id,))
@@ -37,5 +37,5 @@ class Seen:
         return Rejected(number=line.number, error=error, snippet="")
 
     def close(self) -> None:
-        """Let the table go."""
+        """Delete the table."""
         self._db.close()
