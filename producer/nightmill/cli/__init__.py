@@ -1,4 +1,4 @@
-"""The `nightmill` command: what belongs to the client here, the rest through entry points."""
+"""The `nightmill` command. The client's commands are here; others come through entry points."""
 
 from nightmill.cli.app import build, main
 

@@ -10,7 +10,7 @@ import typer
 
 from nightmill.cli import options
 from nightmill.cli.grouped import grouped
-from nightmill.cli.limiting import Limiting, Weight, told
+from nightmill.cli.limit_options import LimitOptions, Weight, describe
 from nightmill.errors import InvalidLimitError
 
 if TYPE_CHECKING:
@@ -23,14 +23,15 @@ def adjust(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
     batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch to adjust.")],
     *,
     weight: Weight = None,
-    limiting: Limiting,
+    limits: LimitOptions,
     model: options.Model = None,
     redis_url: options.RedisUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Change a batch's share, concurrency, deadline or budget; the next claim goes by it.
+    """Change a batch's weight, concurrency, deadline or budget.
 
-    A batch that waits for its budget, or whose deadline has passed, goes on when it gets more.
+    The change takes effect with the next claim. A batch that is paused by its budget, or whose
+    deadline has passed, goes on when it gets more. Limits that are not given stay as they are.
 
     For example:
 
@@ -41,13 +42,13 @@ def adjust(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
     from nightmill.queue.locate import with_redis  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
 
-    change = limiting.change(weight)
+    change = limits.change(weight)
     if not change:
         raise InvalidLimitError("nothing to adjust: give --weight, --expires, --budget-usd, ...")
     loaded = load_settings(redis_url=redis_url, data_dir=data_dir, model=model)
     with with_redis(loaded) as settings:
-        limits = asyncio.run(_adjust(settings, batch, change))
-    typer.echo(f'"{batch}": {told(limits, time.time())}')
+        adjusted = asyncio.run(_adjust(settings, batch, change))
+    typer.echo(f'"{batch}": {describe(adjusted, time.time())}')
 
 
 async def _adjust(settings: Settings, batch: str, change: Change) -> Limits:

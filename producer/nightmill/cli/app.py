@@ -1,4 +1,4 @@
-"""The application: its commands, its errors as one line, its version."""
+"""The application: its commands, its version, and its errors as one line each."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MORE: Final = (
 
 
 def main() -> None:
-    """Run the `nightmill` command; any NightmillError is one clear line, exit code 2."""
+    """Run the `nightmill` command. A NightmillError is printed as one line; the exit code is 2."""
     try:
         build(sys.argv[1:2])()
     except NightmillError as error:
@@ -45,22 +45,22 @@ def main() -> None:
         sys.exit(BAD_INPUT)
 
 
-def build(asked: Sequence[str] = ()) -> typer.Typer:
+def build(arguments: Sequence[str] = ()) -> typer.Typer:
     """Return the application with every command that is installed.
 
-    When `asked` begins with a command of the client, the others are not even loaded.
+    When the first of `arguments` is a command of the client, other packages are not imported.
     """
     app = typer.Typer(
         name="nightmill",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        rich_markup_mode=None,  # plain help: brackets stay, and it comes at once
+        rich_markup_mode=None,  # plain help: brackets stay, and rich need not be imported
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for command in OWN:
         app.command()(command)
-    own = asked and asked[0] in {command.__name__ for command in OWN}
+    own = arguments and arguments[0] in {command.__name__ for command in OWN}
     problem = None if own else _add_installed(app)
     app.callback(epilog=f"{MORE} ({problem})" if problem else None)(nightmill)
     return app
@@ -83,11 +83,11 @@ def nightmill(
         ),
     ] = False,
 ) -> None:
-    """Turn a pile of prompts into a pile of results, overnight, without babysitting."""
+    """Run many prompts through the Messages API: each ends in exactly one stored result."""
 
 
 def _add_installed(app: typer.Typer) -> ImportError | None:
-    """Add the commands of other packages; return why one cannot be had here, None when all can."""
+    """Add the commands of other packages; return why one cannot be imported, None if all can."""
     problem = None
     for entry in entry_points(group=GROUP):
         try:

@@ -1,4 +1,4 @@
-"""`nightmill cancel`: end a batch; what was not called becomes cancelled rows."""
+"""`nightmill cancel`: end a batch; jobs that were not called yet get `cancelled` rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nightmill.cli import options
+from nightmill.reports.progress import counted
 
 if TYPE_CHECKING:
     from nightmill.cli.session import Session
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from nightmill.settings import Settings
 
 LOOK_S = 0.2
+"""Between two looks at a batch whose rows a worker writes, seconds."""
 
 
 def cancel(
@@ -25,10 +27,12 @@ def cancel(
     store_url: options.StoreUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """End a batch at once: calls under way finish, the rest becomes `cancelled` rows uncalled.
+    """End a batch at once; jobs not yet called cost nothing.
 
-    The rows are written here when this machine's store is the one in use (no --redis-url, or a
-    --store-url with it), else by the workers. Lines that were not fed yet never will be.
+    Calls in flight finish, and their results are stored. Jobs that were not called are recorded as
+    `cancelled`. Lines that were not fed yet are never fed. This command writes the rows when this
+    machine's store is in use (no --redis-url, or --store-url as well). Otherwise workers write
+    them.
 
     For example:
 
@@ -38,13 +42,13 @@ def cancel(
     from nightmill.settings import load_settings  # noqa: PLC0415
 
     loaded = load_settings(redis_url=redis_url, store_url=store_url, data_dir=data_dir)
-    # With a Redis from elsewhere and no store named, the workers' store is not known here.
-    ours = loaded.redis_url is None or loaded.store_url is not None
+    # With a Redis URL and no store URL, this process does not know which store the workers use.
+    shared_store = loaded.redis_url is None or loaded.store_url is not None
     with with_redis(loaded) as settings:
-        asyncio.run(_cancel(settings, batch, ours=ours))
+        asyncio.run(_cancel(settings, batch, shared_store=shared_store))
 
 
-async def _cancel(settings: Settings, batch: str, *, ours: bool) -> None:
+async def _cancel(settings: Settings, batch: str, *, shared_store: bool) -> None:
     from nightmill.cli.session import open_session  # noqa: PLC0415
 
     async with open_session(settings) as session:
@@ -52,23 +56,23 @@ async def _cancel(settings: Settings, batch: str, *, ours: bool) -> None:
         await session.batches.cancel(batch)
         counts = await session.batches.counts(batch)
         typer.echo(
-            f'"{batch}" is cancelled: {counts.in_flight:,} calls under way finish, '
-            f"{counts.waiting:,} jobs become cancelled rows"
+            f'"{batch}" is cancelled: {counted(counts.in_flight, "call")} in flight may finish, '
+            f"{counted(counts.waiting, 'job')} not yet called will be recorded as cancelled"
         )
-        if counts.waiting and ours:
-            counts = await _withdraw(session, settings, batch)
-        typer.echo(_told(counts))
+        if counts.waiting and shared_store:
+            counts = await _write_rows(session, settings, batch)
+        typer.echo(_summary(counts))
 
 
-async def _withdraw(session: Session, settings: Settings, batch: str) -> Counts:
-    """Write the rows, unless a worker does; return the counts once nothing waits any more."""
+async def _write_rows(session: Session, settings: Settings, batch: str) -> Counts:
+    """Write the cancelled rows, unless a worker does; return the counts once no job waits."""
     if session.store is None:
         return await session.batches.counts(batch)
     from nightmill.maintenance.cancellation import Cancellation  # noqa: PLC0415 - needs the store
 
     cancellation = Cancellation(session.batches.redis, session.store, settings)
     while await cancellation.run(batch) or await _waits(session.batches, batch):  # noqa: ASYNC110
-        await asyncio.sleep(LOOK_S)  # a worker is at it
+        await asyncio.sleep(LOOK_S)  # a worker is writing them
     return await session.batches.counts(batch)
 
 
@@ -76,10 +80,10 @@ async def _waits(batches: Batches, batch: str) -> bool:
     return (await batches.counts(batch)).waiting > 0
 
 
-def _told(counts: Counts) -> str:
-    done = (
+def _summary(counts: Counts) -> str:
+    ended = (
         f"{counts.succeeded:,} succeeded, {counts.failed:,} failed, {counts.cancelled:,} cancelled"
     )
     if not counts.waiting:
-        return f"{done}, {counts.in_flight:,} still in flight"
-    return f"{done}; the workers write the rows of the other {counts.waiting:,}"
+        return f"{ended}, {counts.in_flight:,} still in flight"
+    return f"{ended}; workers will record the other {counts.waiting:,}"

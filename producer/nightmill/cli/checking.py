@@ -1,6 +1,6 @@
-"""The input of a command: a file is checked whole before it is used, a stream as it comes.
+"""Check the input of a command: a file whole before anything is enqueued, a stream line by line.
 
-What is wrong with it goes to stderr, a line each; `--skip-bad` puts it in a side file instead.
+Bad rows are printed on stderr. With --skip-bad they go to a side file instead.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ import typer
 
 from nightmill.enqueue.prepare import check_batch_name
 from nightmill.errors import SourceError
+from nightmill.reports.progress import counted
 from nightmill.sources import (
     Line,
     Rejected,
     check_source,
-    each_once,
     plain_name,
     read_rejects,
     read_source,
+    without_duplicates,
 )
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 
 
 def batch_name(source: Source, given: str | None) -> str:
-    """Return the name of the batch that `source` makes: the one given, else the file's stem.
+    """Return the name of the batch that `source` makes: `given`, else the file's stem.
 
-    Raises SourceError for a stream, which has no name to give, and InvalidParamsError.
+    Raises SourceError for a stream without a given name, and InvalidParamsError for a bad name.
     """
     if given is None and source.once:
         raise SourceError(f"{source} gives a batch no name: add --batch NAME")
@@ -47,50 +48,51 @@ def batch_name(source: Source, given: str | None) -> str:
 def checked_source(
     source: Source, defaults: Defaults, batch: str, *, skip_bad: bool
 ) -> Iterator[Summary]:
-    """Yield what `source` holds; `read_checked` gives its lines within the block.
+    """Yield the summary of a checked file; `read_checked` reads its lines within the block.
 
-    With `skip_bad`, the bad ones go to a side file that is named after `batch`. Raises SourceError
-    for a source that cannot be read or, unless `skip_bad`, has bad lines.
+    With `skip_bad`, bad rows go to a side file that is named after `batch`. Raises SourceError
+    for a source that cannot be read, and for bad rows unless `skip_bad`.
     """
     with TemporaryDirectory(prefix="nightmill-") as folder:
         summary = check_source(source, defaults, ids=Path(folder) / "ids.db")
-        _tell(summary, _side_path(batch) if skip_bad else None)
+        _report(summary, _side_path(batch) if skip_bad else None)
         yield summary
 
 
 def read_stream(
     source: Source, defaults: Defaults, *, skip_bad: str | None
 ) -> Iterator[Line | Rejected]:
-    """Yield the lines of a stream ("-" is standard input); an id that came before is Rejected.
+    """Yield the lines of a stream; the second line with an id is Rejected.
 
-    `skip_bad` names the batch after whose side file the bad ones go, None lets them through.
+    With `skip_bad`, the batch's name, bad rows go to the side file of that name and are not
+    yielded.
     """
-    lines = each_once(read_source(source, defaults))
+    lines = without_duplicates(read_source(source, defaults))
     return lines if skip_bad is None else _without_rejects(lines, _side_path(skip_bad))
 
 
-def _tell(summary: Summary, side: Path | None) -> None:
-    """Report a file's warnings and bad lines. Raises SourceError when it cannot be used."""
+def _report(summary: Summary, side: Path | None) -> None:
+    """Print a file's warnings and bad rows. Raises SourceError when it cannot be used."""
     for warned in summary.warnings:
-        times = f"{warned.count:,} lines, first line {warned.first}"
-        typer.echo(f"warning: {warned.text} ({times})", err=True)
+        lines = f"{counted(warned.count, 'line')}, first line {warned.first}"
+        typer.echo(f"warning: {warned.text} ({lines})", err=True)
     if not summary.rejected:
         return
     if side is not None and summary.jobs:
         _write_rejects(read_rejects(summary), side)
-        _tell_left_out(summary.rejected, side)
+        _warn_of_skipped(summary.rejected, side)
         return
     for rejected in summary.shown:
         typer.echo(f"{summary.source}: {rejected.error}", err=True)
     if summary.rejected > len(summary.shown):
         typer.echo(f"... and {summary.rejected - len(summary.shown):,} more", err=True)
-    some = f"{summary.rejected:,} of {summary.jobs + summary.rejected:,} lines"
-    fix = "correct them, or leave them out with --skip-bad" if summary.jobs else "correct them"
+    some = f"{summary.rejected:,} of {summary.jobs + summary.rejected:,} rows"
+    fix = "correct them, or skip them with --skip-bad" if summary.jobs else "correct them"
     raise SourceError(f"{summary.source}: {some} cannot be jobs, nothing was enqueued; {fix}")
 
 
 def _without_rejects(lines: Iterable[Line | Rejected], side: Path) -> Iterator[Line]:
-    """Yield the good lines of a stream; the bad ones go to the file `side` at its end."""
+    """Yield the good lines of a stream; write the bad ones to `side` when the stream ends."""
     rejects: list[Rejected] = []
     for line in lines:
         if isinstance(line, Line):
@@ -99,19 +101,20 @@ def _without_rejects(lines: Iterable[Line | Rejected], side: Path) -> Iterator[L
             rejects.append(line)
     if rejects:
         _write_rejects(rejects, side)
-        _tell_left_out(len(rejects), side)
+        _warn_of_skipped(len(rejects), side)
 
 
 def _side_path(batch: str) -> Path:
     return Path(f"{batch}.rejected.jsonl")
 
 
-def _tell_left_out(count: int, side: Path) -> None:
-    typer.echo(f"warning: {count:,} bad lines are left out; {side} tells which and why", err=True)
+def _warn_of_skipped(count: int, side: Path) -> None:
+    skipped = counted(count, "bad row")
+    typer.echo(f"warning: {skipped} skipped; see {side} for the reasons", err=True)
 
 
-def told_of(rejected: Rejected) -> dict[str, object]:
-    """Return what a program is told of a bad line."""
+def reject_fields(rejected: Rejected) -> dict[str, object]:
+    """Return a bad row as the JSON object of side files and of --dry-run --json."""
     return {
         "line": rejected.number,
         "field": rejected.error.field,
@@ -121,10 +124,10 @@ def told_of(rejected: Rejected) -> dict[str, object]:
 
 
 def _write_rejects(rejects: Iterable[Rejected], side: Path) -> None:
-    """Write a JSON line for each."""
+    """Write one JSON line for each bad row."""
     try:
         with side.open("wb") as file:
             for rejected in rejects:
-                file.write(msgspec.json.encode(told_of(rejected)) + b"\n")
+                file.write(msgspec.json.encode(reject_fields(rejected)) + b"\n")
     except OSError as error:
         raise SourceError(f"{side}: cannot be written: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""`nightmill pause` and `nightmill resume`: hold a batch, or let it, or a stopped line, go on."""
+"""`nightmill pause` and `nightmill resume`: hold a batch; let a batch or stopped accounts go on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def pause(
-    batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch to hold.")],
+    batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch to pause.")],
     *,
     redis_url: options.RedisUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Claim no more jobs of a batch from now on; calls under way finish.
+    """Claim no more jobs of a batch; calls in flight finish.
 
     For example:
 
@@ -33,13 +33,20 @@ def pause(
 
 def resume(
     batch: Annotated[
-        str | None, typer.Argument(metavar="[BATCH]", help="A paused batch; none: stopped lines.")
+        str | None,
+        typer.Argument(
+            metavar="[BATCH]", help="A paused or cancelled batch; none: all stopped accounts."
+        ),
     ] = None,
     *,
     redis_url: options.RedisUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Let a paused batch go on, or let every stopped line send one job as a trial.
+    """Let a paused batch go on, or try stopped accounts again.
+
+    Without BATCH, each stopped account (endpoint and credential) may send one job as a trial. The
+    answer to it decides whether the account goes on. A cancelled batch goes on with the jobs that
+    have no row yet.
 
     For example:
 
@@ -53,6 +60,7 @@ def resume(
 def _with_batches(
     redis_url: str | None, data_dir: Path | None, work: Callable[[Batches], Awaitable[str]]
 ) -> None:
+    """Connect to Redis, do `work` and print the line that it returns."""
     from nightmill.cli.session import open_batches  # noqa: PLC0415 - `--help` stays fast
     from nightmill.queue.locate import with_redis  # noqa: PLC0415
     from nightmill.settings import load_settings  # noqa: PLC0415
@@ -76,9 +84,12 @@ async def _resume(batches: Batches, batch: str | None) -> str:
         await batches.require(batch)
         await batches.resume(batch)
         return f'"{batch}" goes on'
-    stopped = [
-        name for name, line in (await batches.accounts()).items() if line["state"] == "stopped"
-    ]
+    accounts = await batches.accounts()
+    stopped = [name for name, account in accounts.items() if account["state"] == "stopped"]
     for name in stopped:
         await batches.try_account_again(name)
-    return f"{len(stopped)} stopped lines may send one job each as a trial"
+    if not stopped:
+        return "no account is stopped: there is nothing to resume"
+    if len(stopped) == 1:
+        return "1 stopped account may send one job as a trial"
+    return f"{len(stopped):,} stopped accounts may send one job each as a trial"

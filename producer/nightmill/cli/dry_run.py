@@ -12,52 +12,58 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import typer
 
-from nightmill.cli.checking import told_of
+from nightmill.cli.checking import reject_fields
 from nightmill.enqueue.prepare import defaults_of
 from nightmill.records.result import Usage
-from nightmill.sources import Line, Rejected, Seen, Source, Summary, check_source, read_rejects
+from nightmill.reports.labels import DryRunLabel
+from nightmill.reports.progress import counted
+from nightmill.sources import Line, Rejected, Source, Summary, UniqueIds, check_source, read_rejects
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
 
 FIRST: Final = 3
-"""Jobs that are shown whole."""
+"""Jobs whose requests are printed."""
 
-BYTES_A_TOKEN: Final = 4
+BYTES_PER_TOKEN: Final = 4
 """A rule of thumb for English; code and other scripts have fewer."""
 
 BAD_INPUT: Final = 2
 
 
 class _Ceiling(msgspec.Struct):
+    """The part of a request that limits its output."""
+
     max_tokens: int
 
 
 class _Estimate:
-    """What the jobs of a source come to."""
+    """Sums over the jobs of a source."""
 
-    def __init__(self, seen: Seen) -> None:
-        self._seen = seen
+    def __init__(self, ids: UniqueIds) -> None:
+        self._ids = ids
         self.first: list[Line] = []
         self.input_tokens = 0
         self.output_tokens = 0
+        """The sum of every max_tokens."""
         self.attachments = 0
         self.dollars = 0.0
         self.unpriced: Counter[str] = Counter()
+        """Model without a known price -> jobs."""
         self._ceiling = msgspec.json.Decoder(_Ceiling).decode
 
     def add(self, line: Line) -> None:
-        """Count a job in, unless its id makes it a bad row."""
-        if isinstance(self._seen.judge(line), Rejected):
+        """Add a job, unless its id came before: that is a bad row."""
+        if isinstance(self._ids.check(line), Rejected):
             return
         if len(self.first) < FIRST:
             self.first.append(line)
-        asked = -(-len(line.body) // BYTES_A_TOKEN)
-        answered = self._ceiling(line.body).max_tokens
-        self.input_tokens += asked
-        self.output_tokens += answered
+        input_tokens = -(-len(line.body) // BYTES_PER_TOKEN)
+        output_tokens = self._ceiling(line.body).max_tokens
+        self.input_tokens += input_tokens
+        self.output_tokens += output_tokens
         self.attachments += line.body.count(b'"$file"')
-        dollars = _cost(line.model, asked, answered)
+        dollars = _cost(line.model, input_tokens, output_tokens)
         if dollars is None:
             self.unpriced[line.model] += 1
         else:
@@ -65,29 +71,29 @@ class _Estimate:
 
 
 def show_jobs(source: Source, settings: Settings, *, as_json: bool) -> None:
-    """Print what `source` would enqueue. Exits with BAD_INPUT when a row would be refused.
+    """Print what `source` would enqueue. Exits with BAD_INPUT when there are bad rows.
 
     Raises SourceError for a source that cannot be read.
     """
-    with TemporaryDirectory(prefix="nightmill-") as folder, closing(Seen()) as seen:
-        estimate = _Estimate(seen)
+    with TemporaryDirectory(prefix="nightmill-") as folder, closing(UniqueIds()) as unique:
+        estimate = _Estimate(unique)
         ids = Path(folder) / "ids.db"
-        summary = check_source(source, defaults_of(settings), ids=ids, see=estimate.add)
+        summary = check_source(source, defaults_of(settings), ids=ids, on_line=estimate.add)
         if as_json:
             typer.echo(msgspec.json.encode(_as_dict(summary, estimate)))
         else:
-            for told in _told(summary, estimate):
-                typer.echo(told)
+            for paragraph in _report(summary, estimate):
+                typer.echo(paragraph)
     if summary.rejected:
         raise typer.Exit(BAD_INPUT)
 
 
-def _cost(model: str, asked: int, answered: int) -> float | None:
-    """Return US dollars at list price, None when no price is known here."""
+def _cost(model: str, input_tokens: int, output_tokens: int) -> float | None:
+    """Return US dollars at list price, None when the price is not known here."""
     from nightmill.pricing.cost import cost  # noqa: PLC0415 - needs the store's extra
 
     try:
-        return cost(model, Usage(input_tokens=asked, output_tokens=answered))
+        return cost(model, Usage(input_tokens=input_tokens, output_tokens=output_tokens))
     except ModuleNotFoundError:
         return None
 
@@ -104,34 +110,39 @@ def _as_dict(summary: Summary, estimate: _Estimate) -> dict[str, object]:
             {"custom_id": line.custom_id, "params": msgspec.Raw(line.body)}
             for line in estimate.first
         ],
-        "rows_refused": [told_of(rejected) for rejected in read_rejects(summary)],
+        "rows_refused": [reject_fields(rejected) for rejected in read_rejects(summary)],
         "warnings": [msgspec.structs.asdict(warned) for warned in summary.warnings],
     }
 
 
-def _told(summary: Summary, estimate: _Estimate) -> Iterator[str]:
-    """Yield the report in words, a paragraph at a time."""
+def _report(summary: Summary, estimate: _Estimate) -> Iterator[str]:
+    """Yield the report as text, one paragraph at a time."""
     for line in estimate.first:
         body = msgspec.json.format(line.body, indent=2).decode()
         yield f'line {line.number}, custom_id "{line.custom_id}":\n{body}\n'
-    yield f"{summary.source}: {summary.jobs:,} jobs, {summary.rejected:,} rows refused"
-    yield f"input   about {estimate.input_tokens:,} tokens ({BYTES_A_TOKEN} bytes each)"
+    bad = counted(summary.rejected, DryRunLabel.BAD_ROW)
+    yield f"{summary.source}: {counted(summary.jobs, 'job')}, {bad}"
+    per_token = f"{BYTES_PER_TOKEN} bytes per token"
+    yield f"{DryRunLabel.INPUT:7} about {estimate.input_tokens:,} tokens ({per_token})"
     if estimate.attachments:
-        yield f"        and {estimate.attachments:,} attachments, which are not counted"
-    yield f"output  at most {estimate.output_tokens:,} tokens (every max_tokens used up)"
-    yield f"cost    {_priced(summary.jobs, estimate)}"
+        attachments = counted(estimate.attachments, DryRunLabel.ATTACHMENT)
+        yield f"{'':7} plus {attachments}, whose tokens are not counted"
+    tokens = f"{estimate.output_tokens:,} tokens"
+    yield f"{DryRunLabel.OUTPUT:7} at most {tokens} (when every job uses its max_tokens)"
+    yield f"{DryRunLabel.COST:7} {_priced(summary.jobs, estimate)}"
     for warned in summary.warnings:
-        yield f"warning: {warned.text} ({warned.count:,} lines, first line {warned.first})"
+        lines = f"{counted(warned.count, 'line')}, first line {warned.first}"
+        yield f"{DryRunLabel.WARNING}: {warned.text} ({lines})"
     for rejected in read_rejects(summary):
-        yield f"refused: {rejected.error}"
+        yield f"{DryRunLabel.BAD_ROW}: {rejected.error}"
     yield "nothing was enqueued: this is a dry run"
 
 
 def _priced(jobs: int, estimate: _Estimate) -> str:
-    dollars = f"at most ${estimate.dollars:,.4f}, by these tokens and list prices"
+    dollars = f"at most ${estimate.dollars:,.4f} for these tokens, at list prices"
     if not estimate.unpriced:
         return dollars
     unpriced = sum(estimate.unpriced.values())
     models = ", ".join(sorted(estimate.unpriced))
     unknown = f"no price is known here for {models}"
-    return unknown if unpriced == jobs else f"{dollars}; {unknown} ({unpriced:,} jobs)"
+    return unknown if unpriced == jobs else f"{dollars}; {unknown} ({counted(unpriced, 'job')})"

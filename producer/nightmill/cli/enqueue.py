@@ -1,4 +1,4 @@
-"""`nightmill enqueue`: feed a file or a stream to the workers, wherever they run."""
+"""`nightmill enqueue`: feed a file or a stream to the workers of a Redis."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nightmill.cli import options
 from nightmill.cli.grouped import grouped
-from nightmill.cli.inputs import Shaping
-from nightmill.cli.limiting import Limiting, Weight
-from nightmill.errors import InvalidParamsError, SettingsError, SourceError
+from nightmill.cli.limit_options import LimitOptions, Weight
+from nightmill.cli.options import FeedOptions, PlaceOptions, Source
+from nightmill.cli.source_options import SourceOptions
+from nightmill.errors import InvalidParamsError, SourceError
+from nightmill.reports.progress import counted
 
 if TYPE_CHECKING:
+    from nightmill import sources
     from nightmill.enqueue.feeder import Changed, Fed
     from nightmill.records.limits import Change
     from nightmill.settings import Settings
-    from nightmill.sources import Line, Rejected, Source
 
-    Read = Callable[[], Iterator[Line | Rejected]]
+    Read = Callable[[], Iterator[sources.Line | sources.Rejected]]
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to feed as: a batch, its limits, whom to tell, whether its source is read `twice`."""
+    """What to feed: a batch, its limits, its webhook's URL; `twice`: its source is read twice."""
 
     batch: str
     changed: Changed | None
@@ -37,31 +38,21 @@ class Order:
 
 
 @grouped
-def enqueue(  # noqa: PLR0913 - one parameter an option: that is typer's interface
-    source: options.Source,
+def enqueue(  # noqa: PLR0913 - one parameter an option or group: that is typer's interface
+    source: Source,
     *,
-    batch: options.BatchName = None,
-    shaping: Shaping,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-    window: options.Window = None,
-    skip_bad: options.SkipBad = False,
-    changed: options.Changed = None,
-    on_complete: options.OnComplete = None,
+    rows: SourceOptions,
+    feed: FeedOptions,
     weight: Weight = None,
-    limiting: Limiting,
-    model: options.Model = None,
-    max_tokens: options.MaxTokens = None,
-    redis_url: options.RedisUrl = None,
-    store_url: options.StoreUrl = None,
-    data_dir: options.DataDir = None,
+    limits: LimitOptions,
+    places: PlaceOptions,
 ) -> None:
-    """Feed prompts to the workers as a batch; stays until all is in Redis.
+    """Feed prompts to the workers as a batch; ends when all jobs are in Redis.
 
-    A file is checked whole first: with a bad line in it, nothing is enqueued. Run it again after
-    an interruption: what is queued or stored already is not enqueued twice. With --prompt, --image
-    or --document any row becomes a job; without, a row is one: {"prompt": ...} and other request
-    fields, or {"custom_id": ..., "params": {...}}.
+    A file is checked whole first: nothing is enqueued while a row is bad. After an interruption,
+    run the same command again: jobs that are queued or stored are skipped. With --prompt, --image
+    or --document, a template makes a job of every row. Without them, each row is a request:
+    {"prompt": ...} and other request fields, or {"custom_id": ..., "params": {...}}.
 
     For example:
 
@@ -81,35 +72,30 @@ def enqueue(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
     from nightmill.cli.dry_run import show_jobs  # noqa: PLC0415
     from nightmill.queue.locate import with_redis  # noqa: PLC0415
     from nightmill.queue.webhooks import require_url  # noqa: PLC0415
-    from nightmill.settings import load_settings  # noqa: PLC0415
 
-    settings = load_settings(
-        window=window,
-        model=model,
-        max_tokens=max_tokens,
-        redis_url=redis_url,
-        store_url=store_url,
-        data_dir=data_dir,
-    )
-    change = limiting.change(weight)
-    given = shaping.source(source)
-    if json and not dry_run:
-        raise SettingsError(options.JSON_ALONE)
-    if dry_run:
-        show_jobs(given, settings, as_json=json)
+    settings = feed.settings(places)
+    change = limits.change(weight)
+    given = rows.source(source)
+    if feed.dry_run:
+        show_jobs(given, settings, as_json=feed.json)
         return
-    name = batch_name(given, batch)
-    if on_complete:
-        require_url(on_complete)
-    with _opened(given, name, settings, skip_bad=skip_bad) as read, with_redis(settings) as served:
-        order = Order(name, changed, change, on_complete, twice=not given.once)
+    name = batch_name(given, feed.batch)
+    if feed.on_complete:
+        require_url(feed.on_complete)
+    with (
+        _opened(given, name, settings, skip_bad=feed.skip_bad) as read,
+        with_redis(settings) as served,
+    ):
+        order = Order(name, feed.changed, change, feed.on_complete, twice=not given.once)
         fed = asyncio.run(_feed(served, order, read))
     typer.echo(summary(name, fed))
 
 
 @contextmanager
-def _opened(source: Source, name: str, settings: Settings, *, skip_bad: bool) -> Iterator[Read]:
-    """Yield what reads the lines of `source`: a file, checked, any number of times."""
+def _opened(
+    source: sources.Source, name: str, settings: Settings, *, skip_bad: bool
+) -> Iterator[Read]:
+    """Yield a function that reads the lines of `source`; those of a file are checked before."""
     from nightmill.cli.checking import checked_source, read_stream  # noqa: PLC0415
     from nightmill.enqueue.prepare import defaults_of  # noqa: PLC0415
     from nightmill.sources import read_checked, require_streamable  # noqa: PLC0415
@@ -124,7 +110,7 @@ def _opened(source: Source, name: str, settings: Settings, *, skip_bad: bool) ->
 
 
 async def _feed(settings: Settings, order: Order, read: Read) -> Fed:
-    """Feed what `read` gives; what can be read twice is looked through before."""
+    """Feed the lines that `read` yields. A file's requests are compared with the store first."""
     from nightmill.cli.live import showing  # noqa: PLC0415
     from nightmill.cli.session import open_session  # noqa: PLC0415
     from nightmill.enqueue.feeder import Feeder  # noqa: PLC0415
@@ -148,11 +134,12 @@ async def _feed(settings: Settings, order: Order, read: Read) -> Fed:
             async with showing(session.batches, name):
                 return await feeder.feed(read(), live=not order.twice)
         except (InvalidParamsError, SourceError) as error:
-            raise SourceError(f"{error}; {feeder.fed.total:,} jobs before it went in") from None
+            before = counted(feeder.fed.total, "job")
+            raise SourceError(f"{error}; before it, {before} went in") from None
 
 
 def summary(batch: str, fed: Fed) -> str:
-    """Say in one line what was fed."""
+    """Return one line that says how many jobs were fed, and how many of them are new."""
     parts = [f"{fed.new:,} new"]
     if fed.queued_already:
         parts.append(f"{fed.queued_already:,} queued already")
@@ -162,4 +149,4 @@ def summary(batch: str, fed: Fed) -> str:
         parts.append("the batch ended before its source")
     if fed.changed:
         parts.append(f"{fed.changed:,} changed")
-    return f'fed {fed.total:,} jobs as batch "{batch}": {", ".join(parts)}'
+    return f'fed {counted(fed.total, "job")} as batch "{batch}": {", ".join(parts)}'

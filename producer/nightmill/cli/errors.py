@@ -1,4 +1,4 @@
-"""`nightmill errors`: why jobs of a batch failed, alike failures together."""
+"""`nightmill errors`: why jobs of a batch failed, with like failures in one group."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nightmill.cli import options
+from nightmill.reports.labels import FailureLabel
 
 if TYPE_CHECKING:
     from nightmill.reports.failures import Failure
@@ -21,7 +22,10 @@ def errors(
     store_url: options.StoreUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Say why jobs failed: how many, the message, an example, and what would run them again.
+    """Show why jobs of a batch failed, and how to run them again.
+
+    Failures that differ only in numbers and ids are one group. Each group has its count, its
+    message, one example, and the command that runs its jobs again.
 
     For example:
 
@@ -30,7 +34,7 @@ def errors(
     from nightmill.settings import load_settings  # noqa: PLC0415 - `--help` stays fast
 
     found = asyncio.run(_errors(load_settings(store_url=store_url, data_dir=data_dir), batch))
-    typer.echo("\n\n".join(map(_told, found)) or f'no job of batch "{batch}" failed')
+    typer.echo("\n\n".join(map(_group, found)) or f'no job of batch "{batch}" failed')
 
 
 async def _errors(settings: Settings, batch: str) -> list[Failure]:
@@ -41,11 +45,16 @@ async def _errors(settings: Settings, batch: str) -> list[Failure]:
         return await failures(store, batch)
 
 
-def _told(failure: Failure) -> str:
+def _group(failure: Failure) -> str:
     """Return a group of failures as a few lines."""
     lines = [f"{failure.count:,} x {failure.type}: {failure.message}"]
-    lines.append(f"  example    nightmill show {shlex.quote(failure.example)}")
-    if failure.fix:
-        lines.append(f"  to fix it  {failure.fix}")
-    lines.append(f"  run again  {failure.command}")
+    lines += [
+        f"  {label:10} {text}"
+        for label, text in (
+            (FailureLabel.EXAMPLE, f"nightmill show {shlex.quote(failure.example)}"),
+            (FailureLabel.FIX, failure.fix),
+            (FailureLabel.RUN_AGAIN, failure.command),
+        )
+        if text
+    ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Options that belong together are declared once, as a record that commands take."""
+"""Declare options that belong together once, in a dataclass that commands take as one parameter."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ Command = Callable[..., None]
 
 
 def grouped(command: Command) -> Command:
-    """Return `command` as typer is to see it: a dataclass parameter becomes its fields.
+    """Return `command` with a signature for typer: each dataclass parameter becomes its fields.
 
-    Each field is an annotated option with a default; the command gets the record.
+    Each field is an annotated option with a default. The command gets the dataclass instance.
     """
     hints = get_type_hints(command, include_extras=True)
-    records: dict[str, type] = {
+    groups: dict[str, type] = {
         name: kind for name, kind in hints.items() if isinstance(kind, type) and is_dataclass(kind)
     }
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command).parameters.values():
-        if parameter.name in records:
-            parameters += _options(records[parameter.name])
+        if parameter.name in groups:
+            parameters += _options(groups[parameter.name])
         else:
             parameters.append(parameter.replace(annotation=hints[parameter.name]))
 
     @wraps(command)
-    def seen_by_typer(**given: object) -> None:
-        for name, kind in records.items():
-            given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
-        command(**given)
+    def with_options(**values: object) -> None:
+        for name, kind in groups.items():
+            values[name] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+        command(**values)
 
-    seen_by_typer.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    seen_by_typer.__annotations__ = {each.name: each.annotation for each in parameters}
-    return seen_by_typer
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+    return with_options
 
 
-def _options(record: type) -> list[inspect.Parameter]:
-    hints = get_type_hints(record, include_extras=True)
+def _options(group: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
     return [
         inspect.Parameter(
             field.name,
@@ -47,5 +47,5 @@ def _options(record: type) -> list[inspect.Parameter]:
             default=field.default,
             annotation=hints[field.name],
         )
-        for field in fields(record)
+        for field in fields(group)
     ]

@@ -1,4 +1,4 @@
-"""`nightmill lanes`: what each lane does, and a plain sentence for why it is not faster."""
+"""`nightmill lanes`: what each lane does, and one sentence about what limits it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nightmill.settings import Settings
 
 LOOK_S: Final = 1.0
+"""Time over which rates and shares are measured, seconds."""
 DIMENSIONS: Final = ("requests", "input", "output")
 
 
@@ -29,9 +30,10 @@ def lanes(
     redis_url: options.RedisUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Show what binds each lane (endpoint, credential, model): limits, use, window, refusals.
+    """Show the use of each lane's limits, and what limits it now.
 
-    Looks for one second: rates and shares are of that second.
+    A lane is an account (endpoint and credential) and a model. Rates and shares are measured over
+    one second; refusals (429) are counted since the lane began.
 
     For example:
 
@@ -69,34 +71,38 @@ async def _lanes(settings: Settings, *, watch: bool) -> None:
 def _looks(before: Iterable[Lane], now: Iterable[Lane]) -> list[Look]:
     from nightmill.reports.lanes import Look  # noqa: PLC0415
 
-    known = {(lane.line, lane.model): lane for lane in before}
-    return [Look(before=known.get((lane.line, lane.model), lane), now=lane) for lane in now]
+    known = {(lane.account, lane.model): lane for lane in before}
+    return [Look(before=known.get((lane.account, lane.model), lane), now=lane) for lane in now]
 
 
 def _drawn(looks: list[Look]) -> RenderableType:
     from rich.console import Group  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    from nightmill.cli.fitted import FittedTable  # noqa: PLC0415
+    from nightmill.reports.labels import LaneColumn  # noqa: PLC0415
+
     if not looks:
-        return Text("no lane yet: nothing was ever claimed here")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("lane", "binds", "in flight", *(f"{d}/min of" for d in DIMENSIONS), "429s"):
-        table.add_column(name)
+        return Text("no lane yet: no job was ever claimed here")
+    table = FittedTable(tuple(LaneColumn), text_columns=2)
     for look in looks:
         lane = look.now
-        cells = [_used(look, dimension) for dimension in DIMENSIONS]
-        flight = f"{lane.in_flight:,} of {lane.orders.window:,}"
-        refused = f"{lane.hot.refused:,} ({lane.refused_share:.2%})"
-        table.add_row(_name(lane), look.binds, flight, *cells, refused)
+        table.add(
+            _name(lane),
+            look.limited_by,
+            f"{lane.in_flight:,} of {lane.orders.window:,}",
+            *(_use(look, dimension) for dimension in DIMENSIONS),
+            f"{lane.hot.refused:,} ({lane.refused_share:.2%})",
+        )
     return Group(table, *(Text(f"{_name(look.now)}: {look.why}") for look in looks))
 
 
 def _name(lane: Lane) -> str:
-    return f"{lane.model} {lane.line[:6]}"
+    return f"{lane.model} {lane.account[:6]}"
 
 
-def _used(look: Look, dimension: str) -> str:
+def _use(look: Look, dimension: str) -> str:
+    """Return the rate of a dimension and, where it is known, its limit and the share in use."""
     limit, used = look.now.limit(dimension), look.used(dimension)
     rate = f"{look.rate(dimension):,.0f}"
     return rate if limit is None else f"{rate} of {limit:,.0f} ({used:.0%})"

@@ -1,4 +1,4 @@
-"""Progress on stderr: a line redrawn in place on a terminal, else a plain line now and then."""
+"""Progress on stderr: one line redrawn in place on a terminal, else a plain line every 10 s."""
 
 from __future__ import annotations
 
@@ -19,48 +19,49 @@ if TYPE_CHECKING:
     from nightmill.queue.batches import Batches
 
 EVERY_S: Final = 10.0
-"""Between two plain lines at least, seconds."""
+"""Shortest time between two plain lines, seconds."""
 LOOK_S: Final = 0.5
+"""Between two looks at the counts, seconds."""
 
 
 class Live:
-    """Shows one line at a time within a `with` block; the last one stays."""
+    """Shows one line at a time within a `with` block. The last line stays when the block ends."""
 
     def __init__(self, console: Console | None = None, *, every_s: float = EVERY_S) -> None:
-        """Draw on `console`, stderr when none is given."""
+        """Print to `console`, None means stderr; `every_s` as EVERY_S."""
         self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self._every_s = every_s
         self._next = 0.0
-        self._said = self._last = ""
+        self._printed = self._latest = ""
         self._drawn = live.Live(console=self._console, auto_refresh=False)
 
     def __enter__(self) -> Self:
-        """Take the terminal's last line, if there is a terminal."""
+        """Start to redraw the last line of the terminal, if there is one."""
         if self._console.is_terminal:
             self._drawn.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give it back; where there is none, the last state is said if it was not."""
+        """Stop to redraw. Without a terminal, print the latest line if it is not printed yet."""
         self._drawn.stop()
-        if self._last != self._said:
-            self._console.print(self._last, markup=False)
+        if self._latest != self._printed:
+            self._console.print(self._latest, markup=False)
 
     def show(self, text: str, now: float) -> None:
-        """Show `text`; `now` is the seconds of a steady clock."""
+        """Show `text`; `now` is seconds of a monotonic clock."""
         if self._console.is_terminal:
             self._drawn.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
         elif now >= self._next:
             self._next = now + self._every_s
             self._console.print(text, markup=False)
-            self._said = self._last = text
+            self._printed = self._latest = text
         else:
-            self._last = text
+            self._latest = text
 
 
 @asynccontextmanager
 async def showing(batches: Batches, batch: str) -> AsyncIterator[None]:
-    """Show how `batch` gets on for the length of a block."""
+    """Show the progress of `batch` for the length of a block."""
     with Live() as shown:
         over = asyncio.Event()
         task = asyncio.create_task(_follow(batches, batch, shown, over))
@@ -73,7 +74,7 @@ async def showing(batches: Batches, batch: str) -> AsyncIterator[None]:
 
 
 async def _follow(batches: Batches, batch: str, shown: Live, over: asyncio.Event) -> None:
-    """Look again and again; a Redis that is away is what there is to show then."""
+    """Show the progress every LOOK_S; while Redis is away, show that error."""
     progress: Progress | None = None
     while not over.is_set():
         now = time.monotonic()

@@ -10,6 +10,7 @@ import typer
 
 from nightmill.cli import options
 from nightmill.errors import BatchBusyError, SettingsError, StoreMissingError
+from nightmill.reports.progress import counted
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -20,21 +21,22 @@ _AGE: Final = re.compile(rf"(\d+)([{''.join(_UNITS_MS)}])")
 
 def prune(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     batch: Annotated[
-        str | None, typer.Argument(metavar="[BATCH]", help="A batch; none: all, of some age.")
+        str | None,
+        typer.Argument(metavar="[BATCH]", help="A batch; none: all batches, with --older-than."),
     ] = None,
     *,
     older_than: Annotated[
-        str | None, typer.Option(metavar="AGE", help="Only what ended before: 30d, 12h, 45m.")
+        str | None, typer.Option(metavar="AGE", help="Only results that are older: 30d, 12h, 45m.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     redis_url: options.RedisUrl = None,
     store_url: options.StoreUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Delete stored results; a job that is enqueued again after that is paid for again.
+    """Delete stored results that are no longer needed.
 
-    A batch with jobs on their way is left alone. SQLite's file keeps its size, its room is used
-    for new results.
+    A deleted job that is enqueued again is paid for again. A batch with unfinished jobs is not
+    touched. SQLite's file keeps its size; new results use the freed space.
 
     For example:
 
@@ -56,11 +58,11 @@ def prune(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     loaded = load_settings(redis_url=redis_url, store_url=store_url, data_dir=data_dir)
     with with_redis(loaded) as settings:
         deleted = asyncio.run(_prune(settings, batch, before_ms))
-    typer.echo(f"deleted {deleted:,} results of {what}{age}")
+    typer.echo(f"deleted {counted(deleted, 'result')} of {what}{age}")
 
 
 def _age_ms(given: str) -> int:
-    """Return an age in ms. Raises SettingsError."""
+    """Return an age in milliseconds. Raises SettingsError."""
     found = _AGE.fullmatch(given)
     if found is None:
         raise SettingsError(f"--older-than: {given!r} is no age; for example 30d, 12h or 45m")
@@ -68,7 +70,10 @@ def _age_ms(given: str) -> int:
 
 
 async def _prune(settings: Settings, batch: str | None, before_ms: int | None) -> int:
-    """Delete, and return how many; of all batches those that run are left, which is told."""
+    """Delete results and return how many.
+
+    Of all batches, those with unfinished jobs are left alone, and a line on stderr says so.
+    """
     from nightmill.cli.session import open_session, require_rows  # noqa: PLC0415
     from nightmill.maintenance.prune import prune as delete  # noqa: PLC0415
 

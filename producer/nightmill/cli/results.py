@@ -1,4 +1,4 @@
-"""`nightmill results`: write a batch's stored results to a file, to stdout or to a URL."""
+"""`nightmill results`: write the stored results of a batch to a file, to stdout or to a URL."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from nightmill.cli import options
 from nightmill.errors import ExportError, SourceError, StoreError
 from nightmill.records.state import JobState
+from nightmill.reports.progress import counted
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -27,30 +28,31 @@ def results(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
     ] = "-",
     format: Annotated[  # noqa: A002 - as the option is called
         Literal["jsonl", "csv", "parquet"],
-        typer.Option(help="JSON Lines have every detail; csv and parquet a flat row a job."),
+        typer.Option(help="jsonl has every detail; csv and parquet have one flat row a job."),
     ] = "jsonl",
     fields: Annotated[
         str | None, typer.Option(metavar="A,B", help="Only these fields, in this order.")
     ] = None,
-    flat: Annotated[bool, typer.Option("--flat", help="JSON Lines of flat rows.")] = False,
+    flat: Annotated[bool, typer.Option("--flat", help="Write flat rows as JSON Lines.")] = False,
     source: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help="Put the columns of the batch's input beside."),
+        typer.Option(metavar="SOURCE", help="Add the input file's columns to each output row."),
     ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only jobs that failed.")] = False,
     succeeded: Annotated[
         bool, typer.Option("--succeeded", help="Only jobs that succeeded.")
     ] = False,
     order: Annotated[
-        Literal["input", "finished"], typer.Option(help="As the source had them, or as they ended.")
+        Literal["input", "finished"],
+        typer.Option(help="Order of the source, or order of completion."),
     ] = "input",
     store_url: options.StoreUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Write the stored results of a batch, also while it still runs.
+    """Write the stored results of a batch, also while it runs.
 
-    Each JSON line has the result in the Message Batches shape, the usage and every attempt. A file
-    is replaced when all is written, and not before.
+    Each JSON line has the result in the shape of the Message Batches API, the usage and every
+    attempt. An existing file is replaced only when all results are written.
 
     For example:
 
@@ -65,7 +67,7 @@ def results(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
     from nightmill.export import export  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
 
-    asked = {JobState.FAILED: failed, JobState.SUCCEEDED: succeeded}
+    wanted = {JobState.FAILED: failed, JobState.SUCCEEDED: succeeded}
     settings = load_settings(store_url=store_url, data_dir=data_dir)
     work = partial(
         export,
@@ -74,16 +76,16 @@ def results(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
         format=format,
         fields=_names(fields),
         flat=flat,
-        source=None if source is None else _fed(source),
-        statuses={state for state, wanted in asked.items() if wanted} or None,
+        source=None if source is None else _file_source(source),
+        statuses={state for state, given in wanted.items() if given} or None,
         ordered=order == "input",
     )
     written = asyncio.run(_export(settings, batch, out, work))
-    typer.echo(f'{written:,} results of batch "{batch}"', err=True)
+    typer.echo(f'{counted(written, "result")} of batch "{batch}"', err=True)
 
 
-def _fed(source: str) -> Source:
-    """Return what a batch was fed from. Raises SourceError for what can be read only once."""
+def _file_source(source: str) -> Source:
+    """Return the source of --source. Raises SourceError for a stream: it can be read only once."""
     from nightmill.sources import is_stream, source_of  # noqa: PLC0415 - `--help` stays fast
 
     if is_stream(source):
@@ -92,7 +94,7 @@ def _fed(source: str) -> Source:
 
 
 def _names(fields: str | None) -> list[str] | None:
-    """Split what --fields was given. Raises ExportError when it names nothing."""
+    """Return the names of --fields. Raises ExportError when there are none."""
     if fields is None:
         return None
     names = [name.strip() for name in fields.split(",") if name.strip()]

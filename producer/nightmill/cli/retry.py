@@ -1,4 +1,4 @@
-"""`nightmill retry`: run the failed jobs of a batch again, from their stored requests."""
+"""`nightmill retry`: run the failed jobs of a batch again with their stored requests."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nightmill.cli import options
-from nightmill.cli.inputs import changes_of
+from nightmill.cli.source_options import parse_changes
 from nightmill.errors import JobNotFoundError, StoreMissingError
+from nightmill.reports.progress import counted
 
 if TYPE_CHECKING:
     from nightmill.maintenance.requeue import Requeued
@@ -22,23 +23,21 @@ def retry(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     batch: Annotated[str, typer.Argument(metavar="BATCH", help='The batch; "" for single jobs.')],
     *,
     error: Annotated[
-        str | None, typer.Option(metavar="TYPE", help="Only those that failed with this type.")
+        str | None, typer.Option(metavar="TYPE", help="Only jobs that failed with this error type.")
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a request field; null takes it out."
-        ),
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a request field; null removes it."),
     ] = None,
     window: options.Window = None,
     redis_url: options.RedisUrl = None,
     store_url: options.StoreUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Enqueue the failed jobs of a batch again; their attempts so far are kept.
+    """Enqueue the failed jobs of a batch again.
 
-    The requests are the stored ones. A value is JSON, or text when it is no JSON. Exits with 1
-    when a failed job had to be left out.
+    Their stored requests are sent, with the changes of --set. A VALUE is JSON, or text when it is
+    not JSON. Earlier attempts are kept. Exits with 1 when a failed job had to be left out.
 
     For example:
 
@@ -51,7 +50,7 @@ def retry(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     from nightmill.queue.locate import with_redis  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
 
-    patch = changes_of(changes or ())
+    patch = parse_changes(changes or ())
     loaded = load_settings(
         window=window, redis_url=redis_url, store_url=store_url, data_dir=data_dir
     )
@@ -66,7 +65,10 @@ def retry(  # noqa: PLR0913 - one parameter an option: that is typer's interface
 async def _retry(
     settings: Settings, batch: str, error: str | None, patch: dict[str, object]
 ) -> Requeued:
-    """Requeue, with progress shown; a paused batch is told first, since it waits for a person."""
+    """Requeue the failed jobs and show the progress.
+
+    A paused batch is pointed out first: its jobs do not run until it is resumed.
+    """
     from nightmill.cli.live import showing  # noqa: PLC0415
     from nightmill.cli.session import open_session, require_rows  # noqa: PLC0415
     from nightmill.maintenance.requeue import requeue  # noqa: PLC0415
@@ -87,25 +89,25 @@ async def _retry(
 
 
 async def _require_type(store: ResultStore, batch: str, error: str) -> None:
-    """Raise an error that names the types there are unless a job failed with `error`."""
+    """Raise JobNotFoundError, which lists the known types, unless a job failed with `error`."""
     types = sorted({info.type for info, _, _ in await store.errors(batch)})
     if error not in types:
-        there = ", ".join(types) or "none"
-        raise JobNotFoundError(f'no job of batch "{batch}" failed with {error}; types: {there}')
+        known = ", ".join(types) or "none"
+        raise JobNotFoundError(f'no job of batch "{batch}" failed with {error}; types: {known}')
 
 
 def _summary(batch: str, done: Requeued) -> str:
     already = f", {done.queued_already:,} queued already" if done.queued_already else ""
-    return f'requeued {done.new:,} failed jobs of batch "{batch}"{already}'
+    return f'requeued {counted(done.new, "failed job")} of batch "{batch}"{already}'
 
 
 def _left_out(batch: str, done: Requeued) -> str:
     parts = []
     if done.invalid:
-        parts.append(f"{done.invalid:,} would break the contract ({done.problem})")
+        parts.append(f"{done.invalid:,} would be invalid requests ({done.problem})")
     if done.without_request:
         parts.append(
-            f"{done.without_request:,} have no stored request; change them in their source, then "
+            f"{done.without_request:,} have no stored request; correct them in the source, then "
             f"nightmill enqueue IN.jsonl --batch {shlex.quote(batch)} --changed rerun"
         )
     return "left out: " + "; ".join(parts)

@@ -1,4 +1,4 @@
-"""What a command works with, opened and closed together: the producer, the batches, the store."""
+"""Open and close together what commands use: the producer, the batches, the results store."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """Open connections; `store` is None where there is none to ask."""
+    """Open connections."""
 
     producer: Producer
     batches: Batches
     store: ResultStore | None
+    """None when this machine has no store, or the store extra is not installed."""
 
 
 @asynccontextmanager
 async def open_session(settings: Settings) -> AsyncIterator[Session]:
-    """Connect to Redis and, where this machine has or shares one, to the results store."""
+    """Connect to Redis and, if this machine has or shares one, to the results store."""
     async with AsyncExitStack() as stack:
         producer = await stack.enter_async_context(Producer(settings=settings))
         batches = await stack.enter_async_context(open_batches(settings))
@@ -41,7 +42,7 @@ async def open_session(settings: Settings) -> AsyncIterator[Session]:
 
 @asynccontextmanager
 async def open_batches(settings: Settings) -> AsyncIterator[Batches]:
-    """Connect to Redis alone. Raises QueueUnavailableError when it does not answer."""
+    """Connect to Redis only. Raises QueueUnavailableError when it does not answer."""
     async with aclosing(connect(settings)) as redis:
         with redis_errors():
             await redis.ping()
@@ -61,9 +62,9 @@ async def open_store(settings: Settings) -> AsyncIterator[ResultStore]:
 
 @asynccontextmanager
 async def open_results(settings: Settings, batch: str) -> AsyncIterator[ResultStore]:
-    """Connect to the store that has results of `batch`, "" for the single jobs.
+    """Connect to the store, which must have results of `batch` ("" means the single jobs).
 
-    Raises BatchNotFoundError that names the batches there are when it has none.
+    Raises BatchNotFoundError, which lists the known batches, when it has none.
     """
     where = settings.store_at
     if isinstance(where, Path) and not where.exists():
@@ -74,7 +75,7 @@ async def open_results(settings: Settings, batch: str) -> AsyncIterator[ResultSt
 
 
 async def require_rows(store: ResultStore, batch: str) -> None:
-    """Raise BatchNotFoundError that names the batches there are, unless `batch` has a row."""
+    """Raise BatchNotFoundError, which lists the known batches, unless `batch` has a row."""
     if not sum((await store.counts(batch)).values()):
         known = ", ".join(name for name in await store.batches() if name) or "none"
         raise BatchNotFoundError(f'no results of a batch "{batch}"; batches with results: {known}')

@@ -1,4 +1,4 @@
-"""`nightmill show`: one job's whole story."""
+"""`nightmill show`: the history of one job."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 def show(
     job: Annotated[
-        str, typer.Argument(metavar="JOB", help="<batch>:<custom_id>, or a single job's id.")
+        str, typer.Argument(metavar="JOB", help="BATCH:CUSTOM_ID, or the id of a single job.")
     ],
     *,
     redis_url: options.RedisUrl = None,
     store_url: options.StoreUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Tell one job's whole story: every call, every wait, how it ended, what to fix.
+    """Show the history of one job: calls, waits, cost, error.
 
     For example:
 
@@ -34,18 +34,21 @@ def show(
 
     loaded = load_settings(redis_url=redis_url, store_url=store_url, data_dir=data_dir)
     with with_redis(loaded) as settings:
-        typer.echo("\n".join(asyncio.run(_story(settings, job))))
+        typer.echo("\n".join(asyncio.run(_history(settings, job))))
 
 
-async def _story(settings: Settings, job: str) -> list[str]:
-    """Return what Redis and the store know of a job: one of its runs may be stored, one queued."""
+async def _history(settings: Settings, job: str) -> list[str]:
+    """Return the histories of a job: after a retry, one run is stored and the next one queued."""
     from nightmill.cli.session import open_session  # noqa: PLC0415
-    from nightmill.reports.job_history import tell, tell_waiting  # noqa: PLC0415
+    from nightmill.reports.job_history import (  # noqa: PLC0415
+        stored_history,
+        waiting_history,
+    )
 
     async with open_session(settings) as session:
-        waiting = await tell_waiting(session.batches.redis, job)
+        waiting = await waiting_history(session.batches.redis, job)
         row = await session.store.get(job) if session.store else None
     if waiting is None and row is None:
         message = f'no job "{job}", queued or stored; a batch\'s job is <batch>:<custom_id>'
         raise JobNotFoundError(message)
-    return [*(waiting or ()), *(tell(row) if row else ())]
+    return [*(waiting or ()), *(stored_history(row) if row else ())]

@@ -1,4 +1,4 @@
-"""`nightmill status`: how many jobs of which batch are where."""
+"""`nightmill status`: how many jobs of each batch are in each state."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ REFRESH_S = 1.0
 
 def status(
     batch: Annotated[
-        str | None, typer.Argument(metavar="[BATCH]", help="A batch; none: all, and single jobs.")
+        str | None,
+        typer.Argument(metavar="[BATCH]", help="A batch; none: all batches and the single jobs."),
     ] = None,
     *,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Refresh every second until all is done.")
+        bool, typer.Option("--watch", help="Refresh every second until all batches are done.")
     ] = False,
     json: Annotated[
-        bool, typer.Option("--json", help="One JSON object (a line, watching).")
+        bool, typer.Option("--json", help="Print one JSON object; with --watch, one a line.")
     ] = False,
     redis_url: options.RedisUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Show how far batches are: queued, in flight, retrying, snoozed, and how they ended.
+    """Show how many jobs of each batch are in each state.
+
+    Also shows tokens, cost, the used share of the rate limit, and why a batch does not go on.
 
     For example:
 

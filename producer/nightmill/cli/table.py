@@ -1,4 +1,4 @@
-"""Drawing a View: a table, a table that stays up to date, plain lines, or JSON."""
+"""Draw a View as a table, a refreshed table, plain lines, or JSON."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
+from nightmill.cli.fitted import FittedTable
 from nightmill.cli.options import WIDE
+from nightmill.records.state import JobState
+from nightmill.reports.labels import StatusColumn
 from nightmill.reports.progress import Progress, dollars, short
 
 if TYPE_CHECKING:
@@ -22,13 +24,14 @@ if TYPE_CHECKING:
     from nightmill.cli.view import View
     from nightmill.records.counts import Counts
 
-_ALWAYS: Final = ("queued", "in_flight", "failed")
-_IF_ANY: Final = ("retrying", "snoozed", "cancelled", "expired")
+_ALWAYS: Final = (JobState.QUEUED, JobState.IN_FLIGHT, JobState.FAILED)
+_IF_ANY: Final = (JobState.RETRYING, JobState.SNOOZED, JobState.CANCELLED, JobState.EXPIRED)
+_SINGLES: Final = "(single jobs)"
 
 
 @contextmanager
 def opened_view(*, watch: bool, json: bool) -> Iterator[Callable[[View], None]]:
-    """Yield the function that shows a view on stdout, once or again and again."""
+    """Yield a function that shows a view on stdout; it can be called again and again."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
     if json:
         yield lambda view: print(view.to_json().decode(), flush=True)  # noqa: T201 - the data
@@ -42,49 +45,52 @@ def opened_view(*, watch: bool, json: bool) -> Iterator[Callable[[View], None]]:
 
 
 def draw(view: View) -> RenderableType:
-    """Return a view as a table with a row a batch, and the reason why a line is stopped."""
-    rare = [n for n in _IF_ANY if any(getattr(counts, n) for counts in view.counts.values())]
-    numbers = [*_ALWAYS, *rare]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("batch")
-    table.add_column("state")
-    for name in ("done", *numbers, "tokens in/out", "limit used", "cost"):
-        table.add_column(name.replace("_", " "), justify="right")
+    """Return a table with one row a batch, and below it why batches are held or stopped."""
+    rare = [state for state in _IF_ANY if any(getattr(c, state) for c in view.counts.values())]
+    states = (*_ALWAYS, *rare)
+    before = (StatusColumn.BATCH, StatusColumn.STATE, StatusColumn.DONE)
+    after = (StatusColumn.TOKENS, StatusColumn.LIMIT_USED, StatusColumn.COST)
+    named = (state.replace("_", " ") for state in states)
+    table = FittedTable((*before, *named, *after), text_columns=2)
     for batch, counts in view.counts.items():
         total = "?" if counts.total is None else f"{counts.total:,}"
-        table.add_row(
-            Text(batch or "(single jobs)"),
+        table.add(
+            batch or _SINGLES,
             view.state(batch),
             f"{counts.terminal:,}/{total}" if batch else f"{counts.terminal:,}",
-            *(f"{getattr(counts, name):,}" for name in numbers),
+            *(f"{getattr(counts, state):,}" for state in states),
             f"{short(counts.input_tokens)}/{short(counts.output_tokens)}",
             "-" if counts.utilisation is None else f"{counts.utilisation:.1%}",
             _cost(counts),
         )
-    notes = [
-        Text(f"{batch} is {counts.state}: {counts.reason}", style="yellow")
-        for batch, counts in view.counts.items()
-        if counts.reason
-    ]
-    notes += [
-        Text(f"webhook of {name}: {told}") for name in view.counts if (told := view.webhook(name))
-    ]
+    return Group(table, *_notes(view))
+
+
+def _notes(view: View) -> Iterator[Text]:
+    """Yield the lines below the table."""
+    for batch, counts in view.counts.items():
+        if counts.reason:
+            yield Text(f"{batch} is {counts.state}: {counts.reason}", style="yellow")
+    for batch in view.counts:
+        if delivery := view.webhook(batch):
+            yield Text(f"webhook of {batch}: {delivery}")
     if view.stopped is not None:
-        notes.append(Text(f"the line is stopped: {view.stopped}", style="red"))
-    return Group(table, *notes) if notes else table
+        yield Text(f"the account is stopped: {view.stopped}", style="red")
+    for crash in view.crashes:
+        yield Text(crash, style="red")
 
 
 def _cost(counts: Counts) -> str:
-    """Return the dollars so far and, while it runs, about how many there will be."""
+    """Return the dollars so far and, while the batch runs, an estimate of its total."""
     if counts.cost is None:
         return "?"
-    likely = counts.projected_cost
-    more = likely is not None and not counts.done and not counts.ended
-    return f"{dollars(counts.cost)} of ~{dollars(likely)}" if more else dollars(counts.cost)
+    estimate = counts.projected_cost
+    more = estimate is not None and not counts.done and not counts.ended
+    return f"{dollars(counts.cost)} of ~{dollars(estimate)}" if more else dollars(counts.cost)
 
 
 class _Lines:
-    """For a log file: a line a batch, each time."""
+    """Shows views in a log file: one line a batch, every time."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -95,5 +101,7 @@ class _Lines:
         for batch, counts in view.counts.items():
             progress = self._progress.setdefault(batch, Progress(counts, now))
             progress.add(counts, now)
-            name = batch or "(single jobs)"
+            name = batch or _SINGLES
             self._console.print(f"{name} {view.state(batch)}: {progress.line()}", markup=False)
+        for crash in view.crashes:
+            self._console.print(crash, markup=False)

@@ -1,4 +1,4 @@
-"""`nightmill verify`: prove that every accepted job has its one row, or say what is wrong."""
+"""`nightmill verify`: check that every accepted job has its one row, or report what is wrong."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ import typer
 
 from nightmill.cli import options
 from nightmill.cli.grouped import grouped
-from nightmill.cli.inputs import Shaping
+from nightmill.cli.source_options import SourceOptions
 from nightmill.errors import BatchNotFoundError, SourceError, StoreMissingError
+from nightmill.reports.labels import VerifyLabel
+from nightmill.reports.progress import counted
 
 if TYPE_CHECKING:
     from nightmill.cli.session import Session
@@ -30,23 +32,23 @@ if TYPE_CHECKING:
 
 @grouped
 def verify(  # noqa: PLR0913 - one parameter an option: that is typer's interface
-    batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch.")],
+    batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch to check.")],
     *,
-    source: options.Fed = None,
-    shaping: Shaping,
+    source: options.FedSource = None,
+    rows: SourceOptions,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Feed what is missing again; needs --source.")
+        bool, typer.Option("--repair", help="Feed missing jobs again; needs --source.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     redis_url: options.RedisUrl = None,
     store_url: options.StoreUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Check the promise: every accepted job ends in exactly one stored result.
+    """Check that every accepted job has exactly one stored result.
 
-    Exits with 0 when it holds and with 1 when it does not. Also tells what calls were lost in
-    crashes. --source takes the options the batch was fed with. A batch may still run: its jobs on
-    their way are not missing.
+    Exits with 0 when that is so and with 1 when it is not. With --source, give the same options as
+    when the batch was fed: jobs are found by their ids. The batch may still run: jobs that are not
+    finished are not missing. Calls lost in crashes are shown as well.
 
     For example:
 
@@ -62,17 +64,17 @@ def verify(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
     if repair and source is None:
         raise SourceError("--repair needs --source IN.jsonl, the file that was fed")
     loaded = load_settings(redis_url=redis_url, store_url=store_url, data_dir=data_dir)
-    opened = nullcontext() if source is None else _opened(shaping.source(source), loaded)
+    opened = nullcontext() if source is None else _opened(rows.source(source), loaded)
     with opened as read, with_redis(loaded) as settings:
         verdict = asyncio.run(_verify(settings, batch, read, repair=repair))
-    typer.echo(_as_json(batch, verdict) if json else "\n".join(_told(batch, verdict)))
+    typer.echo(_as_json(batch, verdict) if json else "\n".join(_report(batch, verdict)))
     if not verdict.holds:
         raise typer.Exit(1)
 
 
 @contextmanager
 def _opened(source: Source, settings: Settings) -> Iterator[Read]:
-    """Yield what reads the jobs of a file any number of times; its bad lines are no jobs."""
+    """Yield a function that reads the jobs of a file. It may be called more than once."""
     from nightmill.enqueue.prepare import defaults_of  # noqa: PLC0415 - `--help` stays fast
     from nightmill.sources import check_source, read_checked  # noqa: PLC0415
 
@@ -82,12 +84,13 @@ def _opened(source: Source, settings: Settings) -> Iterator[Read]:
     with TemporaryDirectory(prefix="nightmill-") as folder:
         checked = check_source(source, defaults, ids=Path(folder) / "ids.db")
         if checked.rejected:
-            typer.echo(f"{source}: {checked.rejected:,} lines are no jobs", err=True)
+            bad = counted(checked.rejected, "bad row")
+            typer.echo(f"{source}: {bad} skipped", err=True)
         yield lambda: read_checked(checked, defaults)
 
 
 async def _verify(settings: Settings, batch: str, read: Read | None, *, repair: bool) -> Verdict:
-    """Check, and when that finds something and `repair` is asked for, mend and check again."""
+    """Check the batch; when something is missing and `repair` is given, feed it and check again."""
     from nightmill.cli.session import open_session  # noqa: PLC0415
     from nightmill.maintenance.verify import verify as check  # noqa: PLC0415
 
@@ -114,12 +117,12 @@ async def _require(session: Session, store: ResultStore, batch: str) -> None:
 
 
 async def _repair(session: Session, batch: str, read: Read) -> None:
-    """Feed the source again: what has a row or a job is left as it is."""
+    """Feed the source again. Jobs that are stored or queued are skipped."""
     from nightmill.enqueue.feeder import Feeder  # noqa: PLC0415
 
     async with Feeder(batch, session.producer, session.batches, session.store, "keep") as feeder:
         fed = await feeder.feed(read())
-    typer.echo(f'repaired: {fed.new:,} jobs of batch "{batch}" fed again', err=True)
+    typer.echo(f'repaired: {counted(fed.new, "job")} of batch "{batch}" fed again', err=True)
 
 
 def _ids(read: Read | None) -> Iterable[str]:
@@ -129,22 +132,23 @@ def _ids(read: Read | None) -> Iterable[str]:
     return (line.custom_id for line in lines if isinstance(line, Line))
 
 
-def _told(batch: str, verdict: Verdict) -> list[str]:
-    """Return the verdict in words."""
-    what = "every job has its one row" if verdict.holds else "the promise does not hold"
-    lines = [f"{batch}: {what} ({verdict.rows:,} stored, {verdict.waiting:,} on their way)"]
+def _report(batch: str, verdict: Verdict) -> list[str]:
+    """Return the verdict as lines of text."""
+    what = "every job has its one row" if verdict.holds else "something is wrong"
+    numbers = f"{verdict.rows:,} {VerifyLabel.STORED}, {verdict.waiting:,} {VerifyLabel.UNFINISHED}"
+    lines = [f"{batch}: {what} ({numbers})"]
     lines += [f"  {problem}" for problem in verdict.problems]
     if verdict.examples:
         more = ", ..." if verdict.missing > len(verdict.examples) else ""
-        lines.append(f"  missing: {', '.join(verdict.examples)}{more}")
+        lines.append(f"  {VerifyLabel.MISSING}: {', '.join(verdict.examples)}{more}")
         again = f"nightmill verify {shlex.quote(batch)} --source IN.jsonl --repair"
-        lines.append(f"  to fix it: {again}")
+        lines.append(f"  {VerifyLabel.FIX}: {again}")
     if verdict.lost_calls:
-        lost = f"{verdict.lost_calls:,} calls, about ${verdict.lost_dollars:.4f}"
-        lines.append(f"  wasted in crashes: {lost}")
+        lost = f"{verdict.lost_calls:,}, about ${verdict.lost_dollars:.4f}"
+        lines.append(f"  {VerifyLabel.LOST_CALLS}: {lost}")
     return lines
 
 
 def _as_json(batch: str, verdict: Verdict) -> str:
-    told = {"batch": batch, "holds": verdict.holds} | msgspec.structs.asdict(verdict)
-    return msgspec.json.encode(told).decode()
+    fields = {"batch": batch, "holds": verdict.holds} | msgspec.structs.asdict(verdict)
+    return msgspec.json.encode(fields).decode()

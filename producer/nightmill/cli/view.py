@@ -1,4 +1,4 @@
-"""What `status` shows, taken together: the batches asked for, and a stopped line's reason."""
+"""What `status` shows: the counts of batches, and why an account is stopped."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nightmill.queue import webhooks
+from nightmill.queue import crashes, webhooks
 from nightmill.queue.keys import SINGLES
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Limits
@@ -16,43 +16,45 @@ if TYPE_CHECKING:
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """Batches by name, "" being the single jobs; `only` is the one that was asked for, if any.
-
-    `stopped` is why a line is stopped (its credential, say), None while none is.
-    """
+    """The state of one or all batches at one moment."""
 
     counts: dict[str, Counts]
+    """By batch name; "" holds the single jobs."""
     only: str | None
+    """The batch that the user named, None for all."""
     stopped: str | None
+    """Why an account is stopped, None when none is."""
+    crashes: tuple[str, ...] = ()
+    """One line for each supervisor whose workers keep dying at start."""
 
     @property
     def done(self) -> bool:
-        """Whether nothing is on its way or still to be fed."""
+        """Whether every job has its result and no feeder is at work."""
         return all(
             not counts.feeding and (counts.done or (counts.total is None and counts.drained))
             for counts in self.counts.values()
         )
 
     def state(self, batch: str) -> str:
-        """Return a batch's state in one word: "stopped" when its jobs wait for a stopped line."""
+        """Return the batch's state; "stopped" when its jobs wait for a stopped account."""
         counts = self.counts[batch]
         return "stopped" if self.stopped is not None and counts.waiting else counts.state
 
     def webhook(self, batch: str) -> str:
-        """Return how far a batch's webhook is, "" when it has none."""
+        """Return the state of the batch's webhook, "" when it has none."""
         raw = self.counts[batch].webhook
         return webhooks.describe(webhooks.decode(raw)) if raw else ""
 
     def to_json(self) -> bytes:
         """Return the one batch, or {"batches": {name: ...}, "single": ...}."""
         if self.only is not None:
-            return msgspec.json.encode(self._told(self.only))
-        batches = {name: self._told(name) for name in self.counts if name != SINGLES}
-        return msgspec.json.encode({"batches": batches, "single": self._told(SINGLES)})
+            return msgspec.json.encode(self._fields(self.only))
+        batches = {name: self._fields(name) for name in self.counts if name != SINGLES}
+        return msgspec.json.encode({"batches": batches, "single": self._fields(SINGLES)})
 
-    def _told(self, batch: str) -> dict[str, object]:
+    def _fields(self, batch: str) -> dict[str, object]:
         counts = self.counts[batch]
-        told: dict[str, object] = {
+        fields: dict[str, object] = {
             "batch": batch or None,
             "state": self.state(batch),
             "total": counts.total,
@@ -69,20 +71,22 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
             "cost": {"usd": counts.cost, "projected_usd": counts.projected_cost},
         }
         if counts.limits != Limits():
-            told["limits"] = counts.limits
+            fields["limits"] = counts.limits
         if self.state(batch) == "stopped":
-            told["line"] = self.stopped
+            fields["line"] = self.stopped
+        if self.crashes:
+            fields["crashes"] = self.crashes
         if counts.webhook:
-            told["webhook"] = self.webhook(batch)
+            fields["webhook"] = self.webhook(batch)
         if counts.reason:
-            told["reason"] = counts.reason
-        return told
+            fields["reason"] = counts.reason
+        return fields
 
 
 async def look(batches: Batches, batch: str | None) -> View:
-    """Read `batch`, or all batches and the single jobs when it is None.
+    """Read `batch`; None reads all batches and the single jobs.
 
-    Raises BatchNotFoundError that names the batches there are.
+    Raises BatchNotFoundError, which lists the known batches.
     """
     if batch:
         await batches.require(batch)
@@ -90,6 +94,8 @@ async def look(batches: Batches, batch: str | None) -> View:
         counts = {**await batches.all(), SINGLES: await batches.counts(SINGLES)}
     else:
         counts = {batch: await batches.counts(batch)}
-    lines = (await batches.accounts()).values()
-    reasons = [line["reason"] for line in lines if line["state"] == "stopped"]
-    return View(counts=counts, only=batch, stopped=reasons[0] if reasons else None)
+    accounts = (await batches.accounts()).values()
+    reasons = [account["reason"] for account in accounts if account["state"] == "stopped"]
+    crashing = tuple(str(crash) for crash in await crashes.read(batches.redis))
+    stopped = reasons[0] if reasons else None
+    return View(counts=counts, only=batch, stopped=stopped, crashes=crashing)

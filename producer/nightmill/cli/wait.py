@@ -1,4 +1,4 @@
-"""`nightmill wait`: until every job of a batch has its stored result."""
+"""`nightmill wait`: wait until every job of a batch has its stored result."""
 
 from __future__ import annotations
 
@@ -23,19 +23,24 @@ def wait(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch to wait for.")],
     *,
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="Longest wait, seconds.  [default: for ever]")
+        float | None, typer.Option(min=0, help="Longest wait, seconds.  [default: no limit]")
     ] = None,
     keep_waiting: Annotated[
-        bool, typer.Option("--keep-waiting", help="Also while it is paused or its line stopped.")
+        bool,
+        typer.Option(
+            "--keep-waiting", help="Wait on when the batch is paused or its account is stopped."
+        ),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="The counts as one JSON object.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the counts as one JSON object.")
+    ] = False,
     redis_url: options.RedisUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
     """Wait until every job of a batch has its stored result.
 
-    Exit codes: 0 all succeeded, 1 some failed, were cancelled or expired, 2 no such batch or bad
-    usage, 3 it is paused, its line is stopped or jobs were lost, 124 timed out, 130 Ctrl-C.
+    Exit codes: 0 all succeeded, 1 some failed, were cancelled or expired, 2 bad usage or no such
+    batch, 3 the batch is paused, its account is stopped or jobs were lost, 124 timeout, 130 Ctrl-C.
 
     For example:
 
@@ -48,14 +53,14 @@ def wait(  # noqa: PLR0913 - one parameter an option: that is typer's interface
 
     with with_redis(load_settings(redis_url=redis_url, data_dir=data_dir)) as settings:
         code, view = asyncio.run(_wait(settings, batch, timeout, keep_waiting=keep_waiting))
-    typer.echo(view.to_json().decode() if json else _story(view, batch))
+    typer.echo(view.to_json().decode() if json else _summary(view, batch))
     raise typer.Exit(code)
 
 
 async def _wait(
     settings: Settings,
     name: str,
-    timeout: float | None,  # noqa: ASYNC109 - the handle keeps it
+    timeout: float | None,  # noqa: ASYNC109 - Batch.wait keeps it
     *,
     keep_waiting: bool,
 ) -> tuple[int, View]:
@@ -79,7 +84,7 @@ async def _wait(
         return code, await look(batches, name)
 
 
-def _story(view: View, batch: str) -> str:
+def _summary(view: View, batch: str) -> str:
     counts = view.counts[batch]
     ends = {name: getattr(counts, name) for name in ("failed", "cancelled", "expired")}
     left = max(counts.accepted, counts.total or 0) - counts.terminal

@@ -1,1 +1,1 @@
-"""What the commands show: progress, failures, lanes, the history of one job."""
+"""What commands show: progress, failures, lanes, the history of a job, and their labels."""

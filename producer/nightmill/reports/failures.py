@@ -1,4 +1,4 @@
-"""Why jobs of a batch failed: alike failures together, with an example and what would fix them."""
+"""Why jobs of a batch failed: like failures in one group, with an example and the way to fix it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,28 @@ if TYPE_CHECKING:
     from nightmill.store import ResultStore
 
 _VARIES: Final = re.compile(r"\b(?:req_\w+|[0-9a-f]{12,}|\d[\d,.]*)\b")
-_AS_IT_WAS: Final = frozenset(
+"""Numbers and ids: messages that differ in nothing else are one group."""
+_RETRY_UNCHANGED: Final = frozenset(
     {"api_error", "overloaded_error", "rate_limit_error", "timeout_error", "connection_error"}
 )
+"""Error types that say nothing against the request."""
 _FEED_AGAIN: Final = frozenset({"invalid_payload", "payload_gone"})
+"""Error types of jobs whose row has no request that could be sent again."""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """Failures with one type and message, numbers and ids aside; `example` is a job's id.
-
-    `command` is what would run them again, `fix` what to change first, if anything.
-    """
+    """A group of failures with one type and one message, numbers and ids aside."""
 
     type: str
     message: str
+    """The message of one of them."""
     count: int
     example: str
+    """The job_id of one of them."""
     fix: str | None
+    """What to change before the jobs run again, None when nothing is known."""
     command: str
+    """The command that runs them again."""
 
 
 async def failures(store: ResultStore, batch: str) -> list[Failure]:
@@ -39,11 +43,11 @@ async def failures(store: ResultStore, batch: str) -> list[Failure]:
     groups: dict[tuple[str, str], Failure] = {}
     for error, count, example in await store.errors(batch):
         key = (error.type, _VARIES.sub("#", error.message))
-        seen = groups.get(key)
-        if seen is None:
+        group = groups.get(key)
+        if group is None:
             groups[key] = _failure(batch, error, count, example)
         else:
-            groups[key] = msgspec.structs.replace(seen, count=seen.count + count)
+            groups[key] = msgspec.structs.replace(group, count=group.count + count)
     return sorted(groups.values(), key=lambda each: -each.count)
 
 
@@ -62,6 +66,6 @@ def _command(batch: str, kind: str) -> str:
     name, error = shlex.quote(batch), shlex.quote(kind)
     if kind in _FEED_AGAIN:
         return f"nightmill enqueue IN.jsonl --batch {name} --changed rerun"
-    if kind in _AS_IT_WAS:
+    if kind in _RETRY_UNCHANGED:
         return f"nightmill retry {name} --error {error}"
     return f"nightmill retry {name} --error {error} --set FIELD=VALUE"

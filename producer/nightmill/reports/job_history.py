@@ -1,4 +1,4 @@
-"""One job's whole story in words: where it stands, every call, every wait, what it took."""
+"""The history of one job as text: its state, every call, every wait, what it cost."""
 
 from __future__ import annotations
 
@@ -10,46 +10,58 @@ import msgspec
 from nightmill.queue import keys
 from nightmill.queue.connection import redis_errors
 from nightmill.records.result import Attempt, Result
+from nightmill.reports.labels import HistoryLabel
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-_DAY: Final = "%Y-%m-%d %H:%M:%S"
+_TIME: Final = "%Y-%m-%d %H:%M:%S"
 _attempt = msgspec.json.Decoder(Attempt)
 
 
-def tell(result: Result) -> list[str]:
-    """Return the story of a stored job, a line an item."""
+def stored_history(result: Result) -> list[str]:
+    """Return the history of a stored job, one line an item."""
     kept, calls = len(result.attempts), result.attempt_count + result.snooze_count
-    lines = [
-        f"{result.job_id}: {result.status}" + (f" (run {result.run})" if result.run else ""),
-        f"  model {result.model}, lane {result.lane or 'unknown'}, worker {result.worker}",
-        f"  enqueued {_at(result.enqueued_at)}, finished {_at(result.finished_at)}",
-        f"  {_seconds(result.queue_ms)} in the queue, {_seconds(result.call_ms)} in calls",
+    run = f" ({HistoryLabel.RUN} {result.run})" if result.run else ""
+    lines = [f"{result.job_id}: {result.status}{run}"]
+    facts = [
+        f"{HistoryLabel.MODEL} {result.model}",
+        f"{HistoryLabel.LANE} {result.lane or 'unknown'}",
+        f"{HistoryLabel.WORKER} {result.worker or 'unknown'}",
+        f"{HistoryLabel.ENQUEUED} {_time(result.enqueued_at)} UTC",
+        f"{HistoryLabel.FINISHED} {_time(result.finished_at)} UTC",
+        f"{_seconds(result.queue_ms)} {HistoryLabel.QUEUE_TIME}",
+        f"{_seconds(result.call_ms)} {HistoryLabel.CALL_TIME}",
     ]
     if calls:
-        reasons = ", ".join(f"{times} {why}" for why, times in result.snooze_reasons.items())
-        lines.append(
-            f"  counted attempts: {result.attempt_count}, not counted: {result.snooze_count}"
-        )
-        lines[-1] += f" ({reasons})" if reasons else ""
-    lines += [f"  {line}" for each in result.attempts for line in _call(each)]
+        facts.append(_totals(result))
+    facts += [line for each in result.attempts for line in _call(each)]
     if kept < calls:
-        lines.append(f"  {calls - kept} calls in between are not kept")
-    return lines + [f"  {line}" for line in _end(result)]
+        facts.append(f"{calls - kept} calls in between are not kept")
+    return lines + [f"  {line}" for line in facts + _outcome(result)]
 
 
-def _end(result: Result) -> list[str]:
+def _totals(result: Result) -> str:
+    """Return how many calls counted against MAX_ATTEMPTS, and why the others did not."""
+    reasons = ", ".join(f"{times} {why}" for why, times in result.snooze_reasons.items())
+    return (
+        f"{HistoryLabel.COUNTED}: {result.attempt_count}, "
+        f"{HistoryLabel.NOT_COUNTED}: {result.snooze_count}" + (f" ({reasons})" if reasons else "")
+    )
+
+
+def _outcome(result: Result) -> list[str]:
     usage = result.usage
-    tokens = f"{usage.input_tokens:,} in + {usage.output_tokens:,} out tokens"
+    tokens = f"{usage.input_tokens:,} in + {usage.output_tokens:,} out {HistoryLabel.TOKENS}"
     if usage.cache_read_input_tokens or usage.cache_creation_input_tokens:
-        tokens += f", cache {usage.cache_read_input_tokens:,} read"
+        tokens += f", {HistoryLabel.CACHE} {usage.cache_read_input_tokens:,} read"
         tokens += f" + {usage.cache_creation_input_tokens:,} written"
     price = "cost unknown" if result.cost is None else f"${result.cost:.6f}"
-    lines = [f"{tokens}, {price}, stop reason {result.stop_reason or 'none'}"]
+    stop_reason = f"{HistoryLabel.STOP_REASON} {result.stop_reason or 'none'}"
+    lines = [f"{tokens}, {price}", stop_reason]
     if result.error is not None:
-        lines.append(f"error {result.error.type}: {result.error.message}")
-        lines += [f"to fix it: {result.error.fix}"] if result.error.fix else []
+        lines.append(f"{HistoryLabel.ERROR} {result.error.type}: {result.error.message}")
+        lines += [f"{HistoryLabel.FIX}: {result.error.fix}"] if result.error.fix else []
     return lines
 
 
@@ -58,15 +70,15 @@ def _call(attempt: Attempt) -> list[str]:
     why = f", {attempt.error_type}: {attempt.error_message}" if attempt.error_message else ""
     request = f" [{attempt.request_id}]" if attempt.request_id else ""
     took = _seconds(attempt.duration_ms)
-    at = _at(attempt.started_at)
-    lines = [f"{attempt.n}. {at} {attempt.outcome}{status} after {took}{why}{request}"]
+    start = _time(attempt.started_at)
+    lines = [f"{attempt.n}. {start} {attempt.outcome}{status} after {took}{why}{request}"]
     if attempt.wait_ms:
-        lines.append(f"   waited {_seconds(attempt.wait_ms)}")
+        lines.append(f"   {HistoryLabel.WAITED} {_seconds(attempt.wait_ms)}")
     return lines
 
 
-async def tell_waiting(redis: Redis, job_id: str) -> list[str] | None:
-    """Return the story so far of a job that has no row yet, None when Redis does not know it.
+async def waiting_history(redis: Redis, job_id: str) -> list[str] | None:
+    """Return the history of a job that is not stored yet, None when Redis does not know the job.
 
     Raises QueueUnavailableError.
     """
@@ -75,21 +87,21 @@ async def tell_waiting(redis: Redis, job_id: str) -> list[str] | None:
             pipe.exists(keys.PAYLOAD + job_id)
             pipe.hgetall(keys.RECORD + job_id)
             pipe.lrange(keys.ATTEMPTS + job_id, 0, -1)
-            there, record, attempts = await pipe.execute()
-    if not there:
+            exists, record, attempts = await pipe.execute()
+    if not exists:
         return None
     state = record.get(b"state", b"queued").decode()
-    lines = [f"{job_id}: {state}"]
+    lines = [f"{job_id}: {state.replace('_', ' ')}"]
     if b"worker" in record and state == "in_flight":
         answered = record.get(b"answered") == record.get(b"token")
-        what = "holds its answer until the store takes it" if answered else "runs its call"
-        lines.append(f"  worker {record[b'worker'].decode()} {what}")
+        what = "holds its answer until the store accepts it" if answered else "runs its call"
+        lines.append(f"  {HistoryLabel.WORKER} {record[b'worker'].decode()} {what}")
     return lines + [f"  {line}" for each in attempts for line in _call(_attempt.decode(each))]
 
 
-def _at(epoch_ms: int) -> str:
+def _time(epoch_ms: int) -> str:
     """Return the time in UTC, to the second."""
-    return datetime.fromtimestamp(epoch_ms / 1000, UTC).strftime(_DAY) if epoch_ms else "?"
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC).strftime(_TIME) if epoch_ms else "?"
 
 
 def _seconds(ms: int | None) -> str:

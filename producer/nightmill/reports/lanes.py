@@ -1,4 +1,4 @@
-"""What a lane does and why it is not faster, read from its hash (lane.lua and the governor)."""
+"""What a lane does and what limits it, from its hash (written by lane.lua and the governor)."""
 
 from __future__ import annotations
 
@@ -14,62 +14,77 @@ if TYPE_CHECKING:
 
 MINUTE_S: Final = 60
 UNITS: Final = {"requests": "requests", "input": "input tokens", "output": "output tokens"}
+"""Dimension of a rate limit -> what it counts."""
 
 SENTENCES: Final = {
-    "stopped": "Stopped: {reason}. Mend it, then `nightmill resume`.",
-    "breaker": "The endpoint fails; calls wait, then one is tried.",
-    "pause": "The endpoint refused a call; all wait another {left:.1f} s.",
-    "window": "{window:,} calls in flight is as far as this lane has been let.",
-    "pace": "Starting carefully: calls are spaced until the endpoint's limit shows.",
-    "nothing": "Nothing holds it back: there is no more work, or too few workers.",
+    "stopped": "The account is stopped: {reason}. Fix that, then run: nightmill resume",
+    "breaker": "The endpoint fails. Calls wait, then one call tests it.",
+    "pause": "The endpoint refused a call. All calls wait for another {left:.1f} s.",
+    "window": "{window:,} calls in flight are the most that this lane allows so far.",
+    "pace": "The lane starts slowly: calls are spaced until the endpoint's limits are known.",
+    "nothing": "Nothing limits it: no jobs are waiting, or there are too few workers.",
 }
+"""What limits a lane, when it is no rate limit -> one sentence for people."""
 
 
 class Gate(msgspec.Struct, frozen=True, kw_only=True):
-    """One bucket: units a second it lets through."""
+    """One token bucket of a lane."""
 
     rate: float = 0.0
+    """Units a second that it refills."""
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
-    """What the governor published."""
+    """What the governor published for a lane."""
 
     window: int = 0
+    """Most calls in flight."""
     gates: dict[str, Gate] = {}
+    """By dimension."""
     breaker: str = "closed"
+    """State of the circuit breaker: closed, open or half."""
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
-    """What the endpoint's headers told of one dimension, units a minute."""
+    """One dimension as the endpoint's headers reported it."""
 
     limit: float = 0.0
+    """Units a minute."""
 
 
-class Hot(msgspec.Struct, frozen=True, kw_only=True):
-    """What claims and settlements counted since the lane began; times are Redis's, seconds."""
+class Hot(msgspec.Struct, frozen=True, kw_only=True, rename={"reported": "told"}):
+    """Counters of claims and settlements since the lane began; `told` in Redis is `reported`."""
 
     sent: int = 0
     ok: int = 0
     refused: int = 0
+    """Calls that were answered 429."""
     failed: int = 0
     used_input: float = 0.0
+    """Input tokens of calls that succeeded."""
     used_output: float = 0.0
     epoch: int = 0
     pause_until: float = 0.0
+    """Epoch seconds of Redis; no call is sent before."""
     bound: dict[str, int] = {}
-    told: dict[str, Limit] = {}
+    """What limited the lane -> how many claims it held back."""
+    reported: dict[str, Limit] = {}
+    """Dimension -> the limit in the endpoint's headers."""
 
 
 class Lane(msgspec.Struct, frozen=True, kw_only=True):
-    """One lane at one moment; `at` is Redis's clock, seconds."""
+    """One lane at one moment."""
 
-    line: str
+    account: str
+    """Hash of endpoint and credential."""
     model: str
     at: float
+    """The moment, epoch seconds of Redis."""
     in_flight: int
     hot: Hot
     orders: Orders
     stopped: str | None = None
+    """Why the account is stopped, None when it is not."""
 
     @property
     def refused_share(self) -> float:
@@ -78,38 +93,38 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
         return self.hot.refused / answered if answered else 0.0
 
     def limit(self, dimension: str) -> float | None:
-        """Return the limit that is told, else the one learned or configured, units a minute."""
-        if dimension in self.hot.told:
-            return self.hot.told[dimension].limit
+        """Return the reported limit, else the learned or configured one, units a minute."""
+        if dimension in self.hot.reported:
+            return self.hot.reported[dimension].limit
         gate = self.orders.gates.get(dimension)
         return gate.rate * MINUTE_S if gate else None
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """A lane between two moments: what it did, and what bound it."""
+    """A lane between two moments: what it did, and what limited it."""
 
     before: Lane
     now: Lane
 
     @property
     def seconds(self) -> float:
-        """How long it was looked at."""
+        """The time between the two moments."""
         return max(1e-3, self.now.at - self.before.at)
 
     def rate(self, dimension: str) -> float:
-        """Return what went through lately, units a minute."""
+        """Return the throughput between the two moments, units a minute."""
         name = {"requests": "ok", "input": "used_input", "output": "used_output"}[dimension]
         gained = getattr(self.now.hot, name) - getattr(self.before.hot, name)
         return float(gained / self.seconds * MINUTE_S)
 
     def used(self, dimension: str) -> float | None:
-        """Return the share of the limit turned into results lately, None without a limit."""
+        """Return the throughput as a share of the limit, None without a limit."""
         limit = self.now.limit(dimension)
         return self.rate(dimension) / limit if limit else None
 
     @property
-    def binds(self) -> str:
-        """What keeps the lane from being faster now."""
+    def limited_by(self) -> str:
+        """What limits the lane now: a key of SENTENCES or of UNITS."""
         now = self.now
         if now.stopped is not None:
             return "stopped"
@@ -123,20 +138,23 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def why(self) -> str:
-        """Say in a sentence why the lane is not faster."""
-        now, binds = self.now, self.binds
-        if binds in SENTENCES:
-            return SENTENCES[binds].format(
+        """One sentence about what limits the lane."""
+        now, limited_by = self.now, self.limited_by
+        if limited_by in SENTENCES:
+            return SENTENCES[limited_by].format(
                 reason=now.stopped,
                 left=max(0.0, now.hot.pause_until - now.at),
                 window=now.orders.window,
             )
-        source = "the endpoint says" if binds in now.hot.told else "learned or configured"
-        return f"The limit of {now.limit(binds) or 0:,.0f} {UNITS[binds]} a minute ({source})."
+        source = (
+            "the endpoint reports it" if limited_by in now.hot.reported else "learned or configured"
+        )
+        limit = now.limit(limited_by) or 0
+        return f"The limit is {limit:,.0f} {UNITS[limited_by]} a minute ({source})."
 
 
 async def read_lanes(redis: Redis) -> list[Lane]:
-    """Return every lane as it stands, sorted. Raises QueueUnavailableError."""
+    """Return every lane as it is now, sorted. Raises QueueUnavailableError."""
     with redis_errors():
         seconds, micros = await redis.time()
         names = sorted(
@@ -146,15 +164,15 @@ async def read_lanes(redis: Redis) -> list[Lane]:
 
 
 async def _read(redis: Redis, name: str, now: float) -> Lane:
-    line, _, model = name.partition(":")
+    account, _, model = name.partition(":")
     key = keys.LANE + name
     async with redis.pipeline(transaction=True) as pipe:
         pipe.hmget(key, ["hot", "orders"])
         pipe.zcount(f"{key}:slots", now * 1000, "+inf")
-        pipe.hmget(keys.ACCOUNT + line, ["state", "reason"])
+        pipe.hmget(keys.ACCOUNT + account, ["state", "reason"])
         (hot, orders), in_flight, (state, reason) = await pipe.execute()
     return Lane(
-        line=line,
+        account=account,
         model=model,
         at=now,
         in_flight=in_flight,

@@ -1,15 +1,17 @@
-"""From samples of a batch's counts to its rate, its remaining time, and one line about both."""
+"""The rate, the remaining time and the progress line of a batch, from samples of its counts."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from nightmill.reports.labels import ProgressLabel
+
 if TYPE_CHECKING:
     from nightmill.records.counts import Counts
 
 SPAN_S: Final = 10.0
-"""The rate is that of the last SPAN_S seconds."""
+"""Time over which the rate is measured, seconds."""
 
 _MINUTE: Final = 60
 _HOUR: Final = 3600
@@ -17,24 +19,24 @@ _DAY: Final = 86_400
 
 
 class Progress:
-    """How a batch is getting on; pure, times are seconds of any steady clock.
-
-    `refused` counts 429s since the first sample: the lanes' own counters never start again.
-    """
+    """The progress of a batch; pure. Times are seconds of any monotonic clock."""
 
     def __init__(self, counts: Counts, now: float, *, refused: int = 0) -> None:
-        """Start from a first sample."""
+        """Start with a first sample.
+
+        `refused` is the number of 429s of all lanes so far. The progress shows those since then.
+        """
         self.counts = counts
         self.refused = 0
         self._refused_before = refused
         self._ended: deque[tuple[float, int]] = deque([(now, counts.terminal)])
 
     def __repr__(self) -> str:
-        """Show the line."""
+        """Show the progress line."""
         return f"<Progress {self.line()}>"
 
     def add(self, counts: Counts, now: float, *, refused: int = 0) -> None:
-        """Take another sample, not older than the last."""
+        """Add a sample that is not older than the last one."""
         self.counts = counts
         self.refused = max(0, refused - self._refused_before)
         self._ended.append((now, counts.terminal))
@@ -43,13 +45,13 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Jobs that ended a second, lately."""
+        """Jobs that ended, a second, over the last SPAN_S."""
         (since, before), (now, after) = self._ended[0], self._ended[-1]
         return max(0, after - before) / (now - since) if now > since else 0.0
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds until all is done at this rate, None while nobody can know."""
+        """Seconds until the batch is done at this rate; None when the total or rate is unknown."""
         counts = self.counts
         if counts.total is None:
             return None
@@ -59,26 +61,32 @@ class Progress:
         return left / self.rate if self.rate else None
 
     def line(self) -> str:
-        """Return the one line a person watches."""
+        """Return the progress as one line; what matters most comes first, for narrow terminals."""
         counts = self.counts
         total = "" if counts.total is None else f"/{counts.total:,}"
         parts = [
-            f"{counts.terminal:,}{total} done",
-            f"{counts.failed:,} failed",
-            f"{counts.in_flight:,} in flight",
+            f"{counts.terminal:,}{total} {ProgressLabel.DONE}",
+            f"{counts.failed:,} {ProgressLabel.FAILED}",
+            f"{counts.in_flight:,} {ProgressLabel.IN_FLIGHT}",
             f"{self.rate:,.1f}/s",
-            f"{short(counts.input_tokens)} in + {short(counts.output_tokens)} out tokens",
-            f"{self.refused:,} 429s",
         ]
-        if counts.cost:
-            parts.insert(-1, dollars(counts.cost))
         if not counts.done:
-            parts.append(f"ETA {duration(self.eta_s)}")
+            parts.append(f"{ProgressLabel.ETA} {duration(self.eta_s)}")
+        if counts.cost:
+            parts.append(dollars(counts.cost))
+        tokens = f"{short(counts.input_tokens)} in + {short(counts.output_tokens)} out"
+        parts.append(f"{self.refused:,} {ProgressLabel.REFUSED}")
+        parts.append(f"{tokens} {ProgressLabel.TOKENS}")
         return " · ".join(parts)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return "1 job" or "1,200 jobs"; `noun` is the singular."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def short(number: int) -> str:
-    """Return 999, 1.2k, 34.5M: three figures of a large number."""
+    """Return a number as 999, 1.2k or 34.5M."""
     size = float(number)
     for unit in ("", "k", "M"):
         if size < 999.95:  # noqa: PLR2004 - what rounds to 1000.0 belongs to the next unit
@@ -88,7 +96,7 @@ def short(number: int) -> str:
 
 
 def dollars(amount: float | None) -> str:
-    """Return $0.0123, $1.23, $1,234: what is worth showing of an amount; "?" for None."""
+    """Return an amount as $0.0123, $1.23 or $1,234; None, an unknown amount, as "?"."""
     if amount is None:
         return "?"
     digits = 4 if 0 < amount < 1 else 2 if amount < 100 else 0  # noqa: PLR2004 - see above
@@ -96,7 +104,7 @@ def dollars(amount: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return 42s, 3m 05s, 2h 07m, 3d 04h: the two largest units; "?" for None."""
+    """Return 42s, 3m 05s, 2h 07m or 3d 04h: the two largest units; None as "?"."""
     if seconds is None:
         return "?"
     whole = round(seconds)

@@ -1,4 +1,4 @@
-"""The client's commands as a person runs them: in processes of their own, on real servers."""
+"""The client's commands in processes of their own, with real servers."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ BAD_LINES = {
 
 
 class Shell:
-    """Runs `nightmill` in a folder of its own, with a Redis of its own."""
+    """Runs `nightmill` in one folder with one Redis."""
 
     def __init__(self, folder: Path, redis_url: str) -> None:
-        """Take the working directory and the Redis that the environment names."""
+        """Use `folder` as the working directory, and `redis_url` as NIGHTMILL_REDIS_URL."""
         self.folder = folder
         self.env = {"PATH": "/usr/bin:/bin", "NIGHTMILL_REDIS_URL": redis_url}
 
@@ -51,11 +51,11 @@ class Shell:
             stderr=subprocess.PIPE,
         )
 
-    def __call__(self, *args: str, given: str | None = None) -> tuple[int, str, str]:
+    def __call__(self, *args: str, stdin: str | None = None) -> tuple[int, str, str]:
         """Run a command to its end; return its exit code, stdout and stderr."""
-        stdin = subprocess.DEVNULL if given is None else subprocess.PIPE
-        with self.start(*args, stdin=stdin) as process:
-            out, err = process.communicate(given, timeout=60)
+        handle = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+        with self.start(*args, stdin=handle) as process:
+            out, err = process.communicate(stdin, timeout=60)
         return process.returncode, out, err
 
     def write(self, rows: Sequence[Mapping[str, object]], name: str = "prompts.jsonl") -> str:
@@ -73,7 +73,7 @@ def shell(tmp_path: Path, redis_url: str) -> Shell:
 
 @pytest.fixture
 async def rig(redis_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
-    """Return a mill that shares the shell's Redis and data directory."""
+    """Return a rig that shares the shell's Redis and data directory."""
     async with rigged(redis_url, tmp_path / ".nightmill") as made:
         yield made
 
@@ -85,12 +85,12 @@ def redis(redis_url: str) -> Redis:
 
 
 def jobs(redis: Redis) -> int:
-    """Return how many jobs wait in Redis."""
+    """Return the number of jobs in Redis."""
     return sum(1 for _ in redis.scan_iter(keys.PAYLOAD + "*"))
 
 
 def test_version_and_help(shell: Shell) -> None:
-    """Every command says what it does, with an example."""
+    """The help of every command has an example."""
     assert shell("--version")[1].startswith("nightmill ")
     for command in (
         *("enqueue", "status", "results", "lanes", "pause", "resume", "cancel", "adjust"),
@@ -102,8 +102,8 @@ def test_version_and_help(shell: Shell) -> None:
         assert f"nightmill {command}" in out
 
 
-async def test_a_night_from_enqueue_to_results(shell: Shell, rig: Rig) -> None:
-    """What goes in comes out, in order; running enqueue again pays nothing."""
+async def test_from_enqueue_to_results(shell: Shell, rig: Rig) -> None:
+    """Results come in the order of the input. Enqueueing again makes no call."""
     source = shell.write(PROMPTS)
     code, out, _ = shell("enqueue", source)
     assert (code, out) == (0, 'fed 5 jobs as batch "prompts": 5 new\n')
@@ -118,25 +118,25 @@ async def test_a_night_from_enqueue_to_results(shell: Shell, rig: Rig) -> None:
     assert rig.calls() == 5
 
 
-async def test_status_as_json_has_the_promised_keys(shell: Shell, rig: Rig) -> None:
-    """Scripts rely on them."""
+async def test_status_as_json_has_the_documented_keys(shell: Shell, rig: Rig) -> None:
+    """Scripts depend on these keys."""
     shell("enqueue", shell.write(PROMPTS))
     await rig.producer.enqueue({"messages": [{"role": "user", "content": "single"}]})
-    told = json.loads(shell("status", "prompts", "--json")[1])
+    one = json.loads(shell("status", "prompts", "--json")[1])
     used = {
         "tokens": {"input": 0, "output": 0},
         "cost": {"usd": 0.0, "projected_usd": None},
         "utilisation": None,
     }
     states = {str(state): 5 if state is JobState.QUEUED else 0 for state in JobState}
-    assert told == {"batch": "prompts", "state": "running", "total": 5} | used | states
+    assert one == {"batch": "prompts", "state": "running", "total": 5} | used | states
     both = json.loads(shell("status", "--json")[1])
-    assert both["batches"] == {"prompts": told}
+    assert both["batches"] == {"prompts": one}
     assert (both["single"]["queued"], both["single"]["batch"]) == (1, None)
 
 
 async def test_status_is_a_table_for_people(shell: Shell, rig: Rig) -> None:
-    """One row a batch, and `--watch` ends with the batch."""
+    """The table has one row a batch. `--watch` ends when the batch is done."""
     shell("enqueue", shell.write(PROMPTS))
     await rig.work_off()
     code, out, _ = shell("status")
@@ -149,7 +149,7 @@ async def test_status_is_a_table_for_people(shell: Shell, rig: Rig) -> None:
 
 
 def test_watching_ends_with_130_on_ctrl_c(shell: Shell) -> None:
-    """A batch without workers is never done, so a person interrupts it."""
+    """A batch without workers never ends, so the user interrupts the command."""
     shell("enqueue", shell.write(PROMPTS))
     with shell.start("status", "prompts", "--watch", "--json") as watching:
         assert watching.stdout is not None
@@ -160,7 +160,7 @@ def test_watching_ends_with_130_on_ctrl_c(shell: Shell) -> None:
 
 
 def test_an_unknown_batch_names_the_known_ones(shell: Shell) -> None:
-    """A typo is the usual cause."""
+    """The usual cause is a typo."""
     shell("enqueue", shell.write(PROMPTS))
     code, out, err = shell("status", "prompt")
     assert (code, out, err) == (2, "", 'error: no batch "prompt"; batches: prompts\n')
@@ -169,8 +169,8 @@ def test_an_unknown_batch_names_the_known_ones(shell: Shell) -> None:
     assert err.startswith("error: no results")
 
 
-def test_bad_lines_enqueue_nothing(shell: Shell, redis: Redis) -> None:
-    """A file is checked whole first; each error names the line and what is wrong."""
+def test_bad_rows_enqueue_nothing(shell: Shell, redis: Redis) -> None:
+    """A file is checked whole first. Each error names the line and the problem."""
     name = shell.write(PROMPTS)
     with (shell.folder / name).open("ab") as file:
         file.writelines(line + b"\n" for line in BAD_LINES.values())
@@ -181,7 +181,7 @@ def test_bad_lines_enqueue_nothing(shell: Shell, redis: Redis) -> None:
         assert line.startswith(f"prompts.jsonl: line {number}: ")
         assert reason in line
     assert error.startswith(
-        "error: prompts.jsonl: 6 of 11 lines cannot be jobs, nothing was enqueued"
+        "error: prompts.jsonl: 6 of 11 rows cannot be jobs, nothing was enqueued"
     )
     assert not jobs(redis)
 
@@ -190,10 +190,10 @@ def test_bad_lines_enqueue_nothing(shell: Shell, redis: Redis) -> None:
     ("content", "reason"),
     [(b"", "empty"), (b"\0\1\2", "NUL"), (None, "no such file"), (b"\n\n", "no jobs")],
 )
-def test_a_file_that_is_no_input_is_one_clear_line(
+def test_an_unusable_file_is_one_line_of_error(
     shell: Shell, content: bytes | None, reason: str
 ) -> None:
-    """No traceback for what a person does by mistake."""
+    """A mistake of the user never prints a traceback."""
     if content is not None:
         (shell.folder / "in.jsonl").write_bytes(content)
     code, out, err = shell("enqueue", "in.jsonl")
@@ -203,8 +203,8 @@ def test_a_file_that_is_no_input_is_one_clear_line(
     assert len(err.splitlines()) == 1
 
 
-def test_only_the_first_bad_lines_are_shown(shell: Shell) -> None:
-    """A file of a million bad lines is told in a screenful."""
+def test_only_the_first_bad_rows_are_shown(shell: Shell) -> None:
+    """A file of a million bad rows must not fill the terminal."""
     shell.write([{"prompt": ""}] * 25, "in.jsonl")
     _, _, err = shell("enqueue", "in.jsonl")
     assert err.count("in.jsonl: line") == 20
@@ -212,41 +212,41 @@ def test_only_the_first_bad_lines_are_shown(shell: Shell) -> None:
 
 
 def test_skip_bad_reports_in_a_side_file(shell: Shell, redis: Redis) -> None:
-    """The good lines go in, and what was left out can be mended and fed later."""
+    """The good rows are fed. The bad ones can be corrected and fed later."""
     source = shell.write([*PROMPTS, {"prompt": "", "custom_id": "bad"}])
     code, out, err = shell("enqueue", source, "--skip-bad")
     assert (code, out) == (0, 'fed 5 jobs as batch "prompts": 5 new\n')
-    assert "1 bad lines are left out; prompts.rejected.jsonl" in err
-    (told,) = (shell.folder / "prompts.rejected.jsonl").read_text().splitlines()
-    assert json.loads(told)["line"] == 6
-    assert json.loads(told)["field"] == "prompt"
+    assert "1 bad row skipped; see prompts.rejected.jsonl" in err
+    (rejected,) = (shell.folder / "prompts.rejected.jsonl").read_text().splitlines()
+    assert json.loads(rejected)["line"] == 6
+    assert json.loads(rejected)["field"] == "prompt"
     assert jobs(redis) == 5
 
 
 @pytest.mark.parametrize("bad", [{"prompt": ""}, {"prompt": "again", "custom_id": "c1"}])
-def test_a_stream_stops_at_its_first_bad_line(
+def test_a_stream_stops_at_its_first_bad_row(
     shell: Shell, redis: Redis, bad: dict[str, object]
 ) -> None:
-    """It cannot be read twice, so it says how many jobs went in."""
+    """A stream cannot be checked first, so the error says how many jobs are enqueued."""
     rows = [msgspec.json.encode(row).decode() for row in (*PROMPTS, bad, {"prompt": "after"})]
-    code, out, err = shell("enqueue", "-", "--batch", "live", given="\n".join(rows))
+    code, out, err = shell("enqueue", "-", "--batch", "live", stdin="\n".join(rows))
     assert (code, out) == (2, "")
     assert "error: line 6: " in err
-    assert err.endswith("; 5 jobs before it went in\n")
+    assert err.endswith("; before it, 5 jobs went in\n")
     assert jobs(redis) == 5
-    code, out, err = shell("enqueue", "-", "--batch", "live", "--skip-bad", given="\n".join(rows))
+    code, out, err = shell("enqueue", "-", "--batch", "live", "--skip-bad", stdin="\n".join(rows))
     assert (code, out) == (0, 'fed 6 jobs as batch "live": 1 new, 5 queued already\n')
     assert len((shell.folder / "live.rejected.jsonl").read_text().splitlines()) == 1
 
 
 def test_a_stream_needs_a_batch_name(shell: Shell) -> None:
-    """A file has a stem, standard input has nothing."""
-    code, _, err = shell("enqueue", "-", given="")
+    """Standard input has no file name that could name the batch."""
+    code, _, err = shell("enqueue", "-", stdin="")
     assert (code, err) == (2, "error: - gives a batch no name: add --batch NAME\n")
 
 
-async def test_a_changed_file_is_refused_unless_told(shell: Shell, rig: Rig) -> None:
-    """Exit 2 with the line, the id and the ways out; nothing is enqueued."""
+async def test_a_changed_file_needs_a_decision(shell: Shell, rig: Rig) -> None:
+    """The command exits 2 and names the line and the id; nothing is enqueued."""
     source = shell.write(PROMPTS)
     shell("enqueue", source)
     await rig.work_off()
@@ -264,7 +264,7 @@ async def test_a_changed_file_is_refused_unless_told(shell: Shell, rig: Rig) -> 
 
 
 async def test_results_of_only_the_failed(shell: Shell, rig: Rig) -> None:
-    """The morning after, a person looks at those first."""
+    """`--failed` and `--succeeded` select rows by how the job ended."""
     rig.sim.configure(down=400)
     shell("enqueue", shell.write(PROMPTS[:1], "night.jsonl"))
     await rig.work_off()
@@ -272,7 +272,7 @@ async def test_results_of_only_the_failed(shell: Shell, rig: Rig) -> None:
     shell("enqueue", shell.write(PROMPTS, "night.jsonl"))
     await rig.work_off()
     code, _, err = shell("results", "night", "--failed", "-o", "failed.jsonl")
-    assert (code, err) == (0, '1 results of batch "night"\n')
+    assert (code, err) == (0, '1 result of batch "night"\n')
     (row,) = (shell.folder / "failed.jsonl").read_text().splitlines()
     assert json.loads(row)["result"]["type"] == "errored"
     assert len(shell("results", "night", "--succeeded", "--order", "finished")[1].splitlines()) == 4
@@ -281,8 +281,8 @@ async def test_results_of_only_the_failed(shell: Shell, rig: Rig) -> None:
     assert err.startswith("error: no/such/folder.jsonl: cannot be written")
 
 
-async def test_a_reader_that_leaves_ends_the_export_quietly(shell: Shell, rig: Rig) -> None:
-    """`nightmill results night | head -1` must not print a traceback."""
+async def test_a_closed_pipe_ends_the_export_quietly(shell: Shell, rig: Rig) -> None:
+    """`nightmill results night | head -1` prints no traceback."""
     shell("enqueue", shell.write([{"prompt": "x" * 5000, "custom_id": f"c{i}"} for i in range(60)]))
     await rig.work_off()
     with shell.start("results", "prompts") as export:
@@ -294,8 +294,8 @@ async def test_a_reader_that_leaves_ends_the_export_quietly(shell: Shell, rig: R
         export.wait(timeout=60)
 
 
-def test_without_a_redis_url_the_embedded_server_keeps_the_jobs(tmp_path: Path) -> None:
-    """Two commands in one folder find each other, and nothing is left running after them."""
+def test_without_a_redis_url_the_embedded_server_holds_the_jobs(tmp_path: Path) -> None:
+    """Two commands in one folder use the same server. It does not outlive them."""
     shell = Shell(tmp_path, "")
     assert shell("enqueue", shell.write(PROMPTS))[0] == 0
     code, out, err = shell("status", "prompts", "--json")
@@ -304,8 +304,8 @@ def test_without_a_redis_url_the_embedded_server_keeps_the_jobs(tmp_path: Path) 
     assert not (tmp_path / ".nightmill" / "valkey.pid").exists()
 
 
-def test_a_redis_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
-    """The usual first mistake on a new machine."""
+def test_an_unreachable_redis_is_one_line_of_error(tmp_path: Path) -> None:
+    """A wrong URL is the usual first mistake on a new machine."""
     shell = Shell(tmp_path, f"unix://{tmp_path}/none.sock")
     for command in (("enqueue", shell.write(PROMPTS)), ("status",)):
         code, out, err = shell(*command)

@@ -1,4 +1,4 @@
-"""`nightmill results` in every format, and what it says when it cannot."""
+"""`nightmill results` in every format, and its error messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.rig import Rig
 
 
 @pytest.fixture
-async def night(shell: Shell, rig: Rig) -> Shell:
+async def stored(shell: Shell, rig: Rig) -> Shell:
     """Return a shell with a batch "night" of one success (line 7) and one failure (line 8)."""
     await rig.store.record([SUCCEEDED, FAILED])
     return shell
@@ -27,40 +27,40 @@ def rows(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_csv_has_a_row_a_job(night: Shell) -> None:
-    """A spreadsheet opens it."""
-    told = night("results", "night", "--format", "csv", "--fields", "custom_id,status,cost")
-    assert told.code == 0
-    assert list(csv.reader(io.StringIO(told.out)))[1:] == [
+def test_csv_has_a_row_a_job(stored: Shell) -> None:
+    """A spreadsheet can open the file."""
+    done = stored("results", "night", "--format", "csv", "--fields", "custom_id,status,cost")
+    assert done.code == 0
+    assert list(csv.reader(io.StringIO(done.out)))[1:] == [
         ["line-7", "succeeded", "0.000625"],
         ["line-8", "failed", "0.0"],
     ]
 
 
-def test_parquet_goes_to_a_file_as_a_whole(night: Shell) -> None:
-    """A data frame loads it as it is."""
-    told = night("results", "night", "--format", "parquet", "-o", "night.parquet")
-    assert (told.code, told.out, told.err) == (0, "", '2 results of batch "night"\n')
-    assert pl.read_parquet(night.folder / "night.parquet")["text"].to_list() == ["漢字", None]
-    assert [each.name for each in night.folder.iterdir() if "parquet" in each.name] == [
+def test_parquet_goes_to_a_file_as_a_whole(stored: Shell) -> None:
+    """A data frame can load the file. No temporary file is left."""
+    done = stored("results", "night", "--format", "parquet", "-o", "night.parquet")
+    assert (done.code, done.out, done.err) == (0, "", '2 results of batch "night"\n')
+    assert pl.read_parquet(stored.folder / "night.parquet")["text"].to_list() == ["漢字", None]
+    assert [each.name for each in stored.folder.iterdir() if "parquet" in each.name] == [
         "night.parquet"
     ]
 
 
-def test_flat_lines_have_the_columns_of_the_source_beside(night: Shell) -> None:
-    """A label that was in the input is wanted beside the answer."""
+def test_flat_lines_have_the_columns_of_the_source(stored: Shell) -> None:
+    """Users want the labels of their input next to the answers."""
     lines = [json.dumps({"prompt": "x", "label": n}) + "\n" for n in range(1, 9)]
-    (night.folder / "in.jsonl").write_text("".join(lines))
-    told = night("results", "night", "--flat", "--source", "in.jsonl", "--succeeded")
-    (row,) = rows(told.out)
+    (stored.folder / "in.jsonl").write_text("".join(lines))
+    done = stored("results", "night", "--flat", "--source", "in.jsonl", "--succeeded")
+    (row,) = rows(done.out)
     assert (row["custom_id"], row["label"], row["stop_reason"]) == ("line-7", 7, "end_turn")
 
 
-def test_a_url_is_written_through_fsspec(night: Shell) -> None:
-    """Results go to a bucket as to a disk."""
-    url = f"file://{night.folder}/out.jsonl"
-    assert night("results", "night", "-o", url).code == 0
-    assert len(rows((night.folder / "out.jsonl").read_text())) == 2
+def test_a_url_is_written_through_fsspec(stored: Shell) -> None:
+    """Results can be written to a bucket."""
+    url = f"file://{stored.folder}/out.jsonl"
+    assert stored("results", "night", "-o", url).code == 0
+    assert len(rows((stored.folder / "out.jsonl").read_text())) == 2
 
 
 @pytest.mark.parametrize(
@@ -73,11 +73,11 @@ def test_a_url_is_written_through_fsspec(night: Shell) -> None:
         (("-o", "no/such.jsonl"), "no/such.jsonl: cannot be written: No such file"),
     ],
 )
-def test_what_cannot_be_written_is_one_clear_line(
-    night: Shell, options: tuple[str, ...], problem: str
+def test_an_export_that_fails_is_one_line_of_error(
+    stored: Shell, options: tuple[str, ...], problem: str
 ) -> None:
-    """Exit 2, and a person knows what to type instead."""
-    told = night("results", "night", *options)
-    assert (told.code, told.out) == (2, "")
-    assert told.err.startswith(f"error: {problem}")
-    assert len(told.err.splitlines()) == 1
+    """The command exits 2 and names the problem."""
+    done = stored("results", "night", *options)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"error: {problem}")
+    assert len(done.err.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""`nightmill retry`: failed jobs run again, counted once, their earlier attempts kept."""
+"""`nightmill retry` runs failed jobs again; they are counted once and keep their attempts."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.producer.store.samples import FAILED
 from tests.rig import Rig
 
 
-async def failed_night(shell: Shell, rig: Rig, count: int = 3) -> None:
-    """Let all of a batch "night" fail, then mend the endpoint."""
+async def failed_batch(shell: Shell, rig: Rig, count: int = 3) -> None:
+    """Let all jobs of a batch "night" fail, then let the endpoint answer again."""
     rig.sim.configure(down=400)
     assert shell("enqueue", shell.write(count, "night.jsonl")).code == 0
     await rig.work_off()
@@ -25,11 +25,11 @@ async def failed_night(shell: Shell, rig: Rig, count: int = 3) -> None:
 
 
 async def test_failed_jobs_run_again_and_counts_stay_right(shell: Shell, rig: Rig) -> None:
-    """Each leaves the failed as it is requeued, and its row keeps the first run's attempt."""
-    await failed_night(shell, rig)
+    """A requeued job no longer counts as failed. Its row keeps the attempt of the first run."""
+    await failed_batch(shell, rig)
     batches = Batches(rig.redis)
-    told = shell("retry", "night")
-    assert (told.code, told.out) == (0, 'requeued 3 failed jobs of batch "night"\n')
+    done = shell("retry", "night")
+    assert (done.code, done.out) == (0, 'requeued 3 failed jobs of batch "night"\n')
     counts = await batches.counts("night")
     assert (counts.queued, counts.failed, counts.total) == (3, 0, 3)
     again = shell("retry", "night")
@@ -43,78 +43,78 @@ async def test_failed_jobs_run_again_and_counts_stay_right(shell: Shell, rig: Ri
     assert shell("verify", "night", "--source", "night.jsonl").code == 0
 
 
-async def test_what_fails_again_is_requeued_once_a_command(shell: Shell, rig: Rig) -> None:
-    """A retry that runs beside workers must not chase what they fail meanwhile."""
-    await failed_night(shell, rig)
+async def test_a_command_requeues_each_job_once(shell: Shell, rig: Rig) -> None:
+    """Jobs that fail again while the command runs are not requeued a second time."""
+    await failed_batch(shell, rig)
     rig.sim.configure(down=400)
     async with rig.working():
-        told = await asyncio.to_thread(shell, "retry", "night", "--window", "1")
-    assert told.out == 'requeued 3 failed jobs of batch "night"\n'
+        done = await asyncio.to_thread(shell, "retry", "night", "--window", "1")
+    assert done.out == 'requeued 3 failed jobs of batch "night"\n'
     await rig.work_off()
     assert {row.run async for row in rig.store.stream("night")} == {1}
 
 
 async def test_set_changes_the_stored_request(shell: Shell, rig: Rig) -> None:
-    """A prompt that was too long for its model runs on another one, in that one's queue."""
-    await failed_night(shell, rig, 1)
-    told = shell(
+    """A prompt that was too long for its model can run with another model, in its queue."""
+    await failed_batch(shell, rig, 1)
+    done = shell(
         *("retry", "night", "--set", "model=claude-haiku-4-5", "--set", "max_tokens=7"),
         *("--set", "temperature=0.5"),
     )
-    assert told.code == 0, told.err
+    assert done.code == 0, done.err
     assert await rig.redis.zcard("nightmill:queue:night:claude-haiku-4-5") == 1
     await rig.work_off()
     assert shell("results", "night", "--failed").out == ""
     row = await rig.row("night:c0")
-    asked = json.loads(bytes(row.params or b""))
-    assert (asked["model"], asked["max_tokens"], asked["temperature"]) == (
+    params = json.loads(bytes(row.params or b""))
+    assert (params["model"], params["max_tokens"], params["temperature"]) == (
         *("claude-haiku-4-5", 7, 0.5),
     )
 
 
 async def test_only_failures_of_one_type(shell: Shell, rig: Rig) -> None:
-    """What overload did is run again; what is wrong stays until it is mended."""
+    """Jobs that failed by overload run again; jobs with a bad request stay failed."""
     busy = ErrorInfo(type="overloaded_error", message="busy")
     other = msgspec.structs.replace(FAILED, job_id="night:x", custom_id="x", seq=9, error=busy)
     params = msgspec.Raw('{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"x"}]}')
     await rig.store.record([FAILED, msgspec.structs.replace(other, params=params)])
-    told = shell("retry", "night", "--error", "overloaded_error")
-    assert told.out == 'requeued 1 failed jobs of batch "night"\n'
+    done = shell("retry", "night", "--error", "overloaded_error")
+    assert done.out == 'requeued 1 failed job of batch "night"\n'
     counts = await Batches(rig.redis).counts("night")
     assert (counts.queued, counts.failed) == (1, 1)
-    told = shell("retry", "night", "--error", "overload")
-    assert told.code == 2
-    assert "types: invalid_request_error, overloaded_error" in told.err
+    done = shell("retry", "night", "--error", "overload")
+    assert done.code == 2
+    assert "types: invalid_request_error, overloaded_error" in done.err
 
 
-async def test_what_cannot_run_again_is_left_out_and_told(shell: Shell, rig: Rig) -> None:
-    """No request was stored, or the patch would spoil it: exit 1, and the others go."""
+async def test_jobs_that_cannot_run_again_are_left_out(shell: Shell, rig: Rig) -> None:
+    """No request is stored, or the changed request is invalid: exit 1, the others are requeued."""
     bare = msgspec.structs.replace(FAILED, job_id="night:b", custom_id="b", seq=9, params=None)
     await rig.store.record([FAILED, bare])
-    told = shell("retry", "night", "--set", "temperature=9")
-    assert (told.code, told.out) == (1, 'requeued 0 failed jobs of batch "night"\n')
-    assert "1 would break the contract (line-8: temperature: " in told.err
-    assert "nightmill enqueue IN.jsonl --batch night --changed rerun" in told.err
+    done = shell("retry", "night", "--set", "temperature=9")
+    assert (done.code, done.out) == (1, 'requeued 0 failed jobs of batch "night"\n')
+    assert "1 would be invalid requests (line-8: temperature: " in done.err
+    assert "nightmill enqueue IN.jsonl --batch night --changed rerun" in done.err
 
 
 async def test_a_paused_batch_is_pointed_out(shell: Shell, rig: Rig) -> None:
-    """The canary may have paused it, and then nothing would happen."""
-    await failed_night(shell, rig, 1)
+    """Jobs of a paused batch do not run: the canary may have paused it."""
+    await failed_batch(shell, rig, 1)
     shell("pause", "night")
     assert "nightmill resume night" in shell("retry", "night").err
 
 
 @pytest.mark.parametrize("change", ["max_tokens", "=5"])
-async def test_a_change_that_is_none_is_refused(shell: Shell, rig: Rig, change: str) -> None:
-    """Before anything is enqueued."""
+async def test_a_malformed_change_is_refused(shell: Shell, rig: Rig, change: str) -> None:
+    """Nothing is enqueued."""
     await rig.store.record([FAILED])
-    told = shell("retry", "night", "--set", change)
-    assert told.code == 2
-    assert "is not KEY=VALUE" in told.err
+    done = shell("retry", "night", "--set", change)
+    assert done.code == 2
+    assert "is not KEY=VALUE" in done.err
 
 
-async def test_changed_rerun_feeds_what_was_unreadable(shell: Shell, rig: Rig) -> None:
-    """`errors` names that command for rows that have no request of their own."""
+async def test_changed_rerun_feeds_jobs_without_a_stored_request(shell: Shell, rig: Rig) -> None:
+    """`nightmill errors` names that command for such jobs."""
     gone = ErrorInfo(type="payload_gone", message="evicted")
     lost = msgspec.structs.replace(
         *(FAILED,), job_id="night:c0", custom_id="c0", params=None, request_hash=None, error=gone

@@ -1,4 +1,4 @@
-"""`nightmill show` and `nightmill errors`: the morning's questions."""
+"""`nightmill show` and `nightmill errors`."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from tests.producer.store.samples import FAILED, SINGLE, SUCCEEDED
 from tests.rig import Rig, hello
 
 
-async def test_show_tells_a_stored_job(shell: Shell, rig: Rig) -> None:
-    """A batch's job by its batch and custom_id, a single one by its id."""
+async def test_show_prints_a_stored_job(shell: Shell, rig: Rig) -> None:
+    """A batch's job is named by batch and custom_id, a single one by its id."""
     await rig.store.record([SUCCEEDED, SINGLE])
-    told = shell("show", "night:line-7")
-    assert told.code == 0
-    assert told.out.startswith("night:line-7: succeeded\n")
-    assert "1. 1970-01-01 00:00:02 snoozed HTTP 429" in told.out
+    done = shell("show", "night:line-7")
+    assert done.code == 0
+    assert done.out.startswith("night:line-7: succeeded\n")
+    assert "1. 1970-01-01 00:00:02 snoozed HTTP 429" in done.out
     assert shell("show", "0199-single").out.startswith("0199-single: expired\n")
 
 
-async def test_show_tells_a_job_that_waits(shell: Shell, rig: Rig) -> None:
-    """Before there is a row there is a place in the queue."""
+async def test_show_prints_a_queued_job(shell: Shell, rig: Rig) -> None:
+    """A job without a row is found in Redis."""
     receipt = await rig.producer.enqueue(hello())
-    told = shell("show", receipt.job_id)
-    assert (told.code, told.out) == (0, f"{receipt.job_id}: queued\n")
+    done = shell("show", receipt.job_id)
+    assert (done.code, done.out) == (0, f"{receipt.job_id}: queued\n")
 
 
-async def test_show_tells_both_runs_of_a_requeued_job(shell: Shell, rig: Rig) -> None:
-    """Its next run waits while its failed one is stored."""
+async def test_show_prints_both_runs_of_a_requeued_job(shell: Shell, rig: Rig) -> None:
+    """The failed run is stored while the next one is queued."""
     await rig.store.record([FAILED])
     assert shell("retry", "night", "--set", "max_tokens=5").code == 0
-    told = shell("show", "night:line-8").out
-    assert told.startswith("night:line-8: queued\nnight:line-8: failed\n")
+    done = shell("show", "night:line-8").out
+    assert done.startswith("night:line-8: queued\nnight:line-8: failed\n")
 
 
-async def test_show_does_not_know_every_job(shell: Shell, rig: Rig) -> None:
-    """A typo is the usual cause, so it says what an id looks like."""
+async def test_show_of_an_unknown_job_is_one_line_of_error(shell: Shell, rig: Rig) -> None:
+    """The usual cause is a typo, so the error shows what an id looks like."""
     await rig.store.record([SUCCEEDED])
-    told = shell("show", "line-7")
-    assert (told.code, told.out) == (2, "")
-    assert told.err == (
+    done = shell("show", "line-7")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
         'error: no job "line-7", queued or stored; a batch\'s job is <batch>:<custom_id>\n'
     )
 
 
 async def test_errors_groups_failures_with_what_would_fix_them(shell: Shell, rig: Rig) -> None:
-    """A million failures are a handful of reasons."""
+    """Two failures with the same message are one group."""
     again = msgspec.structs.replace(FAILED, job_id="night:line-9", custom_id="line-9", seq=9)
     await rig.store.record([SUCCEEDED, FAILED, again])
-    told = shell("errors", "night")
-    assert told.code == 0
-    assert told.out.splitlines() == [
+    done = shell("errors", "night")
+    assert done.code == 0
+    assert done.out.splitlines() == [
         "2 x invalid_request_error: max_tokens: 0",
         "  example    nightmill show night:line-8",
         "  to fix it  give at least 1",
@@ -59,9 +59,9 @@ async def test_errors_groups_failures_with_what_would_fix_them(shell: Shell, rig
 
 
 async def test_errors_of_a_batch_without_any(shell: Shell, rig: Rig) -> None:
-    """The best morning; an unknown batch is another matter."""
+    """No failure is no error; an unknown batch is one."""
     await rig.store.record([SUCCEEDED])
     assert shell("errors", "night").out == 'no job of batch "night" failed\n'
-    told = shell("errors", "knight")
-    assert told.code == 2
-    assert told.err == ('error: no results of a batch "knight"; batches with results: night\n')
+    done = shell("errors", "knight")
+    assert done.code == 2
+    assert done.err == ('error: no results of a batch "knight"; batches with results: night\n')

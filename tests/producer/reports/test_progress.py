@@ -1,4 +1,4 @@
-"""Rate, remaining time and the progress line, from samples alone."""
+"""Rate, remaining time and progress line from samples of counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def running(done: int, total: int | None = 100) -> Counts:
 
 
 def test_rate_is_that_of_the_last_seconds_only() -> None:
-    """A person wants to know how fast it goes now, not how it went in the first hour."""
+    """Users want the current rate, not the average since the start."""
     progress = Progress(running(0, 1000), 0.0)
     progress.add(running(500, 1000), 10.0)
     for second in range(1, 12):
@@ -24,7 +24,7 @@ def test_rate_is_that_of_the_last_seconds_only() -> None:
 
 
 def test_rate_of_a_single_moment_is_zero() -> None:
-    """Two samples of one instant must not divide by zero."""
+    """Two samples at the same moment must not divide by zero."""
     progress = Progress(running(0), 1.0)
     progress.add(running(5), 1.0)
     assert progress.rate == 0.0
@@ -32,7 +32,7 @@ def test_rate_of_a_single_moment_is_zero() -> None:
 
 
 def test_rate_falls_to_zero_when_nothing_ends() -> None:
-    """A stalled batch shows 0/s after one span, not its old speed for ever."""
+    """A stalled batch shows 0/s after one SPAN_S."""
     progress = Progress(running(0), 0.0)
     progress.add(running(50), 1.0)
     for second in range(2, 2 + int(SPAN_S) + 1):
@@ -42,15 +42,15 @@ def test_rate_falls_to_zero_when_nothing_ends() -> None:
 
 
 def test_eta_is_unknown_while_the_source_is_open() -> None:
-    """Nobody knows how long a stream will be."""
+    """The length of a stream is not known in advance."""
     progress = Progress(running(0, None), 0.0)
     progress.add(running(10, None), 1.0)
     assert progress.eta_s is None
     assert "ETA ?" in progress.line()
 
 
-def test_line_tells_what_a_person_watches() -> None:
-    """Done, failed, in flight, rate, tokens, 429s since the start, ETA."""
+def test_the_line_has_the_most_important_first() -> None:
+    """A terminal of 80 columns cuts the end of the line. Refusals count from the first sample."""
     before = Counts(total=1200, queued=1200)
     progress = Progress(before, 0.0, refused=7)
     now = Counts(
@@ -64,13 +64,13 @@ def test_line_tells_what_a_person_watches() -> None:
     )
     progress.add(now, 10.0, refused=9)
     assert progress.line() == (
-        "1,000/1,200 done · 10 failed · 10 in flight · 100.0/s · 1.2M in + 890 out tokens"
-        " · 2 429s · ETA 2s"
+        "1,000/1,200 done · 10 failed · 10 in flight · 100.0/s · ETA 2s · 2 refused (429)"
+        " · 1.2M in + 890 out tokens"
     )
 
 
 def test_a_finished_batch_has_no_eta() -> None:
-    """Once all is done there is nothing to wait for."""
+    """When all jobs are done, nothing remains."""
     progress = Progress(running(100), 0.0)
     assert progress.eta_s == 0.0
     assert "ETA" not in progress.line()
@@ -81,7 +81,7 @@ def test_a_finished_batch_has_no_eta() -> None:
     [(0, "0"), (999, "999"), (1000, "1.0k"), (999_949, "999.9k"), (999_950, "1.0M"), (3e9, "3.0G")],
 )
 def test_short_numbers_keep_their_size(number: int, text: str) -> None:
-    """Token counts reach billions; the line stays one line."""
+    """Token counts reach billions; the line must stay short."""
     assert short(number) == text
 
 
@@ -97,5 +97,5 @@ def test_short_numbers_keep_their_size(number: int, text: str) -> None:
     ],
 )
 def test_durations_have_their_two_largest_units(seconds: float | None, text: str) -> None:
-    """Seconds do not matter in a night, minutes do not in a week."""
+    """Smaller units do not matter next to the largest two."""
     assert duration(seconds) == text

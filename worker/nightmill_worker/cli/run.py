@@ -1,4 +1,4 @@
-"""`nightmill run`: a file of prompts in, a file of results out, everything on this machine."""
+"""`nightmill run`: from a file of prompts to a file of results, all on this machine."""
 
 from __future__ import annotations
 
@@ -9,75 +9,99 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
-from nightmill.cli import options
 from nightmill.cli.grouped import grouped
-from nightmill.cli.inputs import Shaping
-from nightmill.cli.limiting import Limiting
+from nightmill.cli.limit_options import LimitOptions
+from nightmill.cli.options import FeedOptions, PlaceOptions, Source
+from nightmill.cli.source_options import SourceOptions
 from nightmill.errors import SettingsError, SourceError
 from nightmill_worker.cli.worker import NO_CREDENTIAL
 
 if TYPE_CHECKING:
+    from nightmill import sources
     from nightmill.settings import Settings
-    from nightmill.sources import Source
+    from nightmill_worker.simulator import SimulatorConfig
 
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Results file.  [default: IN.results.jsonl]"),
+    typer.Option("--output", "-o", help="Results file.  [default: BATCH.results.jsonl]"),
 ]
 Processes = Annotated[int, typer.Option(min=1, max=256, help="Worker processes.")]
-Simulate = Annotated[
-    bool, typer.Option("--simulate", help="Rehearse against the simulator: no key, no cost.")
-]
-Rpm = Annotated[int | None, typer.Option(min=1, help="Cap, or the simulator's limit.")]
 NoCanary = Annotated[
-    bool, typer.Option("--no-canary", help="Do not pause a batch after 20 like failures in a row.")
+    bool,
+    typer.Option(
+        "--no-canary", help="Keep going when the first 20 jobs in a row fail with the same error."
+    ),
 ]
 NO_WEBHOOK_SECRET = (
     "set NIGHTMILL_WEBHOOK_SECRET, which signs it: whsec_ and the base64 of 24 random bytes or more"  # noqa: S105 - says how to make one
 )
-Latency = Annotated[float, typer.Option(min=0, help="The simulator's mean call, seconds.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointOptions:
+    """The endpoint of a run: the configured one, or the simulator."""
+
+    simulate: Annotated[
+        bool,
+        typer.Option("--simulate", help="Rehearse with a simulated endpoint: no key, no cost."),
+    ] = False
+    rpm: Annotated[
+        int | None,
+        typer.Option(min=1, help="Cap on requests a minute; with --simulate its rate limit."),
+    ] = None
+    itpm: Annotated[
+        int | None, typer.Option(min=1, help="As --rpm, for input tokens a minute.")
+    ] = None
+    otpm: Annotated[
+        int | None, typer.Option(min=1, help="As --rpm, for output tokens a minute.")
+    ] = None
+    latency: Annotated[
+        float, typer.Option(min=0, help="With --simulate: mean duration of a call, seconds.")
+    ] = 1.0
+
+    def caps(self) -> dict[str, int | None]:
+        """Return the caps of a real endpoint; those of a simulated one are its own limits."""
+        return {} if self.simulate else {"rpm": self.rpm, "itpm": self.itpm, "otpm": self.otpm}
+
+    def simulator(self) -> SimulatorConfig | None:
+        """Return the simulator to start, None for the configured endpoint."""
+        from nightmill_worker.simulator import SimulatorConfig  # noqa: PLC0415 - `--help` is fast
+
+        if not self.simulate:
+            return None
+        return SimulatorConfig(
+            latency_s=self.latency, jitter=0.3, rpm=self.rpm, itpm=self.itpm, otpm=self.otpm
+        )
 
 
 @grouped
-def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
-    source: options.Source,
+def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's interface
+    source: Source,
     *,
     output: Output = None,
-    batch: options.BatchName = None,
-    shaping: Shaping,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
+    rows: SourceOptions,
+    feed: FeedOptions,
     processes: Processes = 1,
-    model: options.Model = None,
-    max_tokens: options.MaxTokens = None,
-    skip_bad: options.SkipBad = False,
-    changed: options.Changed = None,
-    on_complete: options.OnComplete = None,
-    window: options.Window = None,
     no_canary: NoCanary = False,
-    limiting: Limiting,
-    simulate: Simulate = False,
-    rpm: Rpm = None,
-    itpm: Rpm = None,
-    otpm: Rpm = None,
-    latency: Latency = 1.0,
-    redis_url: options.RedisUrl = None,
-    store_url: options.StoreUrl = None,
-    data_dir: options.DataDir = None,
+    limits: LimitOptions,
+    endpoint: EndpointOptions,
+    places: PlaceOptions,
 ) -> None:
     """Run a file of prompts to a file of results; run it again to go on where it stopped.
 
-    With --prompt, --image or --document any row becomes a job; without, a row is one: {"prompt":
-    ...} and other request fields, or {"custom_id": ..., "params": {...}}.
+    With --prompt, --image or --document, a template makes a job of every row. Without them, each
+    row is a request: {"prompt": ...} and other request fields, or {"custom_id": ..., "params":
+    {...}}.
 
     Exit codes: 0 all succeeded, 1 some failed, 2 bad usage or input, 3 stopped with jobs left,
-    130 interrupted (Ctrl-C lets calls under way finish, a second one gives them back at once).
+    130 interrupted. The first Ctrl-C lets calls in flight finish. A second one stops at once.
 
     For example:
 
@@ -96,61 +120,63 @@ def run(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     from nightmill.cli.checking import batch_name, checked_source  # noqa: PLC0415 - fast `--help`
     from nightmill.cli.dry_run import show_jobs  # noqa: PLC0415
     from nightmill.enqueue.prepare import defaults_of  # noqa: PLC0415
-    from nightmill.settings import PREFIX, load_settings  # noqa: PLC0415
 
-    limits = limiting.change()
-    given = shaping.source(source)
-    if json and not dry_run:
-        raise SettingsError(options.JSON_ALONE)
-    if dry_run:
-        show_jobs(given, load_settings(model=model, max_tokens=max_tokens), as_json=json)
+    change = limits.change()
+    given = rows.source(source)
+    if feed.dry_run:
+        show_jobs(given, feed.settings(places), as_json=feed.json)
         return
-    name = batch_name(given, batch)
-    settings = load_settings(
-        model=model,
-        max_tokens=max_tokens,
-        window=window,
-        redis_url=redis_url,
-        store_url=store_url,
-        data_dir=data_dir,
-        rehearsal=simulate or None,
-        canary=0 if no_canary else None,
-        only_batch=name,
-        attach_roots=os.environ.get(PREFIX + "ATTACH_ROOTS") or _own_folder(given),
-        **({} if simulate else {"rpm": rpm, "itpm": itpm, "otpm": otpm}),
-    )
-    if not simulate and not settings.has_credential:
-        raise SettingsError(f"{NO_CREDENTIAL}; or rehearse without one: add --simulate")
-    if on_complete:
-        _require_hook(on_complete, settings)
+    name = batch_name(given, feed.batch)
+    settings = _settings(feed, places, endpoint, given, name, canary=0 if no_canary else None)
+    if feed.on_complete:
+        _require_webhook(feed.on_complete, settings)
     defaults = defaults_of(settings)
     with (
         _readable(given) as readable,
-        checked_source(readable, defaults, name, skip_bad=skip_bad) as checked,
+        checked_source(readable, defaults, name, skip_bad=feed.skip_bad) as checked,
     ):
         from nightmill_worker.cli.running import Plan, run_plan  # noqa: PLC0415
-        from nightmill_worker.simulator import SimulatorConfig  # noqa: PLC0415
 
-        simulator = None
-        if simulate:
-            simulator = SimulatorConfig(
-                latency_s=latency, jitter=0.3, rpm=rpm, itpm=itpm, otpm=otpm
-            )
         plan = Plan(
             batch=name,
             out=output or Path(f"{name}.results.jsonl"),
             processes=processes,
-            changed=changed,
-            limits=limits,
-            on_complete=on_complete,
-            simulator=simulator,
+            changed=feed.changed,
+            limits=change,
+            on_complete=feed.on_complete,
+            simulator=endpoint.simulator(),
         )
         code = asyncio.run(run_plan(settings, checked, plan))
     raise typer.Exit(code)
 
 
-def _require_hook(url: str, settings: Settings) -> None:
-    """Raise SettingsError unless a webhook can go to `url`, signed."""
+def _settings(  # noqa: PLR0913 - all that settings are made of
+    feed: FeedOptions,
+    places: PlaceOptions,
+    endpoint: EndpointOptions,
+    source: sources.Source,
+    batch: str,
+    *,
+    canary: int | None,
+) -> Settings:
+    """Return the settings of a run. Raises SettingsError, also when there is no credential."""
+    from nightmill.settings import PREFIX  # noqa: PLC0415
+
+    settings = feed.settings(
+        places,
+        rehearsal=endpoint.simulate or None,
+        canary=canary,
+        only_batch=batch,
+        attach_roots=os.environ.get(PREFIX + "ATTACH_ROOTS") or _source_folder(source),
+        **endpoint.caps(),
+    )
+    if not endpoint.simulate and not settings.has_credential:
+        raise SettingsError(f"{NO_CREDENTIAL}; or rehearse without one: add --simulate")
+    return settings
+
+
+def _require_webhook(url: str, settings: Settings) -> None:
+    """Raise SettingsError unless a signed webhook can be sent to `url`."""
     from nightmill.queue.webhooks import require_url  # noqa: PLC0415
 
     require_url(url)
@@ -158,17 +184,17 @@ def _require_hook(url: str, settings: Settings) -> None:
         raise SettingsError(f"--on-complete: {NO_WEBHOOK_SECRET}")
 
 
-def _own_folder(source: Source) -> str:
-    """Return the root of a run's attachments unless another is set: where its source lies."""
+def _source_folder(source: sources.Source) -> str:
+    """Return the ATTACH_ROOTS of a run when none is set: the folder of its source."""
     from nightmill.sources import folder_of  # noqa: PLC0415
 
     folder = folder_of(source.location)
     root = folder if "://" in folder else str(Path(folder).resolve())
-    return json.dumps([root])  # a colon in it would part it
+    return json.dumps([root])  # as JSON: a plain ATTACH_ROOTS would be split at a colon
 
 
 @contextlib.contextmanager
-def _readable(source: Source) -> Iterator[Source]:
+def _readable(source: sources.Source) -> Iterator[sources.Source]:
     """Yield a source that can be read twice: a stream is copied to a file first."""
     from nightmill.sources import open_as_it_is  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The options that say how a source becomes jobs: its format, and the template for its rows."""
+"""Options that say how a source becomes jobs: its format, and the template for its rows."""
 
 from __future__ import annotations
 
@@ -15,45 +15,54 @@ if TYPE_CHECKING:
     from nightmill.sources import Source, Template
 
 FROM_FILE = "@"
-"""Begins the value of an option that is read from a file."""
+"""First character of an option's value that names a file to read the value from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shaping:
-    """What a command was told about its rows."""
+class SourceOptions:
+    """The format of a source and the template for its rows."""
 
     format: Annotated[
         Literal["jsonl", "csv", "tsv", "parquet", "files"] | None,
-        typer.Option(help="How the source is written.  [default: as its suffix says, else jsonl]"),
+        typer.Option(help="Format of the source.  [default: by its suffix, else jsonl]"),
     ] = None
     prompt: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Jinja over a row's columns; @FILE reads it from there."),
+        typer.Option(
+            metavar="TEXT", help="Jinja template over a row's columns; @FILE reads it from a file."
+        ),
     ] = None
     system: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="The same, for the system prompt.")
+        str | None,
+        typer.Option(metavar="TEXT", help="Template of the system prompt, as --prompt."),
     ] = None
     id: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Has the custom_id.  [default: custom_id, or line-N]"),
+        typer.Option(
+            metavar="COLUMN",
+            help="Column that holds the custom_id.  [default: custom_id, else line-N]",
+        ),
     ] = None
     image: Annotated[
         list[str] | None,
         typer.Option(
             metavar="COLUMN",
-            help="Has an image's path (relative to the source) or URL; repeatable.",
+            help="Column that holds an image's path (relative to the source) or URL; repeatable.",
         ),
     ] = None
     document: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN", help="The same for a PDF or a text file; repeatable."),
+        typer.Option(
+            metavar="COLUMN",
+            help="Column that holds the path or URL of a PDF or text file; repeatable.",
+        ),
     ] = None
     changes: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="A request field of every job, whatever its row says; null takes it out.",
+            help="Set a request field in every job, also where its row has one; null removes it.",
         ),
     ] = None
 
@@ -64,7 +73,7 @@ class Shaping:
         return source_of(location, self.format, self._template())
 
     def _template(self) -> Template | None:
-        """Return the template that the options make, if any of them is given."""
+        """Return the template that the options make, None when none of them is given."""
         texts = self.prompt is not None or self.system is not None
         if not (texts or self.id or self.image or self.document or self.changes):
             return None
@@ -77,15 +86,18 @@ class Shaping:
                 id=self.id,
                 images=tuple(self.image or ()),
                 documents=tuple(self.document or ()),
-                set=changes_of(self.changes or ()),
+                set=parse_changes(self.changes or ()),
             )
         except InvalidParamsError as error:
             field = error.field if error.field.startswith("--") else f"--{error.field}"
             raise InvalidParamsError(field, error.problem) from None
 
 
-def changes_of(given: Sequence[str]) -> dict[str, object]:
-    """Read what --set was given: JSON, or text when it is none. Raises InvalidParamsError."""
+def parse_changes(given: Sequence[str]) -> dict[str, object]:
+    """Return the fields of --set KEY=VALUE; a value is JSON, or text when it is not JSON.
+
+    Raises InvalidParamsError.
+    """
     import msgspec  # noqa: PLC0415 - `--help` stays fast
 
     changes: dict[str, object] = {}
@@ -101,7 +113,7 @@ def changes_of(given: Sequence[str]) -> dict[str, object]:
 
 
 def _text(option: str, given: str | None) -> str | None:
-    """Return a template's text; `@FILE` stands for what is in the file."""
+    """Return the text of a template; for `@FILE`, the content of the file."""
     if given is None or not given.startswith(FROM_FILE):
         return given
     path = given.removeprefix(FROM_FILE)

@@ -1,4 +1,4 @@
-"""The options that limit a batch, shared by `run`, `enqueue` and `adjust`."""
+"""Options that limit a batch, shared by `run`, `enqueue` and `adjust`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from nightmill.records.limits import Change, Limits
 
 Weight = Annotated[
-    int | None, typer.Option(help="Share of the fleet beside other batches, 1 to 1000.  [1]")
+    int | None,
+    typer.Option(
+        help="Priority over other waiting batches, 1 to 1000: 10 gets ten times the calls of 1.  "
+        "[default: 1]"
+    ),
 ]
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -22,31 +26,32 @@ _TIME: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limiting:
-    """The limits that a command was told."""
+class LimitOptions:
+    """The limits of a batch."""
 
     concurrency: Annotated[
-        int | None, typer.Option(help="Calls of this batch in flight at most, over the fleet.")
+        int | None, typer.Option(help="Most calls of this batch in flight, over all workers.")
     ] = None
     expires: Annotated[
         str | None,
         typer.Option(
             metavar="TIME",
-            help="From now, as 90m, 24h or 7d: what is not called by then expires.",
+            help="From now, as 90m, 24h or 7d: jobs that are not called by then expire.",
         ),
     ] = None
     budget_usd: Annotated[
-        float | None, typer.Option(help="Dollars the whole batch may cost; it pauses before.")
+        float | None,
+        typer.Option(help="Most dollars the batch may cost; it pauses before it costs more."),
     ] = None
     budget_tokens: Annotated[
-        int | None, typer.Option(help="Input and output tokens the whole batch may take.")
+        int | None, typer.Option(help="Most input and output tokens the batch may use.")
     ] = None
 
     def change(self, weight: int | None = None) -> Change:
         """Return the limits that were given. Raises InvalidLimitError that names one."""
         from nightmill.records.limits import Change, Limits  # noqa: PLC0415 - `--help` stays fast
 
-        # Out of range is said before anything is started; the price of a model only matters later.
+        # Limits checks the ranges, so that a bad value fails before anything is started.
         Limits(
             weight=1 if weight is None else weight,
             concurrency=self.concurrency,
@@ -56,13 +61,13 @@ class Limiting:
         return Change(
             weight=weight,
             concurrency=self.concurrency,
-            expires_s=None if self.expires is None else seconds(self.expires),
+            expires_s=None if self.expires is None else parse_seconds(self.expires),
             budget_usd=self.budget_usd,
             budget_tokens=self.budget_tokens,
         )
 
 
-def seconds(text: str) -> float:
+def parse_seconds(text: str) -> float:
     """Read "90m", "24h", "1h30m" as seconds. Raises InvalidLimitError."""
     parts = _TIME.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
@@ -70,8 +75,8 @@ def seconds(text: str) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
-def told(limits: Limits, now: float) -> str:
-    """Say `limits` in a line; `now` is epoch seconds."""
+def describe(limits: Limits, now: float) -> str:
+    """Return `limits` as one line of text; `now` is epoch seconds."""
     from nightmill.reports.progress import duration  # noqa: PLC0415
 
     parts = [f"weight {limits.weight}"]

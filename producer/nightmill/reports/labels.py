@@ -1,0 +1,93 @@
+"""The words that commands print as headings and labels; docs/glossary.md explains each of them.
+
+Job states are in records.state, batch states in records.counts, those of a webhook in
+queue.webhooks.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class StatusColumn(StrEnum):
+    """Headings of `nightmill status`; the job states stand between DONE and TOKENS."""
+
+    BATCH = "batch"
+    STATE = "state"
+    DONE = "done"
+    TOKENS = "tokens in/out"
+    LIMIT_USED = "limit used"
+    COST = "cost"
+
+
+class ProgressLabel(StrEnum):
+    """Words of the progress line of `run`, `enqueue`, `wait` and `status --watch`."""
+
+    DONE = "done"
+    FAILED = "failed"
+    IN_FLIGHT = "in flight"
+    TOKENS = "tokens"
+    REFUSED = "refused (429)"
+    ETA = "ETA"
+
+
+class LaneColumn(StrEnum):
+    """Headings of `nightmill lanes`."""
+
+    LANE = "lane"
+    LIMITED_BY = "limited by"
+    IN_FLIGHT = "in flight"
+    REQUESTS = "requests/min"
+    INPUT = "input/min"
+    OUTPUT = "output/min"
+    REFUSED = "refused (429)"
+
+
+class HistoryLabel(StrEnum):
+    """Labels of `nightmill show`."""
+
+    RUN = "run"
+    MODEL = "model"
+    LANE = "lane"
+    WORKER = "worker"
+    ENQUEUED = "enqueued"
+    FINISHED = "finished"
+    QUEUE_TIME = "in the queue"
+    CALL_TIME = "in calls"
+    COUNTED = "counted attempts"
+    NOT_COUNTED = "not counted"
+    WAITED = "waited"
+    TOKENS = "tokens"
+    CACHE = "cache"
+    STOP_REASON = "stop reason"
+    ERROR = "error"
+    FIX = "to fix it"
+
+
+class FailureLabel(StrEnum):
+    """Labels of `nightmill errors`."""
+
+    EXAMPLE = "example"
+    FIX = "to fix it"
+    RUN_AGAIN = "run again"
+
+
+class VerifyLabel(StrEnum):
+    """Labels of `nightmill verify`."""
+
+    STORED = "stored"
+    UNFINISHED = "not finished"
+    MISSING = "missing"
+    FIX = "to fix it"
+    LOST_CALLS = "calls lost in crashes"
+
+
+class DryRunLabel(StrEnum):
+    """Labels of `--dry-run`."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+    ATTACHMENT = "attachment"
+    COST = "cost"
+    WARNING = "warning"
+    BAD_ROW = "bad row"

@@ -1,0 +1,46 @@
+"""Tables that fit the width of their terminal."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from nightmill.cli.fitted import FittedTable
+
+HEADINGS = ("lane", "limited by", "in flight", "requests/min", "tokens")
+CELLS = ("claude-opus-4-6 1303f0", "window", "1,200 of 1,200", "1,730 of 3,000 (58%)", "1.2M")
+
+
+def drawn(width: int, cells: tuple[str, ...] = CELLS) -> list[str]:
+    """Return the lines of a table with one row, drawn on a terminal of `width` columns."""
+    table = FittedTable(HEADINGS, text_columns=2)
+    table.add(*cells)
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def test_a_wide_terminal_has_one_line_a_row() -> None:
+    """Nothing is wrapped where there is enough space."""
+    assert drawn(120) == [
+        "lane                    limited by       in flight          requests/min  tokens",
+        "claude-opus-4-6 1303f0  window      1,200 of 1,200  1,730 of 3,000 (58%)    1.2M",
+    ]
+
+
+@pytest.mark.parametrize("width", [79, 70, 60])
+def test_a_narrow_terminal_wraps_at_spaces_and_cuts_no_word(width: int) -> None:
+    """A number or a name that is cut short misleads."""
+    lines = drawn(width)
+    assert max(map(len, lines)) <= width
+    words = " ".join(lines).split()
+    assert sorted(words) == sorted(" ".join((*HEADINGS, *CELLS)).split())
+
+
+def test_a_name_longer_than_its_share_is_folded() -> None:
+    """The names of batches may have 200 characters; the numbers stay readable."""
+    lines = drawn(60, ("x" * 200, *CELLS[1:]))
+    assert max(map(len, lines)) <= 60
+    assert "".join(lines).count("x") == 200
+    assert "(58%)" in " ".join(lines)
