@@ -47,26 +47,29 @@ def enqueue(  # noqa: PLR0913 - one parameter an option or group: that is typer'
     limits: LimitOptions,
     places: PlaceOptions,
 ) -> None:
-    """Feed prompts to the workers as a batch; ends when all jobs are in Redis.
+    """Feed prompts to the workers as a batch.
 
-    A file is checked whole first: nothing is enqueued while a row is bad. After an interruption,
-    run the same command again: jobs that are queued or stored are skipped. With --prompt, --image
-    or --document, a template makes a job of every row. Without them, each row is a request:
-    {"prompt": ...} and other request fields, or {"custom_id": ..., "params": {...}}.
+    The command ends when all jobs are in Redis. A file is checked whole first: nothing is enqueued
+    while a row is bad. After an interruption, run the same command again: jobs that are queued or
+    stored are skipped.
+
+    With --prompt, --image or --document, a template makes a job of every row. Without them, each
+    row is a request: {"prompt": ...} and other request fields, or {"custom_id": ..., "params":
+    {...}}.
 
     For example:
 
     nightmill enqueue prompts.jsonl
 
-    nightmill enqueue reviews.csv --prompt 'Summarise: {{ text }}' --id review --dry-run
+    nightmill enqueue reviews.csv --prompt 'Tag: {{ text }}' --id id --dry-run
 
-    nightmill enqueue scans/ --document path --prompt 'Who signed this?' --set max_tokens=200
+    nightmill enqueue pdf/ --document path --prompt 'Who signed?' --set top_k=9
 
-    nightmill enqueue s3://bucket/rows.parquet --prompt @prompt.txt --system 'Be brief.'
+    nightmill enqueue s3://b/rows.parquet --prompt @ask.txt --system 'Be brief'
 
     nightmill enqueue backfill.jsonl --weight 1 --budget-usd 40 --expires 24h
 
-    zcat rows.csv.gz | nightmill enqueue - --format csv --batch live --prompt '{{ question }}'
+    zcat rows.gz | nightmill enqueue - --format csv --batch b --prompt '{{ q }}'
     """
     from nightmill.cli.checking import batch_name  # noqa: PLC0415 - `--help` stays fast
     from nightmill.cli.dry_run import show_jobs  # noqa: PLC0415

@@ -60,9 +60,9 @@ def results(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
 
     nightmill results prompts --failed --order finished
 
-    nightmill results prompts --format csv --fields custom_id,text,cost -o results.csv
+    nightmill results prompts --format csv --fields custom_id,text -o out.csv
 
-    nightmill results prompts --format parquet --source prompts.jsonl -o s3://bucket/results.parquet
+    nightmill results prompts --format parquet --source in.jsonl -o s3://b/out
     """
     from nightmill.export import export  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415

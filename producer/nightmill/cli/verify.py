@@ -56,7 +56,7 @@ def verify(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
 
     nightmill verify prompts --source prompts.jsonl --repair
 
-    nightmill verify reviews --source reviews.csv --prompt 'Summarise: {{ text }}' --id review
+    nightmill verify reviews --source reviews.csv --prompt '{{ text }}' --id id
     """
     from nightmill.queue.locate import with_redis  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 from redis import Redis
 
+from nightmill.cli.app import OWN
 from nightmill.queue import keys
 from nightmill.records.state import JobState
 from tests.rig import Rig, rigged
@@ -100,6 +102,19 @@ def test_version_and_help(shell: Shell) -> None:
         assert code == 0
         assert "For example:" in out
         assert f"nightmill {command}" in out
+
+
+def test_help_fits_80_columns(shell: Shell) -> None:
+    """Examples can be copied as they are, and no summary of a command is cut short."""
+    shell.env["COLUMNS"] = "80"
+    _, _, commands = shell("--help")[1].partition("Commands:")
+    summaries = {line.split()[0]: line for line in commands.splitlines() if line}
+    for name in (*(command.__name__ for command in OWN), "run"):
+        assert not summaries[name].endswith("...")
+        text = shell(name, "--help")[1]
+        _, _, after = text.partition("For example:")
+        examples, *_ = re.split("^(?:Arguments|Options):", after, flags=re.MULTILINE)
+        assert [each for each in examples.split("\n\n") if "\n" in each.strip()] == []
 
 
 async def test_from_enqueue_to_results(shell: Shell, rig: Rig) -> None:

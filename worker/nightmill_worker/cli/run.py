@@ -94,7 +94,10 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
     endpoint: EndpointOptions,
     places: PlaceOptions,
 ) -> None:
-    """Run a file of prompts to a file of results; run it again to go on where it stopped.
+    """Run a file of prompts to a file of results.
+
+    A file is checked whole first: nothing is enqueued while a row is bad. After an interruption,
+    run the same command again: it goes on where it stopped.
 
     With --prompt, --image or --document, a template makes a job of every row. Without them, each
     row is a request: {"prompt": ...} and other request fields, or {"custom_id": ..., "params":
@@ -107,9 +110,9 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
 
     nightmill run prompts.jsonl -o results.jsonl
 
-    nightmill run reviews.csv --prompt 'Summarise: {{ text }}' --id review --dry-run
+    nightmill run reviews.csv --prompt 'Sum up: {{ text }}' --id id --dry-run
 
-    nightmill run photos/ --image path --prompt 'What is on it?' --set max_tokens=200
+    nightmill run photos/ --image path --prompt 'Who is it?' --set max_tokens=99
 
     nightmill run prompts.jsonl --simulate --rpm 600
 
