@@ -53,13 +53,13 @@ def draw(view: View) -> RenderableType:
     named = (state.replace("_", " ") for state in states)
     table = FittedTable((*before, *named, *after), text_columns=2)
     for batch, counts in view.counts.items():
-        total = "?" if counts.total is None else f"{counts.total:,}"
+        total = "" if counts.total is None else f" of {counts.total:,}"
         table.add(
             batch or _SINGLES,
             view.state(batch),
-            f"{counts.terminal:,}/{total}" if batch else f"{counts.terminal:,}",
+            f"{counts.terminal:,}{total}",
             *(f"{getattr(counts, state):,}" for state in states),
-            f"{short(counts.input_tokens)}/{short(counts.output_tokens)}",
+            f"{short(counts.input_tokens)} / {short(counts.output_tokens)}",
             "-" if counts.utilisation is None else f"{counts.utilisation:.1%}",
             _cost(counts),
         )

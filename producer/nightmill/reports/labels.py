@@ -15,7 +15,7 @@ class StatusColumn(StrEnum):
     BATCH = "batch"
     STATE = "state"
     DONE = "done"
-    TOKENS = "tokens in/out"
+    TOKENS = "tokens in / out"
     LIMIT_USED = "limit used"
     COST = "cost"
 

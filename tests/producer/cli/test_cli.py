@@ -157,7 +157,7 @@ async def test_status_is_a_table_for_people(shell: Shell, rig: Rig) -> None:
     code, out, _ = shell("status")
     assert code == 0
     assert "prompts" in out
-    assert "5/5" in out
+    assert "5 of 5" in out
     code, out, _ = shell("status", "prompts", "--watch")
     assert code == 0
     assert out.startswith("prompts done: 5/5 done · 0 failed")
