@@ -1,4 +1,4 @@
-"""Faults of time: wrong clocks, a backlog of two days, a small batch behind a huge one."""
+"""Faults of a long queue: a backlog of two days, a million rows, a batch behind a huge one."""
 
 from __future__ import annotations
 
@@ -8,29 +8,24 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from datetime import timedelta
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-import pytest
 from arq import ArqRedis
 from redis.asyncio import ConnectionPool
 
 import nightmill
-from nightmill import Producer
 from nightmill.queue import keys
 from nightmill.queue.batches import Batches
 from nightmill.records.job import now_ms
-from nightmill.records.state import JobState
-from tests.chaos.fleet import BATCH, ENTRIES, Fleet, running_fleet
+from tests.chaos.clocks import wrong_clock
+from tests.chaos.fleet import BATCH, Fleet, running_fleet
 from tests.chaos.report import Report, judge
 from tests.chaos.store import resident_mb_of
 from tests.rig import hello, until
 
-OFF_S: Final = 600
-DELAY_S: Final = 2.0
 MB: Final = 1_000_000
 FLAT_MB: Final = 16.0
 TWO_DAYS_MS: Final = 48 * 3_600_000
@@ -53,59 +48,6 @@ async def small_behind_huge(folder: Path, _rng: random.Random, scale: int) -> Re
         return report
 
 
-async def producers_clocks(folder: Path, _rng: random.Random, _scale: int) -> Report:
-    """Feed with clocks ten minutes fast and slow: jobs start at once, deadlines are kept."""
-    async with running_fleet(folder, latency_s=0.1) as fleet:
-        await fleet.start_workers(1)
-        slowest = 0.0
-        for off_s in (OFF_S, -OFF_S):
-            with _clock_off(off_s):
-                slowest = max(slowest, await _start_s(fleet, f"by {off_s}"))
-                await _feed_expiring(fleet, f"soon by {off_s}", OFF_S / 10)
-                await _feed_expiring(fleet, f"late by {off_s}", 0)
-        ends = {}
-        for off_s in (OFF_S, -OFF_S):
-            for name in (f"soon by {off_s}", f"late by {off_s}"):
-                await fleet.wait_for_rows(1, name, within=10)
-                ends[name] = [row.status for row in await fleet.results(name)]
-        await fleet.feed(range(5))
-        await fleet.wait_for_rows(5)
-        others = 2 + sum(end == [JobState.SUCCEEDED] for end in ends.values())
-        report = await judge(fleet, "producers' clocks 10 min off", 5, extra=others)
-        report.recovery_s = slowest
-        report.expect("start delay <= 1 s", kept=slowest <= 1)
-        for name, end in ends.items():
-            due = [JobState.SUCCEEDED if name.startswith("soon") else JobState.EXPIRED]
-            report.expect(f"{name}: {end}", kept=end == due)
-        return report
-
-
-async def workers_clocks(folder: Path, _rng: random.Random, scale: int) -> Report:
-    """Run workers with clocks ten minutes fast and slow, long calls, some retries."""
-    jobs = 60 * scale
-    async with running_fleet(folder, latency_s=1.5, lease_s=1.0) as fleet:
-        await fleet.configure(faults=[{"status": 503, "share": 0.1}])
-        await fleet.start_workers(1, ENTRIES / "skewed.py", f"{OFF_S}")
-        await fleet.start_workers(1, ENTRIES / "skewed.py", f"{-OFF_S}")
-        await fleet.feed(range(jobs))
-        await fleet.wait_for_rows(jobs, within=60 * scale)
-        stats = await fleet.stats()
-        failed = stats["statuses"].get("503", 0)
-        await fleet.configure(faults=[])
-        slowest = max([await _start_s(fleet, f"now {n}") for n in range(3)])
-        delays = [await _start_s(fleet, f"later {n}", DELAY_S) for n in range(3)]
-        report = await judge(fleet, "workers' clocks 10 min off", jobs, extra=failed + 6)
-        report.recovery_s = slowest
-        report.expect("start delay <= 1 s", kept=slowest <= 1)
-        late = [delay for delay in delays if not DELAY_S <= delay <= DELAY_S + 1]
-        report.expect(f"delayed jobs start when due: {late}", kept=not late)
-        lost = [
-            row for row in await fleet.results() if any(a.outcome == "lost" for a in row.attempts)
-        ]
-        report.expect(f"no lease is lost: {lost[:1]}", kept=not lost)
-        return report
-
-
 @asynccontextmanager
 async def _plain_arq(fleet: Fleet) -> AsyncIterator[ArqRedis]:
     """Connect plain arq with the settings of docs/wire.md."""
@@ -119,41 +61,12 @@ async def _plain_arq(fleet: Fleet) -> AsyncIterator[ArqRedis]:
     await arq.aclose(close_connection_pool=True)
 
 
-@contextmanager
-def _clock_off(seconds: int) -> Iterator[None]:
-    """Shift the clock that producers of this process read."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nightmill.client.producer.now_ms", lambda: now_ms() + seconds * 1000)
-        yield
-
-
-async def _start_s(fleet: Fleet, batch: str, delay_s: float = 0) -> float:
-    """Enqueue a job; return the seconds until its call."""
-    before = (await fleet.stats())["totals"]["calls"]
-    began = time.monotonic()
-    async with Producer(settings=fleet.settings) as producer:
-        delay = timedelta(seconds=delay_s)
-        await producer.enqueue(hello(batch), batch=batch, custom_id="a", delay=delay)
-
-    async def called() -> bool:
-        return bool((await fleet.stats())["totals"]["calls"] > before)
-
-    await until(called)
-    return time.monotonic() - began
-
-
-async def _feed_expiring(fleet: Fleet, batch: str, seconds: float) -> None:
-    async with Producer(settings=fleet.settings) as producer:
-        expires = timedelta(seconds=seconds)
-        await producer.enqueue(hello(batch), batch=batch, custom_id="a", expires=expires)
-
-
 async def old_backlog(folder: Path, _rng: random.Random, scale: int) -> Report:
     """Keep jobs of two days ago waiting for a stopped account: no payload has a TTL."""
     jobs, by_arq = 200 * scale, 50
     async with running_fleet(folder, latency_s=0.1) as fleet:
         await fleet.configure(auth="another")
-        with _clock_off(-TWO_DAYS_MS // 1000):
+        with wrong_clock(-TWO_DAYS_MS // 1000):
             await fleet.feed(range(jobs))
         async with _plain_arq(fleet) as arq:
             for number in range(by_arq):
@@ -161,6 +74,7 @@ async def old_backlog(folder: Path, _rng: random.Random, scale: int) -> Report:
         await _age(fleet)
         await fleet.start_workers(2)
         await until(lambda: fleet.logged("account stopped"))
+        await fleet.quiet()  # a 401 that is under way would stop the account once more
         await until(lambda: _none_has_ttl(fleet, jobs + by_arq))
         await fleet.configure(auth=None)
         batches = Batches(fleet.redis)

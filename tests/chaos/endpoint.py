@@ -87,12 +87,12 @@ async def _outage(
             await fleet.start_workers(2, NIGHTMILL_BASE_URL=url)
             await until(lambda: fleet.is_calling(SLOTS))
             await asyncio.sleep(settled_s)
-            before = await _throughput(fleet, settled_s)
+            before = await throughput(fleet, settled_s)
             at_onset = await fleet.in_flight()
             await break_it(fleet, link)
             await asyncio.sleep(seconds)
             await repair(fleet, link)
-            recovery_s = await _back_to(fleet, 0.95 * before)
+            recovery_s = await until_throughput(fleet, 0.95 * before)
         await fleet.wait_for_rows(flow.fed)
         allowed = at_onset + WASTED
         report = await judge(fleet, f"{what} for {seconds} s", flow.fed, extra=allowed)
@@ -108,14 +108,14 @@ async def _answers(fleet: Fleet) -> int:
     return int((await fleet.stats())["totals"]["answered"])
 
 
-async def _throughput(fleet: Fleet, seconds: float) -> float:
+async def throughput(fleet: Fleet, seconds: float) -> float:
     """Return the answers per second over the next `seconds`."""
     began, before = time.monotonic(), await _answers(fleet)
     await asyncio.sleep(seconds)
     return (await _answers(fleet) - before) / (time.monotonic() - began)
 
 
-async def _back_to(fleet: Fleet, wanted: float) -> float:
+async def until_throughput(fleet: Fleet, wanted: float) -> float:
     """Return the seconds until one window of SPAN_S had at least `wanted` answers per second."""
     began = time.monotonic()
     samples = deque([(began, await _answers(fleet))])

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.chaos import backlog, endpoint, payloads, processes, store, valkey
+from tests.chaos import (
+    backlog,
+    clocks,
+    endpoint,
+    payloads,
+    postgres_store,
+    processes,
+    stops,
+    store,
+    valkey,
+)
 from tests.chaos.report import Report
 
 Fault = Callable[[Path, random.Random, int], Awaitable[Report]]
@@ -44,7 +54,7 @@ _ROWS: Final = (
     Row(valkey.forgotten_scripts),
     Row(valkey.cut_off),
     Row(store.store_away),
-    Row(store.postgres_away),
+    Row(postgres_store.postgres_away),
     Row(store.disk_full),
     Row(store.spool_full),
     Row(endpoint.storm),
@@ -62,8 +72,11 @@ _ROWS: Final = (
     Row(payloads.repeats),
     Row(backlog.old_backlog),
     Row(backlog.million),
+    Row(stops.redis_away_stop),
+    Row(valkey.no_replicas),
     Row(backlog.small_behind_huge, alone=True),
-    Row(backlog.producers_clocks, alone=True),
-    Row(backlog.workers_clocks, alone=True),
+    Row(clocks.clock_step, alone=True),
+    Row(clocks.producers_clocks, alone=True),
+    Row(clocks.workers_clocks, alone=True),
 )
 ROWS: Final = {row.fault.__name__: row for row in _ROWS}

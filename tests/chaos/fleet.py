@@ -33,6 +33,8 @@ LEASE_S = 2.0
 GRACE_S = 3.0
 SLOTS = 25
 """Calls in flight in one worker process."""
+SUPERVISED: Final = ("-m", "nightmill", "worker", "--processes", "2")
+"""The command line of a supervisor with two workers."""
 ENTRIES: Final = Path(__file__).parent / "entries"
 """Scripts that start a worker process with a defect or a trap in it."""
 AOF_OPTIONS = "--appendonly yes --appendfsync everysec --save  --auto-aof-rewrite-percentage 0"
@@ -132,18 +134,25 @@ class Fleet:
         """Send a signal to one worker; return the seconds until it exited."""
         began = time.monotonic()
         worker.send_signal(number)
-        code = await asyncio.to_thread(worker.wait, 60)
-        self.exits.append(code)
-        self.workers.remove(worker)
+        self.exits.append(await self.wait_for_exit(worker))
         return time.monotonic() - began
+
+    async def wait_for_exit(self, worker: subprocess.Popen[bytes]) -> int:
+        """Wait until one worker has exited; return its exit code."""
+        code = await asyncio.to_thread(worker.wait, 60)
+        self.workers.remove(worker)
+        return code
 
     def crashed(self) -> int:
         """Return how many workers exited by themselves."""
         return sum(worker.poll() is not None for worker in self.workers)
 
-    def logged(self, event: str) -> list[dict[str, Any]]:
-        """Return the log entries of one event, of all workers."""
-        lines = [line for path in self._logs.values() for line in path.read_bytes().splitlines()]
+    def logged(
+        self, event: str, worker: subprocess.Popen[bytes] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the log entries of one event, of one worker or of all."""
+        paths = self._logs.values() if worker is None else [self._logs[worker.pid]]
+        lines = [line for path in paths for line in path.read_bytes().splitlines()]
         logged = [msgspec.json.decode(line) for line in lines if line.startswith(b"{")]
         return [entry for entry in logged if entry["event"] == event]
 
@@ -202,6 +211,10 @@ class Fleet:
         with suppress(TimeoutError):
             await until(stored, within=within)
 
+    async def is_written(self) -> None:
+        """Wait until the append-only file has every write on the disk."""
+        await self.redis.execute_command("WAITAOF", 1, 0, 10_000)
+
     async def has_rows(self, count: int, batch: str = BATCH) -> bool:
         """Tell whether `count` rows are stored."""
         return await self.rows(batch) >= count
@@ -211,6 +224,20 @@ class Fleet:
         queue = keys.batch_queue(batch, self.settings.model)
         found = await self.redis.execute_command("ZRANGE", queue, 0, -1)
         return {name.decode() for name in found}
+
+    def spooled(self) -> set[str]:
+        """Return the ids of the jobs whose answers are in the spool."""
+        lines = [
+            line
+            for path in (self.folder / "spool").glob("*.jsonl")
+            for line in path.read_bytes().splitlines()
+        ]
+        found = (msgspec.json.decode(line.partition(b" ")[2]) for line in lines)
+        return {item["finish"]["id"] for item in found}
+
+    async def saved(self, batch: str = BATCH) -> set[str]:
+        """Return the ids of the jobs whose answers are in the store or in the spool."""
+        return self.spooled() | {row.job_id for row in await self.results(batch)}
 
     async def missing(self, jobs: int, batch: str = BATCH) -> set[str]:
         """Return the ids that have neither a row nor a job."""

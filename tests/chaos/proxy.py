@@ -24,13 +24,17 @@ class Proxy:
         self._lost = False
         self._pumps: set[asyncio.Task[None]] = set()
         self._ends: set[asyncio.StreamWriter] = set()
+        self._servers: set[asyncio.StreamWriter] = set()
 
     def hold(self) -> None:
         """Stop forwarding. Connections stay open and no byte is lost."""
         self._forwarding.clear()
 
     def restore(self) -> None:
-        """Forward the held bytes and all that follow."""
+        """Forward the held bytes and all that follow; the server closes its lost connections."""
+        if self._lost:
+            for end in self._servers:
+                end.close()
         self._lost = False
         self._forwarding.set()
 
@@ -49,6 +53,7 @@ class Proxy:
         await self._forwarding.wait()
         there, back = await self._target()
         self._ends.add(back)
+        self._servers.add(back)
         for source, target in ((reader, back), (there, writer)):
             pump = asyncio.create_task(self._pump(source, target))
             self._pumps.add(pump)
@@ -62,6 +67,7 @@ class Proxy:
                 await target.drain()
         target.close()  # not when cancelled: the end of a lost connection gets no FIN
         self._ends.discard(target)
+        self._servers.discard(target)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -10,16 +10,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.chaos.fleet import ENTRIES, GRACE_S, running_fleet
+from nightmill.store import ResultStore
+from tests.chaos.fleet import ENTRIES, running_fleet
 from tests.chaos.report import Report, judge
-from tests.postgres import postgres
 from tests.rig import until
 
 if TYPE_CHECKING:
     from tests.chaos.fleet import Fleet
 
 CAUGHT_UP_S: Final = 30.0
-SUPERVISED: Final = ("-m", "nightmill", "worker", "--processes", "2")
 GROWTH_MB: Final = 32.0
 """Memory that a worker may gain while the store is away."""
 
@@ -52,36 +51,6 @@ async def store_away(folder: Path, _rng: random.Random, scale: int) -> Report:
         return report
 
 
-async def postgres_away(folder: Path, _rng: random.Random, scale: int) -> Report:
-    """Stop PostgreSQL, then end one worker and kill the other: the spool keeps their answers."""
-    jobs, away_s = 200 * scale, 6 * scale
-    with postgres() as server:
-        async with running_fleet(folder, latency_s=0.4, store_url=server.url) as fleet:
-            await fleet.feed(range(jobs))
-            await fleet.start_workers(2)
-            await fleet.wait_for_rows(jobs // 6)
-            server.stop()
-            called = await fleet.quiet()
-            first, second = fleet.workers
-            exit_s = await fleet.end(first)
-            fleet.kill(second)
-            fleet.start_worker(*SUPERVISED)  # it restarts its workers until the store is back
-            await asyncio.sleep(away_s)
-            still = (await fleet.stats())["totals"]["calls"]
-            server.start()
-            back = time.monotonic()
-            await fleet.wait_for_rows(called)
-            recovery_s = time.monotonic() - back
-            await fleet.wait_for_rows(jobs, within=120)
-            report = await judge(fleet, f"PostgreSQL away for {away_s} s", jobs, extra=0)
-    report.recovery_s = recovery_s
-    report.expect("all rows stored <= 30 s after", kept=recovery_s <= CAUGHT_UP_S)
-    report.expect(f"claims stop: {called} then {still} calls", kept=called == still < jobs)
-    report.expect(f"exit <= grace + 2 s: {exit_s:.1f}", kept=exit_s <= GRACE_S + 2)
-    report.expect("the spool is empty at the end", kept=not list((folder / "spool").glob("*")))
-    return report
-
-
 def resident_mb(fleet: Fleet) -> float:
     """Return the resident memory of the largest worker."""
     return max(map(resident_mb_of, (worker.pid for worker in fleet.workers)))
@@ -97,7 +66,7 @@ async def disk_full(folder: Path, _rng: random.Random, scale: int) -> Report:
     """Fill the store's disk, restart a worker, then make room."""
     jobs = 120 * scale
     async with running_fleet(folder, latency_s=0.3) as fleet:
-        full = await _fill_disk(fleet, jobs)
+        full = await fill_disk(fleet, jobs)
         called, gone = await fleet.quiet(), await fleet.missing(jobs)
         await fleet.end(fleet.workers[0])
         fleet.start_worker(ENTRIES / "cramped.py", full)
@@ -119,7 +88,7 @@ async def spool_full(folder: Path, _rng: random.Random, scale: int) -> Report:
     jobs = 120 * scale
     (folder / "spool").write_text("a file where the spool directory should be")
     async with running_fleet(folder, latency_s=0.3) as fleet:
-        full = await _fill_disk(fleet, jobs)
+        full = await fill_disk(fleet, jobs)
         await fleet.quiet()
         await until(lambda: fleet.logged("spool failed"))
         gone = await fleet.missing(jobs)
@@ -137,7 +106,7 @@ async def spool_full(folder: Path, _rng: random.Random, scale: int) -> Report:
         return report
 
 
-async def _fill_disk(fleet: Fleet, jobs: int) -> Path:
+async def fill_disk(fleet: Fleet, jobs: int) -> Path:
     """Fill the store's disk after some rows; return the file whose removal makes room again."""
     full = fleet.folder / "full"
     await fleet.feed(range(jobs))
@@ -151,3 +120,39 @@ async def _fill_disk(fleet: Fleet, jobs: int) -> Path:
 def _expect_full(fleet: Fleet, report: Report) -> None:
     problem = fleet.logged("store away")[0]["problem"]
     report.expect(f"a clear error: {problem}", kept="its disk is full; free some" in problem)
+
+
+async def unlinked(folder: Path, _rng: random.Random, scale: int) -> Report:
+    """Delete results.db while workers commit to it: later rows go to a new file."""
+    jobs, path = 120 * scale, folder / "results.db"
+    async with running_fleet(folder, latency_s=0.3) as fleet:
+        await fleet.feed(range(jobs))
+        await fleet.start_workers(2)
+        await until(lambda: fleet.has_rows(jobs // 4))
+        with closing(sqlite3.connect(path)) as old:
+            _ids(old)  # from now on the connection keeps the deleted file readable
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            kept = _ids(old)
+            began = time.monotonic()
+            await until(path.exists)
+            async with ResultStore.open(path) as fleet.store:
+                await fleet.wait_for_rows(jobs - len(kept))
+                recovery_s = time.monotonic() - began
+                rows = await fleet.results()
+                calls = (await fleet.stats())["totals"]["calls"]
+            late = _ids(old) - kept
+    found = {row.job_id for row in rows}
+    report = Report("results.db deleted", jobs, lost=jobs - len(found | kept))
+    report.recovery_s, report.duplicates = recovery_s, len(rows) - len(found)
+    report.extra_calls = calls - jobs
+    report.expect("0 lost", kept=not report.lost)
+    report.expect("0 duplicate rows", kept=not report.duplicates)
+    report.expect("0 extra calls", kept=not report.extra_calls)
+    report.expect("no worker exits by itself", kept=not fleet.crashed())
+    report.expect(f"no row goes to the deleted file: {len(late)}", kept=not late)
+    return report
+
+
+def _ids(connection: sqlite3.Connection) -> set[str]:
+    return {job_id for (job_id,) in connection.execute("SELECT job_id FROM results")}

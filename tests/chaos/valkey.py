@@ -142,3 +142,22 @@ async def cut_off(folder: Path, _rng: random.Random, _scale: int) -> Report:
 
 async def _holds(fleet: Fleet, worker: subprocess.Popen[bytes], jobs: int) -> bool:
     return len(await fleet.held_by(worker)) >= jobs
+
+
+async def no_replicas(folder: Path, _rng: random.Random, scale: int) -> Report:
+    """Have Redis refuse every write for want of replicas (NOREPLICAS), as after a failover."""
+    jobs, refused_s = 150 * scale, 2.0
+    async with running_fleet(folder, latency_s=0.3, lease_s=5) as fleet:
+        await fleet.feed(range(jobs))
+        await fleet.start_workers(2)
+        for step in range(1, scale + 1):
+            await fleet.wait_for_rows(jobs * step // (2 * scale))
+            await fleet.redis.config_set("min-replicas-to-write", 1)
+            await asyncio.sleep(refused_s)
+            await fleet.redis.config_set("min-replicas-to-write", 0)
+        back = time.monotonic()
+        await fleet.wait_for_rows(jobs)
+        report = await judge(fleet, f"NOREPLICAS for {refused_s} s", jobs, extra=0)
+        report.recovery_s = time.monotonic() - back
+        report.expect("Redis is reported away", kept=bool(fleet.logged("redis away")))
+        return report

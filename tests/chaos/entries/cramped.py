@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nightmill.store import database
+from nightmill.store import sqlite
 from nightmill_worker.machine import process
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 ROOMY = 1_000_000
-_begin = database._begin
+_begin = sqlite._begin
 
 
 def begin_within_bounds(connection: Connection) -> None:
@@ -29,5 +29,5 @@ def begin_within_bounds(connection: Connection) -> None:
 
 
 if __name__ == "__main__":
-    database._begin = begin_within_bounds
+    sqlite._begin = begin_within_bounds
     sys.exit(process.main())
