@@ -9,6 +9,7 @@ import pytest
 
 from nightmill.records.state import JobState
 from nightmill_worker.events import ClaimsHeld, JobFaulted, LoopFailed
+from nightmill_worker.attachments import loader
 from nightmill_worker.jobs import defects, executor
 from tests.rig import Rig, hello, rigged, until
 
@@ -26,7 +27,7 @@ async def rig(
 
 def break_jobs(monkeypatch: pytest.MonkeyPatch, word: bytes) -> None:
     """Let nightmill raise before the call of each request that holds `word`."""
-    real = executor.attached
+    real = loader.attached
 
     def broken(body: bytes) -> bool:
         if word in body:
