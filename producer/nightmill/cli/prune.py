@@ -49,7 +49,7 @@ def prune(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     from nightmill.settings import load_settings  # noqa: PLC0415
 
     if batch is None and older_than is None:
-        raise SettingsError("what to delete? name a batch, or give --older-than 30d")
+        raise SettingsError("nothing to delete: name a batch, or give --older-than 30d")
     before_ms = None if older_than is None else now_ms() - _age_ms(older_than)
     what = "all batches" if batch is None else f'batch "{batch}"'
     age = f" that ended more than {older_than} ago" if older_than else ""

@@ -134,7 +134,7 @@ def _ids(read: Read | None) -> Iterable[str]:
 
 def _report(batch: str, verdict: Verdict) -> list[str]:
     """Return the verdict as lines of text."""
-    what = "every job has its one row" if verdict.holds else "something is wrong"
+    what = "no job is missing" if verdict.holds else "something is wrong"
     numbers = f"{verdict.rows:,} {VerifyLabel.STORED}, {verdict.waiting:,} {VerifyLabel.UNFINISHED}"
     lines = [f"{batch}: {what} ({numbers})"]
     lines += [f"  {problem}" for problem in verdict.problems]

@@ -27,7 +27,7 @@ async def test_a_complete_batch_verifies(shell: Shell, rig: Rig) -> None:
     source = await finished_batch(shell, rig)
     done = shell("verify", "night", "--source", source)
     assert (done.code, done.err) == (0, "")
-    assert done.out == "night: every job has its one row (4 stored, 0 not finished)\n"
+    assert done.out == "night: no job is missing (4 stored, 0 not finished)\n"
     verdict = json.loads(shell("verify", "night", "--json").out)
     assert (verdict["batch"], verdict["holds"], verdict["rows"]) == ("night", True, 4)
 
@@ -45,7 +45,7 @@ async def test_repair_feeds_what_is_missing(shell: Shell, rig: Rig) -> None:
     assert "missing: c1, c2" in done.out
     done = shell("verify", "night", "--source", source, "--repair")
     assert (done.code, done.out) == (
-        *(0, "night: every job has its one row (0 stored, 4 not finished)\n"),
+        *(0, "night: no job is missing (0 stored, 4 not finished)\n"),
     )
     assert 'repaired: 2 jobs of batch "night" fed again' in done.err
     await rig.work_off()
