@@ -1,4 +1,9 @@
-"""What databases raise, mapped to the store's own errors, with what to do about it."""
+"""Maps what databases raise to the store's two errors, with advice.
+
+StoreUnavailableError: the store is away, and the same call may work later. StoreError: the store
+refuses what it was given, a row or a setting. Once a store has been opened, its settings work, so
+every error that is not about a row's values means that it is away.
+"""
 
 from __future__ import annotations
 
@@ -12,34 +17,49 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from nightmill.errors import StoreError, StoreUnavailableError
 
-# SQLite's primary result code -> what it means for the person who reads it.
-_SQLITE: Final = {
+# SQLite's primary result code -> advice for the person who reads the error.
+_SQLITE_AWAY: Final = {
     "SQLITE_FULL": "its disk is full; free some space",
     "SQLITE_READONLY": "it is read-only; make the file and its folder writable",
     "SQLITE_BUSY": "it is locked by another program; close that program",
+    "SQLITE_LOCKED": "it is locked by another program; close that program",
     "SQLITE_CANTOPEN": "it cannot be opened; check that the path is a file in a writable folder",
     "SQLITE_IOERR": "its disk does not answer; check the disk",
     "SQLITE_PERM": "it may not be opened; check the file's permissions",
+    "SQLITE_NOMEM": "the machine is out of memory; free some",
+    "SQLITE_PROTOCOL": "it is locked by another program; close that program",
 }
-_POSTGRES_AWAY: Final = ("08", "25006", "53", "57P", "58030")
-"""SQLSTATEs and classes of them: connection lost, read-only, out of disk or memory or slots,
-shutting down, a disk that does not answer."""
+_SQLITE_REFUSES: Final = ("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG")
+"""A value breaks a constraint, has the wrong type, or is too large."""
+_SQLITE_BINDING: Final = "Error binding parameter"
+"""How the message starts for a value that the driver cannot pass to SQLite; it has no code."""
+_POSTGRES_AWAY: Final = ("08", "25006", "40", "53", "55P03", "57014", "57P", "58")
+"""SQLSTATEs and classes of them: connection lost, read-only, serialization failure or deadlock, out
+of disk, memory or slots, lock timeout, statement timeout, shutting down, a disk that fails."""
+_POSTGRES_REFUSES: Final = ("22", "23", "54")
+"""Classes: a value that is out of range or not text, a broken constraint, a value too large."""
 
 
 @contextmanager
-def mapped(where: str) -> Iterator[None]:
-    """Raise StoreUnavailableError or StoreError, naming the store `where`, for what happens inside.
+def mapped(where: str, *, opened: bool = False) -> Iterator[None]:
+    """Raise StoreUnavailableError or StoreError, naming the store `where`, for errors inside.
 
-    The text never holds a row's content: only the driver's own message is passed on.
+    `opened` says that the store has worked before. The text has the driver's own message only.
     """
     try:
         yield
+    except StoreError:
+        raise
     except (DBAPIError, sqlite3.Error) as error:
-        raise _named(where, error) from error
+        raise _named(where, error, opened=opened) from error
+    except (OverflowError, RecursionError, UnicodeError) as error:  # a value cannot be encoded
+        raise StoreError(f"{where}: {type(error).__name__}: {error}") from error
     except (OSError, PoolTimeoutError) as error:
-        raise StoreUnavailableError(f"{where}: {error}") from error
-    except SQLAlchemyError as error:
-        raise StoreError(f"{where}: {type(error).__name__}") from error
+        text = str(error) or "it did not answer in time"
+        raise StoreUnavailableError(f"{where}: {text}") from error
+    except (SQLAlchemyError, RuntimeError) as error:  # uvloop: RuntimeError of a lost connection
+        kind = StoreUnavailableError if opened else StoreError
+        raise kind(f"{where}: {type(error).__name__}") from error
 
 
 def locked(error: StoreError) -> bool:
@@ -47,25 +67,37 @@ def locked(error: StoreError) -> bool:
     return _sqlite_code(error.__cause__) == "SQLITE_BUSY"
 
 
-def _named(where: str, error: DBAPIError | sqlite3.Error) -> StoreError:
-    said = _said(error)
-    if advice := _SQLITE.get(_sqlite_code(error)):
-        return StoreUnavailableError(f"{where}: {advice} ({said})")
-    away = getattr(error, "connection_invalidated", False)
-    away = away or _sqlstate(error).startswith(_POSTGRES_AWAY)
-    return (StoreUnavailableError if away else StoreError)(f"{where}: {said}")
+def _named(where: str, error: DBAPIError | sqlite3.Error, *, opened: bool) -> StoreError:
+    message = _driver_error(error)
+    if _refuses(error):
+        return StoreError(f"{where}: {message}")
+    if advice := _SQLITE_AWAY.get(_sqlite_code(error)):
+        return StoreUnavailableError(f"{where}: {advice} ({message})")
+    lost = getattr(error, "connection_invalidated", False)
+    away = opened or lost or _sqlstate(error).startswith(_POSTGRES_AWAY)
+    return (StoreUnavailableError if away else StoreError)(f"{where}: {message}")
 
 
-def _said(error: BaseException | None) -> BaseException | None:
+def _refuses(error: DBAPIError | sqlite3.Error) -> bool:
+    """Tell whether the database refuses a value, rather than that it cannot work now."""
+    cause = _driver_error(error)
+    if _sqlite_code(error) in _SQLITE_REFUSES or _sqlstate(error).startswith(_POSTGRES_REFUSES):
+        return True
+    # asyncpg's DataError, of a value that it cannot encode, is a ValueError without a SQLSTATE.
+    unencodable = cause is not None and isinstance(cause.__cause__, ValueError)
+    return unencodable or str(cause).startswith(_SQLITE_BINDING)
+
+
+def _driver_error(error: BaseException | None) -> BaseException | None:
     """Return what the driver raised, which SQLAlchemy may have wrapped."""
     return error.orig if isinstance(error, DBAPIError) else error
 
 
 def _sqlite_code(error: BaseException | None) -> str:
-    """Return the primary code's name: SQLITE_IOERR for SQLITE_IOERR_WRITE, "" elsewhere."""
-    name = getattr(_said(error), "sqlite_errorname", None) or ""
+    """Return the name of the primary code: SQLITE_IOERR for SQLITE_IOERR_WRITE, "" elsewhere."""
+    name = getattr(_driver_error(error), "sqlite_errorname", None) or ""
     return "_".join(name.split("_")[:2])
 
 
 def _sqlstate(error: BaseException) -> str:
-    return getattr(_said(error), "sqlstate", None) or ""
+    return getattr(_driver_error(error), "sqlstate", None) or ""

@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 LOCKED_S: Final = 30.0
+"""How long to try again while other processes hold a SQLite file's lock, seconds."""
 LOCKED_PAUSE_S: Final = 0.02
-"""How long and how often a store is asked that others hold, beside SQLite's own waiting."""
+"""Pause between two such tries, seconds."""
 SCHEMA_LOCK: Final = 0x6E69676874
-"""PostgreSQL advisory lock held while the schema changes; SQLite's write lock does the same."""
+"""PostgreSQL's advisory lock of a schema change; in SQLite the write lock has this purpose."""
 
 
 async def prepare(database: Database) -> None:
-    """Migrate the schema, safely when several processes do so at once; mostly it is only read.
+    """Migrate the schema if it is old; several processes may do so at once.
 
     Raises StoreError when the schema is newer than this program, StoreUnavailableError when the
     store cannot be reached.
@@ -44,10 +45,10 @@ async def prepare(database: Database) -> None:
 async def _when_unlocked(
     database: Database, work: Callable[[Connection], str], *, write: bool = False
 ) -> str:
-    """Return the version that `work` finds or makes; outwait others who make or migrate the store.
+    """Return the version that `work` finds or makes; try again while the store is locked.
 
-    Turning a new file to WAL while another process does fails at once, without SQLite's waiting;
-    and a fleet that starts at once on a busy machine may migrate for longer than SQLite waits.
+    Two processes that switch a new file to WAL at once fail without SQLite's own wait. A fleet
+    that starts at once on a busy machine may hold the lock for longer than that wait.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + LOCKED_S
@@ -67,8 +68,8 @@ def _version(connection: Connection) -> str:
 
 
 def _upgrade(connection: Connection) -> str:
-    """Run the migrations that are missing, unless another process was first; return the version."""
-    from alembic import command  # noqa: PLC0415 - slow to import, and hardly ever needed
+    """Run the missing migrations, unless another process has run them; return the version."""
+    from alembic import command  # noqa: PLC0415 - slow to import, and rarely needed
     from alembic.config import Config  # noqa: PLC0415
 
     if connection.dialect.name == "postgresql":

@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from nightmill.records.result import ErrorInfo
+from nightmill.store.bounds import bounded, clean
 
 if TYPE_CHECKING:
     from nightmill.records.result import Result
 
-LONGEST_ID: Final = 512
-"""Bytes of UTF-8 that every store can index."""
+REDUCED: Final = "row_reduced"
+"""Error type of a reduced row that had no error of its own."""
+LONGEST_PROBLEM: Final = 500
+"""Characters that are kept of the store's reason, and of each of the row's own error texts."""
+LONGEST_MESSAGE: Final = 256 << 20
+"""Bytes of a message that every store takes in one column."""
+_LEFT_OUT: Final = ("params", "attempts", "snooze_reasons", "request_id")
 
 
 def reduced(row: Result, problem: str) -> Result:
-    """Return `row` with its key, its state and its answer; `problem` says why it was refused.
+    """Return `row` with its job, how it ended, its message and its usage; nothing called twice.
 
-    What a store may refuse is left out: the request, the attempts and odd text. The message is
-    kept where it is text that can be stored.
+    The request, the attempts and the texts of headers are left out. `problem` says why the store
+    refused the row; the error of the reduced row tells it, and what was left out.
     """
-    note = f"stored reduced, since the store refused the row: {problem}"
-    error = row.error or ErrorInfo(type="row_reduced", message=note)
-    return msgspec.structs.replace(
-        row,
-        job_id=short(row.job_id),
-        custom_id=None if row.custom_id is None else short(row.custom_id),
-        params=None,
-        attempts=(),
-        error=msgspec.structs.replace(error, fix=note),
-        request_hash=None,
-        request_id=None,
-    )
+    row = bounded(row)
+    changes: dict[str, object] = {"params": None, "attempts": (), "snooze_reasons": {}}
+    changes["request_id"] = None
+    left_out = [name for name in _LEFT_OUT if getattr(row, name)]
+    if row.message is not None and len(bytes(row.message)) > LONGEST_MESSAGE:
+        changes["message"] = None
+        left_out.append("message")
+    note = f"the store refused the whole row: {_cut(problem)}"
+    if left_out:
+        note += f"; left out: {', '.join(left_out)}"
+    error = row.error or ErrorInfo(type=REDUCED, message="the row is stored without some fields")
+    changes["error"] = ErrorInfo(type=_cut(error.type), message=_cut(error.message), fix=note)
+    return msgspec.structs.replace(row, **changes)
 
 
-def short(text: str) -> str:
-    """Return `text`, or its start and its hash where it is longer than LONGEST_ID."""
-    data = text.encode(errors="replace")
-    if len(data) <= LONGEST_ID:
-        return data.decode()
-    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-    return data[: LONGEST_ID - 33].decode(errors="ignore") + "#" + digest
+def _cut(text: str) -> str:
+    return clean(text)[:LONGEST_PROBLEM]

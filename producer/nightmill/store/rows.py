@@ -1,4 +1,7 @@
-"""A Result as a row of plain columns, and back; and how a later run takes over an earlier row."""
+"""Turns a Result into a row of plain columns, and a row into a Result.
+
+`to_values` and `from_row` take whatever they are given: a hostile value costs itself, not the row.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,31 @@ from sqlalchemy import RowMapping
 
 from nightmill.queue.keys import SINGLES
 from nightmill.records.result import Attempt, ErrorInfo, Result, Usage, trimmed
-from nightmill.records.state import JobState
+from nightmill.records.state import TERMINAL, JobState
+from nightmill.store.bounds import (
+    batch_key,
+    bounded,
+    clean,
+    date_ms,
+    fits,
+    job_key,
+    without_nul,
+)
 from nightmill.store.schema import results
 
 _encode = msgspec.json.Encoder().encode
 Row: TypeAlias = RowMapping | dict[str, Any]
 """The columns of a row by name, from the store or from a spool."""
 
+UNKNOWN: Final = ErrorInfo(type="unknown", message="no error was recorded")
+"""The error of a failed row that has none."""
+
 _attempts = msgspec.json.Decoder(tuple[Attempt, ...])
 _error = msgspec.json.Decoder(ErrorInfo)
 _reasons = msgspec.json.Decoder(dict[str, int])
 
+_STATES: Final = {state.value: state for state in TERMINAL}
 COLUMNS: Final = tuple(column.name for column in results.c)
-_NUL: Final = "\0"
 
 
 def to_row(result: Result) -> dict[str, Any]:
@@ -31,20 +46,29 @@ def to_row(result: Result) -> dict[str, Any]:
 
 
 def to_values(result: Result) -> tuple[object, ...]:
-    """Return the values of `result`'s row, in the order of COLUMNS."""
+    """Return the values of `result`'s row, in the order of COLUMNS; each fits into its column."""
+    if fits(result):
+        try:
+            return _values(result)
+        except UnicodeEncodeError:  # a lone surrogate in an error or an attempt
+            pass
+    return _values(bounded(result))
+
+
+def _values(result: Result) -> tuple[object, ...]:
     usage = result.usage
     return (
-        storable(result.job_id),
+        job_key(result.job_id),
         result.run,
         result.status.value,
-        storable(result.batch or SINGLES),
+        batch_key(result.batch or SINGLES),
         result.seq or 0,
         _plain(result.custom_id),
         _plain(result.model),
-        result.request_hash,
+        _plain(result.request_hash),
         _plain(result.request_id),
         _plain(result.stop_reason),
-        result.worker,
+        _plain(result.worker),
         result.attempt_count,
         result.snooze_count,
         usage.input_tokens,
@@ -67,11 +91,11 @@ def to_values(result: Result) -> tuple[object, ...]:
 
 
 def from_row(row: Row) -> Result:
-    """Return the Result that `row`, with every column of `results`, was made from."""
+    """Return the Result of `row`, which has every column of `results`."""
     return Result(
         job_id=row["job_id"],
         run=row["run"],
-        status=JobState(row["status"]),
+        status=state_of(row["status"]),
         batch=row["batch"] or None,
         seq=row["seq"] or None,
         custom_id=row["custom_id"],
@@ -82,12 +106,12 @@ def from_row(row: Row) -> Result:
         worker=row["worker"],
         attempt_count=row["attempt_count"],
         snooze_count=row["snooze_count"],
-        snooze_reasons=_reasons.decode(row["snooze_reasons"]) if row["snooze_reasons"] else {},
+        snooze_reasons=_reasons_of(row["snooze_reasons"]),
         usage=usage_of(row),
         cost=row["cost"],
-        enqueued_at=row["enqueued_at"],
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
+        enqueued_at=date_ms(row["enqueued_at"]),
+        started_at=None if row["started_at"] is None else date_ms(row["started_at"]),
+        finished_at=date_ms(row["finished_at"]),
         error=error_of(row["error"]),
         attempts=attempts_of(row["attempts"]),
         params=_raw(row["params"]),
@@ -98,14 +122,34 @@ def from_row(row: Row) -> Result:
     )
 
 
+def state_of(column: str) -> JobState:
+    """Return the state in the column `status`; an unknown one, of a newer version, is failed."""
+    return _STATES.get(column, JobState.FAILED)
+
+
 def error_of(column: str | None) -> ErrorInfo | None:
-    """Return what the column `error` says."""
-    return _error.decode(column) if column else None
+    """Return the error in the column `error`; one that cannot be read is shown as it is."""
+    if not column:
+        return None
+    try:
+        return _error.decode(column)
+    except (msgspec.MsgspecError, RecursionError):
+        return msgspec.structs.replace(UNKNOWN, message=column)
 
 
 def attempts_of(column: str) -> tuple[Attempt, ...]:
-    """Return what the column `attempts` says."""
-    return _attempts.decode(column)
+    """Return the attempts in the column `attempts`; () when they cannot be read."""
+    try:
+        return _attempts.decode(column)
+    except (msgspec.MsgspecError, RecursionError):
+        return ()
+
+
+def _reasons_of(column: str | None) -> dict[str, int]:
+    try:
+        return _reasons.decode(column) if column else {}
+    except (msgspec.MsgspecError, RecursionError):
+        return {}
 
 
 def usage_of(row: Row) -> Usage:
@@ -114,9 +158,9 @@ def usage_of(row: Row) -> Usage:
 
 
 def succeeding(old: Result, new: Result) -> Result:
-    """Return `new`, a later run of `old`'s job, with the story of the earlier runs in front.
+    """Return `new`, a later run of `old`'s job, with the history of the earlier runs in front.
 
-    The attempts are numbered on from `old`'s, and the exact counts add up.
+    Attempts are numbered on from `old`'s, and the exact counts are added up.
     """
     last = old.attempts[-1].n if old.attempts else 0
     later = tuple(msgspec.structs.replace(each, n=last + each.n) for each in new.attempts)
@@ -130,18 +174,13 @@ def succeeding(old: Result, new: Result) -> Result:
     )
 
 
-def storable(text: str) -> str:
-    """Return `text` without the one character that PostgreSQL cannot keep, a NUL."""
-    return text.replace(_NUL, "\N{REPLACEMENT CHARACTER}") if _NUL in text else text
-
-
 def _plain(text: str | None) -> str | None:
-    return text and storable(text)
+    return text and clean(text)
 
 
 def _text(json: bytes | msgspec.Raw | None) -> str | None:
-    """Decode JSON for a text column; a stray byte must not cost the whole group its commit."""
-    return None if json is None else bytes(json).decode("utf-8", "replace")
+    """Decode JSON for a text column; bytes that are not UTF-8 and NULs are replaced."""
+    return None if json is None else without_nul(bytes(json).decode("utf-8", "replace"))
 
 
 def _raw(text: str | None) -> msgspec.Raw | None:

@@ -1,4 +1,4 @@
-"""The table `results`, one row per job, as the migrations leave it; a test compares the two."""
+"""The table `results`, one row per job. A test compares it with what the migrations make."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SCHEMA_VERSION: Final = "0002"
 metadata = MetaData()
 
 _NAME: Final = Text().with_variant(Text(collation="C"), "postgresql")
-"""Text that sorts by its bytes, as SQLite's does, so that both stores read in the same order."""
+"""Text that sorts by its bytes, as in SQLite, so that both databases read in the same order."""
 
-# Small columns first: SQLite reads a row's early columns without following its overflow pages, so
-# counting and summing stay cheap beside large messages. Times are epoch ms.
+# Small columns first: SQLite reads a row's early columns without its overflow pages, so counts and
+# sums stay fast when messages are large. Times are epoch ms.
 results = Table(
     "results",
     metadata,
@@ -50,8 +50,8 @@ results = Table(
     Column("snooze_reasons", Text),  # JSON: reason -> times
 )
 
-# Each order of reading is an index that ends in the key, so that a page can start where the last
-# one ended.
+# Each order of reading has an index that ends in the key, so that a page can start exactly where
+# the last one ended.
 Index("results_batch_seq", results.c.batch, results.c.seq, results.c.job_id)
 Index("results_batch_finished", results.c.batch, results.c.finished_at, results.c.job_id)
 Index("results_batch_status", results.c.batch, results.c.status)

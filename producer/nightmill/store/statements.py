@@ -1,54 +1,67 @@
-"""The store's SQL: one function over a connection for each thing it is asked."""
+"""The store's SQL: for each operation, one function over a connection."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import msgspec
 from sqlalchemy import ARRAY, Text, any_, bindparam, delete, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
-from nightmill.records.result import ErrorInfo, Usage
+from nightmill.errors import StoreUnavailableError
+from nightmill.records.result import Usage
 from nightmill.records.state import TERMINAL, JobState
-from nightmill.store.database import driver
+from nightmill.store.bounds import batch_key, bounded_fields, job_key
 from nightmill.store.rows import (
     COLUMNS,
+    UNKNOWN,
     attempts_of,
     error_of,
     from_row,
-    storable,
+    state_of,
     succeeding,
     to_row,
     to_values,
     usage_of,
 )
 from nightmill.store.schema import results
+from nightmill.store.sqlite import driver
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from sqlalchemy import Connection
 
-    from nightmill.records.result import Result
+    from nightmill.records.result import ErrorInfo, Result
 
 Insert = TypeVar("Insert", sqlite.Insert, postgresql.Insert)
 
 PAGE_ROWS: Final = 200
+"""Rows that are read at once."""
 PRUNE_ROWS: Final = 5_000
-"""Rows that one transaction deletes: writers wait for no longer than that."""
-UNKNOWN: Final = ErrorInfo(type="unknown", message="no error was recorded")
+"""Rows that one transaction deletes; writers wait for it."""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """What a claim asks about a job: the run that is stored, how it ended, for which request."""
+    """What the store has of a job: its run, how it ended, and the hash of its request.
+
+    `request_hash` is None for a job whose request could not be read.
+    """
 
     run: int
     status: JobState
     request_hash: str | None
 
 
+class Place(NamedTuple):
+    """Where a page ended: the row's value in the order of reading, and its key, as stored."""
+
+    value: int
+    job_id: str
+
+
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
-    """What a batch took: tokens, US dollars, and how many of its rows have no price."""
+    """Tokens and US dollars of a batch, summed; `unpriced` rows have no known price."""
 
     usage: Usage = Usage()
     cost: float = 0.0
@@ -64,8 +77,8 @@ def _upsert(insert: Insert) -> Insert:
     )
 
 
-# What every job pays for goes to SQLite's driver as text and tuples: SQLAlchemy's handling of them
-# was half of the cost. SQLite counts the rows it took; PostgreSQL tells it row by row.
+# Statements that run for every job go to SQLite's driver as text and tuples, because SQLAlchemy's
+# handling of them was half of their cost. SQLite counts the rows it took; PostgreSQL returns them.
 _UPSERT_SQLITE: Final = str(
     _upsert(sqlite.insert(results)).compile(dialect=sqlite.dialect(), column_keys=COLUMNS)
 )
@@ -79,10 +92,18 @@ _AMONG: Final = {
     "postgresql": results.c.job_id == any_(bindparam("ids", type_=ARRAY(Text))),
 }
 _STORED: Final = select(results.c.job_id, results.c.run, results.c.status, results.c.request_hash)
-# Every claim asks this; compiling and caching the statement anew costs more than SQLite's answer.
+# Every claim runs this lookup. Compiling it each time would cost more than SQLite's answer.
 _LOOKUP_SQLITE: Final = str(_STORED.where(_AMONG["sqlite"]).compile(dialect=sqlite.dialect()))
 _LOOKUP_POSTGRESQL: Final = _STORED.where(_AMONG["postgresql"])
 _TOKENS: Final = [results.c[field] for field in Usage.__struct_fields__]
+
+
+def probe(connection: Connection) -> None:
+    """Raise StoreUnavailableError unless the database takes writes; SQLite's BEGIN has shown it."""
+    if connection.dialect.name == "postgresql":
+        query = select(func.current_setting("transaction_read_only"))
+        if connection.scalar(query) == "on":
+            raise StoreUnavailableError("the results store is read-only")
 
 
 def record(connection: Connection, group: Iterable[Result]) -> int:
@@ -91,8 +112,8 @@ def record(connection: Connection, group: Iterable[Result]) -> int:
     for wave in _waves(group):
         rows = _with_history(connection, wave)
         if connection.dialect.name == "postgresql":
-            told = connection.execute(_UPSERT_POSTGRESQL, [to_row(row) for row in rows])
-            taken += len(told.all())
+            stored = connection.execute(_UPSERT_POSTGRESQL, [to_row(row) for row in rows])
+            taken += len(stored.all())
         else:
             values = [to_values(row) for row in rows]
             taken += driver(connection).executemany(_UPSERT_SQLITE, values).rowcount
@@ -100,11 +121,11 @@ def record(connection: Connection, group: Iterable[Result]) -> int:
 
 
 def _waves(group: Iterable[Result]) -> Iterator[dict[str, Result]]:
-    """Split `group` so that no statement meets one job_id twice, which PostgreSQL refuses."""
+    """Split `group` into dicts by key: one statement of PostgreSQL takes each key only once."""
     rest = list(group)
     while rest:
         wave: dict[str, Result] = {}
-        again = [each for each in rest if wave.setdefault(each.job_id, each) is not each]
+        again = [each for each in rest if wave.setdefault(job_key(each.job_id), each) is not each]
         yield wave
         rest = again
 
@@ -114,40 +135,40 @@ def _with_history(connection: Connection, wave: dict[str, Result]) -> list[Resul
 
     A first run replaces nothing, so only later runs are looked up, and locked until the commit.
     """
-    rerun = {storable(job_id): job_id for job_id, result in wave.items() if result.run}
-    if rerun:
+    reruns = [key for key, result in wave.items() if result.run]
+    if reruns:
         query = select(results).where(_AMONG[connection.dialect.name]).with_for_update()
-        rows = connection.execute(query, {"ids": _bound(connection, list(rerun))}).mappings()
+        rows = connection.execute(query, {"ids": _bound(connection, reruns)}).mappings()
         for old in map(from_row, rows):
-            job_id = rerun[old.job_id]
-            wave[job_id] = succeeding(old, wave[job_id])
+            wave[old.job_id] = succeeding(old, wave[old.job_id])
     return list(wave.values())
 
 
 def lookup(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
-    """Return job_id -> what is stored, for those of `ids` that are."""
-    named = {storable(job_id): job_id for job_id in ids}
-    bound = _bound(connection, list(named))
+    """Return job_id -> what is stored, for those of `ids` that have a row."""
+    keys = {job_id: job_key(job_id) for job_id in ids}
+    bound = _bound(connection, list(keys.values()))
     if isinstance(bound, str):
         rows = driver(connection).execute(_LOOKUP_SQLITE, (bound,))
     else:
         rows = connection.execute(_LOOKUP_POSTGRESQL, {"ids": bound})
-    return {
-        named[job_id]: Stored(run=run, status=JobState(status), request_hash=request_hash)
-        for job_id, run, status, request_hash in rows
+    found = {
+        key: Stored(run=run, status=state_of(status), request_hash=request_hash)
+        for key, run, status, request_hash in rows
     }
+    return {job_id: found[key] for job_id, key in keys.items() if key in found}
 
 
 def _bound(connection: Connection, ids: Sequence[str]) -> str | list[str]:
-    """Return `ids` as the one parameter that _AMONG takes: JSON text, or a PostgreSQL array."""
+    """Return keys as the one parameter of _AMONG: JSON text, or an array for PostgreSQL."""
     if connection.dialect.name == "postgresql":
         return list(ids)
     return msgspec.json.encode(ids).decode()
 
 
 def get(connection: Connection, job_id: str) -> Result | None:
-    """Return the row of `job_id`, None when it has none."""
-    query = select(results).where(results.c.job_id == storable(job_id))
+    """Return the result of `job_id`, None when it has no row."""
+    query = select(results).where(results.c.job_id == job_key(job_id))
     row = connection.execute(query).mappings().one_or_none()
     return None if row is None else from_row(row)
 
@@ -155,53 +176,59 @@ def get(connection: Connection, job_id: str) -> Result | None:
 def page(
     connection: Connection,
     batch: str,
-    after: Result | None,
+    after: Place | None,
     *,
     statuses: Collection[JobState] | None,
     ordered: bool,
-) -> list[Result]:
-    """Return up to PAGE_ROWS rows of `batch` that follow `after` in the order of reading.
+) -> tuple[list[Result], Place | None]:
+    """Return the next PAGE_ROWS results of `batch` after a place, and where they end.
 
-    That order is the source's when `ordered`, else the order in which the jobs finished.
+    They are in the source's order when `ordered`, else in the order in which the jobs finished.
+    The place is None after the last page.
     """
-    place = results.c.seq if ordered else results.c.finished_at
-    query = select(results).where(results.c.batch == batch)
-    query = query.order_by(place, results.c.job_id).limit(PAGE_ROWS)
+    order = results.c.seq if ordered else results.c.finished_at
+    query = select(results).where(results.c.batch == batch_key(batch))
+    query = query.order_by(order, results.c.job_id).limit(PAGE_ROWS)
     if after is not None:
-        reached = (after.seq or 0) if ordered else after.finished_at
-        query = query.where(tuple_(place, results.c.job_id) > (reached, after.job_id))
+        query = query.where(tuple_(order, results.c.job_id) > tuple(after))
     if statuses is not None:
         query = query.where(results.c.status.in_(sorted(statuses)))
-    return [from_row(row) for row in connection.execute(query).mappings()]
+    rows = connection.execute(query).mappings().all()
+    more = len(rows) == PAGE_ROWS
+    end = Place(rows[-1][order.name], rows[-1]["job_id"]) if more else None
+    return [from_row(row) for row in rows], end
 
 
 def counts(connection: Connection, batch: str | None = None) -> dict[str, dict[JobState, int]]:
-    """Return batch -> terminal state -> number of rows, of one batch or of all, sorted by name."""
+    """Return batch -> terminal state -> number of rows, sorted by name; None counts all batches."""
     columns = (results.c.batch, results.c.status)
     query = select(*columns, func.count()).group_by(*columns).order_by(*columns)
     if batch is not None:
-        query = query.where(results.c.batch == batch)
+        query = query.where(results.c.batch == batch_key(batch))
     found: dict[str, dict[JobState, int]] = {}
     for name, status, number in connection.execute(query):
-        found.setdefault(name, dict.fromkeys(sorted(TERMINAL), 0))[JobState(status)] = number
+        found.setdefault(name, dict.fromkeys(sorted(TERMINAL), 0))[state_of(status)] += number
     return found
 
 
 def spent(connection: Connection, batch: str) -> Spent:
-    """Return what the rows of `batch` took, summed."""
+    """Return tokens and cost of the rows of `batch`, summed."""
+    # sum() fails over int64 in SQLite; in PostgreSQL it returns a numeric, which has no limit.
+    summed = func.total if connection.dialect.name == "sqlite" else func.sum
     columns = (*_TOKENS, results.c.cost)
-    sums = [func.coalesce(func.sum(column), 0).label(column.name) for column in columns]
+    sums = [func.coalesce(summed(column), 0).label(column.name) for column in columns]
     priced = [func.count().label("rows"), func.count(results.c.cost).label("priced")]
-    query = select(*sums, *priced).where(results.c.batch == batch)
+    query = select(*sums, *priced).where(results.c.batch == batch_key(batch))
     row = connection.execute(query).mappings().one()
-    return Spent(usage=usage_of(row), cost=float(row["cost"]), unpriced=row["rows"] - row["priced"])
+    usage = bounded_fields(usage_of(row))
+    return Spent(usage=usage, cost=float(row["cost"]), unpriced=row["rows"] - row["priced"])
 
 
 def errors(connection: Connection, batch: str) -> list[tuple[ErrorInfo, int, str]]:
-    """Return the different errors of `batch`, how often each, and a job it happened to."""
+    """Return the different errors of `batch`, how many jobs have each, and one such job's id."""
     query = (
         select(results.c.error, func.count(), func.min(results.c.job_id))
-        .where(results.c.batch == batch, results.c.status == JobState.FAILED)
+        .where(results.c.batch == batch_key(batch), results.c.status == JobState.FAILED)
         .group_by(results.c.error)
     )
     return [
@@ -211,9 +238,13 @@ def errors(connection: Connection, batch: str) -> list[tuple[ErrorInfo, int, str
 
 
 def lost(connection: Connection, batch: str) -> tuple[int, float]:
-    """Return how many calls ended with their worker, and dollars: each as its job's row cost."""
+    """Return how many calls of `batch` ended with their worker, and an estimate of their cost.
+
+    A lost call is estimated at the cost of its job's row, US dollars.
+    """
     query = select(results.c.attempts, results.c.cost).where(
-        results.c.batch == batch, results.c.attempts.contains('"outcome":"lost"', autoescape=True)
+        results.c.batch == batch_key(batch),
+        results.c.attempts.contains('"outcome":"lost"', autoescape=True),
     )
     calls, dollars = 0, 0.0
     for attempts, cost in connection.execute(query):
@@ -224,10 +255,14 @@ def lost(connection: Connection, batch: str) -> tuple[int, float]:
 
 
 def prune(connection: Connection, batch: str | None, before_ms: int | None) -> int:
-    """Delete up to PRUNE_ROWS rows of `batch`, or of all, that ended before; return how many."""
+    """Delete up to PRUNE_ROWS rows and return how many were deleted.
+
+    Only rows of `batch` unless it is None, and only those that ended before `before_ms` unless
+    that is None.
+    """
     some = select(results.c.job_id).limit(PRUNE_ROWS)
     if batch is not None:
-        some = some.where(results.c.batch == batch)
+        some = some.where(results.c.batch == batch_key(batch))
     if before_ms is not None:
         some = some.where(results.c.finished_at < before_ms)
     return connection.execute(delete(results).where(results.c.job_id.in_(some))).rowcount

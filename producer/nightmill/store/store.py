@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from nightmill.records.state import TERMINAL, JobState
 from nightmill.store import statements
 from nightmill.store.database import database
 from nightmill.store.migrate import prepare
+from nightmill.store.postgresql import ANSWER_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
@@ -17,18 +18,23 @@ if TYPE_CHECKING:
 
     from nightmill.records.result import ErrorInfo, Result
     from nightmill.store.database import Database
-    from nightmill.store.statements import Spent, Stored
+    from nightmill.store.statements import Place, Spent, Stored
+
+
+SLOWEST_BYTES_S: Final = 1 << 20
+"""A commit has ANSWER_S, and a second more for each so many bytes of its rows."""
 
 
 class ResultStore:
     """Results in SQLite or PostgreSQL, for any number of processes at once.
 
-    A batch named "" means the single jobs. Every method raises StoreUnavailableError when the
-    store is away, full, locked or read-only, and StoreError for what else the database refuses.
+    The batch "" means the single jobs. Every method raises StoreUnavailableError when the store is
+    away, full, locked or read-only; so does every error that is unknown, once the store is open.
+    StoreError means that the database refuses a row for a value in it.
     """
 
     def __init__(self, database: Database) -> None:
-        """Use `database`, whose schema is ready; `connect` and `open` see to that."""
+        """Use `database`, whose schema is ready: `connect` and `open` prepare it."""
         self._database = database
 
     def __repr__(self) -> str:
@@ -37,10 +43,11 @@ class ResultStore:
 
     @classmethod
     async def connect(cls, where: str | Path) -> Self:
-        """Return the store at `where`, made on first use; the caller closes it.
+        """Return the store at `where`, which the first use makes; the caller closes it.
 
-        `where` is a SQLite file's path, or a sqlite:// or postgresql:// URL. Raises StoreError
-        also when a newer nightmill made it, StoreMissingError when a driver is not installed.
+        `where` is a SQLite file's path, or a sqlite:// or postgresql:// URL. Raises
+        StoreUnavailableError, StoreMissingError when a driver is not installed, and StoreError for
+        what cannot work: no database, no permission, or one that a newer nightmill made.
         """
         store = database(where)
         try:
@@ -48,12 +55,13 @@ class ResultStore:
         except BaseException:
             await store.close()
             raise
+        store.opened = True
         return cls(store)
 
     @classmethod
     @asynccontextmanager
     async def open(cls, where: str | Path) -> AsyncIterator[Self]:
-        """Connect to the store at `where` for the length of a block; see `connect`."""
+        """Connect to the store at `where`, and close it after the block; see `connect`."""
         store = await cls.connect(where)
         try:
             yield store
@@ -61,32 +69,34 @@ class ResultStore:
             await store.close()
 
     async def close(self) -> None:
-        """Close every connection, after the work that is under way."""
+        """Close every connection, after the work that has started."""
         await self._database.close()
 
     async def probe(self) -> None:
-        """Return if the store takes writes now: it begins one, and changes nothing."""
-        await self._database.run(lambda _: None, write=True)
+        """Begin a write, and change nothing. Raises when the store takes no rows now."""
+        await self._database.run(statements.probe, write=True, within_s=ANSWER_S)
 
     async def record(self, group: Sequence[Result]) -> int:
-        """Commit `group` in one transaction and return how many of its rows were taken.
+        """Commit `group` in one transaction and return how many of its rows were stored.
 
-        A row whose run, or a later one, is stored already is refused and not counted; a higher
-        run replaces the row and keeps the attempts of the earlier ones in front of its own.
+        A row whose run, or a later one, is stored already is left out and not counted. A higher
+        run replaces the row and keeps the attempts of the earlier runs in front of its own.
         """
         if not group:
             return 0
-        return await self._database.run(partial(statements.record, group=group), write=True)
+        work = partial(statements.record, group=group)
+        within_s = ANSWER_S + _size(group) / SLOWEST_BYTES_S
+        return await self._database.run(work, write=True, within_s=within_s)
 
     async def lookup(self, ids: Sequence[str]) -> dict[str, Stored]:
-        """Return job_id -> what is stored, for those of `ids` that are."""
+        """Return job_id -> what is stored, for those of `ids` that have a row."""
         if not ids:
             return {}
         return await self._database.glance(partial(statements.lookup, ids=ids))
 
     async def get(self, job_id: str) -> Result | None:
-        """Return the result of `job_id`, None while it has none."""
-        return await self._database.run(partial(statements.get, job_id=job_id))
+        """Return the result of `job_id`, None while it has no row."""
+        return await self._database.run(partial(statements.get, job_id=job_id), within_s=ANSWER_S)
 
     async def stream(
         self,
@@ -95,23 +105,20 @@ class ResultStore:
         statuses: Collection[JobState] | None = None,
         ordered: bool = False,
     ) -> AsyncIterator[Result]:
-        """Yield the results of `batch`, a page in memory at a time, no transaction in between.
+        """Yield the results of `batch`; a page of them is in memory at a time.
 
-        They come in the order of the source when `ordered`, else as they finished; only those of
-        `statuses` when given. Rows stored meanwhile may or may not be seen.
+        They come in the order of the source when `ordered`, else as they finished, and with only
+        those `statuses` unless it is None. Each page is a transaction: rows that are stored
+        meanwhile may or may not be among them.
         """
-        last: Result | None = None
+        after: Place | None = None
         while True:
-            page = await self._database.run(
-                partial(
-                    statements.page, batch=batch, after=last, statuses=statuses, ordered=ordered
-                )
-            )
+            work = partial(statements.page, statuses=statuses, ordered=ordered)
+            page, after = await self._database.run(partial(work, batch=batch, after=after))
             for result in page:
                 yield result
-            if len(page) < statements.PAGE_ROWS:
+            if after is None:
                 return
-            last = page[-1]
 
     async def counts(self, batch: str) -> dict[JobState, int]:
         """Return each terminal state's number of rows in `batch`, zeros included."""
@@ -127,23 +134,29 @@ class ResultStore:
         return await self._database.run(statements.counts)
 
     async def errors(self, batch: str) -> list[tuple[ErrorInfo, int, str]]:
-        """Return the different errors of `batch`, how often each, and a job it happened to."""
+        """Return the different errors of `batch`, how many jobs have each, and one such job."""
         return await self._database.run(partial(statements.errors, batch=batch))
 
     async def lost(self, batch: str) -> tuple[int, float]:
-        """Return how many calls of `batch` ended with their worker, and about what they cost.
+        """Return how many calls of `batch` ended with their worker, and an estimate of their cost.
 
-        Dollars: a lost call counts as much as the call that its job's row was stored for.
+        A lost call is estimated at the cost of its job's row, US dollars.
         """
         return await self._database.run(partial(statements.lost, batch=batch))
 
     async def prune(self, batch: str | None = None, *, before_ms: int | None = None) -> int:
         """Delete the rows of `batch` (None: of all) that ended before `before_ms`; count them.
 
-        Not for a batch that still runs: a job without its row is paid for again.
+        `before_ms` is in epoch ms, None deletes all of them. The batch must not run: a job without
+        its row is called and paid for again.
         """
         deleted = 0
         work = partial(statements.prune, batch=batch, before_ms=before_ms)
         while some := await self._database.run(work, write=True):
             deleted += some
         return deleted
+
+
+def _size(group: Sequence[Result]) -> int:
+    """Return about how many bytes the rows of `group` have: their messages and requests."""
+    return sum(len(row.message or b"") + len(row.params or b"") for row in group)

@@ -1,4 +1,4 @@
-"""What ResultStore promises whatever the database is; test_conformance.py runs it over both."""
+"""What ResultStore promises with any database; test_conformance.py runs it over both."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class Conformance:
     async def test_a_result_comes_back_as_it_was_recorded(
         self, store: ResultStore, result: Result
     ) -> None:
-        """Results are the product: every field survives, JSON byte for byte."""
+        """Every field of a result is kept, JSON byte for byte."""
         assert await store.record([result]) == 1
         assert await store.get(result.job_id) == result
 
     async def test_a_job_without_a_row_has_no_result(self, store: ResultStore) -> None:
-        """Absence is an answer, not an error."""
+        """A missing row is not an error."""
         assert await store.get("night:unknown") is None
         assert await store.lookup(["night:unknown"]) == {}
 
     async def test_nothing_to_record_or_look_up_costs_no_transaction(
         self, store: ResultStore
     ) -> None:
-        """A group commit's timer may fire with nothing held."""
+        """A group commit's timer may fire without rows."""
         assert await store.record([]) == 0
         assert await store.lookup([]) == {}
 
@@ -58,7 +58,7 @@ class Conformance:
         assert await store.get(SUCCEEDED.job_id) == SUCCEEDED
 
     async def test_one_group_may_hold_two_results_of_a_job(self, store: ResultStore) -> None:
-        """A lost lease can bring a job twice into one commit; the first counts."""
+        """After a lost lease a job may be twice in one commit; the first row counts."""
         late = msgspec.structs.replace(SUCCEEDED, worker="host:2")
         rerun = msgspec.structs.replace(FAILED, run=1)
         assert await store.record([SUCCEEDED, late, FAILED, rerun]) == 3
@@ -71,7 +71,7 @@ class Conformance:
         self,
         store: ResultStore,
     ) -> None:
-        """The row tells the whole story: attempts numbered on, counts added up."""
+        """The row has the whole history: attempts numbered on, counts added up."""
         rerun = numbered(8, run=1)
         await store.record([FAILED])
         assert await store.record([rerun]) == 1
@@ -86,7 +86,7 @@ class Conformance:
         assert (kept.attempt_count, kept.snooze_count) == (2, 1)
 
     async def test_a_lower_run_never_replaces_a_higher_one(self, store: ResultStore) -> None:
-        """A worker that slept through a requeue comes too late."""
+        """A worker that was suspended during a requeue comes too late."""
         rerun = numbered(8, run=2)
         await store.record([rerun])
         assert await store.record([FAILED, msgspec.structs.replace(FAILED, run=1)]) == 0
@@ -96,7 +96,7 @@ class Conformance:
         self,
         store: ResultStore,
     ) -> None:
-        """A job that was snoozed all night must not carry a row of megabytes."""
+        """A job that was snoozed all night must not have a row of megabytes."""
         calls = tuple(Attempt(n=n, started_at=n, outcome="snoozed") for n in range(1, 41))
         await store.record([numbered(1, attempts=calls, attempt_count=0, snooze_count=40)])
         await store.record([numbered(1, attempts=calls, attempt_count=0, snooze_count=40, run=1)])
@@ -117,10 +117,10 @@ class Conformance:
         assert kept is not None
         assert kept.message == msgspec.Raw('{"text":"\ufffd"}')
 
-    async def test_lookup_tells_run_status_and_request_of_the_stored_ids(
+    async def test_lookup_returns_run_status_and_request_of_the_stored_ids(
         self, store: ResultStore
     ) -> None:
-        """A claim asks before it pays, and a feeder asks whether a request changed."""
+        """A claim looks a job up before it calls; a feeder checks whether a request changed."""
         odd = numbered(1, job_id='night:"quoted", ünïcode\n', run=3)
         await store.record([odd, FAILED])
         assert await store.lookup([odd.job_id, "night:line-404", FAILED.job_id]) == {
@@ -131,7 +131,7 @@ class Conformance:
     async def test_lookup_takes_more_ids_than_sqlite_has_variables(
         self, store: ResultStore
     ) -> None:
-        """A feeder may ask for a whole window at once."""
+        """A feeder may look up a whole window at once."""
         await store.record([numbered(seq) for seq in range(1, 101)])
         found = await store.lookup([f"night:line-{seq}" for seq in range(50_000)])
         assert len(found) == 100
@@ -142,7 +142,7 @@ class Conformance:
     async def test_a_stream_pages_through_the_batch_in_the_order_asked_for(
         self, store: ResultStore, *, ordered: bool, expected: range
     ) -> None:
-        """No row is lost or doubled where pages meet, ties and neighbouring batches included."""
+        """Pages neither lose nor repeat a row, with ties and with rows of other batches between."""
         rows = [numbered(seq, finished_at=(1000 - seq)) for seq in range(1, 452)]
         await store.record(rows[::2])
         await store.record([numbered(1, batch="other"), SINGLE, *rows[1::2]])
@@ -150,15 +150,15 @@ class Conformance:
         assert seqs == list(expected)
         assert len(seqs) > 2 * PAGE_ROWS
 
-    async def test_a_stream_tells_ties_apart_by_id(self, store: ResultStore) -> None:
-        """A whole group finishes in one millisecond."""
+    async def test_a_stream_orders_ties_by_id(self, store: ResultStore) -> None:
+        """A whole group may finish in one millisecond."""
         await store.record([numbered(seq, finished_at=5) for seq in range(1, 452)])
-        seen = [each.job_id async for each in store.stream("night")]
-        assert seen == sorted(seen)
-        assert len(set(seen)) == 451
+        found = [each.job_id async for each in store.stream("night")]
+        assert found == sorted(found)
+        assert len(set(found)) == 451
 
     async def test_a_stream_gives_only_the_statuses_asked_for(self, store: ResultStore) -> None:
-        """`results --failed` is how a person starts the morning."""
+        """`results --failed` exports failed jobs only."""
         await store.record([SUCCEEDED, FAILED])
         assert [r async for r in store.stream("night", statuses=[JobState.FAILED])] == [FAILED]
         assert [r async for r in store.stream("night", statuses=[])] == []
@@ -166,15 +166,15 @@ class Conformance:
     async def test_rows_can_be_recorded_while_a_stream_is_read(self, store: ResultStore) -> None:
         """An export of a running batch must not block its workers."""
         await store.record([numbered(seq) for seq in range(1, 300)])
-        seen = 0
+        read = 0
         async for _ in store.stream("night", ordered=True):
-            if seen == 0:
+            if read == 0:
                 assert await store.record([numbered(seq) for seq in range(300, 350)]) == 50
-            seen += 1
-        assert seen == 349
+            read += 1
+        assert read == 349
 
     async def test_counts_tokens_and_batches_add_up(self, store: ResultStore) -> None:
-        """What `status` shows; singles are the batch without a name."""
+        """`status` shows these numbers; single jobs are the batch without a name."""
         await store.record([SUCCEEDED, FAILED, SINGLE, numbered(1), numbered(1, batch="day")])
         none = dict.fromkeys(sorted([*JobState][4:]), 0)
         night = none | {JobState.SUCCEEDED: 2, JobState.FAILED: 1}
@@ -212,7 +212,7 @@ class Conformance:
     async def test_a_later_run_adds_to_the_time_in_calls_and_to_the_reasons(
         self, store: ResultStore
     ) -> None:
-        """The row tells what the job took, over all its runs."""
+        """The row has the time and the reasons of all its runs."""
         await store.record([SUCCEEDED])
         await store.record([msgspec.structs.replace(SUCCEEDED, run=1, call_ms=500)])
         kept = await store.get(SUCCEEDED.job_id)
@@ -222,7 +222,7 @@ class Conformance:
     async def test_the_migrations_make_the_table_that_the_program_uses(
         self, store: ResultStore
     ) -> None:
-        """Two descriptions of one table must not drift apart."""
+        """The table is described twice; the two must stay the same."""
 
         def differences(connection: Connection) -> list[object]:
             return list(compare_metadata(MigrationContext.configure(connection), metadata))

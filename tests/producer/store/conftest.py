@@ -16,20 +16,22 @@ if TYPE_CHECKING:
 
     from tests.postgres import Postgres
 
-pytest.register_assert_rewrite("tests.producer.store.conformance")
+pytest.register_assert_rewrite(
+    "tests.producer.store.conformance", "tests.producer.store.hostile_conformance"
+)
 
 _numbers = count()
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where a store's file is to be; neither it nor its folder is there."""
+    """Return the path of a store's file; neither it nor its folder exists yet."""
     return tmp_path / "state" / "results.db"
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Postgres]:
-    """Run a PostgreSQL that ends with the session, whatever happened in it."""
+    """Run a PostgreSQL, which ends with the session in any case."""
     with postgres() as running:
         yield running
 

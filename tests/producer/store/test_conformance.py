@@ -1,4 +1,4 @@
-"""One suite over both stores: a SQLite file, and a real PostgreSQL."""
+"""One suite over both databases: a SQLite file, and a real PostgreSQL."""
 
 from __future__ import annotations
 

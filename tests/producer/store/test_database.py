@@ -1,4 +1,4 @@
-"""Where a store may be, and what is said of one that cannot be."""
+"""Where a store may be, and the errors for other places."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def test_a_path_and_a_url_name_the_same_file(tmp_path: Path) -> None:
-    """Settings carry either."""
+    """Settings may hold either."""
     path = tmp_path / "a b#?.db"
     for where in (path, str(path)):
         async with ResultStore.open(where) as store:
@@ -35,7 +35,7 @@ def test_another_kind_of_url_is_refused_with_what_is_allowed(url: str) -> None:
 
 
 async def test_a_server_that_is_away_is_named_without_its_password() -> None:
-    """Secrets are never logged, and an exception's text ends in a log."""
+    """Secrets are never logged, and the text of an exception is."""
     pytest.importorskip("asyncpg")
     with socket.socket() as bound:  # bound but not listening: every connection is refused
         bound.bind(("127.0.0.1", 0))

@@ -161,7 +161,7 @@ async def test_a_worker_that_starts_beside_one_whose_store_is_away_claims_nothin
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would pay for answers that cannot be stored. The other worker's spool shows the outage."""
-    monkeypatch.setattr("nightmill.store.database.BUSY_TIMEOUT_MS", 1)
+    monkeypatch.setattr("nightmill.store.sqlite.BUSY_TIMEOUT_MS", 1)
     async with rigged(redis_url, tmp_path, max_in_flight=5) as rig:
         items = ({"custom_id": f"{n}", **hello(str(n))} for n in range(JOBS))
         await rig.producer.enqueue_many(items, batch="night")

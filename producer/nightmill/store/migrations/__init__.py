@@ -1,1 +1,1 @@
-"""The schema's history, one file a version, run by `nightmill.store.migrate`."""
+"""The versions of the schema; `nightmill.store.migrate` runs them."""

@@ -1,4 +1,4 @@
-"""What Alembic runs: migrate over the connection, and in the transaction, of `migrate.upgrade`."""
+"""Alembic runs this file: it migrates in the transaction of `nightmill.store.migrate`."""
 
 from alembic import context
 

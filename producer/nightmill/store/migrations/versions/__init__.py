@@ -1,1 +1,1 @@
-"""One step of the schema a file; a step that was released is never edited."""
+"""The steps of the schema, one per file; a released step is never edited."""

@@ -7,11 +7,11 @@ revision = "0001"
 down_revision = None
 
 NAME = Text().with_variant(Text(collation="C"), "postgresql")
-"""Text that sorts by its bytes, as SQLite's does, so that both stores read in the same order."""
+"""Text that sorts by its bytes, as in SQLite, so that both databases read in the same order."""
 
 
 def upgrade() -> None:
-    """Make the table and the three orders of reading it."""
+    """Make the table, and an index for each order of reading it."""
     if inspect(op.get_bind()).has_table("results"):
         return
     op.create_table(

@@ -1,0 +1,196 @@
+"""A SQLite database with threads of its own.
+
+An asynchronous SQLite driver crosses threads for every cursor, fetch and rollback, five times a
+query. Here a whole transaction crosses once, and a look at a few keys in memory not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from sqlalchemy import create_engine, event
+
+from nightmill.errors import StoreUnavailableError
+from nightmill.store.faults import mapped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+    from sqlalchemy.engine import URL
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_MS: Final = 5_000
+"""How long SQLite waits for the lock of another process."""
+READERS: Final = 3
+"""Threads that read."""
+SLOW_S: Final = 0.005
+"""A glance that took longer had to read the disk: the next ones go to a thread."""
+ASIDE_S: Final = 5.0
+"""How long glances go to a thread after a slow one, seconds."""
+WRITE: Final = "nightmill_write"
+"""Execution option of connections: whether they write."""
+
+
+class SQLite:
+    """One SQLite file in WAL mode; every commit is on the disk before it returns."""
+
+    def __init__(self, url: URL) -> None:
+        """Make the file's folder; the first connection makes the file."""
+        self.where = url.render_as_string()
+        self.opened = False
+        self._file = _File(url.database or "", self.where)
+        with mapped(self.where):
+            self._file.make_folder()
+        self._engine = create_engine(url)
+        event.listen(self._engine, "connect", _configure)
+        event.listen(self._engine, "begin", _begin)
+        self._mine = threading.local()
+        self._connections: list[Connection] = []
+        name = "nightmill-store"
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix=name)  # SQLite has one writer
+        self._reading = ThreadPoolExecutor(READERS, thread_name_prefix=name)
+        self._near: Connection | None = None
+        self._aside_until = 0.0
+
+    async def run(
+        self, work: Callable[[Connection], T], *, write: bool = False, within_s: float = 0
+    ) -> T:
+        """Run `work` in a thread; a write holds SQLite's write lock from its start.
+
+        `within_s` is for servers: a file either answers or its disk raises an error.
+        """
+        del within_s
+        threads, run = (self._writing, self._write) if write else (self._reading, self._read)
+        return await asyncio.get_running_loop().run_in_executor(threads, run, work)
+
+    async def glance(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` on the loop: from memory, that costs less than the way to a thread and back.
+
+        It waits for no lock. After a slow glance the next ones go to a thread for ASIDE_S, so that
+        a slow disk does not hold up the calls in flight.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        if began < self._aside_until:
+            return await self.run(work)
+        self._aside_until = began + ASIDE_S  # unless this one is quick
+        try:
+            if self._near is None:
+                self._near = await self.run(self._open_near)
+                began = loop.time()
+            with mapped(self.where, opened=self.opened):
+                found = work(self._near)
+        except StoreUnavailableError:
+            return await self.run(work)
+        if loop.time() - began <= SLOW_S:
+            self._aside_until = 0.0
+        return found
+
+    def _open_near(self, _: Connection) -> Connection:
+        near = self._connect()
+        driver(near).execute("PRAGMA busy_timeout=0")
+        return near
+
+    def _write(self, work: Callable[[Connection], T]) -> T:
+        with mapped(self.where, opened=self.opened):
+            with (connection := self._connection(write=True)).begin():
+                done = work(connection)
+            self._file.require_same()  # rows in a file that is gone are not stored
+        return done
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        with mapped(self.where, opened=self.opened):
+            return work(self._connection(write=False))
+
+    def _connection(self, *, write: bool) -> Connection:
+        """Return this thread's connection: opening one costs more than most work."""
+        kept: Connection | None = getattr(self._mine, "connection", None)
+        if kept is None:
+            kept = self._mine.connection = self._connect().execution_options(**{WRITE: write})
+        return kept
+
+    def _connect(self) -> Connection:
+        self._file.require_same()  # a connection would make an empty file in its place
+        connection = self._engine.connect()
+        self._connections.append(connection)
+        self._file.note()
+        return connection
+
+    async def close(self) -> None:
+        """Wait for the work that has started, then close every connection."""
+        for threads in (self._writing, self._reading):
+            await asyncio.to_thread(threads.shutdown)
+        for connection in self._connections:
+            connection.close()
+        self._engine.dispose()
+
+
+class _File:
+    """The file of a database; it notices when another file, or none, is at the path."""
+
+    def __init__(self, database: str, where: str) -> None:
+        """Take the database of a URL; one in memory, or a file: URI, is not watched."""
+        watched = database and not database.startswith((":", "file:"))
+        self._path = Path(database).absolute() if watched else None
+        self._where = where
+        self._identity: tuple[int, int] | None = None
+
+    def make_folder(self) -> None:
+        """Make the folder of the file."""
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+
+    def note(self) -> None:
+        """Remember the file that the first connection has opened or made."""
+        if self._identity is None:
+            self._identity = self._found()
+
+    def require_same(self) -> None:
+        """Raise StoreUnavailableError unless the path still leads to the file that was opened."""
+        if self._identity is not None and self._found() != self._identity:
+            raise StoreUnavailableError(
+                f"{self._where} was removed or replaced while it was open: put the file back, or "
+                "stop nightmill and start it again, and it stores there what it holds"
+            )
+
+    def _found(self) -> tuple[int, int] | None:
+        """Return device and inode of the file at the path, None when there is none."""
+        if self._path is None:
+            return None
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 - a third of the time of Path.stat
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+
+def _configure(connection: DBAPIConnection, _record: object) -> None:
+    """Switch off the driver's own transactions, and make every commit reach the disk."""
+    connection.isolation_level = None  # the driver's own BEGIN is a plain one: see _begin
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    """Take the write lock at once; a plain BEGIN that writes later fails when others wrote first.
+
+    Reads begin nothing: each statement reads its own snapshot, and no checkpoint waits for them.
+    """
+    if connection.get_execution_options().get(WRITE):
+        driver(connection).execute("BEGIN IMMEDIATE")
+
+
+def driver(connection: Connection) -> Any:  # noqa: ANN401 - what the pool gives
+    """Return the driver's own connection, for statements that run for every job."""
+    return connection.connection.driver_connection
