@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nightmill.records.state import JobState
-from nightmill_worker.events import ClaimsHeld, JobFaulted, LoopFailed
 from nightmill_worker.attachments import loader
+from nightmill_worker.events import ClaimsHeld, JobFaulted, LoopFailed
 from nightmill_worker.jobs import defects, executor
 from tests.rig import Rig, hello, rigged, until
 
