@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightmill_worker.limiter.header_bucket import Reported
-from nightmill_worker.limiter.law import DIMENSIONS, Law, orders, step
-from nightmill_worker.limiter.records import Caps, Observed
+from nightmill_worker.limiter.law import Law, orders, step
+from nightmill_worker.limiter.records import DIMENSIONS, Caps, Observed
 from nightmill_worker.limiter.window import Window
 
 GATES = ("window", "pace", *DIMENSIONS)
@@ -29,7 +29,14 @@ def worked(law: Law, *, until: float, bound: str = "window", rate: float = 20.0)
         in_flight = int(law.window.size)
         count = {**observed.bound, bound: observed.bound.get(bound, 0) + 1}
         observed = replace(
-            observed, sent=sent, ok=sent, latency=float(sent), in_flight=in_flight, bound=count
+            observed,
+            sent=sent,
+            ok=sent,
+            latency=float(sent),
+            used_input=100.0 * sent,
+            used_output=10.0 * sent,
+            in_flight=in_flight,
+            bound=count,
         )
         law = step(law, observed, now)
     return law

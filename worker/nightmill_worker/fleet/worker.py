@@ -115,7 +115,14 @@ class FleetWorker(Worker):
             emit=self._emit,
             passed=defects.passed,
         )
-        governor = Governor(redis, account=self.account, worker=self.name, caps=caps, rng=chance)
+        governor = Governor(
+            redis,
+            account=self.account,
+            worker=self.name,
+            caps=caps,
+            rng=chance,
+            emit=self._emit,
+        )
         cancellation = Cancellation(redis, store, settings)
         delivery = Delivery(settings, redis, self._emit, chance)
         self._background = Background(

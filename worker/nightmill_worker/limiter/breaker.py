@@ -15,6 +15,8 @@ RECENT_CALLS: Final = 40
 """Recent calls are those of the last RECENT_S, or the last RECENT_CALLS if that is fewer calls."""
 OPEN_S: Final = (1.0, 15.0)
 """The first and the longest time the breaker stays open, seconds. It doubles each time."""
+LARGEST_DOUBLINGS: Final = 16
+"""In a long outage, `opened` itself would be too large a power of 2."""
 JITTER: Final = 0.25
 """Each open time varies by this share either way, so that two fleets do not come back together."""
 TRIAL_S: Final = 60.0
@@ -92,7 +94,8 @@ def _failing(recent: tuple[Ended, ...]) -> bool:
 
 def _open(breaker: Breaker, now: float, chance: float) -> Breaker:
     first, longest = OPEN_S
-    open_s = min(longest, first * 2.0**breaker.opened) * (1 + JITTER * (2 * chance - 1))
+    doublings = min(breaker.opened, LARGEST_DOUBLINGS)
+    open_s = min(longest, first * 2.0**doublings) * (1 + JITTER * (2 * chance - 1))
     return msgspec.structs.replace(
         breaker, state="open", until=now + open_s, opened=breaker.opened + 1, recent=()
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
+from nightmill_worker.events import Emit, failed_loop
 from nightmill_worker.limiter.breaker import Breaker, watch
 from nightmill_worker.limiter.law import Law, orders, step
 from nightmill_worker.limiter.records import Caps, Gate, Observed, Orders
@@ -27,6 +28,9 @@ LOCK_MS: Final = 1500
 """Length of the governor's lock, milliseconds. When it runs out, another worker takes over."""
 LANE_PARTS: Final = 4
 """How many values govern.lua returns for each lane."""
+REPORT_S: Final = 60.0
+"""An event tells of the same lane's unusable state this often at most, seconds."""
+_Written: TypeAlias = tuple[bytes, bytes, bytes]
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,18 +90,27 @@ def _published(given: Orders, breaker: Breaker, number: int) -> Published:
 class Governor:
     """Runs the law for the lanes of one account while this worker holds the lock."""
 
-    def __init__(
-        self, redis: Redis, *, account: str, worker: str, caps: Caps, rng: random.Random
+    def __init__(  # noqa: PLR0913 - a connection, and five facts by keyword
+        self,
+        redis: Redis,
+        *,
+        account: str,
+        worker: str,
+        caps: Caps,
+        rng: random.Random,
+        emit: Emit,
     ) -> None:
         """Take a client, the account's fingerprint, the worker's name (the lock's value), and caps.
 
-        `rng` gives the breaker's jitter.
+        `rng` gives the breaker's jitter. `emit` takes the events of lanes that start afresh.
         """
         self._redis = redis
         self._account = account
         self._worker = worker
         self._caps = caps
         self._rng = rng
+        self._emit = emit
+        self._reported: dict[bytes, float] = {}
         self._read, self._write = (redis.register_script(source(n)) for n in ("govern", "publish"))
 
     async def tick(self) -> bool:
@@ -109,15 +122,31 @@ class Governor:
         now = int(seconds) + int(micros) / 1e6
         given: list[bytes] = []
         for name, hot, kept, in_flight in zip(*[iter(lanes)] * LANE_PARTS, strict=True):
-            observed = msgspec.structs.replace(_observed.decode(hot), in_flight=in_flight)
-            given += [name, *self._govern(observed, _kept.decode(kept) if kept else Kept(), now)]
+            given += [name, *self._govern(name, hot, kept, in_flight, now)]
         if given:
             await self._write(args=[self._account, self._worker, *given])
         return True
 
-    def _govern(self, observed: Observed, kept: Kept, now: float) -> tuple[bytes, bytes, bytes]:
-        """Run the law for one lane; return what publish.lua writes for it."""
+    def _govern(self, name: bytes, hot: bytes, kept: bytes, in_flight: int, now: float) -> _Written:
+        """Run the law for one lane; return what publish.lua writes for it.
+
+        A lane whose stored state cannot be used starts afresh. The other lanes go on.
+        """
+        observed = Observed(in_flight=in_flight)
+        try:
+            observed = msgspec.structs.replace(_observed.decode(hot), in_flight=in_flight)
+            return self._step(observed, _kept.decode(kept) if kept else Kept(), now)
+        except Exception as error:  # noqa: BLE001 - the state of one lane must not stop the others
+            if abs(now - self._reported.get(name, -REPORT_S)) >= REPORT_S:
+                self._reported[name] = now
+                loop = f"govern {name.decode(errors='replace')}"
+                self._emit(failed_loop(loop, error, TICK_S))
+            return self._step(observed, _afresh(observed), now)
+
+    def _step(self, observed: Observed, kept: Kept, now: float) -> _Written:
+        """Return the lane's state, its orders, and its use of the limit, as JSON."""
         law = step(kept.law, observed, now)
+        observed = law.observed
         breaker = watch(
             kept.breaker,
             calls=observed.ended,
@@ -133,6 +162,13 @@ class Governor:
         after = Kept(law=law, breaker=breaker, round=number, utilisation=utilisation)
         encode = msgspec.json.encode
         return encode(after), encode(given), encode(_spent(reading))
+
+
+def _afresh(observed: Observed) -> Kept:
+    """Return the state of a lane that begins now: what happened before is not looked at."""
+    observed = observed.within_bounds()
+    breaker = Breaker(calls=observed.ended, failed=observed.failed)
+    return Kept(law=Law(observed=observed), breaker=breaker)
 
 
 def _spent(reading: Reading | None) -> dict[str, tuple[int, int]]:

@@ -7,6 +7,8 @@ from typing import Final
 
 import msgspec
 
+from nightmill_worker.limiter.bounds import LARGEST_COUNT, LARGEST_LIMIT, LEAST_LIMIT, bounded
+
 DRIFT_S: Final = 5.0
 """The drain of other users is estimated this often, seconds."""
 DRIFT_GAIN: Final = 0.3
@@ -32,6 +34,19 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True, rename={"largest": "mo
     """The largest level of the endpoint's bucket that a header showed under this limit, units."""
     corrected: float
     """The sum of all corrections that headers made to the lane's level, units. Never reset."""
+
+    @property
+    def credible(self) -> bool:
+        """Whether this is a limit at all: a limit of 0, or an absurd one, is never learned."""
+        return LEAST_LIMIT <= self.limit <= LARGEST_LIMIT
+
+    def within_bounds(self) -> Reported:
+        """Return the same with every number finite and in range."""
+        return Reported(
+            limit=self.limit,
+            largest=bounded(self.largest, LEAST_LIMIT, LARGEST_LIMIT),
+            corrected=bounded(self.corrected, -LARGEST_COUNT, LARGEST_COUNT),
+        )
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):

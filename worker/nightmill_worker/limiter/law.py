@@ -16,18 +16,24 @@ from typing import Final
 
 import msgspec
 
+from nightmill_worker.limiter.bounds import LEAST_RATE, LONGEST_CALL_S, bounded
 from nightmill_worker.limiter.header_bucket import Drift, refill, reserve
 from nightmill_worker.limiter.probing import READABLE_CALLS, Probe
-from nightmill_worker.limiter.records import Caps, Gate, Observed, Orders
+from nightmill_worker.limiter.records import DIMENSIONS, Caps, Gate, Observed, Orders
 from nightmill_worker.limiter.window import Window
 
-DIMENSIONS: Final = ("requests", "input", "output")
 FIRST_LATENCY_S: Final = 1.0
 """Assumed length of a call until the first one has ended, seconds."""
+LARGEST_CHANGE: Final = 10.0
+"""One step takes calls for this many times as long as before, at most: a single call whose time is
+wrong must not slow the lane down for long."""
 PACE_FACTOR: Final = 1.5
 """Calls start this many times as fast as a full window of them ends. They start evenly spaced."""
 PACE_FACTOR_AT_CAP: Final = 3.0
 """The same once the endpoint's cap on calls in flight is known: a free slot need not wait."""
+LEAST_PACE: Final = 0.2
+"""At least so many calls may start a second, while the window has room. A length of calls that was
+measured wrong cannot stop the lane."""
 BURST_S: Final = 0.05
 """A bucket that the fleet fills itself holds one call and this many seconds of its rate, so that a
 late claim loses nothing."""
@@ -103,9 +109,14 @@ class Law(
 
 
 def step(law: Law, observed: Observed, now: float) -> Law:
-    """Return the law's next state. `now` is Redis's clock, seconds: it may stand still or jump."""
-    passed = min(LONGEST_STEP_S, max(0.0, now - law.at)) if law.at else 0.0
+    """Return the law's next state. `now` is Redis's clock, seconds: it may stand still or jump.
+
+    `observed` may hold any values: they are bounded first, and the new state has them bounded.
+    """
+    observed = observed.within_bounds()
+    passed = bounded(now - law.at, 0.0, LONGEST_STEP_S) if law.at else 0.0
     clock = law.clock + passed
+    law = _sound(law, observed)
     law = _observe(law, observed, clock, passed)
     if observed.epoch != law.observed.epoch:
         law = _after_refusal(law, observed, clock)
@@ -114,12 +125,27 @@ def step(law: Law, observed: Observed, now: float) -> Law:
     return msgspec.structs.replace(law, observed=observed, at=now, clock=clock)
 
 
+def _sound(law: Law, observed: Observed) -> Law:
+    """Return a law that can go on from here.
+
+    When the lane's counters started again at 0, all that was measured against the old ones is void.
+    Earlier versions could store a probe with a rate of 0: it is dropped.
+    """
+    if not observed.continues(law.observed):
+        return Law(at=law.at, clock=law.clock, latency=law.latency, observed=observed)
+    if all(probe.rate >= LEAST_RATE for probe in law.probes.values()):
+        return law
+    probes = {d: probe for d, probe in law.probes.items() if probe.rate >= LEAST_RATE}
+    return msgspec.structs.replace(law, probes=probes, rated=law.rated and law.suspect in probes)
+
+
 def _observe(law: Law, observed: Observed, now: float, passed: float) -> Law:
     """Update what needs no decision: latency, binding gates, drifts, recent calls in flight."""
     answered = observed.ok - law.observed.ok
     latency = law.latency
     if answered > 0:
         mean = (observed.latency - law.observed.latency) / answered
+        mean = bounded(mean, 0.0, LARGEST_CHANGE * latency if latency else LONGEST_CALL_S)
         weight = min(1.0, answered / law.window.size) if latency else 1.0
         latency += weight * (mean - latency)
     before = law.observed.bound
@@ -173,7 +199,7 @@ def _after_refusal(law: Law, observed: Observed, now: float) -> Law:
     alike = difference <= min(1.0, 0.1 * law.cut_in_flight)
     # Up to READABLE_CALLS of the calls that count as accepted may only be on their way.
     surely = max(min(law.observed.accepted, observed.accepted), observed.accepted - READABLE_CALLS)
-    accepted = not law.observed.epoch or surely > law.cut_accepted
+    accepted = surely > law.cut_accepted if law.observed.epoch else observed.accepted > 0
     law = msgspec.structs.replace(law, alike=law.alike + 1 if alike else 0, in_debt=not accepted)
     law = msgspec.structs.replace(
         law,
@@ -203,8 +229,8 @@ def _blame(law: Law, observed: Observed, now: float) -> str:
         return "window"
     if named in observed.reported or (law.in_debt and (named or not law.window.cap_sure)):
         return ""
-    if named:
-        return named
+    if named:  # a dimension of which nothing was used yet cannot be measured
+        return named if observed.used(named) > 0 else "requests"
     last_was_window = law.blamed == "window" and not law.window.cap_sure
     if last_was_window and law.window.peak >= law.cut_in_flight:
         return law.suspect  # as many calls in flight have been accepted since: it was no cap
@@ -225,7 +251,8 @@ def _measure(law: Law, observed: Observed, now: float, *, cut: bool) -> Law:
     for d in DIMENSIONS:
         calls, used = observed.accepted, observed.used(d)
         old = law.probes.get(d)
-        if old is None:
+        if old is None or (d == law.blamed and not old.used):
+            # There is no refill to measure: nothing was used before the last refusal.
             rate = _pace(law) * used / max(1, calls) * (0.5 if cut else 1.0)
             probes[d] = Probe.at(now, rate, calls, used, observed.refused)
             continue
@@ -237,7 +264,8 @@ def _measure(law: Law, observed: Observed, now: float, *, cut: bool) -> Law:
     measured = law.measured + (doubt != law.doubt)
     suspect = law.blamed if law.blamed in DIMENSIONS else law.suspect
     if measured >= COMPARE_AFTER and not observed.cut_gate:
-        best = min(DIMENSIONS, key=lambda d: doubt[d])
+        used_ones = (d for d in DIMENSIONS if observed.used(d) > 0)
+        best = min(used_ones, key=lambda d: doubt[d], default=suspect)
         suspect = best if doubt[best] + 0.01 < CLEARER * doubt[suspect] else suspect
     return msgspec.structs.replace(
         law, probes=probes, doubt=doubt, measured=measured, suspect=suspect, rated=law.rated or cut
@@ -249,7 +277,12 @@ def _pace(law: Law) -> float:
     window = law.window
     at_cap = window.cap_sure and window.size <= window.cap + 1
     factor = PACE_FACTOR_AT_CAP if at_cap else PACE_FACTOR
-    return factor * window.size / max(0.001, law.latency or FIRST_LATENCY_S)
+    return max(LEAST_PACE, factor * window.size / max(0.001, law.latency or FIRST_LATENCY_S))
+
+
+def rated_probe(law: Law) -> Probe | None:
+    """Return the probe that limits the lane, None while no refusal has shown a rate."""
+    return law.probes.get(law.suspect) if law.rated else None
 
 
 def orders(law: Law, caps: Caps) -> Orders:
@@ -263,7 +296,7 @@ def orders(law: Law, caps: Caps) -> Orders:
         if gate is not None:
             gates[d] = gate
     window = min(int(law.window.size), caps.window or int(law.window.size))
-    return Orders(window=window, gates=gates, reserves=law.reserves, pause=law.pause)
+    return Orders(window=max(1, window), gates=gates, reserves=law.reserves, pause=law.pause)
 
 
 def _gate(law: Law, caps: Caps, dimension: str) -> Gate | None:
@@ -272,15 +305,15 @@ def _gate(law: Law, caps: Caps, dimension: str) -> Gate | None:
     rates = []
     if reported is not None:
         rates.append(refill(reported, law.drifts[dimension]))
-    if law.rated and dimension == law.suspect:
-        rates.append(law.probes[dimension].send_rate)
+    if dimension == law.suspect and (probe := rated_probe(law)) is not None:
+        rates.append(probe.send_rate)
     rates = [rate * (1 - caps.polite) for rate in rates]
     cap = getattr(caps, dimension)
     if cap is not None:
         rates.append(cap / 60)
     if not rates:
         return None
-    rate = max(1e-3, min(rates))
+    rate = max(LEAST_RATE, min(rates))
     if reported is not None and rate == rates[0] and not caps.polite:
         left = reserve(reported, law.drifts[dimension])
         return Gate(rate=rate, capacity=reported.largest, reserve=left, follows_headers=True)

@@ -13,6 +13,8 @@ from typing import Final
 
 import msgspec
 
+from nightmill_worker.limiter.bounds import LEAST_RATE
+
 CALLS_PER_REFUSAL: Final = 260
 """Calls that must be accepted for each refusal of the last trial. The next trial's calls count."""
 PATIENCE_S: Final = 40.0
@@ -104,6 +106,7 @@ class Probe(
     @classmethod
     def at(cls, now: float, rate: float, calls: float, used: float, refused: int) -> Probe:
         """Return what is known after a first refusal: the bucket is empty, `rate` is a guess."""
+        rate = max(LEAST_RATE, rate)
         return cls(
             rate=rate,
             empty_at=now,
@@ -119,7 +122,7 @@ class Probe(
     @property
     def send_rate(self) -> float:
         """The rate to send at."""
-        held = self.rate if self.small > 0 else HELD_SHARE * self.rate
+        held = max(LEAST_RATE, self.rate if self.small > 0 else HELD_SHARE * self.rate)
         if not self.doublings:
             return held
         return max(held, min(self.rate * (1.0 + self.step), self.ceiling))
@@ -131,7 +134,7 @@ class Probe(
 
     def refill(self, now: float, used: float) -> float:
         """Return what was used a second since the bucket was empty: at most the refill."""
-        return (used - self.used) / max(1e-3, now - self.empty_at)
+        return max(0.0, used - self.used) / max(1e-3, now - self.empty_at)
 
     def after_refusal(self, now: float, calls: float, used: float, refused: int) -> Probe:
         """Return what is known after another refusal, with the lane's counters at this moment.
@@ -141,7 +144,7 @@ class Probe(
         pace just before the refusal is the better guess. That pace is tried once, with the measured
         refill as `floor`, to see which of the two it is.
         """
-        passed, refill = calls - self.calls, self.refill(now, used)
+        passed, refill = max(0.0, calls - self.calls), self.refill(now, used)
         small, spent = self._small_after_refusal(), refused - self.refused
         pace = self.rate * (1.0 + min(0.5 * self.step, self.step - self.first_step))
         pace = min(pace, LARGEST_PROBE * refill) if self.doublings and small >= 0 else 0.0
@@ -153,7 +156,10 @@ class Probe(
             first = max(FIRST_STEP, self.step / 4)
             return msgspec.structs.replace(found, rate=pace, floor=refill, first_step=first)
         if small > 0 and pace > refill:
-            hold, first = min(CALLS_PER_REFUSAL, 2 * passed), max(FIRST_STEP / 2, 1 / passed)
+            hold, first = (
+                min(CALLS_PER_REFUSAL, 2 * passed),
+                max(FIRST_STEP / 2, 1 / max(1.0, passed)),
+            )
             return msgspec.structs.replace(
                 found, rate=pace, small=small, hold=hold, first_step=first
             )
@@ -180,14 +186,14 @@ class Probe(
         a trial does shows only after a lag.
         """
         lag = min(now - self.empty_at, CHARGE_LATENCIES * latency)
-        return msgspec.structs.replace(
-            self, rate=self.floor or self.rate, floor=0.0, small=-RECHECK_REFUSALS, lag=lag
-        )
+        rate = max(LEAST_RATE, self.floor or self.rate)
+        return msgspec.structs.replace(self, rate=rate, floor=0.0, small=-RECHECK_REFUSALS, lag=lag)
 
     def _cut(self, refill: float, small: int) -> Probe:
         """Return the probe after too few calls to measure the refill: cut the rate, in bounds."""
         low, high = SMALL_CUT if self.small > 0 else CUT
         rate = self.floor or max(low * self.send_rate, min(high * self.send_rate, refill))
+        rate = max(LEAST_RATE, rate)
         return msgspec.structs.replace(
             self,
             rate=rate,

@@ -6,9 +6,21 @@ field that was renamed in Python keeps its stored name (`rename`).
 
 from __future__ import annotations
 
+from itertools import islice
+from typing import Final
+
 import msgspec
 
+from nightmill_worker.limiter.bounds import LARGEST_COUNT, LARGEST_WINDOW, bounded, count
 from nightmill_worker.limiter.header_bucket import Reported
+
+DIMENSIONS: Final = ("requests", "input", "output")
+CUT_GATES: Final = ("window", *DIMENSIONS)
+"""What a refusal may name."""
+GATES: Final = (*CUT_GATES, "pace", "pause", "breaker")
+"""What may keep a call waiting."""
+REMEMBERED: Final = 1000
+"""Batches at most; lane.lua stores 32."""
 
 
 class Caps(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +85,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, rename={"reported": "t
     @property
     def accepted(self) -> int:
         """Calls that the endpoint accepted. Calls whose answer is not there yet are included."""
-        return self.sent - self.refused - self.unsent
+        return max(0, self.sent - self.refused - self.unsent)
 
     @property
     def ended(self) -> int:
@@ -85,6 +97,42 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, rename={"reported": "t
         if dimension == "requests":
             return float(self.accepted)
         return self.used_input if dimension == "input" else self.used_output
+
+    def within_bounds(self) -> Observed:
+        """Return these observations with every number finite and in range, and known names only.
+
+        A value from outside cannot break the law: whatever a lane's hash holds comes in here.
+        """
+        return Observed(
+            in_flight=int(bounded(self.in_flight, 0, LARGEST_WINDOW)),
+            sent=count(self.sent),
+            ok=count(self.ok),
+            refused=count(self.refused),
+            unsent=count(self.unsent),
+            failed=count(self.failed),
+            rejected=count(self.rejected),
+            latency=bounded(self.latency, 0.0, LARGEST_COUNT),
+            used_input=bounded(self.used_input, 0.0, LARGEST_COUNT),
+            used_output=bounded(self.used_output, 0.0, LARGEST_COUNT),
+            bound={name: count(self.bound[name]) for name in GATES if name in self.bound},
+            epoch=count(self.epoch),
+            cut_in_flight=int(bounded(self.cut_in_flight, 0, LARGEST_WINDOW)),
+            cut_gate=self.cut_gate if self.cut_gate in CUT_GATES else "",
+            reported={
+                d: self.reported[d].within_bounds()
+                for d in DIMENSIONS
+                if d in self.reported and self.reported[d].credible
+            },
+            trial_end=self.trial_end,
+            costs={
+                batch: Cost(answers=count(cost.answers))
+                for batch, cost in islice(self.costs.items(), REMEMBERED)
+            },
+        )
+
+    def continues(self, before: Observed) -> bool:
+        """Whether the counters went on from `before`. After a loss of the hash, they start at 0."""
+        return self.sent >= before.sent and self.ok >= before.ok and self.epoch >= before.epoch
 
 
 class Gate(msgspec.Struct, frozen=True, kw_only=True, rename={"follows_headers": "mirror"}):

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from nightmill_worker.limiter.law import DIMENSIONS
+from nightmill_worker.limiter.bounds import LARGEST_SHARE, LEAST_RATE, bounded
+from nightmill_worker.limiter.law import rated_probe
+from nightmill_worker.limiter.records import DIMENSIONS
 
 if TYPE_CHECKING:
     from nightmill_worker.limiter.law import Law
@@ -44,17 +46,18 @@ def limits(law: Law, caps: Caps) -> dict[str, float]:
     """Return the known limits: dimension -> units a second, and "window" -> calls in flight.
 
     A limit is reported by headers, found by probing, or set by the operator; the lowest counts.
+    None is 0.
     """
     known = {d: reported.limit / 60 for d, reported in law.observed.reported.items()}
-    if law.rated:
-        known.setdefault(law.suspect, law.probes[law.suspect].rate)
+    if (probe := rated_probe(law)) is not None:
+        known.setdefault(law.suspect, probe.rate)
     allowed = {d: getattr(caps, d) / 60 for d in DIMENSIONS if getattr(caps, d) is not None}
     found = {"window": law.window.cap} if law.window.cap else {}
     if caps.window is not None:
         allowed["window"] = float(caps.window)
     for name, limit in (*found.items(), *allowed.items()):
         known[name] = min(limit, known.get(name, limit))
-    return known
+    return {name: max(LEAST_RATE, limit) for name, limit in known.items()}
 
 
 def measure(
@@ -67,7 +70,7 @@ def measure(
     lane had nothing to use its limit for.
     """
     seconds = now - last.at
-    if seconds < READ_S:
+    if 0 <= seconds < READ_S:
         return last, None
     used = {name: observed.used(name) for name in limits if name != "window"}
     answers = {batch: cost.answers for batch, cost in observed.costs.items()}
@@ -82,4 +85,5 @@ def measure(
     batches = tuple(b for b, count in answers.items() if count != last.answers.get(b, 0))
     if not (shares and batches and after.bound > last.bound):
         return after, None
-    return after, Reading(seconds=seconds, share=max(shares), batches=batches)
+    share = bounded(max(shares), 0.0, LARGEST_SHARE)
+    return after, Reading(seconds=seconds, share=share, batches=batches)

@@ -10,13 +10,13 @@ from typing import Final
 
 import msgspec
 
+from nightmill_worker.limiter.bounds import LARGEST_WINDOW
 from nightmill_worker.limiter.probing import CALLS_PER_REFUSAL, affordable
 
 STABLE_STEPS: Final = 3
 """A larger window must stand this many steps of the law without a refusal to become the cap."""
 SURE_CALLS: Final = 64.0
 """A cap that is held for this many calls between two trials is no accident."""
-LARGEST_WINDOW: Final = 100_000.0
 
 
 class Window(
@@ -87,8 +87,8 @@ class Window(
         elif bound:
             stable += 1
             if stable >= STABLE_STEPS:
-                cap, step, stable = size, 2 * step, 0
-                size = cap + step
+                cap, step, stable = size, min(LARGEST_WINDOW, 2 * step), 0
+                size = min(LARGEST_WINDOW, cap + step)
         return Window(
             size=size,
             cap=cap,

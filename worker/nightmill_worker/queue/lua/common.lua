@@ -1,4 +1,29 @@
--- Shared by the worker's scripts: the clock, who holds a job, the counts of batches.
+-- Shared by the worker's scripts: guards, the clock, who holds a job, the counts of batches.
+
+local EXACT = 2 ^ 53 -- whole numbers up to here are exact in Lua
+
+-- A number, at least `low` and at most `high`. What is no number (text, null, NaN) becomes `other`.
+local function bounded(value, low, high, other)
+  value = tonumber(value)
+  if not value or value ~= value then return other end
+  return math.max(low, math.min(high, value))
+end
+
+-- The table that a JSON text holds; nil when it is no JSON, or no object or array.
+local function decoded(text)
+  local ok, value = pcall(cjson.decode, text)
+  return ok and type(value) == 'table' and value or nil
+end
+
+-- Do something for one item of a group. An error in it must not fail the others: it goes to Redis's
+-- log. Returns whether there was none.
+local function guarded(act, ...)
+  local ok, problem = pcall(act, ...)
+  if not ok then
+    redis.log(redis.LOG_WARNING, 'nightmill: ' .. tostring(type(problem) == 'table' and problem.err or problem))
+  end
+  return ok
+end
 
 local function now_ms()
   local time = redis.call('TIME')
