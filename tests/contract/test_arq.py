@@ -243,6 +243,12 @@ async def test_a_clock_behind_starts_at_once(
     assert rig.calls() == 1
 
 
+def payload_with(key: bytes, *, et: bytes = b"1") -> bytes:
+    """Return a good payload but for one key of `k`, or for `et`."""
+    params = json.dumps(hello()).encode()
+    return b'{"t":null,"f":"generate","a":[],"k":{"params":%b,%b},"et":%b}' % (params, key, et)
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -255,16 +261,40 @@ async def test_a_clock_behind_starts_at_once(
         b'{"t":null,"f":"generate","a":[],"k":null,"et":1}',
         b'{"t":null,"f":"generate","a":{},"k":{},"et":"x"}',
         b'{"t":null,"f":["generate"],"a":[],"k":{},"et":1}',
+        payload_with(b'"seq":9223372036854775808'),
+        payload_with(b'"run":9223372036854775808'),
+        payload_with(b'"run":-1'),
+        payload_with(b'"custom_id":"\\ud800"'),
+        payload_with(b'"custom_id":"' + b"x" * 513 + b'"'),
+        payload_with(b'"seq":1', et=b"9223372036854775808"),
+        payload_with(b'"seq":1', et=b"100000000000000000"),
     ],
 )
 async def test_an_unreadable_payload_ends_as_a_failed_row(rig: Rig, payload: bytes) -> None:
-    """No payload ends a worker: the job beside it runs."""
+    """No payload ends a worker: the jobs beside it run, each with one call."""
     await rig.redis.set(f"{keys.PAYLOAD}odd", payload)
     await rig.redis.zadd(keys.QUEUE, {"odd": 1})
-    good = await rig.producer.enqueue(hello())
+    good = await rig.producer.enqueue_many([hello(f"{i}") for i in range(8)])
     await rig.work_off()
     assert (await rig.row("odd")).status is JobState.FAILED
+    for receipt in good:
+        assert (await rig.row(receipt.job_id)).status is JobState.SUCCEEDED
+    assert rig.calls() == 8
+
+
+async def test_an_id_that_is_too_long_ends_as_a_failed_row(rig: Rig) -> None:
+    """PostgreSQL cannot index it. The row has a short form of the id, and others run."""
+    job_id = "x" * 6000
+    await rig.redis.set(f"{keys.PAYLOAD}{job_id}", payload_with(b'"seq":1'))
+    await rig.redis.zadd(keys.QUEUE, {job_id: 1})
+    good = await rig.producer.enqueue(hello())
+    await rig.work_off()
+    row = await rig.row(job_id)
+    assert row.error is not None
+    assert row.error.type == "invalid_payload"
+    assert "its id: 6,000 bytes of UTF-8; allowed: 512" in row.error.message
     assert (await rig.row(good.job_id)).status is JobState.SUCCEEDED
+    assert not await rig.redis.exists(keys.PAYLOAD + job_id, keys.QUEUE)
 
 
 async def test_an_id_that_is_not_text_is_set_aside(rig: Rig) -> None:

@@ -60,7 +60,7 @@ class Producer:
         self.settings = settings or load_settings(redis_url=redis_url)
         self.defaults = defaults_of(self.settings)
         self._redis = connect(self.settings)
-        self._enqueue = self._redis.register_script(wire.enqueue_script())
+        self._enqueue = self._redis.register_script(wire.script("enqueue"))
 
     async def __aenter__(self) -> Self:
         """Connect. Raises QueueUnavailableError when Redis does not answer."""

@@ -7,7 +7,6 @@ import os
 import socket
 import uuid
 from contextlib import suppress
-from importlib.resources import files
 from typing import TYPE_CHECKING, Final, Self
 
 from nightmill.errors import BatchBusyError, QueueFullError, QueueUnavailableError
@@ -30,7 +29,7 @@ class FeederLock:
         self._me = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}"
         self._holder = self._me
         self._leaving = asyncio.Event()
-        self._script = redis.register_script(_source())
+        self._script = redis.register_script(wire.script("feeder"))
 
     def __repr__(self) -> str:
         """Name the batch, and the holder as of the last renewal."""
@@ -91,7 +90,3 @@ def _dead(holder: str) -> bool:
     except PermissionError:
         return False
     return False
-
-
-def _source() -> str:
-    return wire.lua_prelude() + files("nightmill.queue").joinpath("lua/feeder.lua").read_text()

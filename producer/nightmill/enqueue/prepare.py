@@ -14,6 +14,7 @@ import msgspec
 from nightmill.errors import BatchEndedError, InvalidParamsError
 from nightmill.params import Defaults, check, dotted, refused
 from nightmill.queue import keys, wire
+from nightmill.records.bounds import require_name
 from nightmill.records.counts import ENDED
 from nightmill.records.job import Job, now_ms
 from nightmill.settings import Settings
@@ -91,6 +92,8 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
     a deadline by Redis's clock. Raises InvalidParamsError naming the field.
     """
     check_batch_name(batch)
+    require_name("custom_id", custom_id)
+    require_name("job_id", job_id)
     checked = check(params, defaults)
     job = Job(
         params=msgspec.Raw(checked.body),
@@ -182,6 +185,7 @@ def check_batch_name(batch: str | None) -> None:
 
     A colon is refused because it separates the batch from the custom_id in a job's id.
     """
+    require_name("batch", batch)
     if batch is not None and (not batch or ":" in batch or not batch.isprintable()):
         problem = f"{batch!r} cannot name a batch: use printable characters and no colon"
         raise InvalidParamsError("batch", problem)

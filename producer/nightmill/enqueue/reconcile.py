@@ -1,8 +1,8 @@
-"""Open a batch for feeding, and set its counts in Redis from the rows of the results store."""
+"""Opens a batch for feeding, and sets its counts in Redis from the rows of the results store."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from nightmill.errors import BatchEndedError
 from nightmill.records.limits import NANO
@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from nightmill.queue.batches import Batches
     from nightmill.store import ResultStore
 
+MOST: Final = 1 << 53
+"""Largest count that is written to Redis: Lua computes exactly up to here, and may still add."""
+
 
 async def open_batch(batches: Batches, batch: str, store: ResultStore | None) -> None:
-    """List `batch` in Redis before it is fed.
+    """Make `batch` known in Redis before it is fed.
 
-    Where Redis has no counts of it, they are set from the rows in `store`. Raises BatchEndedError
+    If Redis has no counts of it, they are set from the rows in `store`. Raises BatchEndedError
     when the batch was cancelled or its deadline has passed.
     """
     counts = await batches.counts(batch)
@@ -30,7 +33,7 @@ async def reconcile(batches: Batches, batch: str, store: ResultStore | None) -> 
     """Set the counts of ended jobs from the rows in `store`; return whether that was done.
 
     It is done only while no job of the batch is queued or in flight: such a job could be counted
-    twice.
+    twice. A sum over MOST is set to MOST.
     """
     before = await batches.counts(batch)
     if store is None or (before.terminal and not before.drained):
@@ -42,4 +45,5 @@ async def reconcile(batches: Batches, batch: str, store: ResultStore | None) -> 
     fields["output_tokens"] = usage.output_tokens
     fields["nanodollars"] = round(spent.cost * NANO)
     fields["unpriced"] = spent.unpriced
-    return await batches.set_ended(batch, before.terminal, fields)
+    bounded = {name: max(0, min(count, MOST)) for name, count in fields.items()}
+    return await batches.set_ended(batch, before.terminal, bounded)

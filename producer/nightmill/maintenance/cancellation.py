@@ -8,7 +8,6 @@ repeats this work.
 from __future__ import annotations
 
 import uuid
-from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -41,7 +40,7 @@ class Cancellation:
         self._store = store
         self._settings = settings
         self._me = uuid.uuid4().hex
-        self._script = redis.register_script(_source())
+        self._script = redis.register_script(wire.script("cancellation"))
 
     async def run(self, batch: str) -> int:
         """Write the rows of all queued jobs of `batch`, if it has ended; return how many.
@@ -105,9 +104,3 @@ def _history(past: bytes, cut: bytes) -> History:
         return history_of(past, cut)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return _NO_HISTORY
-
-
-def _source() -> str:
-    return (
-        wire.lua_prelude() + files("nightmill.queue").joinpath("lua/cancellation.lua").read_text()
-    )

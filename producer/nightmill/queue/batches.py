@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,7 +11,7 @@ from nightmill.errors import BatchNotFoundError
 from nightmill.pricing.cost import token_prices
 from nightmill.queue import keys, wire
 from nightmill.queue.connection import redis_errors
-from nightmill.records.counts import Counts, read_counts
+from nightmill.records.counts import Counts, read_counts, text
 from nightmill.records.job import now_ms
 from nightmill.records.limits import Change, Limits
 
@@ -36,8 +34,8 @@ class Batches:
     def __init__(self, redis: Redis) -> None:
         """Use a client that the caller closes."""
         self.redis = redis
-        self._counts = redis.register_script(_script("counts"))
-        self._reconcile = redis.register_script(_script("reconcile"))
+        self._counts = redis.register_script(wire.script("counts"))
+        self._reconcile = redis.register_script(wire.script("reconcile"))
 
     async def counts(self, batch: str) -> Counts:
         """Return the counts of `batch` ("" for the single jobs); all zero when Redis has none."""
@@ -45,7 +43,7 @@ class Batches:
 
     async def names(self) -> list[str]:
         """Return the names of the batches that were ever fed, sorted."""
-        return await self._members(keys.BATCHES)
+        return [text(name) for name in await self._members(keys.BATCHES)]
 
     async def require(self, batch: str) -> None:
         """Raise BatchNotFoundError, which lists the known batches, unless `batch` is known."""
@@ -56,10 +54,10 @@ class Batches:
 
     async def all(self) -> dict[str, Counts]:
         """Return every batch's counts, sorted by name."""
-        names = await self.names()
-        return dict(zip(names, await self._read(names), strict=True))
+        names = await self._members(keys.BATCHES)
+        return dict(zip(map(text, names), await self._read(names), strict=True))
 
-    async def _read(self, names: Sequence[str]) -> list[Counts]:
+    async def _read(self, names: Sequence[str | bytes]) -> list[Counts]:
         with redis_errors():
             return [read_counts(*found) for found in await self._counts(args=list(names))]
 
@@ -147,14 +145,14 @@ class Batches:
         `stopped`; `trial`: the next claim takes one job; or `trying`: that job is in flight.
         """
         lanes = await self._members(keys.LANES)
-        names = sorted({lane.partition(":")[0] for lane in lanes})
+        names = sorted({lane.partition(b":")[0] for lane in lanes})
         with redis_errors():
             async with self.redis.pipeline(transaction=False) as pipe:
                 for name in names:
-                    pipe.hmget(keys.ACCOUNT + name, ["state", "reason"])
+                    pipe.execute_command("HMGET", keys.ACCOUNT.encode() + name, "state", "reason")
                 found = await pipe.execute()
         return {
-            name: {"state": state.decode(), "reason": (reason or b"").decode()}
+            text(name): {"state": text(state), "reason": text(reason or b"")}
             for name, (state, reason) in zip(names, found, strict=True)
             if state is not None
         }
@@ -175,20 +173,21 @@ class Batches:
         with redis_errors():
             async with self.redis.pipeline(transaction=False) as pipe:
                 for lane in lanes:
-                    pipe.hget(keys.LANE + lane, "hot")
+                    pipe.execute_command("HGET", keys.LANE.encode() + lane, "hot")
                 found = await pipe.execute()
-        return sum(_lane.decode(hot).refused for hot in found if hot is not None)
+        return sum(_refused(hot) for hot in found if hot is not None)
 
-    async def _members(self, key: str) -> list[str]:
+    async def _members(self, key: str) -> list[bytes]:
         with redis_errors():
             async with self.redis.pipeline(transaction=False) as pipe:
                 pipe.smembers(key)
                 (found,) = await pipe.execute()
-        return sorted(name.decode() for name in found)
+        return sorted(found)
 
 
-@cache
-def _script(name: str) -> str:
-    lua = files("nightmill.queue").joinpath("lua")
-    parts = (lua.joinpath(f"{part}.lua").read_text() for part in ("size", name))
-    return wire.lua_prelude() + "".join(parts)
+def _refused(hot: bytes) -> int:
+    """Return the refused calls of a lane; 0 when its hash cannot be read."""
+    try:
+        return _lane.decode(hot).refused
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return 0

@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from nightmill.errors import PayloadError, StoreMissingError
 from nightmill.queue import wire
+from nightmill.records.bounds import MAX_INT, DateMs, Int64, without_surrogates
 from nightmill.records.result import ErrorInfo, Result, Usage
 from nightmill.records.state import JobState
+
+MARKER: Final = frozenset({"stored", "status"})
+"""The keys of `r` for a batch job that succeeded: its message is only in the store."""
 
 
 class _Finished(msgspec.Struct, frozen=True, kw_only=True):
     """The keys of arq's result dict that make a Result. `wire.Finished` says what they mean."""
 
     id: str
-    et: int
-    st: int
-    ft: int
-    t: int
+    et: DateMs
+    st: DateMs
+    ft: DateMs
+    t: Int64
     s: bool
     r: msgspec.Raw
 
 
-class Marker(msgspec.Struct, frozen=True, kw_only=True, rename={"error": "$error"}):
-    """The value of `r` when it is not a Message: where the message is, or why there is none."""
+class _Error(msgspec.Struct, frozen=True, kw_only=True, rename={"error": "$error"}):
+    """The value of `r` when the job did not succeed."""
 
-    status: JobState | None = None
-    stored: str | None = None
-    """The batch in whose rows the message is; None for a single job."""
-    error: str | None = None
-    """`failed` or `cancelled`; None when the job succeeded."""
+    error: object = None
+    """`failed` or `cancelled`, which `status` also says."""
+    status: JobState = JobState.FAILED
     type: str = "error"
     message: str = ""
     fix: str | None = None
-
-
-class _Message(msgspec.Struct, frozen=True, kw_only=True):
-    model: str | None = None
-    stop_reason: str | None = None
-    usage: Usage = Usage()
 
 
 def kept(row: Result, queue: str) -> bytes:
@@ -48,13 +46,13 @@ def kept(row: Result, queue: str) -> bytes:
         error = row.error or ErrorInfo(type=row.status, message=f"the job was {row.status}")
         cancelled = row.status is JobState.CANCELLED
         result = {
-            **wire.failure(error.message, cancelled=cancelled),
-            "type": error.type,
-            "fix": error.fix,
+            **wire.failure(without_surrogates(error.message), cancelled=cancelled),
+            "type": without_surrogates(error.type),
+            "fix": error.fix and without_surrogates(error.fix),
             "status": row.status,
         }
     elif row.batch is not None:
-        result = {"stored": row.batch, "status": row.status}
+        result = {"stored": row.batch, "status": row.status}  # the keys are those of MARKER
     return wire.encode_finished(
         wire.Finished(
             t=row.attempt_count,
@@ -77,30 +75,45 @@ def from_redis(job_id: str, kept: bytes) -> Result:
     """
     try:
         record = msgspec.json.decode(kept, type=_Finished)
-        marker = msgspec.json.decode(record.r, type=Marker)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        text = f"the result of {job_id} is not nightmill's: {error}"
+        if record.s:
+            return _succeeded(job_id, record)
+        error = msgspec.json.decode(record.r, type=_Error)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
+        text = f"the result of {job_id} is not nightmill's: {problem}"
         raise PayloadError(text) from None
-    if marker.stored is not None:
-        text = f"{job_id} is finished ({marker.status}); its message is in the results store: "
+    info = ErrorInfo(type=error.type, message=error.message, fix=error.fix)
+    return msgspec.structs.replace(_ended(job_id, record, error.status), error=info)
+
+
+def _succeeded(job_id: str, record: _Finished) -> Result:
+    answer = msgspec.json.decode(record.r, type=dict[str, object])
+    if answer.keys() == MARKER:
+        text = f"{job_id} is finished ({answer['status']}); its message is in the results store: "
         raise StoreMissingError(text + "pip install 'nightmill[store]' and set STORE_URL")
-    result = Result(
+    model, stop_reason = answer.get("model"), answer.get("stop_reason")
+    return msgspec.structs.replace(
+        _ended(job_id, record, JobState.SUCCEEDED),
+        message=record.r,
+        model=model if isinstance(model, str) else None,
+        stop_reason=stop_reason if isinstance(stop_reason, str) else None,
+        usage=_usage(answer.get("usage")),
+    )
+
+
+def _ended(job_id: str, record: _Finished, status: JobState) -> Result:
+    return Result(
         job_id=job_id,
-        status=marker.status or JobState.FAILED,
+        status=status,
         attempt_count=record.t,
         enqueued_at=record.et,
         started_at=record.st,
         finished_at=record.ft,
     )
-    if not record.s:
-        info = ErrorInfo(type=marker.type, message=marker.message, fix=marker.fix)
-        return msgspec.structs.replace(result, error=info)
-    answer = msgspec.json.decode(record.r, type=_Message)
-    return msgspec.structs.replace(
-        result,
-        status=JobState.SUCCEEDED,
-        message=record.r,
-        model=answer.model,
-        stop_reason=answer.stop_reason,
-        usage=answer.usage,
-    )
+
+
+def _usage(given: object) -> Usage:
+    """Return the usage of a Message, with 0 for what is missing or not a number."""
+    if not isinstance(given, dict):
+        return Usage()
+    numbers = {name: given.get(name) for name in Usage.__struct_fields__}
+    return Usage(**{n: v for n, v in numbers.items() if type(v) is int and 0 < v <= MAX_INT})

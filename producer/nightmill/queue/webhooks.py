@@ -14,6 +14,7 @@ import msgspec
 from nightmill.errors import SettingsError
 from nightmill.queue import keys
 from nightmill.queue.connection import redis_errors
+from nightmill.records.bounds import DateMs, Int64
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -36,9 +37,9 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: Literal["waiting", "retrying", "delivered", "given_up"] = "waiting"
     id: str = ""
     """The webhook-id of the completion that is being delivered or was delivered last."""
-    completed_at: int = 0
+    completed_at: DateMs = 0
     """When a worker first found the batch complete, epoch ms."""
-    tries: int = 0
+    tries: Int64 = 0
     """Posts so far."""
     delivered: str = ""
     """The webhook-id that `url` has accepted, "" when it has accepted none."""
@@ -46,7 +47,15 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why the last try failed, or why there was none yet."""
 
 
-decode: Final = msgspec.json.Decoder(Webhook).decode
+_decoder: Final = msgspec.json.Decoder(Webhook)
+
+
+def decode(raw: bytes | str) -> Webhook:
+    """Return the Webhook of a batch's hash; one that cannot be read is given up."""
+    try:
+        return _decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Webhook(url="", state="given_up", reason="its record in Redis cannot be read")
 
 
 def require_url(url: str) -> None:

@@ -10,11 +10,13 @@ import asyncio
 import uuid
 from functools import cache
 from importlib.resources import files
+from typing import Final
 
 import msgspec
 
 from nightmill.errors import JobFailedError, PayloadError
 from nightmill.queue import keys
+from nightmill.records.bounds import DateMs, excess
 from nightmill.records.job import Job, now_ms
 
 FUNCTION = "generate"
@@ -28,7 +30,7 @@ class Envelope(msgspec.Struct, frozen=True):
 
     k: msgspec.Raw
     """Keyword arguments: a Job."""
-    et: int
+    et: DateMs
     """When it was enqueued, epoch ms."""
     f: str = FUNCTION
     """Name of the function."""
@@ -84,6 +86,14 @@ def _encode_error(value: object) -> dict[str, str]:
     raise NotImplementedError(message)
 
 
+_SHARED: Final = {
+    "counts": ("size",),
+    "reconcile": ("size",),
+    "enqueue": ("add_count",),
+    "cancellation": ("add_count",),
+}
+"""Scripts of lua/ -> the files that they use."""
+
 _encoder = msgspec.json.Encoder(enc_hook=_encode_error)
 _envelope_decoder = msgspec.json.Decoder(Envelope)
 _job_decoder = msgspec.json.Decoder(Job)
@@ -94,19 +104,29 @@ def encode_job(job: Job, enqueued_at: int) -> bytes:
     return _encoder.encode(_Outgoing(None, FUNCTION, (), job, enqueued_at))
 
 
-def decode_job(payload: bytes) -> tuple[Job, int]:
-    """Return the job and when it was enqueued (epoch ms). Raises PayloadError, never runs code.
+def decode_job(payload: bytes, job_id: str = "") -> tuple[Job, int]:
+    """Return the job and when it was enqueued (epoch ms). Never runs code.
 
-    A plain arq producer may pass the request as the first argument instead of `params`.
+    A plain arq producer may pass the request as the first argument instead of `params`. Raises
+    PayloadError, also when an id or the batch's name is too long for a store's index: `job_id` may
+    be longer than that only where it is made of the two.
     """
     try:
         envelope = _envelope_decoder.decode(payload)
-        if envelope.a:
-            return Job(params=envelope.a[0]), envelope.et
-        return _job_decoder.decode(envelope.k), envelope.et
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        job = Job(params=envelope.a[0]) if envelope.a else _job_decoder.decode(envelope.k)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         message = f"the payload is not a nightmill job: {error}"
         raise PayloadError(message) from None
+    _require_names(job, job_id)
+    return job, envelope.et
+
+
+def _require_names(job: Job, job_id: str) -> None:
+    names = (("batch", job.batch), ("custom_id", job.custom_id), ("its id", job_id))
+    for field, name in names:
+        problem = excess(name)
+        if problem and name != keys.job_id(job.batch or "", job.custom_id or ""):
+            raise PayloadError(f"the payload is not a nightmill job: {field}: {problem}")
 
 
 def encode_finished(finished: Finished) -> bytes:
@@ -131,7 +151,7 @@ def load(data: bytes) -> dict[str, object]:
     """
     try:
         value: dict[str, object] = msgspec.json.decode(data, type=dict)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         message = f"not JSON, so not loaded: {error}"
         raise PayloadError(message) from None
     result = value.get("r")
@@ -167,6 +187,8 @@ def lua_prelude() -> str:
 
 
 @cache
-def enqueue_script() -> str:
-    """Return enqueue.lua with its prelude."""
-    return lua_prelude() + files("nightmill.queue").joinpath("lua/enqueue.lua").read_text()
+def script(name: str) -> str:
+    """Return lua/<name>.lua with all that it uses."""
+    lua = files("nightmill.queue").joinpath("lua")
+    parts = (*_SHARED.get(name, ()), name)
+    return lua_prelude() + "".join(lua.joinpath(f"{part}.lua").read_text() for part in parts)

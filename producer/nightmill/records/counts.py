@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
 
+from nightmill.errors import InvalidLimitError
 from nightmill.records.limits import NANO, Limits
 
 State = Literal["paused", "paused: budget", "cancelled", "expired", "feeding", "running", "done"]
@@ -23,6 +26,9 @@ _HELD: Final[dict[str, State]] = {
     "expired": "expired",
 }
 """The flag in a batch's hash -> the state that a person reads."""
+LARGEST: Final = 1 << 53
+"""Largest count: Lua's numbers are exact up to here."""
+_INTEGER: Final = re.compile(rb"-?\d{1,19}")
 ENDED: Final = frozenset({"cancelled", "expired"})
 """Flags of a batch that takes no more jobs."""
 
@@ -127,18 +133,44 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_counts(size: int, feeding: int, flat: Sequence[bytes]) -> Counts:
-    """Return the counts in counts.lua's answer for one batch; `flat` is its hash."""
+    """Return the counts in counts.lua's answer for one batch; `flat` is its hash.
+
+    A value that cannot be read counts as missing: other programs may write to the hash.
+    """
     fields: Mapping[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
-    numbers = {name: int(fields.get(name.encode(), 0)) for name in _NUMBERS}
-    total = fields.get(b"total")
-    under_way = numbers["in_flight"] + numbers["retrying"] + numbers["snoozed"]
+    numbers = {name: _number(fields.get(name.encode(), b"")) or 0 for name in _NUMBERS}
+    not_queued = numbers["in_flight"] + numbers["retrying"] + numbers["snoozed"]
     return Counts(
         **numbers,
-        total=None if total is None else int(total),
-        queued=size - under_way,
+        total=_number(fields.get(b"total", b"")),
+        queued=size - not_queued,
         feeding=bool(feeding),
-        flag=fields.get(b"flag", b"").decode(),
-        reason=fields.get(b"reason", b"").decode(),
-        webhook=fields.get(b"webhook", b"").decode(),
-        limits=msgspec.json.decode(fields.get(b"limits", b"{}"), type=Limits),
+        flag=text(fields.get(b"flag", b"")),
+        reason=text(fields.get(b"reason", b"")),
+        webhook=text(fields.get(b"webhook", b"")),
+        limits=_limits(fields.get(b"limits", b"{}")),
     )
+
+
+def text(raw: bytes) -> str:
+    """Return bytes from Redis as text for a person; bytes that are not UTF-8 are replaced."""
+    return raw.decode(errors="replace")
+
+
+def _number(raw: bytes) -> int | None:
+    """Return a count within LARGEST, also from a float of Lua's; None when it is not a number."""
+    if _INTEGER.fullmatch(raw):
+        number: float = int(raw)
+    else:
+        try:
+            number = float(raw)
+        except ValueError:
+            return None
+    return None if math.isnan(number) else int(max(-LARGEST, min(number, LARGEST)))
+
+
+def _limits(raw: bytes) -> Limits:
+    try:
+        return msgspec.json.decode(raw, type=Limits)
+    except (msgspec.MsgspecError, UnicodeDecodeError, InvalidLimitError):
+        return Limits()

@@ -7,6 +7,8 @@ import time
 
 import msgspec
 
+from nightmill.records.bounds import Int64, Run
+
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The object `k` of a payload: the keyword arguments that arq passes to `generate`."""
@@ -16,11 +18,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     custom_id: str | None = None
     batch: str | None = None
     """The batch's name; None for a single job."""
-    seq: int | None = None
+    seq: Int64 | None = None
     """Line number in the source, from 1; None when there is no source."""
-    expires_at: int | None = None
+    expires_at: Int64 | None = None
     """Deadline, epoch ms by Redis's clock; None for no deadline."""
-    run: int = 0
+    run: Run = 0
     """0 for the first run; each requeue adds 1."""
 
 

@@ -8,6 +8,7 @@ from typing import Final, Self, TypedDict, Unpack
 import msgspec
 
 from nightmill.errors import InvalidLimitError
+from nightmill.records.bounds import MAX_DATE_MS, MAX_INT, MIN_DATE_MS
 
 NANO: Final = 1_000_000_000
 """Nano-dollars in a dollar. Redis holds whole nano-dollars, so scripts add them up exactly."""
@@ -39,8 +40,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise InvalidLimitError(f"weight: 1 to {_LARGEST_WEIGHT}, not {self.weight}")
         for name in ("concurrency", "budget_tokens"):
             number = getattr(self, name)
-            if number is not None and number < 1:
-                raise InvalidLimitError(f"{name}: 1 at least, not {number}")
+            if number is not None and not 1 <= number <= MAX_INT:
+                allowed = "1 at least" if number < 1 else f"{MAX_INT} at most"
+                raise InvalidLimitError(f"{name}: {allowed}, not {number}")
+        if self.expires_at is not None and not MIN_DATE_MS <= self.expires_at <= MAX_DATE_MS:
+            raise InvalidLimitError(f"expires: a date up to the year 9999, not {self.expires_at}")
         if self.budget_usd is not None and not 0 < self.budget_usd < _LARGEST_USD:
             raise InvalidLimitError(f"budget_usd: dollars, more than 0, not {self.budget_usd}")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final, TypedDict
 
 import msgspec
 
+from nightmill.records.bounds import without_surrogates
 from nightmill.records.state import JobState
 
 
@@ -46,6 +48,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     wait_ms: int | None = None
     """Wait before the next call; None on the last one."""
     worker: str | None = None
+    usage_unknown: bool = False
+    """Whether the answer did not report its tokens: they are 0 in the row, but were paid."""
+    partial: str | None = None
+    """The beginning of an answer that was cut off; None when nothing of it was received."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,10 +103,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str:
         """The text blocks of the message, joined; "" when there are none."""
-        if self.message is None:
-            return ""
-        blocks = msgspec.json.decode(self.message, type=_Content).content
-        return "".join(block.text for block in blocks if block.type == "text")
+        return "" if self.message is None else text_of(self.message)
+
+    @property
+    def usage_unknown(self) -> bool:
+        """Whether the answer did not report its tokens; `usage` and `cost` are too low then."""
+        return bool(self.attempts) and self.attempts[-1].usage_unknown
 
     def __repr__(self) -> str:
         """Show the job, how it ended, and after how many calls."""
@@ -108,13 +116,49 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return f"<Result {self.job_id} run={self.run} {self.status} calls={calls}>"
 
 
+def text_of(message: bytes | msgspec.Raw) -> str:
+    """Return the text blocks of a Message (JSON), joined. Never raises: what is no text is ""."""
+    content: object
+    try:
+        content = _message.decode(message).content
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        content = _field(message, "content")
+    blocks = content if isinstance(content, list) else [content]
+    return "".join(map(_text_of_block, blocks))
+
+
+def _text_of_block(block: object) -> str:
+    match block:
+        case _Block(type="text", text=str(text)) | {"type": "text", "text": str(text)} | str(text):
+            return without_surrogates(text)
+        case _:
+            return ""
+
+
+def _field(message: bytes | msgspec.Raw, name: str) -> object:
+    """Return one field of JSON that msgspec refuses, such as JSON with NaN; None without one."""
+    try:
+        text = bytes(message).decode(errors="replace")
+        found = json.loads(text, parse_int=_no, parse_float=_no, parse_constant=_no)
+    except (ValueError, RecursionError):
+        return None
+    return found.get(name) if isinstance(found, dict) else None
+
+
+def _no(_: str) -> None:
+    """Read a number as null: one of 5,000 digits would be an error."""
+
+
 class _Block(msgspec.Struct):
-    type: str
-    text: str = ""
+    type: object = None
+    text: object = None
 
 
-class _Content(msgspec.Struct):
-    content: list[_Block]
+class _Message(msgspec.Struct):
+    content: list[_Block | str] | str | None = None
+
+
+_message = msgspec.json.Decoder(_Message)
 
 
 KEPT_FIRST = 5
@@ -156,11 +200,11 @@ def history_of(past: bytes, cut: bytes, last: Attempt | None = None) -> History:
     """Return the history of one run from what Redis holds of it.
 
     `past` is a JSON array of the earlier attempts. `cut` is the JSON of the sums over attempts
-    that are not in `past`, b"" for none. `last` is the attempt that ends the run.
+    that are not in `past`, b"" for none. `last` is the attempt that ends the run. Bytes that
+    cannot be read count as none: the history is lost, and the job is not.
     """
-    earlier = () if past == b"[]" else _attempts.decode(past)
+    earlier, between = _read_past(past, cut)
     attempts = (*earlier, last) if last else earlier
-    between = _cut.decode(cut) if cut else _NO_CUT
     counted, call_ms, reasons = between.counted, between.call_ms, dict(between.reasons)
     for attempt in attempts:
         call_ms += attempt.duration_ms
@@ -177,3 +221,11 @@ def history_of(past: bytes, cut: bytes, last: Attempt | None = None) -> History:
         started_at=attempts[0].started_at if attempts else None,
         call_ms=call_ms,
     )
+
+
+def _read_past(past: bytes, cut: bytes) -> tuple[tuple[Attempt, ...], _Cut]:
+    try:
+        earlier = () if past == b"[]" else _attempts.decode(past)
+        return earlier, _cut.decode(cut) if cut else _NO_CUT
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return (), _NO_CUT

@@ -9,6 +9,7 @@ import msgspec
 
 from nightmill.errors import InvalidParamsError
 from nightmill.params import refused
+from nightmill.records.bounds import require_name
 
 MAX_ID: Final = 256
 """Longest custom_id of a source, characters."""
@@ -62,8 +63,8 @@ def rejected(number: int, error: InvalidParamsError, raw: bytes = b"") -> Reject
 def custom_id_of(value: object, number: int) -> str:
     """Return the custom_id `value` of a row; `line-<number>` when it is missing or null.
 
-    Raises InvalidParamsError when it is not a string of 1 to MAX_ID characters, or has control
-    characters.
+    Raises InvalidParamsError when it is not a string of 1 to MAX_ID characters and at most
+    MAX_NAME_BYTES bytes, or has control characters.
     """
     if value is None:
         return f"line-{number}"
@@ -72,6 +73,7 @@ def custom_id_of(value: object, number: int) -> str:
     if not 0 < len(value) <= MAX_ID or _CONTROL.search(value):
         allowed = f"1 to {MAX_ID} characters, no control characters"
         raise refused("custom_id", value, allowed, fix=f"it has {len(value):,} characters")
+    require_name("custom_id", value)
     return value
 
 

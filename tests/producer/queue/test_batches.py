@@ -7,15 +7,20 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from nightmill.enqueue.reconcile import open_batch, reconcile
-from nightmill.queue import keys
+from nightmill.maintenance.cancellation import Cancellation
+from nightmill.queue import keys, wire
 from nightmill.queue.batches import Batches
 from nightmill.records.counts import Counts
+from nightmill.records.job import Job
 from nightmill_worker.simulator import SimulatorConfig
 from tests.rig import Rig, hello, rigged
+
+JOB = Job(params=msgspec.Raw(b'{"messages":[]}'), custom_id="again", batch="night")
 
 
 @pytest.fixture
@@ -144,3 +149,40 @@ async def test_refused_counts_429s_of_all_lanes(redis: Redis) -> None:
         pipe.hset(keys.LANE + "f:b", "hot", '{"refused":4.0,"sent":9}')
         await pipe.execute()
     assert await Batches(redis).refused() == 7
+
+
+async def test_names_and_values_that_are_not_utf_8_are_shown(redis: Redis) -> None:
+    """Another program may write to our keys: one odd name must not end every command."""
+    lane, account = b"f\xff:m", b"f\xff"
+    async with redis.pipeline() as pipe:
+        pipe.sadd(keys.BATCHES, b"odd\xff", "good")
+        pipe.hset(keys.BATCH.encode() + b"odd\xff", mapping={"failed": "7", "in_flight": "x"})  # type: ignore[arg-type]
+        pipe.hset(keys.BATCH + "good", mapping={"failed": "2"})
+        pipe.sadd(keys.LANES, lane, "g:m", "")
+        pipe.hset(keys.LANE.encode() + lane, "hot", b'{"refused":3,"costs":{"\xff":1}}')  # type: ignore[arg-type]
+        pipe.hset(keys.LANE + "g:m", "hot", b"\xff")  # type: ignore[arg-type]
+        pipe.hset(keys.ACCOUNT.encode() + account, mapping={"state": "stopped", "reason": b"\xfe"})  # type: ignore[arg-type]
+        await pipe.execute()
+    batches = Batches(redis)
+    shown = "odd\N{REPLACEMENT CHARACTER}"
+    assert await batches.names() == ["good", shown]
+    assert {name: c.failed for name, c in (await batches.all()).items()} == {"good": 2, shown: 7}
+    assert await batches.accounts() == {
+        "f\N{REPLACEMENT CHARACTER}": {"state": "stopped", "reason": "\N{REPLACEMENT CHARACTER}"}
+    }
+    assert await batches.refused() == 3
+
+
+async def test_a_count_that_is_not_a_number_is_counted_from_zero(rig: Rig) -> None:
+    """A requeue and a cancellation change counts; a bad one must not stop them half way."""
+    await enqueue(rig, "night", 3)
+    for field in ("cancelled", "failed"):
+        await rig.redis.execute_command("HSET", keys.BATCH + "night", field, "many")
+    script = rig.redis.register_script(wire.script("enqueue"))
+    queue, payload = keys.batch_queue("night", "model-0"), wire.encode_job(JOB, 0)
+    assert await script(args=[queue, "night", 0, 1, "failed", "night:again", payload]) == b"1"
+    batches = Batches(rig.redis)
+    await batches.cancel("night")
+    await Cancellation(rig.redis, rig.store, rig.settings).run("night")
+    counts = await batches.counts("night")
+    assert (counts.cancelled, counts.failed, counts.queued) == (4, -1, 0)

@@ -16,7 +16,6 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
-from nightmill.maintenance.cancellation import _source as cancellation_source
 from nightmill.queue import keys, wire
 from nightmill_worker.queue.lua_source import source
 from nightmill_worker.queue.scripts import Ask, Settlement
@@ -56,8 +55,8 @@ class Fleet(RuleBasedStateMachine):
         self.redis = Redis.from_url(self.url)
         names = ("claim", "renew", "settle", "release", "finish", "sweep")
         self.scripts = {name: self.redis.register_script(source(name)) for name in names}
-        self.scripts["enqueue"] = self.redis.register_script(wire.enqueue_script())
-        self.scripts["cancel"] = self.redis.register_script(cancellation_source())
+        self.scripts["enqueue"] = self.redis.register_script(wire.script("enqueue"))
+        self.scripts["cancel"] = self.redis.register_script(wire.script("cancellation"))
         self.jobs: dict[str, ModelJob] = {}
         self.claims: list[Claim] = []
         self.seqs = {"w": 0, "v": 0}

@@ -56,7 +56,7 @@ class ClaimedJob:
         self.job, self.enqueued_at, self.body = _EMPTY, self.started_at, b""
         self.problem: ErrorInfo | None = None
         try:
-            self.job, self.enqueued_at = wire.decode_job(granted.payload)
+            self.job, self.enqueued_at = wire.decode_job(granted.payload, granted.id)
             self.body = recheck(bytes(self.job.params), defaults)
         except PayloadError as error:
             fix = "enqueue JSON: docs/wire.md; a copy is kept under nightmill:quarantine"

@@ -31,7 +31,7 @@ for i = 6, #ARGV, 2 do
   end
 end
 if #deleted > 0 then redis.call('DEL', unpack(deleted)) end
-for state, change in pairs(changes) do redis.call('HINCRBY', key, state, change) end
+for state, change in pairs(changes) do add_count(key, state, change) end
 if redis.call('EXISTS', queue) == 0 then redis.call('SREM', QUEUES, queue) end
 
 local jobs, running = {}, 0

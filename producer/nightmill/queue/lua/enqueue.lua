@@ -41,7 +41,7 @@ if #added > 0 then
     redis.call('SADD', QUEUES_OF .. batch, queue)
     redis.call('SADD', BATCHES, batch)
   end
-  if ended_as ~= '' then redis.call('HINCRBY', BATCH .. batch, ended_as, -#added / 2) end
+  if ended_as ~= '' then add_count(BATCH .. batch, ended_as, -#added / 2) end
   redis.call('PUBLISH', WAKE, #added / 2)
 end
 return table.concat(codes)
