@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -38,7 +39,7 @@ def cost(model: str | None, usage: Usage, at: datetime | None = None) -> float |
     """Return US dollars for `usage` of `model` at list price; None when no price is known.
 
     `at` is when the call was made, now by default. `model` may be `provider/name`. A usage of zero
-    costs 0, whatever the model.
+    costs 0, whatever the model. A usage that cannot be priced, such as a negative one, has no cost.
     """
     if usage == _NOTHING:
         return 0.0
@@ -46,15 +47,23 @@ def cost(model: str | None, usage: Usage, at: datetime | None = None) -> float |
     rates = _rates(model, day) if model else None
     if rates is None:
         return None
+    try:
+        dollars = _dollars(rates, usage)
+    except (ValueError, OverflowError):
+        return None
+    return dollars if 0 <= dollars < math.inf else None
+
+
+def _dollars(rates: _Rates, usage: Usage) -> float:
     if rates.listed is not None:
         return _by_size(rates.listed, usage)
-    dollars = (
+    total = (
         usage.input_tokens * rates.input
         + usage.output_tokens * rates.output
         + usage.cache_read_input_tokens * rates.cache_read
         + usage.cache_creation_input_tokens * rates.cache_write
     )
-    return dollars / _PER
+    return total / _PER
 
 
 def token_prices(model: str) -> tuple[float, float]:

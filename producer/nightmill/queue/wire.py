@@ -16,13 +16,15 @@ import msgspec
 
 from nightmill.errors import JobFailedError, PayloadError
 from nightmill.queue import keys
-from nightmill.records.bounds import DateMs, excess
+from nightmill.records.bounds import MAX_NAME_BYTES, DateMs, excess
 from nightmill.records.job import Job, now_ms
 
 FUNCTION = "generate"
 
 _ERROR_TAG = "$error"
 _CANCELLED = "cancelled"
+_SURELY_SHORT: Final = MAX_NAME_BYTES // 4
+"""Names of so many characters together need no closer look: a character has 4 bytes at most."""
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -117,7 +119,8 @@ def decode_job(payload: bytes, job_id: str = "") -> tuple[Job, int]:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         message = f"the payload is not a nightmill job: {error}"
         raise PayloadError(message) from None
-    _require_names(job, job_id)
+    if len(job_id) + len(job.batch or "") + len(job.custom_id or "") > _SURELY_SHORT:
+        _require_names(job, job_id)
     return job, envelope.et
 
 

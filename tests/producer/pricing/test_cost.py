@@ -56,3 +56,16 @@ def test_an_unknown_model_has_no_cost(model: str | None) -> None:
 def test_no_tokens_cost_nothing_whatever_the_model() -> None:
     """A refused request is not billed."""
     assert cost("my-own-model", Usage()) == 0.0
+
+
+@pytest.mark.parametrize("model", ["claude-opus-4-6", "claude-sonnet-4-5-20250929"])
+@pytest.mark.parametrize("tokens", [-1, 10**400])
+def test_a_usage_that_cannot_be_priced_has_no_cost(model: str, tokens: int) -> None:
+    """An endpoint may report any number: its answer was paid and must be stored."""
+    assert cost(model, Usage(output_tokens=tokens)) is None
+    assert cost(model, Usage(input_tokens=tokens, cache_read_input_tokens=1)) is None
+
+
+def test_the_largest_usage_of_a_row_has_a_cost() -> None:
+    """Sums of rows may be that large."""
+    assert cost("claude-sonnet-4-5-20250929", Usage(input_tokens=2**63, output_tokens=2**63))
