@@ -69,7 +69,7 @@ def test_a_path_that_is_no_file_is_reported(shell: Shell) -> None:
     """The path does not exist, or is a directory."""
     (shell.folder / "folder").mkdir()
     assert_refused(shell, "missing.jsonl: no such file", "run", "missing.jsonl", "--simulate")
-    message = "folder: is a directory; say what becomes of its files"
+    message = "folder: is a directory; say how its files become jobs"
     assert_refused(shell, message, "run", "folder", "--simulate")
     assert_refused(shell, "-: it is empty", "run", "-", "--batch", "x", "--simulate")
 
@@ -79,7 +79,7 @@ def test_skip_bad_runs_the_good_lines_and_reports_the_others_in_a_file(shell: Sh
     (shell.folder / "in.jsonl").write_bytes(GOOD + b"\n".join(BAD_LINES) + b"\n")
     done = shell("run", "in.jsonl", "--simulate", "--latency", "0", "--skip-bad")
     assert done.code == 0
-    assert f"{len(BAD_LINES)} bad lines are left out; in.rejected.jsonl" in done.err
+    assert f"{len(BAD_LINES)} bad rows skipped; see in.rejected.jsonl" in done.err
     assert [row["custom_id"] for row in shell.rows("in.results.jsonl")] == ["good"]
     assert [row["line"] for row in shell.rows("in.rejected.jsonl")] == [
         2 + i for i in range(len(BAD_LINES))
@@ -100,7 +100,7 @@ def test_standard_input_is_a_file_too(shell: Shell) -> None:
     done = shell("run", "-", "--batch", "piped", "--simulate", given=GOOD + b"nope\n")
     assert done.code == 2
     assert done.err.startswith("-: line 2: ")
-    assert done.err.splitlines()[-1].startswith("error: -: 1 of 2 lines")
+    assert done.err.splitlines()[-1].startswith("error: -: 1 of 2 rows")
 
 
 def test_a_named_pipe_is_a_stream_too(shell: Shell) -> None:
