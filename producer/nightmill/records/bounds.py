@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 from msgspec import Meta
@@ -25,12 +26,20 @@ Run = Annotated[int, Meta(ge=0, le=MAX_RUN)]
 DateMs = Annotated[int, Meta(ge=MIN_DATE_MS, le=MAX_DATE_MS)]
 """A time that is a date, epoch ms."""
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_BYTES_A_CHARACTER: Final = 4
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _UNFIT: Final = re.compile(r"[\0\ud800-\udfff]")
 """What the stores cannot hold in a text."""
 _short: Final = reprlib.Repr()
 _short.maxstring = 40
+
+
+def date_of(epoch_ms: int | None) -> datetime | None:
+    """Return a time in UTC; None when it is not known (0 or None) or is not a date."""
+    if not epoch_ms or not MIN_DATE_MS <= epoch_ms <= MAX_DATE_MS:
+        return None
+    return _EPOCH + timedelta(milliseconds=epoch_ms)
 
 
 def without_surrogates(text: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from nightmill.queue import keys
 from nightmill.queue.connection import redis_errors
+from nightmill.records.bounds import date_of
+from nightmill.records.counts import text
 from nightmill.records.result import Attempt, Result
 from nightmill.reports.labels import HistoryLabel
 
@@ -77,6 +78,13 @@ def _call(attempt: Attempt) -> list[str]:
     return lines
 
 
+def _read_call(raw: bytes) -> list[str]:
+    try:
+        return _call(_attempt.decode(raw))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ["? this call's record cannot be read"]
+
+
 async def waiting_history(redis: Redis, job_id: str) -> list[str] | None:
     """Return the history of a job that is not stored yet, None when Redis does not know the job.
 
@@ -90,18 +98,19 @@ async def waiting_history(redis: Redis, job_id: str) -> list[str] | None:
             exists, record, attempts = await pipe.execute()
     if not exists:
         return None
-    state = record.get(b"state", b"queued").decode()
+    state = text(record.get(b"state", b"queued"))
     lines = [f"{job_id}: {state.replace('_', ' ')}"]
     if b"worker" in record and state == "in_flight":
         answered = record.get(b"answered") == record.get(b"token")
         what = "holds its answer until the store accepts it" if answered else "runs its call"
-        lines.append(f"  {HistoryLabel.WORKER} {record[b'worker'].decode()} {what}")
-    return lines + [f"  {line}" for each in attempts for line in _call(_attempt.decode(each))]
+        lines.append(f"  {HistoryLabel.WORKER} {text(record[b'worker'])} {what}")
+    return lines + [f"  {line}" for each in attempts for line in _read_call(each)]
 
 
 def _time(epoch_ms: int) -> str:
-    """Return the time in UTC, to the second."""
-    return datetime.fromtimestamp(epoch_ms / 1000, UTC).strftime(_TIME) if epoch_ms else "?"
+    """Return the time in UTC, to the second; "?" when it is not known or not a date."""
+    time = date_of(epoch_ms)
+    return time.strftime(_TIME) if time else "?"
 
 
 def _seconds(ms: int | None) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
 from nightmill.queue import keys
 from nightmill.queue.connection import redis_errors
+from nightmill.records.counts import text
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+T = TypeVar("T")
 
 MINUTE_S: Final = 60
 UNITS: Final = {"requests": "requests", "input": "input tokens", "output": "output tokens"}
@@ -157,26 +160,32 @@ async def read_lanes(redis: Redis) -> list[Lane]:
     """Return every lane as it is now, sorted. Raises QueueUnavailableError."""
     with redis_errors():
         seconds, micros = await redis.time()
-        names = sorted(
-            name.decode() for name in await redis.execute_command("SMEMBERS", keys.LANES)
-        )
+        names = sorted(await redis.execute_command("SMEMBERS", keys.LANES))
         return [await _read(redis, name, seconds + micros / 1e6) for name in names]
 
 
-async def _read(redis: Redis, name: str, now: float) -> Lane:
-    account, _, model = name.partition(":")
-    key = keys.LANE + name
+async def _read(redis: Redis, name: bytes, now: float) -> Lane:
+    account, _, model = name.partition(b":")
+    key = keys.LANE.encode() + name
     async with redis.pipeline(transaction=True) as pipe:
-        pipe.hmget(key, ["hot", "orders"])
-        pipe.zcount(f"{key}:slots", now * 1000, "+inf")
-        pipe.hmget(keys.ACCOUNT + account, ["state", "reason"])
+        pipe.execute_command("HMGET", key, "hot", "orders")
+        pipe.zcount(key + b":slots", now * 1000, "+inf")
+        pipe.execute_command("HMGET", keys.ACCOUNT.encode() + account, "state", "reason")
         (hot, orders), in_flight, (state, reason) = await pipe.execute()
     return Lane(
-        account=account,
-        model=model,
+        account=text(account),
+        model=text(model),
         at=now,
         in_flight=in_flight,
-        hot=msgspec.json.decode(hot or b"{}", type=Hot, strict=False),
-        orders=msgspec.json.decode(orders or b"{}", type=Orders),
-        stopped=(reason or b"").decode() if state == b"stopped" else None,
+        hot=_decoded(hot, Hot),
+        orders=_decoded(orders, Orders),
+        stopped=text(reason or b"") if state == b"stopped" else None,
     )
+
+
+def _decoded(raw: bytes | None, kind: type[T]) -> T:
+    """Return a part of a lane's hash; one that is missing or cannot be read is empty."""
+    try:
+        return msgspec.json.decode(raw or b"{}", type=kind, strict=False)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return kind()

@@ -17,6 +17,8 @@ from nightmill.queue import keys, wire
 from nightmill.queue.batches import Batches
 from nightmill.records.counts import Counts
 from nightmill.records.job import Job
+from nightmill.reports.job_history import waiting_history
+from nightmill.reports.lanes import read_lanes
 from nightmill_worker.simulator import SimulatorConfig
 from tests.rig import Rig, hello, rigged
 
@@ -171,6 +173,28 @@ async def test_names_and_values_that_are_not_utf_8_are_shown(redis: Redis) -> No
         "f\N{REPLACEMENT CHARACTER}": {"state": "stopped", "reason": "\N{REPLACEMENT CHARACTER}"}
     }
     assert await batches.refused() == 3
+    odd, _, good = sorted(await read_lanes(redis), key=lambda each: -each.hot.refused)
+    assert (odd.account, odd.stopped, odd.hot.refused) == (
+        "f\N{REPLACEMENT CHARACTER}",
+        "\N{REPLACEMENT CHARACTER}",
+        3,
+    )
+    assert (good.hot.refused, good.stopped) == (0, None)
+
+
+async def test_a_jobs_odd_record_is_shown(redis: Redis) -> None:
+    """`nightmill show` prints what can be read of it."""
+    attempts = (b'{"n":1,"started_at":100000000000000000,"outcome":"lost"}', b"\xff")
+    async with redis.pipeline() as pipe:
+        pipe.set(keys.PAYLOAD + "j", b"{}")
+        pipe.hset(keys.RECORD + "j", mapping={"state": b"in_flight", "worker": b"w\xff"})
+        pipe.rpush(keys.ATTEMPTS + "j", *attempts)
+        await pipe.execute()
+    lines = await waiting_history(redis, "j")
+    assert lines is not None
+    assert "w\N{REPLACEMENT CHARACTER}" in lines[1]
+    assert lines[2].startswith("  1. ? lost")
+    assert "cannot be read" in lines[3]
 
 
 async def test_a_count_that_is_not_a_number_is_counted_from_zero(rig: Rig) -> None:

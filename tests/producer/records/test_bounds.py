@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
 import pytest
 
 from nightmill import InvalidParamsError, Producer, load_settings
 from nightmill.enqueue.prepare import check_batch_name, defaults_of, prepare
-from nightmill.records.bounds import MAX_NAME_BYTES, require_name
+from nightmill.errors import InvalidLimitError
+from nightmill.records.bounds import (
+    MAX_DATE_MS,
+    MAX_NAME_BYTES,
+    MIN_DATE_MS,
+    date_of,
+    require_name,
+)
+from nightmill.records.limits import Change, Limits
 from nightmill.sources import Line, Rejected, Row, Template, line_of
 
 HELLO: Final[dict[str, object]] = {"messages": [{"role": "user", "content": "hello"}]}
@@ -80,3 +89,38 @@ def test_the_batch_of_a_command_is_bounded() -> None:
     """`--batch` goes through the same check."""
     with pytest.raises(InvalidParamsError, match=r"batch: given 'x+"):
         check_batch_name("x" * 513)
+
+
+@pytest.mark.parametrize("epoch_ms", [None, 0, 10**17, -(10**17), MAX_DATE_MS + 1])
+def test_a_time_that_is_not_a_date_is_not_known(epoch_ms: int | None) -> None:
+    """A row of an earlier version may have any number."""
+    assert date_of(epoch_ms) is None
+
+
+def test_the_first_and_the_last_date() -> None:
+    """The years 1 to 9999 are dates."""
+    assert date_of(MIN_DATE_MS) == datetime(1, 1, 1, tzinfo=UTC)
+    last = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+    assert date_of(MAX_DATE_MS) == last
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "problem"),
+    [
+        ("concurrency", 1 << 63, "concurrency: 9223372036854775807 at most"),
+        ("budget_tokens", 0, "budget_tokens: 1 at least, not 0"),
+        ("expires_at", 10**17, "expires: a date up to the year 9999"),
+    ],
+)
+def test_a_limit_is_a_number_that_every_program_can_read(
+    limit: str, value: int, problem: str
+) -> None:
+    """Limits are stored in Redis and printed as dates and integers."""
+    with pytest.raises(InvalidLimitError, match=problem):
+        Limits(**{limit: value})
+
+
+def test_a_deadline_after_the_year_9999_is_refused() -> None:
+    """`--expires 9999999d` is a mistake."""
+    with pytest.raises(InvalidLimitError, match="expires: a date up to the year 9999"):
+        Change(expires_s=1e13).over(Limits(), now_ms=0, prices=None)
