@@ -17,6 +17,7 @@ from nightmill.records.job import request_hash
 from nightmill.records.result import Result
 from nightmill.records.state import JobState
 from nightmill_worker.attachments.loader import MAX_IMAGE, MAX_REQUEST, Attachments, Budget, locate
+from nightmill_worker.attachments.readers import Readers
 from nightmill_worker.attachments.roots import FileRefusedError, Found, Roots
 from nightmill_worker.events import CallFailed
 from nightmill_worker.messages.outcome import Retry
@@ -251,31 +252,32 @@ async def test_memory_is_bounded_and_given_back(files: Path) -> None:
     assert repr(attachments._budget) == f"<Budget {64 << 20:,} of {64 << 20:,}>"
 
 
-async def test_a_hung_read_is_retried_and_keeps_only_its_own_reader(
-    files: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A hung read cannot be ended: its job is retried and others wait for a reader."""
-    monkeypatch.setattr("nightmill_worker.attachments.loader.PATIENCE_S", 0.05)
-    monkeypatch.setattr("nightmill_worker.attachments.loader.READERS", 1)
+async def test_a_hung_read_ends_as_a_retry(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job is retried, and the memory budget is given back."""
     back = threading.Event()
     monkeypatch.setattr(Found, "read", lambda _: back.wait(20) and PNG)
     attachments = Attachments(load_settings(attach_roots=str(files)))
-    body = json.dumps(image("a.png")).encode()
-
-    async def outcome() -> object:
-        async with attachments.loaded(body) as found:
-            return found
-
-    assert isinstance(await outcome(), Retry)
-    monkeypatch.setattr("nightmill_worker.attachments.loader.PATIENCE_S", 20)
-    waits = asyncio.create_task(outcome())
-    cut_off = asyncio.create_task(outcome())
-    await until(attachments._places.locked)
-    cut_off.cancel()
-    assert not waits.done()
-    back.set()
-    assert isinstance(await waits, bytes)
+    attachments._readers = Readers(patience_s=0.05)
+    async with attachments.loaded(json.dumps(image("a.png")).encode()) as body:
+        back.set()
+    assert isinstance(body, Retry)
+    assert body.error.type == "attachment_unavailable"
     assert repr(attachments._budget) == f"<Budget {512 << 20:,} of {512 << 20:,}>"
+
+
+async def test_an_unexpected_error_of_a_file_ends_as_a_retry(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect or a lack of memory must not end the worker."""
+
+    def fail(_: object) -> bytes:
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr("nightmill_worker.attachments.loader.load", lambda *_: fail(None))
+    attachments = Attachments(load_settings(attach_roots=str(files)))
+    async with attachments.loaded(json.dumps(image("a.png")).encode()) as body:
+        assert isinstance(body, Retry)
+    assert body.error.message == "MemoryError: no memory"
 
 
 async def test_a_budget_serves_in_order_also_after_a_cancellation() -> None:

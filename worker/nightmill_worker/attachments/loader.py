@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import uuid
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from threading import Thread
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
 from nightmill.params import MARK, Reference, references
+from nightmill_worker.attachments.readers import Readers
 from nightmill_worker.attachments.roots import FileRefusedError, FileUnavailableError, Found, Roots
 from nightmill_worker.messages.outcome import Fail, Retry
 
@@ -36,10 +34,6 @@ MAX_REQUEST: Final = 32 << 20
 """Bytes of the whole request with its files encoded."""
 WHILE_LOADING: Final = 3
 """Memory of a load, times the encoded size: the file, its base64 and the request together."""
-READERS: Final = 16
-"""Files of how many requests are read at once."""
-PATIENCE_S: Final = 60.0
-"""Longest time that finding or reading the files of one request may take, seconds."""
 
 # How the files of each media type begin.
 _SIGNATURES: Final = {
@@ -60,7 +54,7 @@ class Attachments:
         """Take the roots and the memory budget. Without roots every attachment is refused."""
         self._roots = Roots.of(settings)
         self._budget = Budget(settings.attach_memory_bytes)
-        self._places = asyncio.Semaphore(READERS)
+        self._readers = Readers()
 
     @asynccontextmanager
     async def loaded(self, body: bytes) -> AsyncIterator[bytes | Fail | Retry]:
@@ -82,48 +76,19 @@ class Attachments:
             self._budget.give(held)
 
     async def _aside(self, work: Callable[[], T]) -> T | Fail | Retry:
-        """Do `work` in one of READERS threads: a slow disk must not block the event loop."""
-        await self._places.acquire()
-        done = _in_thread(work, self._places.release)
+        """Do `work` in a thread: a slow disk must not block the event loop."""
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                return await done
+            return await self._readers.run(work)
         except FileRefusedError as error:
             return Fail(error=error.info)
         except FileUnavailableError as error:
             return Retry(error=error.info)
         except TimeoutError:
-            return Retry(error=FileUnavailableError(f"not read within {PATIENCE_S:g} s").info)
-
-
-def _in_thread(work: Callable[[], T], ended: Callable[[], None]) -> asyncio.Future[T]:
-    """Do `work` in a daemon thread: one that hangs on a disk must not keep the process alive.
-
-    `ended` is called when the thread ends. That may be long after the caller stopped waiting.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def settle(outcome: Future[T]) -> None:
-        ended()
-        if done.cancelled():
-            return
-        if (error := outcome.exception()) is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(outcome.result())
-
-    def run() -> None:
-        outcome: Future[T] = Future()
-        try:
-            outcome.set_result(work())
-        except Exception as error:  # noqa: BLE001 - the waiting caller handles it
-            outcome.set_exception(error)
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(settle, outcome)
-
-    Thread(target=run, name="attachments", daemon=True).start()
-    return done
+            message = f"not read within {self._readers.patience_s:g} s"
+            return Retry(error=FileUnavailableError(message).info)
+        except Exception as error:  # noqa: BLE001 - one job's files must not end a worker
+            message = f"{type(error).__name__}: {error}"
+            return Retry(error=FileUnavailableError(message).info)
 
 
 class Budget:
