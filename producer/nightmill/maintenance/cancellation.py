@@ -63,7 +63,7 @@ class Cancellation:
             status = JobState(flag.decode()) if found else None
             name = queue.decode(errors="replace")
             rows = [self._row(job, name, batch, status) for job in found if status]
-            await self._store.record(rows)
+            await self._store.record_all(rows)
             written += len(rows)
             done = []
             for (job_id, *_), row in zip(found, rows, strict=True):

@@ -19,6 +19,7 @@ from nightmill.errors import InvalidParamsError
 from nightmill.params import Defaults, check, decode
 from nightmill.queue import keys, wire
 from nightmill.queue.patience import patiently
+from nightmill.records.bounds import MAX_RUN
 from nightmill.records.job import Job, now_ms
 from nightmill.records.state import JobState
 
@@ -134,8 +135,11 @@ def next_run(
 ) -> Ready:
     """Encode the next run of a stored job, enqueued `at` (epoch ms).
 
-    Raises InvalidParamsError when the patched request breaks the contract.
+    Raises InvalidParamsError when the patched request breaks the contract, and when the job has
+    had the last run that can be numbered.
     """
+    if row.run >= MAX_RUN:
+        raise InvalidParamsError("run", f"run {row.run:,} is the last one; enqueue the job anew")
     checked = check(_patched(params, patch) if patch else params, defaults)
     job = Job(
         params=msgspec.Raw(checked.body),

@@ -123,7 +123,7 @@ async def _orphaned(batch: str, batches: Batches) -> int:
     with redis_errors():
         async for queue in redis.sscan_iter(keys.QUEUES_OF + batch):
             async for name, _ in redis.zscan_iter(queue, count=CHUNK):
-                payload = await redis.execute_command("EXISTS", keys.PAYLOAD + name.decode())
+                payload = await redis.execute_command("EXISTS", keys.PAYLOAD.encode() + name)
                 if payload:
                     continue
                 if await redis.execute_command("ZSCORE", queue, name) is not None:

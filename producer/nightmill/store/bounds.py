@@ -13,23 +13,26 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
+from nightmill.records.bounds import (
+    MAX_DATE_MS,
+    MAX_INT,
+    MAX_NAME_BYTES,
+    without_surrogates,
+)
+
 if TYPE_CHECKING:
     from nightmill.records.result import Result
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-MOST: Final = (1 << 63) - 1
-"""Largest integer of a BIGINT column, and largest sum that is reported."""
-MOST_COUNT: Final = (1 << 31) - 1
+MAX_COUNT: Final = (1 << 31) - 1
 """Largest integer of an INTEGER column: runs, attempts, snoozes."""
-LAST_MS: Final = 253_402_300_799_999
-"""The end of the year 9999, epoch ms."""
 _EARLY_MS: Final = 1 << 47
-"""A power of two before LAST_MS, epoch ms (the year 6429)."""
-MOST_DOLLARS: Final = 1e15
-LONGEST_BATCH: Final = 512
-LONGEST_JOB_ID: Final = 1_100
-"""Bytes of UTF-8 of the indexed columns: a batch, a colon and a custom_id, 512 bytes each."""
+"""A power of two before MAX_DATE_MS, epoch ms (the year 6429)."""
+MAX_DOLLARS: Final = 1e15
+MAX_BATCH_BYTES: Final = MAX_NAME_BYTES
+MAX_JOB_ID_BYTES: Final = 2 * MAX_NAME_BYTES + 76
+"""Bytes of UTF-8 of the indexed columns; a batch job's id is its batch, a colon, its custom_id."""
 _DIGEST: Final = 16
 _NUL: Final = "\0"
 _REPLACED: Final = "\N{REPLACEMENT CHARACTER}"
@@ -37,12 +40,7 @@ _REPLACED: Final = "\N{REPLACEMENT CHARACTER}"
 
 def clean(text: str) -> str:
     """Return `text` with each NUL and each lone surrogate replaced."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return without_nul(text)
+    return without_nul(without_surrogates(text))
 
 
 def without_nul(text: str) -> str:
@@ -52,12 +50,12 @@ def without_nul(text: str) -> str:
 
 def job_key(job_id: str) -> str:
     """Return the primary key of the row of `job_id`."""
-    return shortened(clean(job_id), LONGEST_JOB_ID)
+    return shortened(clean(job_id), MAX_JOB_ID_BYTES)
 
 
 def batch_key(batch: str) -> str:
     """Return what the column `batch` holds for a batch's name; "" stays ""."""
-    return shortened(clean(batch), LONGEST_BATCH)
+    return shortened(clean(batch), MAX_BATCH_BYTES)
 
 
 def shortened(text: str, longest: int) -> str:
@@ -68,21 +66,21 @@ def shortened(text: str, longest: int) -> str:
     return data[: longest - len(digest) - 1].decode(errors="ignore") + "#" + digest
 
 
-def clamped(number: int, most: int = MOST) -> int:
+def clamped(number: int, most: int = MAX_INT) -> int:
     """Return `number`, or the nearest one that a column up to `most` can hold."""
     return max(-most - 1, min(number, most))
 
 
 def date_ms(epoch_ms: int) -> int:
     """Return `epoch_ms`, or the nearest time between 1970 and 9999."""
-    return epoch_ms if 0 <= epoch_ms <= LAST_MS else max(0, min(epoch_ms, LAST_MS))
+    return epoch_ms if 0 <= epoch_ms <= MAX_DATE_MS else max(0, min(epoch_ms, MAX_DATE_MS))
 
 
 def dollars(cost: float | None) -> float | None:
     """Return `cost`, within a range that can be summed; None for what is not a number."""
     if cost is None or not math.isfinite(cost):
         return None
-    return max(-MOST_DOLLARS, min(cost, MOST_DOLLARS))
+    return max(-MAX_DOLLARS, min(cost, MAX_DOLLARS))
 
 
 def fits(result: Result) -> bool:
@@ -104,10 +102,10 @@ def fits(result: Result) -> bool:
     times = result.enqueued_at | result.finished_at | (result.started_at or 0)
     cost = result.cost
     return (
-        0 <= columns <= MOST
-        and 0 <= counts <= MOST_COUNT
+        0 <= columns <= MAX_INT
+        and 0 <= counts <= MAX_COUNT
         and 0 <= times < _EARLY_MS
-        and (cost is None or -MOST_DOLLARS <= cost <= MOST_DOLLARS)
+        and (cost is None or -MAX_DOLLARS <= cost <= MAX_DOLLARS)
     )
 
 
@@ -116,9 +114,9 @@ def bounded(result: Result) -> Result:
     return msgspec.structs.replace(
         result,
         seq=None if result.seq is None else clamped(result.seq),
-        run=clamped(result.run, MOST_COUNT),
-        attempt_count=clamped(result.attempt_count, MOST_COUNT),
-        snooze_count=clamped(result.snooze_count, MOST_COUNT),
+        run=clamped(result.run, MAX_COUNT),
+        attempt_count=clamped(result.attempt_count, MAX_COUNT),
+        snooze_count=clamped(result.snooze_count, MAX_COUNT),
         usage=bounded_fields(result.usage),
         queue_ms=None if result.queue_ms is None else clamped(result.queue_ms),
         call_ms=clamped(result.call_ms),

@@ -6,14 +6,16 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
+from nightmill.errors import StoreUnavailableError
 from nightmill.records.state import TERMINAL, JobState
 from nightmill.store import statements
 from nightmill.store.database import database
 from nightmill.store.migrate import prepare
 from nightmill.store.postgresql import ANSWER_S
+from nightmill.store.reduced import reduced
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
     from pathlib import Path
 
     from nightmill.records.result import ErrorInfo, Result
@@ -87,6 +89,28 @@ class ResultStore:
         work = partial(statements.record, group=group)
         within_s = ANSWER_S + _size(group) / SLOWEST_BYTES_S
         return await self._database.run(work, write=True, within_s=within_s)
+
+    async def record_all(
+        self, group: Sequence[Result], on_reduced: Callable[[Result, str], None] | None = None
+    ) -> int:
+        """Commit `group`, whatever its rows hold, and return how many of them were stored.
+
+        A group that is refused is split until the bad row is alone. That row is stored reduced,
+        after `on_reduced` was called with it and the reason. Raises StoreUnavailableError.
+        """
+        try:
+            return await self.record(group)
+        except StoreUnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one row's value must not cost the others
+            if len(group) > 1:
+                half = len(group) // 2
+                stored = await self.record_all(group[:half], on_reduced)
+                return stored + await self.record_all(group[half:], on_reduced)
+            problem = f"{type(error).__name__}: {error}"
+        if on_reduced is not None:
+            on_reduced(group[0], problem)
+        return await self.record([reduced(group[0], problem)])
 
     async def lookup(self, ids: Sequence[str]) -> dict[str, Stored]:
         """Return job_id -> what is stored, for those of `ids` that have a row."""

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nightmill.records.bounds import MAX_DATE_MS, MAX_INT
 from nightmill.records.state import JobState
-from nightmill.store.bounds import LAST_MS, MOST, MOST_COUNT
+from nightmill.store import statements
+from nightmill.store.bounds import MAX_COUNT
 from nightmill.store.reduced import reduced
+from nightmill.store.rows import COLUMNS, to_values
 from tests.producer.store.hostile import GOOD, HOSTILE, HUGE, LONG_ID, NIGHT, ODD, ended
 from tests.producer.store.samples import FAILED, SUCCEEDED, numbered
 
@@ -58,10 +61,10 @@ class HostileConformance:
         assert tokens is not None
         assert counts is not None
         assert times is not None
-        assert tokens.usage.input_tokens == tokens.usage.output_tokens == MOST
-        assert tokens.usage.cache_creation_input_tokens == -MOST - 1
-        assert (counts.attempt_count, counts.call_ms) == (MOST_COUNT, MOST)
-        assert times.enqueued_at == times.started_at == times.finished_at == LAST_MS
+        assert tokens.usage.input_tokens == tokens.usage.output_tokens == MAX_INT
+        assert tokens.usage.cache_creation_input_tokens == -MAX_INT - 1
+        assert (counts.attempt_count, counts.call_ms) == (MAX_COUNT, MAX_INT)
+        assert times.enqueued_at == times.started_at == times.finished_at == MAX_DATE_MS
         priceless = await store.get("night:line-9")
         assert priceless is not None
         assert priceless.cost is None
@@ -91,7 +94,7 @@ class HostileConformance:
         assert counts[JobState.SUCCEEDED] == ended(NIGHT, JobState.SUCCEEDED) + len(GOOD)
         assert counts[JobState.FAILED] == 1
         spent = await store.spent("night")
-        assert spent.usage.input_tokens == MOST
+        assert spent.usage.input_tokens == MAX_INT
         assert spent.unpriced == 2
         ((error, jobs, example),) = await store.errors("night")
         assert (jobs, example) == (1, "night:line-11")
@@ -141,3 +144,30 @@ class HostileConformance:
             await store.record(rows)
             assert await store.prune(batch) == len(rows)
         assert await store.batches() == {}
+
+    async def test_a_group_with_a_refused_row_is_stored_all_the_same(
+        self, store: ResultStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The refused row is found by halving, and stored reduced; the others are whole."""
+
+        def refuse(result: Result) -> tuple[object, ...]:
+            if result.seq == 105 and result.attempts:
+                raise OverflowError("a value that nobody has thought of")
+            return to_values(result)
+
+        monkeypatch.setattr(statements, "to_values", refuse)
+        monkeypatch.setattr(
+            statements, "to_row", lambda r: dict(zip(COLUMNS, refuse(r), strict=True))
+        )
+        reduced_rows: list[tuple[str, str]] = []
+        stored = await store.record_all(
+            GOOD, lambda row, problem: reduced_rows.append((row.job_id, problem))
+        )
+        assert stored == len(GOOD)
+        ((job_id, problem),) = reduced_rows
+        assert job_id == "night:line-105"
+        assert "nobody has thought of" in problem
+        rows = [row async for row in store.stream("night", ordered=True)]
+        assert [row.seq for row in rows if row.attempts] == [
+            row.seq for row in GOOD if row.seq != 105
+        ]

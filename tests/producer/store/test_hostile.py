@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nightmill.records.bounds import MAX_DATE_MS, MAX_INT
 from nightmill.records.result import Attempt, ErrorInfo, Result, Usage
 from nightmill.records.state import TERMINAL
-from nightmill.store.bounds import LAST_MS, LONGEST_BATCH, LONGEST_JOB_ID, MOST, MOST_COUNT
+from nightmill.store.bounds import MAX_BATCH_BYTES, MAX_COUNT, MAX_JOB_ID_BYTES
 from nightmill.store.reduced import reduced
 from nightmill.store.rows import from_row, to_row
 from nightmill.store.schema import results
@@ -83,12 +84,12 @@ def require_storable(row: dict[str, Any]) -> None:
             assert "\0" not in value
             value.encode()
         if isinstance(value, int):
-            most = MOST_COUNT if kind == "INTEGER" else MOST
+            most = MAX_COUNT if kind == "INTEGER" else MAX_INT
             assert -most - 1 <= value <= most
         if name.endswith("_at") and value is not None:
-            assert 0 <= value <= LAST_MS
-    assert len(row["job_id"].encode()) <= LONGEST_JOB_ID
-    assert len(row["batch"].encode()) <= LONGEST_BATCH
+            assert 0 <= value <= MAX_DATE_MS
+    assert len(row["job_id"].encode()) <= MAX_JOB_ID_BYTES
+    assert len(row["batch"].encode()) <= MAX_BATCH_BYTES
 
 
 @given(any_result)
