@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "Format", "export", "export_jsonl", "to_line"]
 
 
-async def export(  # noqa: PLR0913 - what, where to, and the options of `nightmill results`
+async def export(  # noqa: PLR0913 - the options of `nightmill results`
     store: ResultStore,
     batch: str,
     out: str | Path,
@@ -36,23 +36,24 @@ async def export(  # noqa: PLR0913 - what, where to, and the options of `nightmi
     statuses: Collection[JobState] | None = None,
     ordered: bool = True,
 ) -> int:
-    """Write the results of `batch` to `out`: a file, "-" for stdout, or an fsspec URL; count them.
+    """Write the results of `batch` to `out` and return how many were written.
 
-    Memory stays flat, and what is at `out` is replaced at once, when all is written. JSON lines
-    have the Message Batches shape unless `flat`; CSV and Parquet always have rows: COLUMNS, and
-    with `source` (what the batch was fed from) that one's own columns too. `fields` chooses and
-    orders. Results come in the source's order, or as they finished when not `ordered`; only those
-    of `statuses` when given. The same results give the same bytes. Raises ExportError, OSError,
-    and what the store raises.
+    `out` is a file, "-" for stdout, or an fsspec URL; a file that exists is replaced when all is
+    written. JSON lines have the Message Batches shape unless `flat`. CSV and Parquet always have
+    flat rows, with the columns COLUMNS. With `source`, the input of the batch, rows are flat and
+    have its columns too. `fields` chooses columns and their order, None takes all. Results are in
+    the source's order if `ordered`, else in the order in which they finished. `statuses` chooses
+    results by how they ended, None takes all. The same results give the same bytes. Memory is
+    bounded. Raises ExportError, OSError, and what the store raises.
     """
     if source is not None and not ordered:
         raise ExportError("the source's columns need the source's order (--order input)")
     rows = flat or format != "jsonl" or source is not None
-    beside = columns_of(source) if source else {}
-    shape = _Shape({**COLUMNS, **beside} if rows else None, fields)
+    added = columns_of(source) if source else {}
+    shape = _Shape({**COLUMNS, **added} if rows else None, fields)
     written = 0
     with ExitStack() as stack:
-        reader = Reader(source, beside) if source else None
+        reader = Reader(source, added) if source else None
         table = _table(stack.enter_context(opened(out)), format, shape.columns)
         async for result in store.stream(batch, statuses=statuses, ordered=ordered):
             table.add(shape.of(result, reader))
@@ -74,7 +75,7 @@ async def export_jsonl(
 
 
 class _Shape:
-    """What is written of a result: nested fields, or with `columns` a flat row."""
+    """The fields that are written of a result: nested ones, or with `columns` a flat row."""
 
     def __init__(self, columns: dict[str, Kind] | None, fields: Sequence[str] | None) -> None:
         known = (
@@ -90,7 +91,7 @@ class _Shape:
         self.columns = {name: columns[name] for name in self._names} if columns else {}
 
     def of(self, result: Result, source: Reader | None) -> Row:
-        """Return the fields asked for, in their order."""
+        """Return the chosen fields, in the chosen order."""
         row = row_of(result) if self._flat else nested(result)
         if source is not None:
             row |= source.row(result.seq)

@@ -1,13 +1,13 @@
-"""One result as one flat row: plain columns that every table and data frame can load."""
+"""One result as a flat row: plain columns that tables and data frames can load."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final, Literal
 
 import msgspec
 
+from nightmill.records.bounds import date_of
 from nightmill.records.result import Result
 
 Kind = Literal["text", "int", "float", "bool", "time"]
@@ -24,11 +24,11 @@ class _Turn(msgspec.Struct):
     content: str | list[_Block]
 
 
-class _Asked(msgspec.Struct):
+class _Request(msgspec.Struct):
     messages: list[_Turn] = []
 
 
-_asked = msgspec.json.Decoder(_Asked)
+_request = msgspec.json.Decoder(_Request)
 
 # name -> (kind, how to read it)
 _COLUMNS: Final[dict[str, tuple[Kind, Callable[[Result], object]]]] = {
@@ -57,26 +57,26 @@ _COLUMNS: Final[dict[str, tuple[Kind, Callable[[Result], object]]]] = {
     "lane": ("text", lambda r: r.lane),
     "queue_ms": ("int", lambda r: r.queue_ms),
     "call_ms": ("int", lambda r: r.call_ms),
-    "enqueued_at": ("time", lambda r: _moment(r.enqueued_at)),
-    "started_at": ("time", lambda r: _moment(r.started_at)),
-    "finished_at": ("time", lambda r: _moment(r.finished_at)),
+    "enqueued_at": ("time", lambda r: date_of(r.enqueued_at)),
+    "started_at": ("time", lambda r: date_of(r.started_at)),
+    "finished_at": ("time", lambda r: date_of(r.finished_at)),
 }
 COLUMNS: Final[dict[str, Kind]] = {name: kind for name, (kind, _) in _COLUMNS.items()}
-"""Every column, in order, and its kind. Times are in UTC, durations in ms, cost in dollars."""
+"""Column -> kind, in order. Times are in UTC, durations in milliseconds, cost in US dollars."""
 
 
 def row_of(result: Result) -> Row:
-    """Return `result` as column -> plain value, None where there is none."""
+    """Return `result` as column -> plain value; None for a value that it does not have."""
     return {name: read(result) for name, (_, read) in _COLUMNS.items()}
 
 
 def _prompt(result: Result) -> str | None:
-    """Return the text of the last user message, None when the request was not kept."""
+    """Return the text of the last user turn; None without a request, or with one that is odd."""
     if result.params is None:
         return None
     try:
-        turns = _asked.decode(result.params).messages
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        turns = _request.decode(result.params).messages
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     for turn in reversed(turns):
         if turn.role == "user":
@@ -84,7 +84,3 @@ def _prompt(result: Result) -> str | None:
                 return turn.content
             return "".join(block.text for block in turn.content if block.type == "text")
     return None
-
-
-def _moment(epoch_ms: int | None) -> datetime | None:
-    return datetime.fromtimestamp(epoch_ms / 1000, UTC) if epoch_ms else None

@@ -1,4 +1,4 @@
-"""The columns of the source's own rows, put beside the results they led to."""
+"""Adds the columns of the source's rows to the results of their jobs."""
 
 from __future__ import annotations
 
@@ -8,44 +8,45 @@ from typing import Final
 import msgspec
 
 from nightmill.export.flat import COLUMNS, Kind, Row
+from nightmill.records.bounds import MAX_INT, without_surrogates
 from nightmill.sources import Rejected, Source, read_rows
 
 PREFIX: Final = "input_"
-"""Put before a source's column that has the name of one of ours."""
+"""Prefix of a source's column whose name is that of a result's column."""
 
 _KINDS: Final[dict[type, Kind]] = {bool: "bool", int: "int", float: "float", str: "text"}
 
 
 def columns_of(source: Source) -> dict[str, Kind]:
-    """Return the columns of a source and their kinds, in one pass with flat memory.
+    """Return the columns of a source and their kinds; reads the source once, line by line.
 
-    What is no plain value, or not the same kind in every line, becomes text (JSON). Raises
+    A column with values that are not plain, or of different kinds, becomes text (JSON). Raises
     SourceError.
     """
     kinds: dict[str, Kind] = {}
     for _, row in _rows(source):
         for name, value in row.items():
             if value is not None:
-                kinds[name] = _merged(kinds.get(name), _KINDS.get(type(value), "text"))
+                kinds[name] = _merged(kinds.get(name), _kind(value))
     return {named(name): kind for name, kind in kinds.items()}
 
 
 def named(column: str) -> str:
-    """Return what a source's `column` is called in an export."""
+    """Return the name of a source's `column` in an export."""
     return f"{PREFIX}{column}" if column in COLUMNS else column
 
 
 class Reader:
-    """Reads a source beside results that come in its order: one line in memory at a time."""
+    """Reads a source line by line, in step with results that come in its order."""
 
     def __init__(self, source: Source, columns: dict[str, Kind]) -> None:
-        """Take the source and what `columns_of` said of it."""
+        """Take the source, and its columns as `columns_of` returns them."""
         self._rows = _rows(source)
         self._columns = columns
         self._number, self._row = next(self._rows, (0, {}))
 
     def row(self, seq: int | None) -> Row:
-        """Return the columns of line `seq`; {} for a job that did not come from the source."""
+        """Return the columns of line `seq`; {} for a job that is not from the source."""
         while seq is not None and 0 < self._number < seq:
             self._number, self._row = next(self._rows, (0, {}))
         if seq is None or seq != self._number:
@@ -57,7 +58,7 @@ class Reader:
 
 
 def _rows(source: Source) -> Iterator[tuple[int, dict[str, object]]]:
-    """Yield the numbers and columns of all rows but those that cannot be read: no job is theirs."""
+    """Yield number and columns of each row; one that cannot be read has no job and is left out."""
     for row in read_rows(source):
         if not isinstance(row, Rejected):
             yield row.number, row.columns
@@ -69,7 +70,14 @@ def _merged(before: Kind | None, kind: Kind) -> Kind:
     return "float" if {before, kind} == {"int", "float"} else "text"
 
 
+def _kind(value: object) -> Kind:
+    if isinstance(value, int) and abs(value) > MAX_INT:
+        return "text"
+    return _KINDS.get(type(value), "text")
+
+
 def _plain(value: object, kind: Kind | None) -> object:
     if value is None or (kind != "text" and not isinstance(value, (dict, list))):
         return float(value) if kind == "float" and isinstance(value, int) else value
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return without_surrogates(text)

@@ -1,16 +1,20 @@
-"""One result as a JSON line: the Message Batches result shape plus nightmill's own fields."""
+"""One result as a JSON line: the result of the Message Batches API, and nightmill's own fields.
+
+Every row of a store becomes a line, whatever its message is.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import json
+from math import isfinite
 from typing import Final
 
 import msgspec
 
+from nightmill.records.bounds import date_of, without_surrogates
 from nightmill.records.result import Attempt, ErrorInfo, Result
 from nightmill.records.state import JobState
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNKNOWN: Final = ErrorInfo(type="unknown", message="no error was recorded")
 
 
@@ -20,7 +24,7 @@ def to_line(result: Result) -> bytes:
 
 
 def nested(result: Result) -> dict[str, object]:
-    """Return `result` field by field; times are RFC 3339 in UTC, None where unknown."""
+    """Return the fields of `result`; times are RFC 3339 in UTC, None where they are not known."""
     return {
         "custom_id": result.custom_id,
         "result": _batches_result(result),
@@ -30,6 +34,7 @@ def nested(result: Result) -> dict[str, object]:
         "stop_reason": result.stop_reason,
         "fix": result.error.fix if result.error else None,
         "usage": result.usage,
+        "usage_unknown": result.usage_unknown,
         "cost": result.cost,
         "attempt_count": result.attempt_count,
         "snooze_count": result.snooze_count,
@@ -47,10 +52,10 @@ def nested(result: Result) -> dict[str, object]:
 
 
 def _batches_result(result: Result) -> dict[str, object]:
-    """Return the `result` object of the Message Batches API."""
+    """Return the object `result` as the Message Batches API has it."""
     match result.status:
         case JobState.SUCCEEDED:
-            return {"type": "succeeded", "message": _one_line(result.message)}
+            return {"type": "succeeded", "message": _embedded(result.message)}
         case JobState.CANCELLED:
             return {"type": "canceled"}
         case JobState.EXPIRED:
@@ -61,11 +66,36 @@ def _batches_result(result: Result) -> dict[str, object]:
             return {"type": "errored", "error": {"type": "error", "error": inner}}
 
 
-def _one_line(message: msgspec.Raw | None) -> msgspec.Raw | None:
-    """Return `message` untouched, or compacted where its own line breaks would end ours."""
-    if message is None or not any(end in bytes(message) for end in (b"\n", b"\r")):
-        return message
-    return msgspec.Raw(msgspec.json.format(bytes(message), indent=-1))
+def _embedded(message: msgspec.Raw | None) -> object:
+    """Return `message` byte for byte, or without the line breaks that would end the line.
+
+    One that is not JSON is repaired: NaN becomes null and half a surrogate pair U+FFFD. What
+    cannot be repaired becomes a string.
+    """
+    if message is None:
+        return None
+    data = bytes(message)
+    try:
+        msgspec.json.decode(data, type=msgspec.Raw)
+        if b"\n" in data or b"\r" in data:
+            return msgspec.Raw(msgspec.json.format(data, indent=-1))
+    except (msgspec.DecodeError, RecursionError):
+        return _repaired(data.decode("utf-8", "replace"))
+    return message
+
+
+def _repaired(text: str) -> object:
+    try:
+        read = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+        message = json.dumps(read, ensure_ascii=False)
+        return msgspec.Raw(without_surrogates(message).encode())
+    except (ValueError, RecursionError):
+        return text
+
+
+def _finite(number: str) -> float | None:
+    value = float(number)
+    return value if isfinite(value) else None
 
 
 def _attempt(attempt: Attempt) -> dict[str, object]:
@@ -73,8 +103,8 @@ def _attempt(attempt: Attempt) -> dict[str, object]:
 
 
 def rfc3339(epoch_ms: int | None) -> str | None:
-    """Return 2026-01-31T23:59:59.123Z; 0 and None mean that the time is not known."""
-    if not epoch_ms:
+    """Return a time such as 2026-01-31T23:59:59.123Z; None when it is not known or no date."""
+    time = date_of(epoch_ms)
+    if time is None:
         return None
-    moment = _EPOCH + timedelta(milliseconds=epoch_ms)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

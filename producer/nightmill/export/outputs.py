@@ -1,4 +1,4 @@
-"""Where an export goes: a file that is whole or not there, stdout, a pipe, or a URL."""
+"""The targets of an export: a file, stdout, a device or pipe, or a URL."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ STDOUT: Final = "-"
 
 @contextmanager
 def opened(out: str | Path) -> Iterator[BinaryIO]:
-    """Open where an export goes; what is there is replaced when all went well, and only then.
+    """Open the target of an export. A file that exists is replaced at the end, after no error.
 
-    `out` is a file, "-" for stdout, or a URL that fsspec knows; devices and pipes are written to
-    as they are. Raises OSError, ExtraMissingError.
+    `out` is a file, "-" for stdout, or a URL that fsspec knows. Devices and pipes are written
+    directly. Raises OSError, ExtraMissingError.
     """
     if "://" in str(out):
         with _uploading(str(out)) as file:
@@ -61,7 +61,7 @@ def _uploading(url: str) -> Iterator[BinaryIO]:
         raise ExtraMissingError(f"{url}: pip install 'nightmill[parquet]'") from None
     try:
         files, path = url_to_fs(url)
-    except (ImportError, ValueError) as error:  # it says which package to install
+    except (ImportError, ValueError) as error:  # its text names the package to install
         raise ExtraMissingError(f"{url}: {error}") from None
     folder, _, name = path.rpartition("/")
     temporary = f"{folder}/.{name}.{os.getpid()}.tmp"

@@ -1,4 +1,4 @@
-"""How rows become bytes: JSON lines, CSV, Parquet. Each holds a bounded number of rows."""
+"""Writes rows as JSON lines, CSV or Parquet, with a bounded number of rows in memory."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 Format = Literal["jsonl", "csv", "parquet"]
 
 GROUP_ROWS: Final = 5_000
-"""Rows of a Parquet row group, which is built in memory,"""
+"""Most rows of a Parquet row group, which is built in memory."""
 GROUP_BYTES: Final = 3 << 20
-"""or fewer, where their text is this long."""
+"""Characters of text after which a row group ends, also with fewer rows."""
 
 
 class Table(Protocol):
-    """Takes rows in order; `end` writes what is left."""
+    """Writes rows in their order; `end` writes those that are still in memory."""
 
     def add(self, row: Row) -> None:
-        """Take one row, which has every column."""
+        """Take one row; it has every column."""
 
     def end(self) -> None:
-        """Write what is held."""
+        """Write what is in memory."""
 
 
 class JSONLines:
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def __init__(self, file: BinaryIO) -> None:
         """Write to `file`, which the caller closes."""
@@ -46,7 +46,7 @@ class JSONLines:
         self._file.write(msgspec.json.encode(row) + b"\n")
 
     def end(self) -> None:
-        """Hold nothing."""
+        """Do nothing: no row is in memory."""
 
 
 class CSV:
@@ -66,7 +66,7 @@ class CSV:
         self._write([each.isoformat() if isinstance(each, datetime) else each for each in values])
 
     def end(self) -> None:
-        """Hold nothing."""
+        """Do nothing: no row is in memory."""
 
     def _write(self, values: list[str] | list[object]) -> None:
         self._writer.writerow(values)
@@ -79,7 +79,7 @@ class Parquet:
     """A Parquet file with typed columns, written a row group at a time (zstd)."""
 
     def __init__(self, file: BinaryIO, columns: Mapping[str, Kind]) -> None:
-        """Begin in `file`, which the caller closes. Raises ExtraMissingError."""
+        """Write to `file`, which the caller closes. Raises ExtraMissingError."""
         try:
             import pyarrow as pa  # noqa: PLC0415 - optional extra
             from pyarrow import parquet  # noqa: PLC0415
@@ -94,8 +94,8 @@ class Parquet:
         }
         self._schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
         self._group = pa.RecordBatch.from_pylist
-        # The footer, in memory to the end, has the least and greatest value of each group's
-        # columns: of long texts that is a lot, and nobody looks a text up by its order.
+        # The footer stays in memory to the end. It has the least and the greatest value of each
+        # column per group, which is large for long texts, and no query needs the order of texts.
         ordered = [name for name, kind in columns.items() if kind != "text"]
         self._writer = parquet.ParquetWriter(
             file, self._schema, compression="zstd", write_statistics=ordered
@@ -104,14 +104,14 @@ class Parquet:
         self._bytes = 0
 
     def add(self, row: Row) -> None:
-        """Take one row; now and then a group is written."""
+        """Take one row, and write the row group when it is full."""
         self._rows.append(row)
         self._bytes += sum(len(value) for value in row.values() if isinstance(value, str))
         if len(self._rows) == GROUP_ROWS or self._bytes > GROUP_BYTES:
             self._write()
 
     def end(self) -> None:
-        """Write the last group and the footer."""
+        """Write the last row group and the footer."""
         if self._rows:
             self._write()
         self._writer.close()

@@ -1,4 +1,4 @@
-"""The exported lines: their shape, their order, and a file that is whole or not there."""
+"""Exported lines: their shape, their order, and a file that is complete or not there."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def line_of(result: Result) -> dict[str, Any]:
 
 
 def outputs(folder: Path) -> list[str]:
-    """Return the names of what exports left in `folder`."""
+    """Return the names of the output files in `folder`."""
     return [each.name for each in folder.iterdir() if "out" in each.name]
 
 
 def test_a_success_is_the_message_batches_shape_with_the_messages_own_bytes() -> None:
-    """Whoever reads Message Batches results reads ours; numbers and order are not ours to touch."""
+    """A reader of Message Batches results can read it; numbers and their order are unchanged."""
     line = line_of(SUCCEEDED)
     assert line["custom_id"] == "line-7"
     assert line["result"]["type"] == "succeeded"
@@ -56,7 +56,7 @@ def test_a_success_is_the_message_batches_shape_with_the_messages_own_bytes() ->
 
 
 def test_a_failure_says_what_went_wrong_and_what_to_fix() -> None:
-    """The endpoint's own words in the Batches shape, our advice beside it."""
+    """The endpoint's error in the Batches shape, and our advice in a field of its own."""
     line = line_of(FAILED)
     error = {"type": "invalid_request_error", "message": "max_tokens: 0"}
     assert line["result"] == {"type": "errored", "error": {"type": "error", "error": error}}
@@ -67,12 +67,12 @@ def test_a_failure_says_what_went_wrong_and_what_to_fix() -> None:
     ("status", "kind"), [(JobState.CANCELLED, "canceled"), (JobState.EXPIRED, "expired")]
 )
 def test_a_job_that_never_answered_has_only_a_type(status: JobState, kind: str) -> None:
-    """The API spells it with one l."""
+    """The API spells canceled with one l."""
     assert line_of(numbered(1, status=status))["result"] == {"type": kind}
 
 
 def test_times_are_rfc_3339_and_unknown_ones_null() -> None:
-    """Epoch milliseconds inside, what people and pandas read outside."""
+    """People and pandas read RFC 3339; rows hold epoch milliseconds."""
     line = line_of(SUCCEEDED)
     assert line["enqueued_at"] == "2023-11-14T22:13:20.123Z"
     assert line["finished_at"] == "2023-11-14T22:13:22.005Z"
@@ -91,7 +91,7 @@ def test_a_message_with_line_breaks_still_is_one_line() -> None:
 async def test_a_file_has_the_batch_in_the_order_of_its_source(
     store: ResultStore, tmp_path: Path
 ) -> None:
-    """Line n of the output belongs to the nth line of the input; the same rows, the same bytes."""
+    """Line n of the output is for line n of the input; the same rows give the same bytes."""
     out = tmp_path / "out.jsonl"
     assert await export_jsonl(store, "night", out) == 3
     expected = b"".join(map(to_line, (numbered(1), SUCCEEDED, FAILED)))
@@ -111,7 +111,7 @@ async def test_only_the_statuses_asked_for_are_written(store: ResultStore, tmp_p
 async def test_a_dash_writes_to_stdout(
     store: ResultStore, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """So that the lines can be piped on."""
+    """The lines can be piped to another program."""
     assert await export_jsonl(store, "", "-") == 1
     assert capfdbinary.readouterr().out == to_line(SINGLE)
 
@@ -128,7 +128,7 @@ class Breaking(ResultStore):
 async def test_a_failed_export_leaves_the_old_file_and_nothing_else(
     store: ResultStore, tmp_path: Path
 ) -> None:
-    """Half a file under the right name looks like a whole night's result."""
+    """Half a file under the right name would look complete."""
     out = tmp_path / "out.jsonl"
     out.write_text("old")
     with pytest.raises(ConnectionError):

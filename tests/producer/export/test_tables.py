@@ -1,4 +1,4 @@
-"""Flat exports: what pandas, polars, DuckDB and pyarrow load as it is."""
+"""Flat exports, which pandas, polars, DuckDB and pyarrow load without a conversion."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.producer.store.samples import FAILED, SUCCEEDED, numbered
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-ASKED = msgspec.Raw(b'{"messages":[{"role":"user","content":"Say, \\"hi\\"\\n"}]}')
-SAID = msgspec.Raw('{"content":[{"type":"text","text":"hi,\\n漢字"}]}'.encode())
+REQUEST = msgspec.Raw(b'{"messages":[{"role":"user","content":"Say, \\"hi\\"\\n"}]}')
+ANSWER = msgspec.Raw('{"content":[{"type":"text","text":"hi,\\n漢字"}]}'.encode())
 ROWS = 3
 
 
@@ -33,7 +33,7 @@ ROWS = 3
 async def store(tmp_path: Path) -> AsyncIterator[ResultStore]:
     """Open a store that holds a failure, a row with everything, and one with hard text."""
     async with ResultStore.open(tmp_path / "results.db") as opened:
-        await opened.record([FAILED, SUCCEEDED, numbered(1, params=ASKED, message=SAID)])
+        await opened.record([FAILED, SUCCEEDED, numbered(1, params=REQUEST, message=ANSWER)])
         yield opened
 
 
@@ -46,7 +46,7 @@ async def table(store: ResultStore, tmp_path: Path) -> Path:
 
 
 def test_parquet_has_one_typed_row_a_job(table: Path) -> None:
-    """Hugging Face datasets reads Parquet through pyarrow, too."""
+    """Hugging Face datasets reads Parquet through pyarrow too."""
     read = parquet.read_table(table)
     assert read.column_names == list(COLUMNS)
     first, second, third = read.to_pylist()
@@ -58,7 +58,7 @@ def test_parquet_has_one_typed_row_a_job(table: Path) -> None:
 
 
 def test_pandas_polars_and_duckdb_load_parquet_as_it_is(table: Path) -> None:
-    """No conversion stands between a night's results and the tool of the morning."""
+    """Results need no conversion before they are used."""
     texts = ["hi,\n漢字", "漢字", None]
     assert pl.read_parquet(table)["text"].to_list() == texts
     frame = pd.read_parquet(table)
@@ -75,7 +75,7 @@ def test_pandas_polars_and_duckdb_load_parquet_as_it_is(table: Path) -> None:
 async def test_csv_keeps_text_with_quotes_and_line_breaks(
     store: ResultStore, tmp_path: Path
 ) -> None:
-    """Answers are prose; a table that breaks at their commas is no table."""
+    """Answers are prose with commas, quotes and line breaks."""
     out = tmp_path / "out.csv"
     assert await export(store, "night", out, format="csv", fields=["custom_id", "text"]) == ROWS
     for frame in (pd.read_csv(out), pl.read_csv(out)):
@@ -86,7 +86,7 @@ async def test_csv_keeps_text_with_quotes_and_line_breaks(
 async def test_fields_choose_and_order_nested_and_flat_lines(
     store: ResultStore, tmp_path: Path
 ) -> None:
-    """Most people want two columns."""
+    """Most users need two columns."""
     out = tmp_path / "out.jsonl"
     await export(store, "night", out, fields=["usage", "custom_id"])
     assert list(json.loads(out.read_text().splitlines()[0])) == ["usage", "custom_id"]
@@ -101,17 +101,17 @@ async def test_fields_choose_and_order_nested_and_flat_lines(
 async def test_an_unknown_field_is_named_with_those_there_are(
     store: ResultStore, tmp_path: Path
 ) -> None:
-    """Nothing is written over a typing mistake."""
+    """A typing mistake leaves the output file as it was."""
     out = tmp_path / "out.csv"
     with pytest.raises(ExportError, match=r'no field "txt"; there are: custom_id, .*text'):
         await export(store, "night", out, format="csv", fields=["txt"])
     assert not out.exists()
 
 
-async def test_the_sources_own_columns_stand_beside_the_results(
+async def test_the_columns_of_the_source_are_added_to_the_results(
     store: ResultStore, tmp_path: Path
 ) -> None:
-    """A dataset is the question, its labels, and the answer; lines without a row are passed by."""
+    """A dataset needs question, labels and answer; lines without a row are left out."""
     source = tmp_path / "in.jsonl"
     lines: list[object] = [{"prompt": "x", "label": n, "tags": ["a"]} for n in range(1, 9)]
     lines[6] = {"prompt": "seven", "label": 0.5, "extra": True}
@@ -127,7 +127,7 @@ async def test_the_sources_own_columns_stand_beside_the_results(
 
 
 async def test_a_url_gets_the_whole_export_or_none(store: ResultStore) -> None:
-    """Object stores are where datasets live; a broken export must not look like one."""
+    """Datasets are kept in object stores; half an export must not look like one."""
     url = "memory://bucket/night.parquet"
     await export(store, "night", url, format="parquet")
     with fsspec.open(url) as file:
@@ -138,6 +138,6 @@ async def test_a_url_gets_the_whole_export_or_none(store: ResultStore) -> None:
 
 
 async def test_a_url_that_needs_a_package_says_which(store: ResultStore) -> None:
-    """The extra brings fsspec; each cloud brings its own package."""
+    """The extra installs fsspec; each cloud needs a package of its own."""
     with pytest.raises(ExportError, match=r"s3://bucket/x\.jsonl: .*s3fs"):
         await export(store, "night", "s3://bucket/x.jsonl")
