@@ -109,6 +109,88 @@ def test_a_file_that_changed_since_it_was_found_is_checked_again(folder: Path) -
         found.read()
 
 
+def test_a_folder_that_becomes_a_link_after_the_check_leads_nowhere(folder: Path) -> None:
+    """Between the check and the read, 289 outside files were sent in this way."""
+    outside = folder.parent / "outside"
+    outside.mkdir()
+    (outside / "a.txt").write_bytes(b"no!")
+    found = roots(folder).find("deep/a.txt", LIMIT)
+    (folder / "deep").rename(folder / "moved")
+    (folder / "deep").symlink_to(outside)
+    with pytest.raises(FileRefusedError) as caught:
+        found.read()
+    assert caught.value.info.type == "attachment_refused"
+
+
+@pytest.mark.parametrize("part", ["in", "deep", "a.txt"])
+def test_a_part_that_becomes_a_link_while_a_file_is_opened_leads_nowhere(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """The folder may be swapped at any moment, also between two parts of the walk."""
+    outside = folder.parent / "outside"
+    (outside / "deep").mkdir(parents=True)
+    (outside / "deep" / "a.txt").write_bytes(b"no!")
+    found = roots(folder).find("deep/a.txt", LIMIT)
+    wanted = {"in": folder, "deep": folder / "deep", "a.txt": folder / "deep" / "a.txt"}[part]
+    target = {"in": outside, "deep": outside / "deep", "a.txt": outside / "deep" / "a.txt"}[part]
+    open_ = os.open
+
+    def swap(path: str, *args: int, **more: int) -> int:
+        if path == part:
+            wanted.rename(wanted.with_name("moved"))
+            wanted.symlink_to(target)
+        return open_(path, *args, **more)
+
+    monkeypatch.setattr(os, "open", swap)
+    with pytest.raises(FileRefusedError) as caught:
+        found.read()
+    assert caught.value.info.type == "attachment_refused"
+
+
+def test_measuring_follows_no_swapped_link_either(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of a file that is too large would tell the size of an outside file."""
+    outside = folder.parent / "outside"
+    outside.mkdir()
+    (outside / "a.txt").write_bytes(b"x" * (LIMIT + 1))
+    allowed = roots(folder)
+    local = Roots._local
+
+    def swapped(self: Roots, name: str) -> Path:
+        path = local(self, name)
+        path.parent.rename(folder / "moved")
+        path.parent.symlink_to(outside)
+        return path
+
+    monkeypatch.setattr(Roots, "_local", swapped)
+    assert refusal(allowed, "deep/a.txt") == "attachment_refused"
+
+
+def test_no_descriptor_stays_open(folder: Path) -> None:
+    """A million attachments must not use up the descriptors."""
+    (folder / "link").symlink_to("deep")
+    os.mkfifo(folder / "pipe")
+    allowed = roots(folder)
+    before = len(list(Path("/dev/fd").iterdir()))
+    assert read(allowed, "deep/a.txt") == b"yes"
+    for wrong in ("gone/a", "deep/a.txt/b", "deep", "pipe", "/"):
+        refusal(allowed, wrong)
+    assert len(list(Path("/dev/fd").iterdir())) == before
+    assert refusal(roots("/"), "/") == "attachment_missing"
+
+
+def test_a_file_that_is_shorter_or_longer_than_it_was_is_tried_again(folder: Path) -> None:
+    """It is being written or copied. Sent as it is, the model would get a part of it."""
+    file = folder / "deep" / "a.txt"
+    for now in (b"ye", b"yes and no"):
+        file.write_bytes(b"yes")
+        found = roots(folder).find(str(file), LIMIT)
+        file.write_bytes(now)
+        with pytest.raises(FileUnavailableError, match=rf"has 3 bytes, but {len(now)} were read"):
+            found.read()
+
+
 def test_a_url_is_read_below_its_root_only() -> None:
     """Another host, path or scheme is outside, in every spelling."""
     name = uuid4().hex
@@ -175,6 +257,63 @@ async def test_the_http_status_decides_whether_a_read_is_tried_again(site: str) 
         away = "http://127.0.0.1:9/d"
         with pytest.raises(FileUnavailableError):
             read(Roots(urls=(away,)), f"{away}/a")
+
+    await asyncio.to_thread(look)
+
+
+@pytest.fixture
+async def slow_site() -> AsyncIterator[str]:
+    """Serve files of 3 MB, more than one read returns, without a length or with a wrong one."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Accept-Ranges": "none"})
+        name = request.match_info["name"]
+        if name == "wrong" and request.method == "HEAD":
+            response.content_length = 2_999_999
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return response
+        for _ in range(3):
+            await response.write(b"x" * 1_000_000)
+        if name == "cut" and request.transport is not None:
+            request.transport.abort()
+        return response
+
+    app = web.Application()
+    app.router.add_get("/{name}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    server = web.TCPSite(runner, "127.0.0.1", 0)
+    await server.start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def test_a_url_without_a_length_is_read_to_its_end(slow_site: str) -> None:
+    """The model got the first piece, 100,000 of 1,120,000 bytes, and the job succeeded."""
+    allowed = Roots(urls=(slow_site,))
+
+    def look() -> None:
+        found = allowed.find(f"{slow_site}/a", 3_000_000)
+        assert found.size is None
+        assert len(found.read()) == 3_000_000
+        with pytest.raises(FileRefusedError, match="has more bytes; allowed: 2,999,999"):
+            allowed.find(f"{slow_site}/a", 2_999_999).read()
+
+    await asyncio.to_thread(look)
+
+
+async def test_a_url_whose_length_is_wrong_or_that_is_cut_is_tried_again(slow_site: str) -> None:
+    """What was read is not what the server has, so no call is made with it."""
+    allowed = Roots(urls=(slow_site,))
+
+    def look() -> None:
+        with pytest.raises(
+            FileUnavailableError, match="has 2,999,999 bytes, but 3,000,000 were read"
+        ):
+            allowed.find(f"{slow_site}/wrong", 4_000_000).read()
+        with pytest.raises(FileUnavailableError):
+            allowed.find(f"{slow_site}/cut", 4_000_000).read()
 
     await asyncio.to_thread(look)
 

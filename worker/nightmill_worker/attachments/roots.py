@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -16,6 +15,8 @@ from aiohttp import TooManyRedirects
 from nightmill.errors import NightmillError
 from nightmill.records.result import ErrorInfo
 from nightmill.settings import split_roots
+from nightmill_worker.attachments.local import open_real
+from nightmill_worker.attachments.urls import read_at, size_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +29,6 @@ FIX_ROOTS: Final = (
 FIX_MISSING: Final = "put the file there, for every worker to see, or correct the path"
 FIX_READ: Final = "correct what the message says, on every worker"
 FIX_AWAY: Final = "check the disk or the network that the file is on"
-WEB: Final = ("http", "https")
 GONE: Final = (404, 410)
 """HTTP statuses that say the file does not exist."""
 REFUSALS: Final = range(400, 500)
@@ -71,13 +71,17 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     def read(self) -> bytes:
         """Return its bytes.
 
-        Raises FileRefusedError, also above the limit, and FileUnavailableError.
+        Raises FileRefusedError, also above the limit, and FileUnavailableError, also when there
+        are not as many bytes as when it was found: it is being written, or it was cut.
         """
-        read = _read_url if "://" in self.path else _read
+        read = read_at if "://" in self.path else _read
         with _explained(self.name):
             data = read(self.path, self.limit)
         if len(data) > self.limit:
             raise _too_large(self.name, "more", self.limit)
+        if self.size is not None and len(data) != self.size:
+            message = f"{self.name}: has {self.size:,} bytes, but {len(data):,} were read"
+            raise FileUnavailableError(message)
         return data
 
 
@@ -102,11 +106,12 @@ class Roots(msgspec.Struct, frozen=True, kw_only=True):
         with _explained(file):
             if "://" not in file or file.startswith("file://"):
                 path = self._local(file)
-                size: int | None = _regular(path.stat())
+                with open_real(path) as opened:
+                    size: int | None = os.fstat(opened.fileno()).st_size
             else:
                 if not any(_below(file, root) for root in self.urls):
                     raise _outside(file, self.urls)
-                path, size = Path(), _url_size(file)
+                path, size = Path(), size_at(file)
         if size is not None and size > limit:
             raise _too_large(file, f"{size:,}", limit)
         return Found(
@@ -175,38 +180,6 @@ def _below(url: str, root: str) -> bool:
     return same and not evasive and (asked.path + "/").startswith(allowed.path.rstrip("/") + "/")
 
 
-def _regular(found: os.stat_result) -> int:
-    if not stat.S_ISREG(found.st_mode):
-        raise IsADirectoryError
-    return found.st_size
-
-
 def _read(path: str, limit: int) -> bytes:
-    """Read a real path. A link that has replaced it is refused, and a pipe is not waited for."""
-    number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(number, "rb") as file:
-        _regular(os.fstat(file.fileno()))
+    with open_real(Path(path)) as file:
         return file.read(limit + 1)
-
-
-def _url_size(url: str) -> int | None:
-    size = _opened(url)[0].info(url).get("size")
-    return None if size is None else int(size)
-
-
-def _read_url(url: str, limit: int) -> bytes:
-    files, path = _opened(url)
-    with files.open(path, "rb") as file:
-        return bytes(file.read(limit + 1))
-
-
-def _opened(url: str) -> tuple[Any, str]:
-    """Return the file system of `url` and the path in it.
-
-    HTTP redirects are not followed, because they may lead out of the root.
-    """
-    from fsspec.core import url_to_fs  # noqa: PLC0415 - slow to import; only for URLs
-
-    scheme = urlsplit(url).scheme.lower()
-    files, path = url_to_fs(url, **({"max_redirects": 1} if scheme in WEB else {}))
-    return files, path
