@@ -40,6 +40,8 @@ _REPLACED: Final = "\N{REPLACEMENT CHARACTER}"
 
 def clean(text: str) -> str:
     """Return `text` with each NUL and each lone surrogate replaced."""
+    if text.isascii() and _NUL not in text:
+        return text
     return without_nul(without_surrogates(text))
 
 
@@ -50,6 +52,8 @@ def without_nul(text: str) -> str:
 
 def job_key(job_id: str) -> str:
     """Return the primary key of the row of `job_id`."""
+    if len(job_id) <= MAX_NAME_BYTES and job_id.isascii() and _NUL not in job_id:
+        return job_id
     return shortened(clean(job_id), MAX_JOB_ID_BYTES)
 
 

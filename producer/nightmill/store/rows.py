@@ -79,14 +79,14 @@ def _values(result: Result) -> tuple[object, ...]:
         result.enqueued_at,
         result.started_at,
         result.finished_at,
-        _text(_encode(result.error)) if result.error else None,
-        _text(_encode(trimmed(result.attempts))),
+        _encode(result.error).decode() if result.error else None,
+        _encode(trimmed(result.attempts)).decode(),
         _text(result.params),
         _text(result.message),
         _plain(result.lane),
         result.queue_ms,
         result.call_ms,
-        _text(_encode(result.snooze_reasons)) if result.snooze_reasons else None,
+        _encode(result.snooze_reasons).decode() if result.snooze_reasons else None,
     )
 
 
@@ -178,7 +178,7 @@ def _plain(text: str | None) -> str | None:
     return text and clean(text)
 
 
-def _text(json: bytes | msgspec.Raw | None) -> str | None:
+def _text(json: msgspec.Raw | None) -> str | None:
     """Decode JSON for a text column; bytes that are not UTF-8 and NULs are replaced."""
     return None if json is None else without_nul(bytes(json).decode("utf-8", "replace"))
 
