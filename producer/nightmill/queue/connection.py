@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-import redis
 import redis.asyncio
 from redis import exceptions
 
@@ -62,15 +61,6 @@ def connect(settings: Settings) -> redis.asyncio.Redis:
     """Return an asyncio client; nothing is sent yet."""
     with _url_errors():
         client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
-            redis_url(settings), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
-        )
-    return client
-
-
-def connect_sync(settings: Settings) -> redis.Redis:
-    """Return a blocking client; nothing is sent yet."""
-    with _url_errors():
-        client: redis.Redis = redis.Redis.from_url(
             redis_url(settings), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
         )
     return client
