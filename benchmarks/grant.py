@@ -19,7 +19,8 @@ from benchmarks.work import request
 from nightmill import Producer
 from nightmill.queue import wire
 from nightmill_worker.fleet.claims import CLAIM_GAP_S
-from nightmill_worker.queue.scripts import Ask, Finish, GrantedJob, Scripts, Settlement
+from nightmill_worker.queue.records import Ask, Finish, GrantedJob, Settlement
+from nightmill_worker.queue.scripts import Scripts
 
 WORKERS: Final = 4
 LEASE_MS: Final = 30_000

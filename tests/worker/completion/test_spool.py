@@ -8,7 +8,7 @@ import pytest
 
 from nightmill.store.rows import from_row, to_row
 from nightmill_worker.completion.spool import Orphan, Spool, Spooled
-from nightmill_worker.queue.scripts import Finish
+from nightmill_worker.queue.records import Finish
 from tests.producer.store.samples import FAILED, SINGLE, SUCCEEDED
 
 RESULTS = (SUCCEEDED, FAILED, SINGLE)

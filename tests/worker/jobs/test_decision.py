@@ -18,7 +18,7 @@ from nightmill_worker.jobs.claimed_job import ClaimedJob
 from nightmill_worker.jobs.decision import INTERNAL, Answered, Decider
 from nightmill_worker.jobs.defects import Verdict
 from nightmill_worker.messages.outcome import Reply
-from nightmill_worker.queue.scripts import GrantedJob
+from nightmill_worker.queue.records import GrantedJob
 
 DAY_MS = 86_400_000
 MESSAGE = (
@@ -42,7 +42,7 @@ def claimed() -> ClaimedJob:
         snoozes=0,
         calls=1,
         verdict="run",
-        reservation=b"{}",
+        reservation=b'{"at":1,"guess":{"requests":1,"input":30.5,"output":200}}',
         attempts=b"[]",
         cut=b"",
         claimed_at=now_ms(),
@@ -66,6 +66,19 @@ def test_an_answer_becomes_a_row_and_a_settlement() -> None:
     assert decision.ending.row is not None
     assert decision.ending.row.status is JobState.SUCCEEDED
     assert decision.ending.finish.status == "succeeded"
+
+
+def test_an_answer_without_usage_is_charged_what_was_reserved() -> None:
+    """It succeeded and was paid; a budget or a bucket must not take it for free."""
+    body = MESSAGE.replace(b'{"input_tokens":1,"output_tokens":2}', b"null")
+    decision = decider().after_call(Answered(claimed(), Reply(status=200, body=body)), 0.0)
+    assert (decision.settlement.input, decision.settlement.output) == (30, 200)
+    assert decision.ending is not None
+    row, finish = decision.ending.row, decision.ending.finish
+    assert row is not None
+    assert (row.status, row.usage_unknown) == (JobState.SUCCEEDED, True)
+    assert (row.usage.input_tokens, row.usage.output_tokens) == (0, 0)
+    assert (finish.input, finish.output) == (30, 200)
 
 
 def test_an_answer_that_raises_is_stored_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ from nightmill.records.result import KEPT_FIRST, KEPT_LAST, Attempt
 from nightmill.records.state import JobState
 from nightmill_worker.jobs.claimed_job import ClaimedJob
 from nightmill_worker.jobs.rows import row_of
-from nightmill_worker.queue.scripts import Ask, GrantedJob, Release, Scripts
+from nightmill_worker.queue.records import Ask, GrantedJob, Release
+from nightmill_worker.queue.scripts import Scripts
 from tests.rig import hello, rigged
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from redis import Redis
 
 from nightmill.queue import keys, wire
 from nightmill_worker.queue.lua_source import source
-from nightmill_worker.queue.scripts import Ask, Settlement
+from nightmill_worker.queue.records import Ask, Settlement
 from tests.worker.queue.scripts_model import (
     ACCOUNT,
     BATCHES,

@@ -33,7 +33,7 @@ from nightmill_worker.events import (
 )
 from nightmill_worker.jobs.decision import Ending
 from nightmill_worker.jobs.tasks import end_tasks
-from nightmill_worker.queue.scripts import Finish, Lease
+from nightmill_worker.queue.records import Finish, Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

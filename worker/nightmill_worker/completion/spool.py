@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final, Self
 
 import msgspec
 
-from nightmill_worker.queue.scripts import Finish
+from nightmill_worker.queue.records import Finish
 
 SUFFIX: Final = ".jsonl"
 

@@ -14,7 +14,7 @@ from nightmill.queue.patience import waits
 from nightmill_worker.events import AccountStopped, ClaimsHeld, failed_loop
 from nightmill_worker.jobs.claimed_job import ClaimedJob
 from nightmill_worker.jobs.decision import INTERNAL
-from nightmill_worker.queue.scripts import Ask
+from nightmill_worker.queue.records import Ask
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from nightmill_worker.jobs.defects import Defects
     from nightmill_worker.jobs.executor import Executor
     from nightmill_worker.jobs.in_flight import InFlight
-    from nightmill_worker.queue.scripts import Grant, Scripts
+    from nightmill_worker.queue.records import Grant
+    from nightmill_worker.queue.scripts import Scripts
 
 T = TypeVar("T")
 
@@ -164,6 +165,8 @@ class Claims:
         await self._registry.let_go(ids)
         for claimed in jobs:
             self._registry.hold(claimed)
+            if claimed.problem and claimed.problem.type == "invalid_payload":
+                await self._scripts.quarantine(claimed.granted.id, claimed.granted.payload)
         return await self._lookup(ids)
 
     async def _start(self, claimed: ClaimedJob, stored: Mapping[str, int]) -> None:

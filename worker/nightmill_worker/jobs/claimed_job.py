@@ -15,13 +15,13 @@ from nightmill.params import Defaults, recheck
 from nightmill.queue import wire
 from nightmill.records.job import Job, now_ms
 from nightmill.records.result import ErrorInfo
-from nightmill_worker.queue.scripts import Lease
+from nightmill_worker.queue.records import Lease
 
 if TYPE_CHECKING:
     import asyncio
     from typing import Literal
 
-    from nightmill_worker.queue.scripts import GrantedJob
+    from nightmill_worker.queue.records import GrantedJob
 
 _EMPTY: Final = Job(params=msgspec.Raw(b"{}"))
 

@@ -16,7 +16,14 @@ from nightmill.records.state import JobState
 from nightmill_worker.events import CallFailed, CallRefused, Event, JobFaulted, JobQuarantined
 from nightmill_worker.jobs.claimed_job import ClaimedJob
 from nightmill_worker.jobs.retry import Again, End, next_step
-from nightmill_worker.jobs.rows import attempt_of, finish_of, release_of, row_of, settlement_of
+from nightmill_worker.jobs.rows import (
+    attempt_of,
+    finish_of,
+    release_of,
+    reserved_usage,
+    row_of,
+    settlement_of,
+)
 from nightmill_worker.limiter.headers import gate_named, limits_in
 from nightmill_worker.messages.classify import classify
 from nightmill_worker.messages.outcome import (
@@ -28,7 +35,7 @@ from nightmill_worker.messages.outcome import (
     StopAccount,
     Succeeded,
 )
-from nightmill_worker.queue.scripts import Finish, Release, Settlement
+from nightmill_worker.queue.records import Finish, Release, Settlement
 
 if TYPE_CHECKING:
     import random
@@ -181,6 +188,8 @@ class Decider:
         if isinstance(step, End):
             attempt = attempt_of(claimed, step.status, counted=True, outcome=outcome)
             answer = outcome if isinstance(outcome, Succeeded) else None
+            if isinstance(outcome, Fail) and outcome.raw:
+                answer = _as_text(claimed, outcome.raw)
             ending = self._ending(claimed, step.status, attempt, answer, step.error)
             return Decision(settlement=settlement, ending=ending)
         attempt = attempt_of(
@@ -192,15 +201,15 @@ class Decider:
     def _as_it_came(self, claimed: ClaimedJob, reply: Reply | Broken, error: Exception) -> Decision:
         """Store a reply that could not be interpreted: its body as it is, its usage unknown."""
         body = reply.body if isinstance(reply, Reply) else b""
-        message = msgspec.json.encode(body.decode(errors="replace"))
         info = ErrorInfo(
             type=INTERNAL,
             message=f"the answer could not be interpreted: {type(error).__name__}: {error}",
             fix="the answer is stored as it came; report it",
         )
-        succeeded = Succeeded(message=message, usage=Usage(), model=claimed.granted.model)
         attempt = attempt_of(claimed, JobState.FAILED, counted=True, error=info)
-        ending = self._ending(claimed, JobState.FAILED, attempt, succeeded, info)
+        ending = self._ending(
+            claimed, JobState.FAILED, attempt, _as_text(claimed, body) if body else None, info
+        )
         paid = reply.status in _OK if reply.status else False
         settlement = settlement_of(claimed, "rejected" if paid else "failed")
         event = _faulted(claimed, info, error)
@@ -240,6 +249,12 @@ class Decider:
         return Ending(row=row, finish=finish_of(claimed, row))
 
 
+def _as_text(claimed: ClaimedJob, body: bytes) -> Succeeded:
+    """Return a paid answer that cannot be interpreted: its message is the body as a JSON string."""
+    message = msgspec.json.encode(body.decode(errors="replace"))
+    return Succeeded(message=message, usage=Usage(), model=claimed.granted.model)
+
+
 def _faulted(claimed: ClaimedJob, info: ErrorInfo, error: BaseException) -> Event:
     lines = traceback.format_exception(error)
     return JobFaulted(job_id=claimed.granted.id, problem=info.message, traceback="".join(lines))
@@ -249,7 +264,8 @@ def _settlement(
     claimed: ClaimedJob, outcome: Outcome, reported: dict[str, tuple[int, int]]
 ) -> Settlement:
     if isinstance(outcome, Succeeded):
-        return settlement_of(claimed, "ok", usage=outcome.usage, reported=reported)
+        usage = reserved_usage(claimed) if outcome.usage_unknown else outcome.usage
+        return settlement_of(claimed, "ok", usage=usage, reported=reported)
     settled_as = SETTLED_AS.get(type(outcome), "rejected")
     item = settlement_of(claimed, settled_as, reported=reported)
     wait_s, refused = outcome.retry_after_s, isinstance(outcome, Snooze)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterable
 
     from nightmill_worker.jobs.claimed_job import ClaimedJob
-    from nightmill_worker.queue.scripts import Finish, GrantedJob, Lease, Release
+    from nightmill_worker.queue.records import Finish, GrantedJob, Lease, Release
 
 
 class InFlight:

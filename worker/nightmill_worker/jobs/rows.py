@@ -17,7 +17,7 @@ from nightmill.records.limits import NANO
 from nightmill.records.result import Attempt, ErrorInfo, Result, Usage, history_of
 from nightmill.records.state import JobState
 from nightmill_worker.messages.outcome import Succeeded
-from nightmill_worker.queue.scripts import Finish, Release, Settlement
+from nightmill_worker.queue.records import Finish, Release, Settlement
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -35,6 +35,18 @@ UNPRICED: Final = -1
 """The cost of a call that finish.lua gets when no price is known."""
 
 
+class _Guess(msgspec.Struct, frozen=True):
+    input: float = 0
+    output: float = 0
+
+
+class _Reservation(msgspec.Struct, frozen=True):
+    guess: _Guess = _Guess()
+
+
+_reservation = msgspec.json.Decoder(_Reservation)
+
+
 def attempt_of(  # noqa: PLR0913 - the facts of one call
     claimed: ClaimedJob,
     state: str,
@@ -48,8 +60,11 @@ def attempt_of(  # noqa: PLR0913 - the facts of one call
 
     `error` is for a call without an outcome, one that was cut off, say.
     """
-    if outcome is not None and not isinstance(outcome, Succeeded):
-        error = outcome.error
+    unknown, partial = False, ""
+    if isinstance(outcome, Succeeded):
+        unknown = outcome.usage_unknown
+    elif outcome is not None:
+        error, partial = outcome.error, outcome.partial
     return Attempt(
         n=claimed.granted.calls,
         started_at=claimed.started_at,
@@ -62,7 +77,18 @@ def attempt_of(  # noqa: PLR0913 - the facts of one call
         request_id=outcome.request_id if outcome else None,
         wait_ms=wait_ms,
         worker=claimed.worker,
+        usage_unknown=unknown,
+        partial=partial or None,
     )
+
+
+def reserved_usage(claimed: ClaimedJob) -> Usage:
+    """Return the tokens that the claim reserved: what an answer without usage is charged."""
+    try:
+        guess = _reservation.decode(claimed.granted.reservation).guess
+    except msgspec.MsgspecError:
+        return Usage()
+    return Usage(input_tokens=int(guess.input), output_tokens=int(guess.output))
 
 
 def settlement_of(
@@ -148,18 +174,22 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
 def finish_of(claimed: ClaimedJob, row: Result, *, again: bool = False) -> Finish:
     """Return what takes the job out of Redis once `row` is committed.
 
-    `again` says that the row was committed by an earlier call: its usage is counted already.
+    `again` says that the row was committed by an earlier call: its usage is counted already. A row
+    without known usage counts as what was reserved: a budget must not take it for free.
     """
-    granted = claimed.granted
+    granted, usage, price = claimed.granted, row.usage, row.cost
+    if row.usage_unknown:
+        usage = reserved_usage(claimed)
+        price = cost(row.model, usage)
     return Finish(
         id=granted.id,
         token=granted.token,
         queue=granted.queue,
         status=row.status,
         again=int(again),
-        input=row.usage.input_tokens + row.usage.cache_creation_input_tokens,
-        output=row.usage.output_tokens,
-        cost=UNPRICED if row.cost is None else round(row.cost * NANO),
+        input=usage.input_tokens + usage.cache_creation_input_tokens,
+        output=usage.output_tokens,
+        cost=UNPRICED if price is None else round(price * NANO),
         fault=_fault(row),
         kept=result_keys.kept(row, granted.queue),
     )

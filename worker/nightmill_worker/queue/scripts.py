@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from redis import exceptions
@@ -18,6 +18,15 @@ from nightmill.queue import keys
 from nightmill.queue.patience import waits
 from nightmill_worker.events import Emit, RedisAway, RedisBack
 from nightmill_worker.queue.lua_source import source
+from nightmill_worker.queue.records import (
+    Ask,
+    Finish,
+    Grant,
+    GrantedJob,
+    Lease,
+    Release,
+    Settlement,
+)
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -31,106 +40,6 @@ ANSWERED_MS = 900_000
 """Lease of a job whose answer is on a disk, ms: long enough to restart its process."""
 LARGEST_CALL = 500
 """Items in one script call: Redis serves no other client meanwhile."""
-
-
-class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A claim; claim.lua explains its fields."""
-
-    worker: str
-    seq: int
-    account: str
-    want: int
-    lease_ms: int
-    functions: dict[str, bool]
-    model: str
-    only: str | None = None
-
-
-class GrantedJob(msgspec.Struct, frozen=True, kw_only=True):
-    """One granted job: payload, token of its lease, attempts so far, reservation."""
-
-    id: str
-    token: str
-    payload: bytes
-    queue: str
-    model: str
-    counted: int
-    refusals: int
-    snoozes: int
-    calls: int
-    verdict: Literal["run", "alone", "aborted", "poison", "unreadable", "gone"]
-    reservation: bytes
-    attempts: bytes
-    cut: bytes
-    claimed_at: int
-
-
-class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a claim. Times are ms by Redis's clock.
-
-    `account` is {} unless the account is stopped or a trial is under way.
-    """
-
-    now_ms: int
-    wait_ms: int
-    jobs: tuple[GrantedJob, ...]
-    aborts: frozenset[str]
-    account: dict[str, str]
-
-
-class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One answer as settle.lua accounts for it; settle.lua explains the fields."""
-
-    token: str
-    model: str
-    outcome: Literal["ok", "refused", "failed", "rejected", "stop", "unsent"]
-    reservation: msgspec.Raw
-    latency_ms: int
-    bytes: int
-    reported: dict[str, tuple[int, int]] = {}
-    gate: str | None = None
-    input: int | None = None
-    output: int | None = None
-    retry_after_ms: int | None = None
-    reason: str | None = None
-
-
-class Release(msgspec.Struct, frozen=True, kw_only=True):
-    """One job to give back (release.lua). `attempt` is the call's record as JSON, "" for none."""
-
-    id: str
-    token: str
-    queue: str
-    state: Literal["retrying", "snoozed"]
-    wait_ms: int
-    counted: int
-    refused: int
-    attempt: str
-
-
-class Finish(msgspec.Struct, frozen=True, kw_only=True):
-    """One job whose row is committed (finish.lua). `kept` goes under arq:result:<id>."""
-
-    id: str
-    token: str
-    queue: str
-    status: str
-    again: int
-    input: int
-    output: int
-    cost: int
-    fault: str
-    kept: bytes
-
-
-class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One lease to prolong (renew.lua). With `answered` it lasts ANSWERED_MS from now on."""
-
-    id: str
-    token: str
-    queue: str
-    model: str
-    answered: bool = False
 
 
 class _Also(msgspec.Struct, rename={"account": "line"}):  # docs/wire.md keeps the name on the wire
@@ -227,13 +136,18 @@ class Scripts:
     async def sweep(self) -> list[str]:
         """Sweep the queues once (sweep.lua); return the ended batches that have jobs queued."""
         _, *ended = await self._run("sweep", [])
-        return [batch.decode() for batch in ended]
+        return [batch.decode(errors="replace") for batch in ended]
 
     async def mark_alone(self, job_id: str) -> None:
         """Note that this job runs alone in its process: a death from here on is caused by it."""
         await self.command("HSET", keys.RECORD + job_id, "alone", 1)
 
-    async def command(self, *words: str | int) -> Any:  # noqa: ANN401 - the command decides
+    async def quarantine(self, job_id: str, payload: bytes) -> None:
+        """Keep a copy of a payload that is no job; claim.lua keeps those that Lua cannot read."""
+        if payload:
+            await self.command("HSET", keys.QUARANTINE, job_id, payload)
+
+    async def command(self, *words: str | int | bytes) -> Any:  # noqa: ANN401 - the command decides
         """Send one command; wait for a Redis that is away, as the scripts do."""
         return await self.persist(lambda: self._redis.execute_command(*words))
 

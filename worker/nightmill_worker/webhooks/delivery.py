@@ -136,7 +136,8 @@ class Delivery:
     async def _due(self) -> list[str]:
         first = await self._redis.zrange(keys.WEBHOOKS, 0, DUE_AT_ONCE - 1, withscores=True)
         now = await self._now_ms() if first else 0
-        return [batch.decode() for batch, due_ms in first if due_ms <= now]
+        names = [batch.decode(errors="replace") for batch, due_ms in first if due_ms <= now]
+        return [name for name in names if "\ufffd" not in name]  # no batch has such a name
 
     async def _now_ms(self) -> int:
         seconds, micros = await self._redis.time()
@@ -172,7 +173,7 @@ class Delivery:
             await self._redis.zrem(keys.WEBHOOKS, batch)
             return
         hook = webhooks.decode(raw)
-        name = webhooks.completion(batch, (created_at or b"").decode(), counts)
+        name = webhooks.completion(batch, (created_at or b"").decode(errors="replace"), counts)
         if hook.delivered == name:
             await self._save(batch, raw, msgspec.structs.replace(hook, state="delivered"), None)
         elif self._key is None:

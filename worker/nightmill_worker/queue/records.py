@@ -1,0 +1,107 @@
+"""What a worker sends to the scripts, and what a claim gives it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A claim; claim.lua explains its fields."""
+
+    worker: str
+    seq: int
+    account: str
+    want: int
+    lease_ms: int
+    functions: dict[str, bool]
+    model: str
+    only: str | None = None
+
+
+class GrantedJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One granted job: payload, token of its lease, attempts so far, reservation."""
+
+    id: str
+    token: str
+    payload: bytes
+    queue: str
+    model: str
+    counted: int
+    refusals: int
+    snoozes: int
+    calls: int
+    verdict: Literal["run", "alone", "aborted", "poison", "unreadable", "gone"]
+    reservation: bytes
+    attempts: bytes
+    cut: bytes
+    claimed_at: int
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a claim. Times are ms by Redis's clock.
+
+    `account` is {} unless the account is stopped or a trial is under way.
+    """
+
+    now_ms: int
+    wait_ms: int
+    jobs: tuple[GrantedJob, ...]
+    aborts: frozenset[str]
+    account: dict[str, str]
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One answer as settle.lua accounts for it; settle.lua explains the fields."""
+
+    token: str
+    model: str
+    outcome: Literal["ok", "refused", "failed", "rejected", "stop", "unsent"]
+    reservation: msgspec.Raw
+    latency_ms: int
+    bytes: int
+    reported: dict[str, tuple[int, int]] = {}
+    gate: str | None = None
+    input: int | None = None
+    output: int | None = None
+    retry_after_ms: int | None = None
+    reason: str | None = None
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True):
+    """One job to give back (release.lua). `attempt` is the call's record as JSON, "" for none."""
+
+    id: str
+    token: str
+    queue: str
+    state: Literal["retrying", "snoozed"]
+    wait_ms: int
+    counted: int
+    refused: int
+    attempt: str
+
+
+class Finish(msgspec.Struct, frozen=True, kw_only=True):
+    """One job whose row is committed (finish.lua). `kept` goes under arq:result:<id>."""
+
+    id: str
+    token: str
+    queue: str
+    status: str
+    again: int
+    input: int
+    output: int
+    cost: int
+    fault: str
+    kept: bytes
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One lease to prolong (renew.lua). With `answered` it lasts ANSWERED_MS from now on."""
+
+    id: str
+    token: str
+    queue: str
+    model: str
+    answered: bool = False
