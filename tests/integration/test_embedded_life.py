@@ -63,6 +63,24 @@ def test_a_killed_server_is_started_again_during_a_run(shell: Shell, endpoint: E
     assert len(endpoint.calls()) == 300
 
 
+def test_a_server_that_dies_again_and_again_is_started_each_time(
+    shell: Shell, endpoint: Endpoint
+) -> None:
+    """The run goes on though the server dies before the workers have found it again."""
+    slowly(shell, endpoint)
+    source = shell.write(300)
+    with shell.started("run", source) as run:
+        until(lambda: sum(endpoint.answered()) > 50)
+        for number in range(1, 5):
+            (server,) = servers(shell)
+            os.kill(server, signal.SIGKILL)
+            until(lambda: starts(shell) > number)  # noqa: B023 - called at once
+        endpoint.configure(latency_s=0)
+        finish(run, 0)
+    assert len(shell.rows()) == 300
+    assert starts(shell) == 5
+
+
 def test_after_everything_was_killed_any_command_works(shell: Shell, endpoint: Endpoint) -> None:
     """As in a power cut, the supervisor, its workers and the server end at the same moment."""
     slowly(shell, endpoint)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import entry_points
@@ -26,14 +28,34 @@ MISSING: Final = (
 def with_redis(settings: Settings) -> Iterator[Settings]:
     """Yield `settings` with a `redis_url` that answers; start the embedded server when none is set.
 
-    Raises SettingsError when REDIS_URL is not set and no embedded server is installed, and
-    ServerError when the embedded server cannot start.
+    While an embedded server is used, SIGTERM ends the command as Ctrl-C does: by itself it would
+    end the process without stopping the server. Raises SettingsError when REDIS_URL is not set and
+    no embedded server is installed, and ServerError when the embedded server cannot start.
     """
     if settings.redis_url:
         yield settings
         return
-    with _embedded()(settings.data_dir) as url:
+    with _sigterm_as_ctrl_c(), _embedded()(settings.data_dir) as url:
         yield settings.model_copy(update={"redis_url": url})
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Handle SIGTERM as SIGINT, unless the program or the event loop handles it already."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is _interrupt:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _interrupt(*_: object) -> None:
+    signal.raise_signal(signal.SIGINT)
 
 
 def _embedded() -> Callable[[Path], AbstractContextManager[str]]:

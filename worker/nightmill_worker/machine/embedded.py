@@ -36,13 +36,15 @@ POLL_S: Final = 0.01
 
 
 @contextmanager
-def embedded_server(data_dir: Path) -> Iterator[str]:
+def embedded_server(data_dir: Path, *, start: bool = True) -> Iterator[str]:
     """Yield the URL (`unix:///...sock`) of the Valkey that keeps its data in `data_dir`.
 
     Starts the server, or uses the one that runs. The last user that leaves stops it; all data are
     then on disk. Every process that needs the server enters for itself, a child before its parent
     leaves. Blocks while the server loads its data. Raises ServerError, which says what to fix, when
     no server can run here.
+
+    With `start` False, a server that does not run is not started: its parent does that.
     """
     home = _prepare(data_dir)
     address = _socket_path(home)
@@ -50,13 +52,28 @@ def embedded_server(data_dir: Path) -> Iterator[str]:
         try:
             with _exclusive(gate):
                 fcntl.flock(users, fcntl.LOCK_SH)
-                if not _serves(home, address):
+                if start and not _serves(home, address):
                     _start(home, address)
             yield f"unix://{address}"
         finally:
             with _exclusive(gate):
-                if _try_exclusive(users):
+                if _try_lock(users, fcntl.LOCK_EX):
                     _stop(home, address)
+
+
+def restart_if_dead(data_dir: Path) -> bool:
+    """Start the server again when its process is gone; return whether it was.
+
+    For a user of the server. Blocks and raises as `embedded_server` does.
+    """
+    home = data_dir.resolve()
+    if _lives(home):
+        return False
+    with _open(home / "server.lock") as gate, _exclusive(gate):
+        if _lives(home):  # another user was faster
+            return False
+        _start(home, _socket_path(home))
+    return True
 
 
 def _prepare(data_dir: Path) -> Path:
@@ -121,10 +138,10 @@ def _exclusive(file: IO[bytes]) -> Iterator[None]:
         fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def _try_exclusive(file: IO[bytes]) -> bool:
-    """Take the exclusive lock of `file` unless another process holds a lock of it."""
+def _try_lock(file: IO[bytes], kind: int) -> bool:
+    """Take the lock of `file`, LOCK_SH or LOCK_EX, unless another process keeps it from us."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -133,7 +150,7 @@ def _try_exclusive(file: IO[bytes]) -> bool:
 def _lives(home: Path) -> bool:
     """Return whether a server process of this directory exists, answering or not."""
     with _open(home / "valkey.lock") as life:
-        return not _try_exclusive(life)
+        return not _try_lock(life, fcntl.LOCK_SH)  # shared: others may look, too
 
 
 def _start(home: Path, address: Path) -> None:
