@@ -103,6 +103,15 @@ class Shell:
                 if process.poll() is None:
                     process.kill()
 
+    def patch_workers(self, code: str) -> None:
+        """Run `code` in each worker process of later commands, before its own code."""
+        folder = self.folder / "patched"
+        folder.mkdir(exist_ok=True)
+        lines = "".join(f"    {line}\n" for line in code.strip().splitlines())
+        condition = "if 'nightmill_worker.machine.process' in sys.orig_argv:"
+        (folder / "sitecustomize.py").write_text(f"import sys\n{condition}\n{lines}")
+        self.env["PYTHONPATH"] = str(folder)
+
     def write(self, count: int, name: str = "prompts.jsonl", **fields: object) -> str:
         """Write a file of prompts and return its name."""
         rows = [{"custom_id": f"c{i}", **prompt(i), **fields} for i in range(count)]

@@ -1,23 +1,26 @@
-"""The supervisor with real worker processes: restarts, drains, and knows when to give up."""
+"""The supervisor with real worker processes: it restarts, drains, and gives up."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from nightmill.queue import crashes
+from nightmill_worker.machine import supervisor as module
 from nightmill_worker.machine.supervisor import Supervisor, WorkersFailedError
 from tests.rig import Rig, hello, rigged, until
 
 
 @pytest.fixture
 async def rig(redis_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
-    """Return everything but workers; calls take half a minute."""
+    """Return everything but workers; a call takes 30 s."""
     async with rigged(redis_url, tmp_path) as rig:
         rig.sim.configure(latency_s=30)
         yield rig
@@ -25,21 +28,20 @@ async def rig(redis_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
 
 @asynccontextmanager
 async def supervised(rig: Rig, count: int = 1) -> AsyncIterator[Supervisor]:
-    """Run a supervisor for the length of a block; its workers end with it."""
+    """Run a supervisor for the length of a block and stop its workers at once at the end."""
     with (rig.settings.data_dir / "log").open("wb") as log:
         supervisor = Supervisor(rig.settings, count, log=log)
         running = asyncio.create_task(supervisor.run())
         try:
             yield supervisor
         finally:
-            supervisor.stop()
-            supervisor.stop()
+            supervisor.stop(at_once=True)
             async with asyncio.timeout(20):
                 await running
 
 
 async def test_a_dead_worker_is_started_again(rig: Rig) -> None:
-    """And the job it held is called by its successor."""
+    """Its successor calls the job that it held."""
     await rig.producer.enqueue(hello())
     async with supervised(rig) as supervisor:
         await rig.sim.until(lambda: rig.sim.in_flight == 1)
@@ -50,22 +52,37 @@ async def test_a_dead_worker_is_started_again(rig: Rig) -> None:
         await rig.sim.until(lambda: rig.calls() == 2)
 
 
-async def test_stop_drains_and_a_second_stop_ends_at_once(rig: Rig) -> None:
-    """The first lets a call of half a minute go on, the second gives it back."""
+async def test_stops_and_signals_to_workers_let_calls_finish(rig: Rig) -> None:
+    """A service manager may signal all processes at the same moment: that is one stop."""
+    rig.sim.configure(latency_s=1.5)
+    for number in range(10):
+        await rig.producer.enqueue(hello(f"{number}"))
+    async with supervised(rig, 2) as supervisor:
+        await rig.sim.until(lambda: rig.sim.in_flight == 10)
+        supervisor.stop()
+        for pid in supervisor.pids:
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGINT)
+        supervisor.stop()
+        await until(lambda: not supervisor.pids)
+    assert rig.sim.ledger.totals.answered == rig.calls() == 10
+    assert (supervisor.restarts, supervisor.unclean) == (0, [])
+
+
+async def test_a_stop_at_once_gives_jobs_back(rig: Rig) -> None:
+    """It also works after a graceful stop, and does not wait for a call of 30 s."""
     await rig.producer.enqueue(hello())
     rig.settings = rig.settings.model_copy(update={"grace_s": 60})
     async with supervised(rig) as supervisor:
         await rig.sim.until(lambda: rig.sim.in_flight == 1)
         supervisor.stop()
-        await asyncio.sleep(0.3)
-        assert (len(supervisor.pids), rig.sim.in_flight) == (1, 1)
-        supervisor.stop()
+        supervisor.stop(at_once=True)
         await until(lambda: not supervisor.pids)
-    assert supervisor.restarts == 0
+    assert (supervisor.restarts, supervisor.unclean) == (0, [])
 
 
 async def test_settings_that_cannot_work_are_not_tried_again(rig: Rig) -> None:
-    """Exit code 2 is the worker's word that another start would end the same."""
+    """A worker with exit code 2 would end the same way after another start."""
     rig.settings = rig.settings.model_copy(update={"redis_url": "nonsense://"})
     path = rig.settings.data_dir / "log"
     with path.open("wb") as log:
@@ -78,7 +95,7 @@ async def test_settings_that_cannot_work_are_not_tried_again(rig: Rig) -> None:
 
 
 async def test_stop_does_not_wait_for_a_restart(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that dies young is started again later and later; stop is at once."""
+    """A worker that dies young is started again later and later; a stop is not delayed."""
     monkeypatch.setattr("nightmill_worker.machine.supervisor.RESTART_S", (60.0, 60.0))
     async with supervised(rig) as supervisor:
         await until(lambda: len(supervisor.pids) == 1)
@@ -89,7 +106,81 @@ async def test_stop_does_not_wait_for_a_restart(rig: Rig, monkeypatch: pytest.Mo
     assert loop.time() - began < 5
 
 
-async def test_a_stop_right_after_the_start_is_heard(rig: Rig) -> None:
-    """Also while a process is being made, when it has no pid to signal yet."""
+async def test_a_stop_right_after_the_start_works(rig: Rig) -> None:
+    """The process may be starting, and its socket may not exist yet."""
     async with supervised(rig, 2):
         await asyncio.sleep(0)
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a file; while it exists, worker processes raise soon after their start."""
+    flag = tmp_path / "broken"
+    flag.touch()
+    (tmp_path / "sitecustomize.py").write_text(
+        f"""
+import sys
+from pathlib import Path
+if 'nightmill_worker.machine.process' in sys.orig_argv and Path({str(flag)!r}).exists():
+    from nightmill_worker.fleet import worker
+    async def fail(background, **options):
+        raise RuntimeError("the governor\\nfailed")
+    worker.Background.run = fail
+"""
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(module, "RESTART_S", (0.01, 0.01))
+    monkeypatch.setattr(module, "HOPELESS", sys.maxsize)
+    return flag
+
+
+async def test_workers_that_keep_dying_at_start_are_reported(
+    rig: Rig, broken: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Redis has the exception for `status`; it is removed once a worker lives for a minute."""
+    loop = asyncio.get_running_loop()
+    old_enough = loop.create_future()
+
+    async def lives_for(worker: module._WorkerProcess, _: float) -> bool:
+        ended = asyncio.ensure_future(worker._process.wait())
+        await asyncio.wait([ended, old_enough], return_when=asyncio.FIRST_COMPLETED)
+        return not ended.done()
+
+    monkeypatch.setattr(module._WorkerProcess, "lives_for", lives_for)
+    async with supervised(rig) as supervisor:
+        await until(lambda: supervisor.crash, within=60)
+        await until(lambda: crashes.read(rig.redis))
+        [crash] = await crashes.read(rig.redis)
+        assert crash.problem == "RuntimeError: the governor failed"
+        assert crash.deaths >= 3
+        assert str(crash).startswith("workers keep dying at start: RuntimeError: the governor f")
+        assert crash.log.endswith("/log")
+        await asyncio.to_thread(broken.unlink)
+        await rig.producer.enqueue(hello())
+        await rig.sim.until(lambda: rig.sim.in_flight == 1)
+        old_enough.set_result(None)
+        await until(lambda: supervisor.crash is None)
+        await until(lambda: has_no_crash(rig))
+    assert capsys.readouterr().err.count("workers keep dying at start") == 1
+
+
+async def has_no_crash(rig: Rig) -> bool:
+    """Return whether Redis has no note of a crash."""
+    return not await crashes.read(rig.redis)
+
+
+@pytest.mark.usefixtures("broken")
+async def test_a_stop_removes_the_note_of_a_crash(rig: Rig) -> None:
+    """Nothing dies any more when no worker is started."""
+    async with supervised(rig, 2) as supervisor:
+        await until(lambda: supervisor.crash, within=60)
+    assert await crashes.read(rig.redis) == []
+
+
+@pytest.mark.usefixtures("broken")
+async def test_a_crash_is_shown_without_redis(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only stderr and `run` have it then."""
+    rig.settings = rig.settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"})
+    async with supervised(rig) as supervisor:
+        await until(lambda: supervisor.crash, within=60)
+    assert "workers keep dying at start: RuntimeError" in capsys.readouterr().err

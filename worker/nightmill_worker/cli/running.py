@@ -1,10 +1,8 @@
-"""A run in a terminal: its endpoint, workers and progress, what it says at the end, its code."""
+"""A run in a terminal: endpoint, workers, progress, closing summary, exit code."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -19,7 +17,6 @@ from nightmill.enqueue.prepare import defaults_of
 from nightmill.errors import SourceError
 from nightmill.export import export_jsonl
 from nightmill.queue import webhooks
-from nightmill.queue.locate import with_redis
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Change
 from nightmill.reports.progress import Progress, dollars, duration, short
@@ -27,17 +24,21 @@ from nightmill.settings import Settings
 from nightmill.sources import Summary, read_checked
 from nightmill.store import ResultStore
 from nightmill_worker.machine.local_run import End, Ending, LocalRun
+from nightmill_worker.machine.serving import serving_redis
+from nightmill_worker.machine.signals import StopSignals
 from nightmill_worker.machine.supervisor import Supervisor
 from nightmill_worker.simulator import Simulator, SimulatorConfig
 
 SOME_FAILED: Final = 1
+UNCLEAN: Final = 1
+"""Exit code of a run that ended early when a worker did not stop cleanly."""
 EXIT_CODES: Final = {End.STOPPED: 3, End.INTERRUPTED: 130}
 LOG: Final = "worker.log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run is to do, as the command line gave it; a simulator stands for a rehearsal."""
+    """The options of a run; `simulator` is None unless it is a rehearsal."""
 
     batch: str
     out: Path
@@ -49,10 +50,26 @@ class Plan:
 
 
 async def run_plan(settings: Settings, checked: Summary, plan: Plan) -> int:
-    """Run the lines of a checked file, export, tell; returns the exit code."""
-    defaults = defaults_of(settings)
+    """Run the lines of a checked file, export the results; return the exit code."""
     async with _endpoint(settings, plan.simulator) as reached:
-        with with_redis(reached) as served, _log(served) as log, Live() as live:
+        ending, unclean = await _run(reached, checked, plan)
+        # Messages go to stderr: stdout may be the results file.
+        if ending.fed.cut_short:
+            not_fed = checked.jobs - ending.fed.total
+            typer.echo(f"{ending.counts.state}: {not_fed:,} lines were not fed", err=True)
+        if ending.end is not End.INTERRUPTED:
+            written = await _export(reached, plan.batch, plan.out)
+            typer.echo(f"{written:,} results in {plan.out}", err=True)
+    for line in (*unclean, *_advice(ending, plan.batch, clean=not unclean)):
+        typer.echo(line, err=True)
+    return _exit_code(ending, clean=not unclean)
+
+
+async def _run(reached: Settings, checked: Summary, plan: Plan) -> tuple[Ending, list[str]]:
+    """Run the batch and print a summary; return how it ended, and which workers ended uncleanly."""
+    defaults = defaults_of(reached)
+    async with serving_redis(reached) as served:
+        with _log(served) as log, Live() as live:
             workers = Supervisor(reached, plan.processes, log=log)
             local = LocalRun(
                 workers,
@@ -62,31 +79,23 @@ async def run_plan(settings: Settings, checked: Summary, plan: Plan) -> int:
                 plan.limits,
                 on_complete=plan.on_complete,
             )
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, local.interrupt)
+            StopSignals(
+                local.interrupt, lambda: local.interrupt(at_once=True), grace_s=reached.grace_s
+            ).install()
             started = time.monotonic()
-            shown = _Shown(live, plan.batch)
+            shown = _Shown(live, plan.batch, workers)
             ending = await local.run(lambda: read_checked(checked, defaults), shown.counts)
             took_s = time.monotonic() - started
-        # What is said goes to stderr: stdout may be carrying the results.
-        typer.echo(_story(ending, plan.batch, took_s, shown.refused), err=True)
-        if ending.fed.cut_short:
-            not_fed = checked.jobs - ending.fed.total
-            typer.echo(f"{ending.counts.state}: {not_fed:,} lines were not fed", err=True)
-        if ending.end is not End.INTERRUPTED:
-            written = await _export(reached, plan.batch, plan.out)
-            typer.echo(f"{written:,} results in {plan.out}", err=True)
-    for line in _advice(ending, plan.batch):
-        typer.echo(line, err=True)
-    return _exit_code(ending)
+    typer.echo(_summary(ending, plan.batch, took_s, shown.refused), err=True)
+    ends = (f"a worker did not stop cleanly ({end}): see {log.name}" for end in workers.unclean)
+    return ending, list(ends)
 
 
 @contextlib.asynccontextmanager
 async def _endpoint(
     settings: Settings, simulator: SimulatorConfig | None
 ) -> AsyncIterator[Settings]:
-    """Yield the settings with the endpoint to call: the simulator's while it runs, or as given."""
+    """Yield the settings with the endpoint to call: a simulator's, if there is one, or as given."""
     if simulator is None:
         yield settings
         return
@@ -98,7 +107,7 @@ async def _endpoint(
 
 @contextlib.contextmanager
 def _log(settings: Settings) -> Iterator[IO[bytes]]:
-    """Yield the file that takes the workers' log: the terminal is for progress."""
+    """Yield the file of the workers' log: the terminal shows the progress."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with (settings.data_dir / LOG).open("ab") as log:
         yield log
@@ -107,9 +116,10 @@ def _log(settings: Settings) -> Iterator[IO[bytes]]:
 class _Shown:
     """Turns counts into the progress line."""
 
-    def __init__(self, live: Live, batch: str) -> None:
+    def __init__(self, live: Live, batch: str, workers: Supervisor) -> None:
         self._live = live
         self._batch = batch
+        self._workers = workers
         self._progress: Progress | None = None
 
     @property
@@ -121,7 +131,8 @@ class _Shown:
         if self._progress is None:
             self._progress = Progress(counts, now, refused=refused)
         self._progress.add(counts, now, refused=refused)
-        self._live.show(f"{self._batch}: {self._progress.line()}", now)
+        crash = f" · {self._workers.crash}" if self._workers.crash else ""
+        self._live.show(f"{self._batch}: {self._progress.line()}{crash}", now)
 
 
 async def _export(settings: Settings, batch: str, out: Path) -> int:
@@ -132,7 +143,7 @@ async def _export(settings: Settings, batch: str, out: Path) -> int:
             raise SourceError(f"{out}: cannot be written: {error.strerror}") from None
 
 
-def _story(ending: Ending, batch: str, took_s: float, refused: int) -> str:
+def _summary(ending: Ending, batch: str, took_s: float, refused: int) -> str:
     """Return the closing summary."""
     counts, fed = ending.counts, ending.fed
     left = max(counts.accepted, counts.total or 0) - counts.terminal
@@ -140,29 +151,31 @@ def _story(ending: Ending, batch: str, took_s: float, refused: int) -> str:
     parts = [f"{counts.succeeded:,} succeeded", f"{counts.failed:,} failed"]
     parts += [f"{number:,} {name}" for name, number in numbers.items() if number]
     tokens = f"{short(counts.input_tokens)} in + {short(counts.output_tokens)} out tokens"
-    story = f"{fed.new:,} new, {fed.stored_already:,} stored before; {tokens}; {refused:,} 429s"
+    detail = f"{fed.new:,} new, {fed.stored_already:,} stored before; {tokens}; {refused:,} 429s"
     if counts.cost:
-        story += f"; {dollars(counts.cost)}"
-    return f"{batch}: {', '.join(parts)} in {duration(took_s)} ({story})"
+        detail += f"; {dollars(counts.cost)}"
+    return f"{batch}: {', '.join(parts)} in {duration(took_s)} ({detail})"
 
 
-def _advice(ending: Ending, batch: str) -> list[str]:
+def _advice(ending: Ending, batch: str, *, clean: bool) -> list[str]:
     """Return what to do next, if there is anything."""
     lines = []
     if ending.end is End.STOPPED:
         lines.append(f"stopped: {ending.reason}")
-        lines.append("nothing is lost: mend that and run the same command again")
+        lines.append("nothing is lost: fix that and run the same command again")
     if ending.end is End.INTERRUPTED:
-        lines.append("interrupted, nothing is lost: run the same command again to go on")
+        lost = ", nothing is lost" if clean else ""
+        lines.append(f"interrupted{lost}: run the same command again to go on")
     if ending.counts.webhook:
         lines.append(f"webhook: {webhooks.describe(webhooks.decode(ending.counts.webhook))}")
     if ending.counts.failed:
-        lines.append(f"the failed ones and why: nightmill results {batch} --failed")
+        lines.append(f"failed jobs and their errors: nightmill results {batch} --failed")
     return lines
 
 
-def _exit_code(ending: Ending) -> int:
+def _exit_code(ending: Ending, *, clean: bool) -> int:
+    """Return the exit code; `clean`: all workers stopped cleanly, so no answer is lost."""
     if ending.end in EXIT_CODES:
-        return EXIT_CODES[ending.end]
+        return EXIT_CODES[ending.end] if clean else UNCLEAN
     counts = ending.counts
     return SOME_FAILED if counts.failed or counts.cancelled or counts.expired else 0

@@ -1,10 +1,9 @@
-"""`nightmill worker`: run worker processes until told to stop."""
+"""`nightmill worker`: run worker processes until they are stopped."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -19,15 +18,24 @@ NO_CREDENTIAL = (
 )
 
 
+UNCLEAN: Final = 1
+"""Exit code when a worker did not stop cleanly: perhaps its answers are lost."""
+
+
 def worker(
     processes: Annotated[int, typer.Option(min=1, max=256, help="Worker processes.")] = 1,
-    redis_url: Annotated[str | None, typer.Option(help="Redis; none: the embedded Valkey.")] = None,
+    redis_url: Annotated[
+        str | None, typer.Option(help="Redis URL. Default: the embedded Valkey.")
+    ] = None,
     base_url: Annotated[str | None, typer.Option(help="Endpoint, with or without /v1.")] = None,
 ) -> None:
     """Claim jobs, call the endpoint, store the results; until Ctrl-C or SIGTERM.
 
-    The first signal lets calls under way finish (NIGHTMILL_GRACE_S), a second one gives them back
-    at once; no job is lost either way. A worker process that dies is started again.
+    The first signal lets calls under way finish, for NIGHTMILL_GRACE_S seconds at most. A second
+    one gives their jobs back at once. No job is lost. A worker process that dies is started again.
+
+    Exit codes: 0 stopped, 1 stopped but answers could not be saved or a worker had to be ended, 2
+    bad settings, or workers die as soon as they start.
 
     For example:
 
@@ -40,14 +48,23 @@ def worker(
     settings = load_settings(redis_url=redis_url, base_url=base_url)
     if not settings.has_credential:
         raise SettingsError(NO_CREDENTIAL)
-    asyncio.run(_supervise(settings, processes))
+    unclean = asyncio.run(_supervise(settings, processes))
+    for ended in unclean:
+        typer.echo(f"a worker did not stop cleanly: {ended}", err=True)
+    if unclean:
+        raise typer.Exit(UNCLEAN)
 
 
-async def _supervise(settings: Settings, processes: int) -> None:
+async def _supervise(settings: Settings, processes: int) -> list[str]:
+    """Run workers until they are stopped; return how those ended that did not stop cleanly."""
+    from nightmill_worker.machine.serving import serving_redis  # noqa: PLC0415
+    from nightmill_worker.machine.signals import StopSignals  # noqa: PLC0415
     from nightmill_worker.machine.supervisor import Supervisor  # noqa: PLC0415
 
-    supervisor = Supervisor(settings, processes)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, supervisor.stop)
-    await supervisor.run()
+    async with serving_redis(settings):
+        supervisor = Supervisor(settings, processes)
+        StopSignals(
+            supervisor.stop, lambda: supervisor.stop(at_once=True), grace_s=settings.grace_s
+        ).install()
+        await supervisor.run()
+    return supervisor.unclean

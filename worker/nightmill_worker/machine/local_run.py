@@ -1,7 +1,7 @@
-"""A whole run on one machine: feed a checked file, keep workers going, watch, until all is stored.
+"""A whole run on one machine: feed a checked file and keep workers running until all is stored.
 
-What `nightmill run` does, without the terminal: the caller gives lines, hears progress and reads
-how it ended.
+This is `nightmill run` without the terminal. The caller gives the lines, gets the progress, and
+gets how the run ended.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nightmill.queue.connection import connect
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Change
 from nightmill.store import ResultStore
-from nightmill_worker.fleet.tasks import end_tasks
+from nightmill_worker.jobs.tasks import end_tasks
 from nightmill_worker.limiter.account import fingerprint
 from nightmill_worker.webhooks.delivery import Delivery
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from nightmill_worker.machine.supervisor import Supervisor
 
 LOOK_S: Final = 0.2
-"""Between two looks at the counts, seconds."""
-TELL_S: Final = 30.0
-"""For telling the webhook; later, another worker or run goes on."""
+"""Between two reads of the counts, seconds."""
+WEBHOOK_S: Final = 30.0
+"""Longest time to deliver the webhook, seconds; another worker or run tries again later."""
 
 
 class End(Enum):
@@ -47,18 +47,20 @@ class End(Enum):
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run ended: the counts then, what was fed, and why it stopped, if it did."""
+    """How a run ended."""
 
     end: End
     counts: Counts
+    """The batch's counts at the end."""
     fed: Fed
     reason: str = ""
+    """Why a run of End.STOPPED stopped."""
 
 
 class LocalRun:
     """One batch from its source to its last row, with workers of its own."""
 
-    def __init__(  # noqa: PLR0913 - the workers, the batch, and what is asked of it
+    def __init__(  # noqa: PLR0913 - the workers, the batch and its options
         self,
         supervisor: Supervisor,
         served: Settings,
@@ -68,33 +70,33 @@ class LocalRun:
         *,
         on_complete: str | None = None,
     ) -> None:
-        """Take the workers (not started), settings with a Redis that serves, the batch's name.
+        """Take the workers (not started), settings whose Redis answers, and the batch's name.
 
-        `changed` and `on_complete` are the Feeder's, `limits` what the batch is held to from now
-        on.
+        `changed` and `on_complete` are the Feeder's. `limits` change the limits of the batch.
         """
         self._on_complete = on_complete
         self._served = served
         self._batch = batch
         self._changed = changed
         self._limits = limits
-        self._line = fingerprint(served)
+        self._account = fingerprint(served)
         self._supervisor = supervisor
         self._interrupted = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
+        self._last: tuple[Counts, int, dict[str, str]] = Counts(), 0, {}
 
-    def interrupt(self) -> None:
-        """Stop: workers finish their calls and drain; called again, they give them back."""
+    def interrupt(self, *, at_once: bool = False) -> None:
+        """Stop: calls under way may finish; with `at_once`, their jobs are given back."""
         self._interrupted.set()
-        self._supervisor.stop()
+        self._supervisor.stop(at_once=at_once)
 
     async def run(
         self, lines: Callable[[], Iterable[Line]], show: Callable[[Counts, int], None]
     ) -> Ending:
-        """Feed what `lines()` yields (again, should Redis have lost jobs) and wait for the end.
+        """Feed what `lines()` yields and wait for the end; call `lines` again if Redis lost jobs.
 
-        `show` hears the counts and the number of 429s, a few times a second. Raises what the
-        Feeder raises, and WorkersFailedError.
+        `show` gets the counts and the number of 429s a few times a second. Raises what the Feeder
+        raises, and WorkersFailedError.
         """
         async with (
             Producer(settings=self._served) as producer,
@@ -102,7 +104,7 @@ class LocalRun:
             contextlib.aclosing(connect(self._served)) as redis,
         ):
             batches = Batches(redis)
-            await batches.try_account_again(self._line)
+            await batches.try_account_again(self._account)
             if self._limits:
                 await batches.limit(self._batch, self._limits, model=self._served.model)
             if (await batches.counts(self._batch)).held:
@@ -117,24 +119,24 @@ class LocalRun:
             ) as feeder:
                 await feeder.check(lines())
                 try:
-                    ending = await self._see_through(feeder, batches, lines, show)
+                    ending = await self._work(feeder, batches, lines, show)
                 finally:
                     await self._stop_workers()
                 if ending.end is End.DONE and ending.counts.webhook:
-                    ending = await self._tell(ending, batches)
+                    ending = await self._deliver(ending, batches)
                 return ending
 
-    async def _tell(self, ending: Ending, batches: Batches) -> Ending:
-        """Tell whoever wants to know that the batch is done, unless interrupted."""
+    async def _deliver(self, ending: Ending, batches: Batches) -> Ending:
+        """Deliver the webhook of the finished batch, unless interrupted."""
         delivery = Delivery(self._served, batches.redis, lambda _: None, Random())  # noqa: S311
-        telling = asyncio.create_task(delivery.see_to(self._batch, TELL_S))
+        delivering = asyncio.create_task(delivery.see_to(self._batch, WEBHOOK_S))
         interrupted = asyncio.create_task(self._interrupted.wait())
-        await asyncio.wait({telling, interrupted}, return_when=asyncio.FIRST_COMPLETED)
-        await end_tasks(telling, interrupted)
-        counts, _, _ = await self._seen(batches)
+        await asyncio.wait({delivering, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+        await end_tasks(delivering, interrupted)
+        counts, _, _ = await self._read(batches)
         return msgspec.structs.replace(ending, counts=counts)
 
-    async def _see_through(
+    async def _work(
         self,
         feeder: Feeder,
         batches: Batches,
@@ -152,7 +154,7 @@ class LocalRun:
                 if end is None and feeding.done() and counts.drained:
                     if not await feeder.lost():
                         end = End.DONE
-                    else:  # Redis lost jobs: what has neither row nor job goes in again
+                    else:  # Redis lost jobs: feed again what has neither a row nor a job
                         feeding = asyncio.create_task(feeder.feed(lines()))
                 if end is None:
                     self._start_workers(counts)
@@ -164,7 +166,7 @@ class LocalRun:
         return Ending(end=end, counts=counts, fed=fed if fed.total else feeder.fed, reason=reason)
 
     def _cut_short(self, counts: Counts, reason: str) -> End | None:
-        """Tell whether the run ends with jobs left."""
+        """Return how the run ends with jobs left; None: it goes on."""
         if self._interrupted.is_set():
             return End.INTERRUPTED
         return End.STOPPED if reason and not counts.in_flight else None
@@ -172,25 +174,33 @@ class LocalRun:
     async def _look(
         self, batches: Batches, show: Callable[[Counts, int], None]
     ) -> tuple[Counts, str]:
-        """Return the counts, and why nothing more can come of them ("" while it can)."""
-        counts, refused, line = await self._seen(batches)
+        """Return the counts, and why no more calls can be made ("" when they can)."""
+        counts, refused, account = await self._read(batches)
         show(counts, refused)
-        if line.get("state") == "stopped":
-            return counts, line["reason"]
+        if account.get("state") == "stopped":
+            return counts, account["reason"]
         return counts, f"paused: {counts.reason}" if counts.held else ""
 
-    async def _seen(self, batches: Batches) -> tuple[Counts, int, dict[str, str]]:
-        """Return counts, 429s and the line; waits for an embedded server that is being revived."""
+    async def _read(self, batches: Batches) -> tuple[Counts, int, dict[str, str]]:
+        """Return the counts, the number of 429s, and the account's state and reason.
+
+        Waits for a Redis that is away; once interrupted, returns what was read last.
+        """
         while True:
             try:
-                lines = await batches.accounts()
+                accounts = await batches.accounts()
                 refused = await batches.refused()
-                return await batches.counts(self._batch), refused, lines.get(self._line, {})
+                counts = await batches.counts(self._batch)
             except QueueUnavailableError:
+                if self._interrupted.is_set():
+                    return self._last
                 await asyncio.sleep(LOOK_S)
+            else:
+                self._last = counts, refused, accounts.get(self._account, {})
+                return self._last
 
     def _start_workers(self, counts: Counts) -> None:
-        """Start the workers once there is something to do: a finished batch needs none."""
+        """Start the workers once there is a job: a finished batch needs none."""
         if self._working is None and not counts.drained:
             self._working = asyncio.create_task(self._supervisor.run())
         elif self._working is not None and self._working.done():
@@ -198,13 +208,12 @@ class LocalRun:
 
     async def _stop_workers(self) -> None:
         if self._working is not None:
-            if not self._interrupted.is_set():
-                self._supervisor.stop()
+            self._supervisor.stop()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(self._working)
 
     async def _rest(self, feeding: asyncio.Task[Fed]) -> None:
-        """Wait until the next look, or less when something ends."""
+        """Wait LOOK_S seconds, or until the feeding ends or the run is interrupted."""
         interrupted = asyncio.create_task(self._interrupted.wait())
         waits: set[asyncio.Task[object]] = {interrupted}
         if not feeding.done():

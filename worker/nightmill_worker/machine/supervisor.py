@@ -1,4 +1,4 @@
-"""The supervisor: N worker processes, each in a session of its own, a dead one started again."""
+"""The supervisor: N worker processes, each in a session of its own; a dead one is started again."""
 
 from __future__ import annotations
 
@@ -6,37 +6,56 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
+import msgspec
+
 from nightmill.errors import NightmillError
+from nightmill.queue import crashes
+from nightmill.queue.connection import connect
+from nightmill.queue.crashes import Crash
+from nightmill.queue.patience import waits
 from nightmill.settings import PREFIX
+from nightmill_worker.machine.control import MAX_PROBLEM, SUPERVISED, Request
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
 
 RESTART_S: Final = (0.5, 10.0)
-"""Wait before a dead worker is started again, doubling while it dies young; seconds."""
-YOUNG_S: Final = 30.0
+"""First and longest wait before a dead worker is started again, seconds; doubled while it is young.
+"""
+YOUNG_S: Final = 60.0
+"""A worker that dies before this age dies young, seconds."""
+CRASHING: Final = 3
+"""Young deaths in a row after which `status` and `run` show why."""
 NEWBORN_S: Final = 5.0
 HOPELESS: Final = 10
-"""Deaths in a row before NEWBORN_S, after which no other start is tried."""
+"""Deaths in a row before the age of NEWBORN_S after which no other worker is started."""
+KILL_S: Final = 20.0
+"""Time that workers have to end after a stop at once before they are killed, seconds."""
+RECORD_S: Final = 2.0
+"""Longest wait for Redis to take the note about a crash, seconds."""
 UNUSABLE: Final = 2
-"""Exit code of a worker whose settings cannot work: starting it again would not help."""
+"""Exit code of a worker that cannot run with its settings: another start would end the same."""
 STORE_AWAY: Final = 75
-"""Exit code of a worker that will work once the store is back (EX_TEMPFAIL of sysexits.h)."""
+"""Exit code of a worker that can run once the store is back (EX_TEMPFAIL of sysexits.h)."""
+HARMLESS: Final = (0, UNUSABLE, STORE_AWAY, -signal.SIGTERM)
+"""Exit codes of a worker that holds no answers: it ended as it should, or had not begun."""
 
 
 class WorkersFailedError(NightmillError):
-    """No worker process can run here; the message has its last words."""
+    """No worker process can run here; the text says how the last one ended."""
 
 
 class Supervisor:
     """Starts workers, keeps them running, stops them.
 
-    Children live in their own sessions, so a Ctrl-C in the terminal reaches the supervisor alone;
-    they also drain when the pipe to them closes, so they do not outlive a killed supervisor.
+    Workers live in their own sessions, so that a Ctrl-C in the terminal reaches the supervisor
+    alone. It stops them over the socket that is their standard input. They also stop when that
+    closes, so they do not outlive a killed supervisor.
     """
 
     def __init__(self, settings: Settings, processes: int, *, log: IO[bytes] | None = None) -> None:
@@ -44,102 +63,221 @@ class Supervisor:
         self._settings = settings
         self._processes = processes
         self._log = log
-        self._running: set[asyncio.subprocess.Process] = set()
+        self._running: set[_WorkerProcess] = set()
         self._stopping = asyncio.Event()
+        self._at_once = False
         self._failed = ""
+        self._crashes: dict[int, Crash] = {}
         self.restarts = 0
+        self.unclean: list[str] = []
+        """How workers ended that were stopped and did not end as they should."""
 
     @property
     def pids(self) -> list[int]:
         """The process ids of the workers that run now."""
-        return [process.pid for process in self._running]
+        return [worker.pid for worker in self._running]
+
+    @property
+    def crash(self) -> Crash | None:
+        """Why workers keep dying soon after their start; None: they do not."""
+        return next(iter(self._crashes.values()), None)
 
     async def run(self) -> None:
-        """Keep the workers running; returns when they have all ended after `stop`.
+        """Keep the workers running; return when they have all ended after `stop`.
 
-        Raises WorkersFailedError when one says that its settings cannot work, or none lives.
+        Raises WorkersFailedError when a worker cannot run with its settings, or when workers die
+        as soon as they start.
         """
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(self._processes):
-                    group.create_task(self._keep_one())
+                for slot in range(self._processes):
+                    group.create_task(self._keep_one(slot))
         finally:
             self.stop()
+            await self._forget_crashes(*self._crashes)
         if self._failed:
-            raise WorkersFailedError(self._failed + self._last_words())
+            raise WorkersFailedError(self._failed + self._end_of_log())
 
-    def stop(self) -> None:
-        """Ask the workers to drain; asked again, they give their jobs back at once."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """Ask the workers to drain; with `at_once`, to give their jobs back at once.
+
+        Workers that have not ended KILL_S seconds after that are killed.
+        """
         self._stopping.set()
-        for process in self._running:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
+        if at_once and not self._at_once:
+            self._at_once = True
+            asyncio.get_running_loop().call_later(KILL_S, self._kill)
+        for worker in self._running:
+            worker.stop(at_once=self._at_once)
 
-    async def _keep_one(self) -> None:
-        wait, longest = RESTART_S
+    def _kill(self) -> None:
+        for worker in self._running:
+            worker.kill()
+
+    async def _keep_one(self, slot: int) -> None:
+        """Keep one worker running until `stop`."""
         loop = asyncio.get_running_loop()
-        newborn_deaths = 0
+        pauses = waits(*RESTART_S)
+        young_deaths = newborn_deaths = 0
         while not self._stopping.is_set():
             started = loop.time()
-            code = await self._run_one()
+            ended = await self._run_one(slot)
             age = loop.time() - started
-            counts = age < NEWBORN_S and code != STORE_AWAY
-            newborn_deaths = newborn_deaths + 1 if counts else 0
-            self._give_up(code, newborn_deaths)
             if self._stopping.is_set():
                 return
+            if age >= YOUNG_S:
+                pauses, young_deaths = waits(*RESTART_S), 0
+            else:
+                young_deaths += 1
+            counts = age < NEWBORN_S and ended.code != STORE_AWAY
+            newborn_deaths = newborn_deaths + 1 if counts else 0
+            if self._gives_up(ended, newborn_deaths):
+                return
             self.restarts += 1
-            sys.stderr.write(f"a worker ended ({_how(code)}); starting another\n")
-            if age > YOUNG_S:
-                wait = RESTART_S[0]
+            sys.stderr.write(f"a worker ended ({ended}); starting another\n")
+            if young_deaths >= CRASHING:
+                await self._note_crash(slot, ended, young_deaths)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
+                async with asyncio.timeout(next(pauses)):
                     await self._stopping.wait()
-            wait = min(wait * 2, longest)
 
-    def _give_up(self, code: int, newborn_deaths: int) -> None:
-        """Stop all workers if another start would end as this one did."""
-        if self._stopping.is_set():
-            return
-        if code == UNUSABLE:
+    def _gives_up(self, ended: _Ended, newborn_deaths: int) -> bool:
+        """Stop all workers if another start would end as this one did; return whether it would."""
+        if ended.code == UNUSABLE:
             self._failed = "workers cannot run with these settings"
         elif newborn_deaths >= HOPELESS:
-            self._failed = f"workers die as soon as they start ({_how(code)})"
+            self._failed = f"workers die as soon as they start ({ended})"
         if self._failed:
             self.stop()
+        return bool(self._failed)
 
-    def _last_words(self) -> str:
-        """Return the end of the workers' log, if it is a file of its own."""
+    async def _note_crash(self, slot: int, ended: _Ended, deaths: int) -> None:
+        """Show why workers keep dying: here, in Redis for `status`, and on stderr."""
+        problem = ended.problem or f"{ended}{self._end_of_log()}"
+        crash = Crash(problem=problem, deaths=deaths, log=self._log.name if self._log else "")
+        if slot not in self._crashes:
+            sys.stderr.write(f"{crash}\n")
+        self._crashes[slot] = crash
+        await self._record(crash)
+
+    async def _forget_crashes(self, *slots: int) -> None:
+        """Note that the workers of `slots` live longer than a minute, or are stopped."""
+        crashed = [slot for slot in slots if self._crashes.pop(slot, None)]
+        if crashed and not self._crashes:
+            await self._record(None)
+
+    async def _record(self, crash: Crash | None) -> None:
+        """Write or clear the note in Redis; without Redis, only stderr has it."""
+        with contextlib.suppress(NightmillError, TimeoutError):
+            async with contextlib.aclosing(connect(self._settings)) as redis:
+                async with asyncio.timeout(RECORD_S):
+                    await (crashes.write(redis, crash) if crash else crashes.clear(redis))
+
+    def _end_of_log(self) -> str:
+        """Return where to read more: the end of the workers' log, if it is a file of its own."""
         if self._log is None:
             return "; the reason is above"
         lines = Path(self._log.name).read_text(encoding="utf-8", errors="replace").splitlines()
         return f"; {self._log.name} ends with: {lines[-1] if lines else 'nothing'}"
 
-    async def _run_one(self) -> int:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "nightmill_worker.machine.process",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=self._log,
-            env=_environment(self._settings),
-            start_new_session=True,
-        )
-        self._running.add(process)
-        if self._stopping.is_set():  # since this one was asked to start
-            process.terminate()
+    async def _run_one(self, slot: int) -> _Ended:
+        """Start a worker and wait for its end."""
+        worker = await _start(self._settings, self._log)
+        self._running.add(worker)
         try:
-            return await process.wait()
+            if self._stopping.is_set():  # since this one was asked to start
+                worker.stop(at_once=self._at_once)
+            if await worker.lives_for(YOUNG_S):
+                await self._forget_crashes(slot)
+            ended = await worker.wait()
         finally:
-            self._running.discard(process)
+            self._running.discard(worker)
+            worker.close()
+        if self._stopping.is_set() and ended.code not in HARMLESS:
+            self.unclean.append(str(ended))
+        return ended
+
+
+class _Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker process ended."""
+
+    code: int
+    """Exit code; of a process that was killed, the negative number of the signal."""
+    problem: str
+    """The exception that ended it, as it reported it; "" when it could not."""
+
+    def __str__(self) -> str:
+        """Return exit code or signal, and the exception if it is known."""
+        killed = self.code < 0
+        how = f"killed by {signal.Signals(-self.code).name}" if killed else f"exit code {self.code}"
+        return f"{how}: {self.problem}" if self.problem else how
+
+
+class _WorkerProcess:
+    """A worker process that runs, and the supervisor's end of its control socket."""
+
+    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket) -> None:
+        self._process = process
+        self._control = control
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def lives_for(self, seconds: float) -> bool:
+        """Wait until the process is `seconds` old or has ended; return whether it lives."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._process.wait()
+        return self._process.returncode is None
+
+    async def wait(self) -> _Ended:
+        code = await self._process.wait()
+        problem = b""
+        with contextlib.suppress(OSError):  # nothing was sent
+            problem = self._control.recv(4 * MAX_PROBLEM)
+        return _Ended(code=code, problem=problem.decode(errors="replace"))
+
+    def stop(self, *, at_once: bool) -> None:
+        request = Request.STOP_AT_ONCE if at_once else Request.STOP
+        with contextlib.suppress(OSError):  # it has ended
+            self._control.send(request.value)
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    def close(self) -> None:
+        self._control.close()
+
+
+async def _start(settings: Settings, log: IO[bytes] | None) -> _WorkerProcess:
+    """Start a worker process; its standard input is the other end of the control socket."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(0)
+    try:
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "nightmill_worker.machine.process",
+                SUPERVISED,
+                stdin=theirs.fileno(),
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=log,
+                env=_environment(settings),
+                start_new_session=True,
+            )
+    except BaseException:
+        ours.close()
+        raise
+    return _WorkerProcess(process, ours)
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """Return the settings and nothing else of ours: a second credential would be one too many."""
+    """Return our environment with `settings` as the only NIGHTMILL_* variables.
+
+    A credential that the settings do not use could otherwise be a second one.
+    """
     inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith(PREFIX)}
     return inherited | settings.to_env()
-
-
-def _how(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
