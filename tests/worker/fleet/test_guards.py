@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from nightmill.queue import keys
 from nightmill.records.state import JobState
 from nightmill_worker.attachments import loader
 from nightmill_worker.events import ClaimsHeld, JobFaulted, LoopFailed
@@ -114,3 +116,26 @@ async def test_a_claim_that_raises_is_repeated(rig: Rig) -> None:
         worker._scripts.claim = claim  # type: ignore[assignment,method-assign]
         assert (await rig.row(receipt.job_id)).status is JobState.SUCCEEDED
     assert rig.events_of(LoopFailed)[0].loop == "claim"
+
+
+@pytest.mark.parametrize("field", ["seq", "run", "expires_at"])
+async def test_a_number_over_64_bits_concerns_its_own_job(rig: Rig, field: str) -> None:
+    """Its eight neighbours were paid three times, and the job never ended."""
+    neighbours = [{"custom_id": f"{n}", **hello(f"{n}")} for n in range(8)]
+    await rig.producer.enqueue_many(neighbours, batch="night")
+    params = {"model": "claude-opus-4-6", **hello("bad")}
+    job = {"params": params, "batch": "night", "custom_id": "bad", field: 2**63}
+    payload = msgspec.json.encode({"t": None, "f": "generate", "a": [], "k": job, "et": 1})
+    await rig.redis.set(keys.PAYLOAD + "night:bad", payload)
+    queue = keys.batch_queue("night", "claude-opus-4-6")
+    await rig.redis.zadd(queue, {"night:bad": 1})
+    await rig.work_off()
+    row = await rig.row("night:bad")
+    assert row.status is JobState.FAILED
+    assert row.error is not None
+    assert row.error.type == "invalid_payload"
+    assert field in row.error.message
+    assert await rig.redis.hget(keys.QUARANTINE, "night:bad") == payload  # type: ignore[misc]
+    for n in range(8):
+        assert (await rig.row(f"night:{n}")).status is JobState.SUCCEEDED
+    assert rig.calls() == 8
