@@ -13,9 +13,12 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from nightmill.errors import StoreUnavailableError
 from nightmill.pricing.cost import load
 from nightmill.queue.patience import waits
+from nightmill.records.result import Result
 from nightmill.store.reduced import reduced
 from nightmill.store.rows import from_row, to_row
 from nightmill_worker.completion.batcher import Batcher
@@ -38,7 +41,6 @@ from nightmill_worker.queue.records import Finish, Lease
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from nightmill.records.result import Result
     from nightmill.store import ResultStore
     from nightmill_worker.completion.spool import Orphan, Spool
     from nightmill_worker.events import Emit
@@ -268,7 +270,7 @@ class Committer:
                 endings = []
                 for item in group:
                     try:
-                        endings.append(Ending(row=from_row(item.row), finish=item.finish))
+                        endings.append(Ending(row=_checked(from_row(item.row)), finish=item.finish))
                     except Exception:  # noqa: BLE001 - its columns are another version's, or damaged
                         orphan.refuse(item)
                 await self._record(endings)
@@ -292,3 +294,13 @@ def _spooled(endings: Sequence[Ending]) -> list[Spooled]:
 
 def _answered(finish: Finish) -> Lease:
     return Lease(id=finish.id, token=finish.token, queue=finish.queue, model="", answered=True)
+
+
+def _checked(row: Result) -> Result:
+    """Return a spooled row. Raises when a column holds a value of another type.
+
+    Such a row would raise in every later commit, and its spool would never become empty.
+    """
+    plain = msgspec.structs.replace(row, params=None, message=None)
+    msgspec.json.decode(msgspec.json.encode(plain), type=Result)
+    return row
