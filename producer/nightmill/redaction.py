@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import msgspec
-from pydantic import SecretStr
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -28,12 +27,14 @@ MIN_CHARS: Final = 8
 WORD_CHARS: Final = 20
 """A shorter credential without a digit may be a word. It is not searched for in answers."""
 
+SECRETS: Final = ("api_key", "auth_token", "webhook_secret")
+URL_FIELDS: Final = ("redis_url", "store_url")
+"""Settings that are URLs with a password."""
 VARIABLES: Final = (
-    *("NIGHTMILL_API_KEY", "NIGHTMILL_AUTH_TOKEN", "NIGHTMILL_WEBHOOK_SECRET"),
+    *(f"NIGHTMILL_{name.upper()}" for name in SECRETS),
     *("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
 )
-URL_VARIABLES: Final = ("NIGHTMILL_REDIS_URL", "NIGHTMILL_STORE_URL")
-URL_FIELDS: Final = ("redis_url", "store_url")
+URL_VARIABLES: Final = tuple(f"NIGHTMILL_{name.upper()}" for name in URL_FIELDS)
 
 _URL_USER: Final = re.compile(r"(?<=://)(?!\w*:\*\*\*@)([^/\s\"'@:]*:)?[^/\s\"']*@")
 """User and password of a URL, unless the password is hidden already."""
@@ -57,8 +58,8 @@ class Secrets:
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """Return the credentials of the settings, with the passwords of its URLs."""
-        fields = (getattr(settings, name) for name in type(settings).model_fields)
-        values = [field.get_secret_value() for field in fields if isinstance(field, SecretStr)]
+        fields = (getattr(settings, name) for name in SECRETS)
+        values = [field.get_secret_value() for field in fields if field is not None]
         return cls([*values, *_of_urls(getattr(settings, name) for name in URL_FIELDS)])
 
     @classmethod

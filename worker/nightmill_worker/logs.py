@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, MutableMapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import structlog
 
+from nightmill.redaction import Secrets
+from nightmill.visible import visible
 from nightmill_worker import events
 
 if TYPE_CHECKING:
@@ -42,6 +46,7 @@ LEVELS: Final[dict[type[Event], int]] = {
 
 def log_events(settings: Settings) -> Emit:
     """Return a listener that logs events from LOG_LEVEL on, in LOG_FORMAT."""
+    secrets = Secrets.of(settings)
     least = logging.getLevelNamesMapping()[settings.log_level.upper()]
     pretty = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     render = structlog.processors.JSONRenderer() if settings.log_format == "json" else pretty
@@ -50,6 +55,7 @@ def log_events(settings: Settings) -> Emit:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            partial(_plain, secrets, visible if settings.log_format == "console" else str),
             render,
         ],
     )
@@ -61,6 +67,23 @@ def log_events(settings: Settings) -> Emit:
             getattr(log, name)(_spaced(type(event).__name__), **msgspec.structs.asdict(event))
 
     return listen
+
+
+def _plain(
+    secrets: Secrets,
+    shown: Callable[[str], str],
+    _logger: object,
+    _method: str,
+    fields: MutableMapping[str, Any],
+) -> MutableMapping[str, Any]:
+    """Hide credentials in an event's texts, and show what would control a terminal.
+
+    JSON needs no such care: it has every character but those of ASCII as an escape.
+    """
+    for name, value in fields.items():
+        if isinstance(value, str):
+            fields[name] = shown(secrets.hidden(value))
+    return fields
 
 
 def _spaced(name: str) -> str:

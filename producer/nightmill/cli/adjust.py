@@ -11,6 +11,7 @@ import typer
 from nightmill.cli import options
 from nightmill.cli.grouped import grouped
 from nightmill.cli.limit_options import LimitOptions, Weight, describe
+from nightmill.cli.terminal import echo
 from nightmill.errors import InvalidLimitError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def adjust(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
     loaded = load_settings(redis_url=redis_url, data_dir=data_dir, model=model)
     with with_redis(loaded) as settings:
         adjusted = asyncio.run(_adjust(settings, batch, change))
-    typer.echo(f'"{batch}": {describe(adjusted, time.time())}')
+    echo(f'"{batch}": {describe(adjusted, time.time())}')
 
 
 async def _adjust(settings: Settings, batch: str, change: Change) -> Limits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points, version
@@ -20,6 +21,7 @@ from nightmill.cli.results import results
 from nightmill.cli.retry import retry
 from nightmill.cli.show import show
 from nightmill.cli.status import status
+from nightmill.cli.terminal import echo
 from nightmill.cli.verify import verify
 from nightmill.cli.wait import wait
 from nightmill.errors import NightmillError
@@ -30,6 +32,7 @@ OWN: Final = (
     *(results, show, errors, retry, verify, prune),
 )
 BAD_INPUT: Final = 2
+ABORTED: Final = 1
 
 MORE: Final = (
     "More commands (run, worker, simulate, doctor) come with: pip install 'nightmill[worker]'"
@@ -39,10 +42,31 @@ MORE: Final = (
 def main() -> None:
     """Run the `nightmill` command. A NightmillError is printed as one line; the exit code is 2."""
     try:
-        build(sys.argv[1:2])()
+        code = build(sys.argv[1:2])(standalone_mode=False)
     except NightmillError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(BAD_INPUT)
+        echo(f"error: {error}", err=True)
+        code = BAD_INPUT
+    except typer.Abort:
+        echo("Aborted!", err=True)
+        code = ABORTED
+    except Exception as error:  # noqa: BLE001 - the class of usage errors has no public name
+        code = _report_usage(error)
+    sys.exit(code)
+
+
+def _report_usage(error: Exception) -> int:
+    """Print typer's error of a command's usage, return its exit code. Raises any other `error`.
+
+    typer itself would print the arguments as they are, and a shell may have made them of the names
+    of files.
+    """
+    show = getattr(error, "show", None)
+    if show is None:
+        raise error
+    text = io.StringIO()
+    show(text)
+    echo(text.getvalue(), err=True, newline=False)
+    return int(getattr(error, "exit_code", BAD_INPUT))
 
 
 def build(arguments: Sequence[str] = ()) -> typer.Typer:
@@ -68,7 +92,7 @@ def build(arguments: Sequence[str] = ()) -> typer.Typer:
 
 def _print_version(given: bool) -> None:
     if given:
-        typer.echo(f"nightmill {version('nightmill')}")
+        echo(f"nightmill {version('nightmill')}")
         raise typer.Exit
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nightmill.cli import options
+from nightmill.cli.terminal import echo
 from nightmill.reports.progress import counted
 
 if TYPE_CHECKING:
@@ -55,13 +56,13 @@ async def _cancel(settings: Settings, batch: str, *, shared_store: bool) -> None
         await session.batches.require(batch)
         await session.batches.cancel(batch)
         counts = await session.batches.counts(batch)
-        typer.echo(
+        echo(
             f'"{batch}" is cancelled: {counted(counts.in_flight, "call")} in flight may finish, '
             f"{counted(counts.waiting, 'job')} not yet called will be recorded as cancelled"
         )
         if counts.waiting and shared_store:
             counts = await _write_rows(session, settings, batch)
-        typer.echo(_summary(counts))
+        echo(_summary(counts))
 
 
 async def _write_rows(session: Session, settings: Settings, batch: str) -> Counts:

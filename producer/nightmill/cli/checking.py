@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import msgspec
-import typer
 
+from nightmill.cli.terminal import echo
 from nightmill.enqueue.prepare import check_batch_name
 from nightmill.errors import SourceError
 from nightmill.reports.progress import counted
@@ -75,7 +75,7 @@ def _report(summary: Summary, side: Path | None) -> None:
     """Print a file's warnings and bad rows. Raises SourceError when it cannot be used."""
     for warned in summary.warnings:
         lines = f"{counted(warned.count, 'line')}, first line {warned.first}"
-        typer.echo(f"warning: {warned.text} ({lines})", err=True)
+        echo(f"warning: {warned.text} ({lines})", err=True)
     if not summary.rejected:
         return
     if side is not None and summary.jobs:
@@ -83,9 +83,9 @@ def _report(summary: Summary, side: Path | None) -> None:
         _warn_of_skipped(summary.rejected, side)
         return
     for rejected in summary.shown:
-        typer.echo(f"{summary.source}: {rejected.error}", err=True)
+        echo(f"{summary.source}: {rejected.error}", err=True)
     if summary.rejected > len(summary.shown):
-        typer.echo(f"... and {summary.rejected - len(summary.shown):,} more", err=True)
+        echo(f"... and {summary.rejected - len(summary.shown):,} more", err=True)
     some = f"{summary.rejected:,} of {summary.jobs + summary.rejected:,} rows"
     fix = "correct them, or skip them with --skip-bad" if summary.jobs else "correct them"
     raise SourceError(f"{summary.source}: {some} cannot be jobs, nothing was enqueued; {fix}")
@@ -110,7 +110,7 @@ def _side_path(batch: str) -> Path:
 
 def _warn_of_skipped(count: int, side: Path) -> None:
     skipped = counted(count, "bad row")
-    typer.echo(f"warning: {skipped} skipped; see {side} for the reasons", err=True)
+    echo(f"warning: {skipped} skipped; see {side} for the reasons", err=True)
 
 
 def reject_fields(rejected: Rejected) -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nightmill.cli import options
+from nightmill.cli.terminal import echo
 
 if TYPE_CHECKING:
     from nightmill.queue.batches import Batches
@@ -35,7 +36,7 @@ def resume(
     batch: Annotated[
         str | None,
         typer.Argument(
-            metavar="[BATCH]", help="A paused or cancelled batch; none: all stopped accounts."
+            metavar="[BATCH]", help="A paused batch; none: all stopped accounts."
         ),
     ] = None,
     *,
@@ -45,8 +46,8 @@ def resume(
     """Let a paused batch go on, or try stopped accounts again.
 
     Without BATCH, each stopped account (endpoint and credential) may send one job as a trial. The
-    answer to it decides whether the account goes on. A cancelled batch goes on with the jobs that
-    have no row yet.
+    answer to it decides whether the account goes on. A batch that was cancelled, or whose deadline
+    has passed, is not resumed: `nightmill adjust --expires` gives an expired one more time.
 
     For example:
 
@@ -70,7 +71,7 @@ def _with_batches(
             return await work(batches)
 
     with with_redis(load_settings(redis_url=redis_url, data_dir=data_dir)) as settings:
-        typer.echo(asyncio.run(run(settings)))
+        echo(asyncio.run(run(settings)))
 
 
 async def _pause(batches: Batches, batch: str) -> str:

@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from nightmill.cli.checking import reject_fields
+from nightmill.cli.terminal import echo_data, echo_json
 from nightmill.enqueue.prepare import defaults_of
 from nightmill.records.result import Usage
 from nightmill.reports.labels import DryRunLabel
@@ -80,10 +81,10 @@ def show_jobs(source: Source, settings: Settings, *, as_json: bool) -> None:
         ids = Path(folder) / "ids.db"
         summary = check_source(source, defaults_of(settings), ids=ids, on_line=estimate.add)
         if as_json:
-            typer.echo(msgspec.json.encode(_as_dict(summary, estimate)))
+            echo_json(msgspec.json.encode(_as_dict(summary, estimate)))
         else:
             for paragraph in _report(summary, estimate):
-                typer.echo(paragraph)
+                echo_data(paragraph)
     if summary.rejected:
         raise typer.Exit(BAD_INPUT)
 

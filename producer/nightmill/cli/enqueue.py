@@ -8,12 +8,11 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import typer
-
 from nightmill.cli.grouped import grouped
 from nightmill.cli.limit_options import LimitOptions, Weight
 from nightmill.cli.options import FeedOptions, PlaceOptions, Source
 from nightmill.cli.source_options import SourceOptions
+from nightmill.cli.terminal import echo
 from nightmill.errors import InvalidParamsError, SourceError
 from nightmill.reports.progress import counted
 
@@ -91,7 +90,7 @@ def enqueue(  # noqa: PLR0913 - one parameter an option or group: that is typer'
     ):
         order = Order(name, feed.changed, change, feed.on_complete, twice=not given.once)
         fed = asyncio.run(_feed(served, order, read))
-    typer.echo(summary(name, fed))
+    echo(summary(name, fed))
 
 
 @contextmanager

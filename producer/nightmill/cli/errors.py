@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nightmill.cli import options
+from nightmill.cli.terminal import echo
 from nightmill.reports.labels import FailureLabel
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def errors(
     from nightmill.settings import load_settings  # noqa: PLC0415 - `--help` stays fast
 
     found = asyncio.run(_errors(load_settings(store_url=store_url, data_dir=data_dir), batch))
-    typer.echo("\n\n".join(map(_group, found)) or f'no job of batch "{batch}" failed')
+    echo("\n\n".join(map(_group, found)) or f'no job of batch "{batch}" failed')
 
 
 async def _errors(settings: Settings, batch: str) -> list[Failure]:

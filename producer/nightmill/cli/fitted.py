@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 from rich.table import Table
 from rich.text import Text
 
+from nightmill.visible import visible
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 
@@ -26,7 +28,7 @@ class FittedTable:
 
     def add(self, *cells: str) -> None:
         """Add a row with one cell for each heading."""
-        self._rows.append(cells)
+        self._rows.append(tuple(map(visible, cells)))  # their widths are measured
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw it; rich calls this with the width of the terminal."""

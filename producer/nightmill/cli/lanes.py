@@ -49,13 +49,13 @@ def lanes(
 
 
 async def _lanes(settings: Settings, *, watch: bool) -> None:
-    from rich.console import Console  # noqa: PLC0415
     from rich.live import Live  # noqa: PLC0415
 
+    from nightmill.cli.console import VisibleConsole  # noqa: PLC0415
     from nightmill.cli.session import open_batches  # noqa: PLC0415
     from nightmill.reports.lanes import read_lanes  # noqa: PLC0415
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    console = VisibleConsole(width=None if sys.stdout.isatty() else WIDE)
     async with open_batches(settings) as batches:
         before = await read_lanes(batches.redis)
         with Live(console=console, auto_refresh=False) as live:

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Self
 
 from rich import live
-from rich.console import Console
 from rich.text import Text
 
+from nightmill.cli.console import VisibleConsole
 from nightmill.errors import QueueUnavailableError
 from nightmill.reports.progress import Progress
 
@@ -27,9 +27,9 @@ LOOK_S: Final = 0.5
 class Live:
     """Shows one line at a time within a `with` block. The last line stays when the block ends."""
 
-    def __init__(self, console: Console | None = None, *, every_s: float = EVERY_S) -> None:
+    def __init__(self, console: VisibleConsole | None = None, *, every_s: float = EVERY_S) -> None:
         """Print to `console`, None means stderr; `every_s` as EVERY_S."""
-        self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = console or VisibleConsole(stderr=True, soft_wrap=True)
         self._every_s = every_s
         self._next = 0.0
         self._printed = self._latest = ""
@@ -45,7 +45,7 @@ class Live:
         """Stop to redraw. Without a terminal, print the latest line if it is not printed yet."""
         self._drawn.stop()
         if self._latest != self._printed:
-            self._console.print(self._latest, markup=False)
+            self._console.print(self._latest)
 
     def show(self, text: str, now: float) -> None:
         """Show `text`; `now` is seconds of a monotonic clock."""
@@ -53,7 +53,7 @@ class Live:
             self._drawn.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
         elif now >= self._next:
             self._next = now + self._every_s
-            self._console.print(text, markup=False)
+            self._console.print(text)
             self._printed = self._latest = text
         else:
             self._latest = text

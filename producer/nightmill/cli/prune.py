@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from nightmill.cli import options
+from nightmill.cli.terminal import echo
 from nightmill.errors import BatchBusyError, SettingsError, StoreMissingError
 from nightmill.reports.progress import counted
+from nightmill.visible import visible
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -54,11 +56,11 @@ def prune(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     what = "all batches" if batch is None else f'batch "{batch}"'
     age = f" that ended more than {older_than} ago" if older_than else ""
     if not yes:
-        typer.confirm(f"Delete the results of {what}{age}?", abort=True, err=True)
+        typer.confirm(visible(f"Delete the results of {what}{age}?"), abort=True, err=True)
     loaded = load_settings(redis_url=redis_url, store_url=store_url, data_dir=data_dir)
     with with_redis(loaded) as settings:
         deleted = asyncio.run(_prune(settings, batch, before_ms))
-    typer.echo(f"deleted {counted(deleted, 'result')} of {what}{age}")
+    echo(f"deleted {counted(deleted, 'result')} of {what}{age}")
 
 
 def _age_ms(given: str) -> int:
@@ -89,5 +91,5 @@ async def _prune(settings: Settings, batch: str | None, before_ms: int | None) -
             try:
                 deleted += await delete(name, store, session.batches, before_ms=before_ms)
             except BatchBusyError as error:
-                typer.echo(f"left alone: {error}", err=True)
+                echo(f"left alone: {error}", err=True)
         return deleted

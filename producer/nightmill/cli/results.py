@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from nightmill.cli import options
+from nightmill.cli.terminal import echo
 from nightmill.errors import ExportError, SourceError, StoreError
 from nightmill.records.state import JobState
 from nightmill.reports.progress import counted
@@ -81,7 +82,7 @@ def results(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
         ordered=order == "input",
     )
     written = asyncio.run(_export(settings, batch, out, work))
-    typer.echo(f'{counted(written, "result")} of batch "{batch}"', err=True)
+    echo(f'{counted(written, "result")} of batch "{batch}"', err=True)
 
 
 def _file_source(source: str) -> Source:

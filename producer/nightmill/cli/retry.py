@@ -10,6 +10,7 @@ import typer
 
 from nightmill.cli import options
 from nightmill.cli.source_options import parse_changes
+from nightmill.cli.terminal import echo
 from nightmill.errors import JobNotFoundError, StoreMissingError
 from nightmill.reports.progress import counted
 
@@ -56,9 +57,9 @@ def retry(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     )
     with with_redis(loaded) as settings:
         done = asyncio.run(_retry(settings, batch, error, patch))
-    typer.echo(_summary(batch, done))
+    echo(_summary(batch, done))
     if done.left_out:
-        typer.echo(_left_out(batch, done), err=True)
+        echo(_left_out(batch, done), err=True)
         raise typer.Exit(1)
 
 
@@ -81,7 +82,7 @@ async def _retry(
             await _require_type(session.store, batch, error)
         if (counts := await session.batches.counts(batch)).flag == "paused":
             resume = f"nightmill resume {shlex.quote(batch)}"
-            typer.echo(f"the batch is paused ({counts.reason}): {resume}", err=True)
+            echo(f"the batch is paused ({counts.reason}): {resume}", err=True)
         async with showing(session.batches, batch):
             return await requeue(
                 batch, session.store, session.producer, session.batches, error=error, patch=patch

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nightmill.cli import options
+from nightmill.cli.terminal import echo
 from nightmill.errors import JobNotFoundError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def show(
 
     loaded = load_settings(redis_url=redis_url, store_url=store_url, data_dir=data_dir)
     with with_redis(loaded) as settings:
-        typer.echo("\n".join(asyncio.run(_history(settings, job))))
+        echo("\n".join(asyncio.run(_history(settings, job))))
 
 
 async def _history(settings: Settings, job: str) -> list[str]:

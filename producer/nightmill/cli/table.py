@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from nightmill.cli.console import VisibleConsole
 from nightmill.cli.fitted import FittedTable
 from nightmill.cli.options import WIDE
+from nightmill.cli.terminal import echo_json
 from nightmill.records.state import JobState
 from nightmill.reports.labels import StatusColumn
 from nightmill.reports.progress import Progress, dollars, short
@@ -32,9 +34,9 @@ _SINGLES: Final = "(single jobs)"
 @contextmanager
 def opened_view(*, watch: bool, json: bool) -> Iterator[Callable[[View], None]]:
     """Yield a function that shows a view on stdout; it can be called again and again."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    console = VisibleConsole(width=None if sys.stdout.isatty() else WIDE)
     if json:
-        yield lambda view: print(view.to_json().decode(), flush=True)  # noqa: T201 - the data
+        yield lambda view: echo_json(view.to_json())
     elif watch and console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
             yield lambda view: live.update(draw(view), refresh=True)
@@ -92,7 +94,7 @@ def _cost(counts: Counts) -> str:
 class _Lines:
     """Shows views in a log file: one line a batch, every time."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: VisibleConsole) -> None:
         self._console = console
         self._progress: dict[str, Progress] = {}
 
@@ -102,6 +104,6 @@ class _Lines:
             progress = self._progress.setdefault(batch, Progress(counts, now))
             progress.add(counts, now)
             name = batch or _SINGLES
-            self._console.print(f"{name} {view.state(batch)}: {progress.line()}", markup=False)
+            self._console.print(f"{name} {view.state(batch)}: {progress.line()}")
         for crash in view.crashes:
-            self._console.print(crash, markup=False)
+            self._console.print(crash)

@@ -16,6 +16,7 @@ import typer
 from nightmill.cli import options
 from nightmill.cli.grouped import grouped
 from nightmill.cli.source_options import SourceOptions
+from nightmill.cli.terminal import echo, echo_json
 from nightmill.errors import BatchNotFoundError, SourceError, StoreMissingError
 from nightmill.reports.labels import VerifyLabel
 from nightmill.reports.progress import counted
@@ -67,7 +68,10 @@ def verify(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
     opened = nullcontext() if source is None else _opened(rows.source(source), loaded)
     with opened as read, with_redis(loaded) as settings:
         verdict = asyncio.run(_verify(settings, batch, read, repair=repair))
-    typer.echo(_as_json(batch, verdict) if json else "\n".join(_report(batch, verdict)))
+    if json:
+        echo_json(_as_json(batch, verdict))
+    else:
+        echo("\n".join(_report(batch, verdict)))
     if not verdict.holds:
         raise typer.Exit(1)
 
@@ -85,7 +89,7 @@ def _opened(source: Source, settings: Settings) -> Iterator[Read]:
         checked = check_source(source, defaults, ids=Path(folder) / "ids.db")
         if checked.rejected:
             bad = counted(checked.rejected, "bad row")
-            typer.echo(f"{source}: {bad} skipped", err=True)
+            echo(f"{source}: {bad} skipped", err=True)
         yield lambda: read_checked(checked, defaults)
 
 
@@ -103,7 +107,7 @@ async def _verify(settings: Settings, batch: str, read: Read | None, *, repair: 
         if verdict.holds or not repair or read is None:
             return verdict
         for problem in verdict.problems:
-            typer.echo(f"found: {problem}", err=True)
+            echo(f"found: {problem}", err=True)
         await _repair(session, batch, read)
         return await check(batch, store, session.batches, _ids(read))
 
@@ -122,7 +126,7 @@ async def _repair(session: Session, batch: str, read: Read) -> None:
 
     async with Feeder(batch, session.producer, session.batches, session.store, "keep") as feeder:
         fed = await feeder.feed(read())
-    typer.echo(f'repaired: {counted(fed.new, "job")} of batch "{batch}" fed again', err=True)
+    echo(f'repaired: {counted(fed.new, "job")} of batch "{batch}" fed again', err=True)
 
 
 def _ids(read: Read | None) -> Iterable[str]:
@@ -149,6 +153,6 @@ def _report(batch: str, verdict: Verdict) -> list[str]:
     return lines
 
 
-def _as_json(batch: str, verdict: Verdict) -> str:
+def _as_json(batch: str, verdict: Verdict) -> bytes:
     fields = {"batch": batch, "holds": verdict.holds} | msgspec.structs.asdict(verdict)
-    return msgspec.json.encode(fields).decode()
+    return msgspec.json.encode(fields)

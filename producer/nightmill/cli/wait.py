@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from nightmill.cli import options
+from nightmill.cli.terminal import echo, echo_json
 from nightmill.errors import BatchStoppedError, BatchTimeoutError
 
 if TYPE_CHECKING:
@@ -53,7 +54,10 @@ def wait(  # noqa: PLR0913 - one parameter an option: that is typer's interface
 
     with with_redis(load_settings(redis_url=redis_url, data_dir=data_dir)) as settings:
         code, view = asyncio.run(_wait(settings, batch, timeout, keep_waiting=keep_waiting))
-    typer.echo(view.to_json().decode() if json else _summary(view, batch))
+    if json:
+        echo_json(view.to_json())
+    else:
+        echo(_summary(view, batch))
     raise typer.Exit(code)
 
 
@@ -77,7 +81,7 @@ async def _wait(
                     timeout, keep_waiting=keep_waiting
                 )
         except (BatchStoppedError, BatchTimeoutError) as error:
-            typer.echo(f"error: {error}", err=True)
+            echo(f"error: {error}", err=True)
             code = STOPPED if isinstance(error, BatchStoppedError) else TIMED_OUT
         else:
             code = SOME_FAILED if counts.terminal > counts.succeeded else 0

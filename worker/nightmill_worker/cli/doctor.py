@@ -26,19 +26,18 @@ def doctor(
 
     nightmill doctor --redis-url redis://localhost:6379 --base-url http://127.0.0.1:8399
     """
-    from rich.console import Console  # noqa: PLC0415 - `--help` stays fast
-
+    from nightmill.cli.console import VisibleConsole  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
     from nightmill_worker.cli.examine import examine  # noqa: PLC0415
 
     settings = load_settings(redis_url=redis_url, base_url=base_url)
     findings = asyncio.run(examine(settings))
-    out = Console(highlight=False, soft_wrap=True)
+    out = VisibleConsole(soft_wrap=True)
     for finding in findings:
         mark = "[green]ok[/]  " if finding.ok else "[red]FAIL[/]"
-        out.print(f"{mark} {finding.what}: ", end="")
-        out.print(finding.observed, markup=False)
+        out.print(f"{mark} {finding.what}: ", end="", markup=True)
+        out.print(finding.observed)
         if finding.fix:
-            out.print(f"     fix: {finding.fix}", markup=False)
+            out.print(f"     fix: {finding.fix}")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(PROBLEM_FOUND)

@@ -14,11 +14,13 @@ from nightmill.errors import NightmillError
 from nightmill.queue import keys
 from nightmill.queue.connection import connect, redis_errors
 from nightmill.queue.locate import with_redis
+from nightmill.redaction import Secrets
 from nightmill.settings import Settings
 from nightmill.store import ResultStore
 from nightmill_worker.cli.worker import NO_CREDENTIAL
 from nightmill_worker.messages.classify import classify
 from nightmill_worker.messages.client import MessagesClient
+from nightmill_worker.messages.hidden import without_secrets
 from nightmill_worker.messages.outcome import Broken, Fail, StopAccount
 
 # Every Messages endpoint refuses this request: it checks the credential first, then max_tokens.
@@ -95,7 +97,7 @@ async def _endpoint(settings: Settings) -> list[Finding]:
     if isinstance(reply, Broken):
         fix = "check NIGHTMILL_BASE_URL and the network"
         return [Finding(what="endpoint", ok=False, observed=f"{where}: {reply.detail}", fix=fix)]
-    outcome = classify(reply, time.time())
+    outcome = without_secrets(classify(reply, time.time()), Secrets.of(settings))
     reached = Finding(what="endpoint", ok=True, observed=f"{where} answers ({reply.status})")
     if isinstance(outcome, StopAccount):
         fix = outcome.error.fix or "check the credential"

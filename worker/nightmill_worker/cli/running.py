@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-import typer
-
 from nightmill.cli.live import Live
+from nightmill.cli.terminal import echo
 from nightmill.enqueue.feeder import Changed
 from nightmill.enqueue.prepare import defaults_of
 from nightmill.errors import SourceError
@@ -56,12 +55,12 @@ async def run_plan(settings: Settings, checked: Summary, plan: Plan) -> int:
         # Messages go to stderr: stdout may be the results file.
         if ending.fed.cut_short:
             not_fed = checked.jobs - ending.fed.total
-            typer.echo(f"{ending.counts.state}: {not_fed:,} lines were not fed", err=True)
+            echo(f"{ending.counts.state}: {not_fed:,} lines were not fed", err=True)
         if ending.end is not End.INTERRUPTED:
             written = await _export(reached, plan.batch, plan.out)
-            typer.echo(f"{written:,} results in {plan.out}", err=True)
+            echo(f"{written:,} results in {plan.out}", err=True)
     for line in (*unclean, *_advice(ending, plan.batch, clean=not unclean)):
-        typer.echo(line, err=True)
+        echo(line, err=True)
     return _exit_code(ending, clean=not unclean)
 
 
@@ -86,7 +85,7 @@ async def _run(reached: Settings, checked: Summary, plan: Plan) -> tuple[Ending,
             shown = _Shown(live, plan.batch, workers)
             ending = await local.run(lambda: read_checked(checked, defaults), shown.counts)
             took_s = time.monotonic() - started
-    typer.echo(_summary(ending, plan.batch, took_s, shown.refused), err=True)
+    echo(_summary(ending, plan.batch, took_s, shown.refused), err=True)
     ends = (f"a worker did not stop cleanly ({end}): see {log.name}" for end in workers.unclean)
     return ending, list(ends)
 

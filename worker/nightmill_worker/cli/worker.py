@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from nightmill.cli.terminal import echo
 from nightmill.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def worker(
         raise SettingsError(NO_CREDENTIAL)
     unclean = asyncio.run(_supervise(settings, processes))
     for ended in unclean:
-        typer.echo(f"a worker did not stop cleanly: {ended}", err=True)
+        echo(f"a worker did not stop cleanly: {ended}", err=True)
     if unclean:
         raise typer.Exit(UNCLEAN)
 

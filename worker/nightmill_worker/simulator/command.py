@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 import uvloop
-from rich.console import Console
 
+from nightmill.cli.console import VisibleConsole
 from nightmill_worker.simulator.config import ConfigError, SimulatorConfig
 from nightmill_worker.simulator.options import config_from_options, config_parameters
 from nightmill_worker.simulator.server import Simulator
@@ -16,8 +16,8 @@ from nightmill_worker.simulator.server import Simulator
 BAD_USAGE = 2
 DEFAULT_PORT = 8399
 ANY_KEY = "any-key"
-_out = Console(highlight=False, markup=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+_out = VisibleConsole(soft_wrap=True)
+_err = VisibleConsole(stderr=True, soft_wrap=True)
 
 
 def simulate(host: str, port: int, **options: object) -> None:

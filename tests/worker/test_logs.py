@@ -1,0 +1,40 @@
+"""Log lines: no credential, and nothing that controls the terminal that shows them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from nightmill import load_settings
+from nightmill_worker.events import CallFailed, RedisAway
+from nightmill_worker.logs import log_events
+
+KEY = "sk-secret-01234"
+EVIL = "\x1b]0;owned\x07\x9b31m\u202e"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_log_line_has_no_credential(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Errors of servers quote what they got, such as the arguments of AUTH."""
+    settings = load_settings(api_key=KEY, redis_url="redis://:redis-pw-1@h/0", log_format=form)
+    listen = log_events(settings)
+    listen(CallFailed(job_id="b:1", error_type="e", message=f"bad {KEY}", wait_ms=5))
+    listen(RedisAway(problem="ERR unknown command AUTH, with args: 'redis-pw-1'"))
+    shown = capsys.readouterr().err
+    assert shown.count("[credential]") == 2
+    assert KEY not in shown
+    assert "redis-pw-1" not in shown
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_log_line_controls_no_terminal(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An id or an answer could hide the line above it."""
+    listen = log_events(load_settings(log_format=form))
+    listen(CallFailed(job_id=f"b:{EVIL}", error_type="e", message=f"m {EVIL}", wait_ms=5))
+    shown = capsys.readouterr().err
+    assert not set(shown) & set("\x1b\x07\x9b\u202e")
+    if form == "json":
+        assert json.loads(shown)["message"] == f"m {EVIL}"
+    else:
+        assert r"job_id=b:\x1b]0;owned\x07\x9b31m\u202e" in shown
