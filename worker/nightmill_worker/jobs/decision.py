@@ -13,6 +13,7 @@ import msgspec
 
 from nightmill.records.result import ErrorInfo, Result, Usage
 from nightmill.records.state import JobState
+from nightmill.redaction import Secrets
 from nightmill_worker.events import CallFailed, CallRefused, Event, JobFaulted, JobQuarantined
 from nightmill_worker.jobs.claimed_job import ClaimedJob
 from nightmill_worker.jobs.retry import Again, End, next_step
@@ -26,6 +27,7 @@ from nightmill_worker.jobs.rows import (
 )
 from nightmill_worker.limiter.headers import gate_named, limits_in
 from nightmill_worker.messages.classify import classify
+from nightmill_worker.messages.hidden import without_secrets
 from nightmill_worker.messages.outcome import (
     Broken,
     Fail,
@@ -54,7 +56,7 @@ SETTLED_AS: Final[dict[type, SettledAs]] = {
     StopAccount: "stop",
 }
 POSTPONED_MS: Final = 500
-"""How long a job that must run alone is left to other workers, milliseconds."""
+"""How long such a job waits, milliseconds."""
 INTERNAL: Final = "internal_error"
 """Error type of what nightmill itself did wrong."""
 _OK: Final = range(200, 300)
@@ -97,6 +99,7 @@ class Decider:
     ) -> None:
         """Take the randomness of waits, and the check that a job has its lane to itself."""
         self._settings = settings
+        self._secrets = Secrets.of(settings)
         self._rng = rng
         self._alone_in_lane = alone_in_lane
 
@@ -115,6 +118,7 @@ class Decider:
 
     def without_call(self, claimed: ClaimedJob, outcome: Fail | Retry) -> Decision:
         """Decide about a job whose files are refused (Fail) or cannot be read now (Retry)."""
+        outcome = self._secrets.hidden_in(outcome)
         if isinstance(outcome, Fail):
             return self._uncalled_end(claimed, JobState.FAILED, error=outcome.error)
         return self._decided(claimed, outcome, settlement_of(claimed, "unsent"))
@@ -127,7 +131,7 @@ class Decider:
         """
         claimed, reply = answered.claimed, answered.reply
         try:
-            outcome = classify(reply, now)
+            outcome = without_secrets(classify(reply, now), self._secrets)
             settlement = _settlement(claimed, outcome, limits_in(reply.headers))
             return self._decided(claimed, outcome, settlement)
         except Exception as error:  # noqa: BLE001 - the answer is paid for, whatever is wrong with it
@@ -147,7 +151,7 @@ class Decider:
         return Decision(settlement=settlement, release=release_of(claimed, again, attempt))
 
     def postponed(self, claimed: ClaimedJob) -> Decision:
-        """Give back a job that must run alone while another such job runs here."""
+        """Give back a job about which nothing could be decided."""
         again = Again(state=JobState.SNOOZED, wait_ms=POSTPONED_MS, counted=False)
         release = release_of(claimed, again, None)
         return Decision(settlement=settlement_of(claimed, "unsent"), release=release)
@@ -161,7 +165,7 @@ class Decider:
         """Release or fail a job under which nightmill itself raised `error` before the call."""
         info = ErrorInfo(
             type=INTERNAL,
-            message=f"{type(error).__name__}: {error}",
+            message=self._secrets.hidden(f"{type(error).__name__}: {error}"),
             fix="look in the worker's log for the traceback, and report it",
         )
         event = _faulted(claimed, info, error)
@@ -174,6 +178,18 @@ class Decider:
         release = release_of(claimed, again, attempt)
         settlement = settlement_of(claimed, "unsent")
         return Decision(settlement=settlement, release=release, event=event)
+
+    def died(self, claimed: ClaimedJob, error: ErrorInfo, *, poison: bool) -> Decision:
+        """Release a job under which its isolation process died, or end it as poison."""
+        if not poison:
+            attempt = attempt_of(claimed, "lost", counted=False, error=error, wait_ms=0)
+            again = Again(state=JobState.SNOOZED, wait_ms=0, counted=False)
+            release = release_of(claimed, again, attempt)
+            return Decision(settlement=settlement_of(claimed, "unsent"), release=release)
+        claimed.name()
+        attempt = attempt_of(claimed, "lost", counted=False, error=error)
+        event = JobQuarantined(job_id=claimed.granted.id, reason=error.message)
+        return self._uncalled_end(claimed, JobState.FAILED, attempt, error=error, event=event)
 
     def _decided(self, claimed: ClaimedJob, outcome: Outcome, settlement: Settlement) -> Decision:
         granted, refused = claimed.granted, isinstance(outcome, Snooze)
@@ -200,10 +216,11 @@ class Decider:
 
     def _as_it_came(self, claimed: ClaimedJob, reply: Reply | Broken, error: Exception) -> Decision:
         """Store a reply that could not be interpreted: its body as it is, its usage unknown."""
-        body = reply.body if isinstance(reply, Reply) else b""
+        body = self._secrets.hidden_json(reply.body) if isinstance(reply, Reply) else b""
+        problem = self._secrets.hidden(f"{type(error).__name__}: {error}")
         info = ErrorInfo(
             type=INTERNAL,
-            message=f"the answer could not be interpreted: {type(error).__name__}: {error}",
+            message=f"the answer could not be interpreted: {problem}",
             fix="the answer is stored as it came; report it",
         )
         attempt = attempt_of(claimed, JobState.FAILED, counted=True, error=info)
