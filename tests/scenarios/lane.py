@@ -16,7 +16,7 @@ from nightmill_worker.limiter.records import Caps, Observed, Orders
 DIMENSIONS = ("requests", "input", "output")
 GATES = ("pace", *DIMENSIONS)
 QUANTILE, LEAST_WEIGHT, REMEMBERED, LARGEST_DECAY = 0.7, 0.05, 32, 0.99
-LONGEST_PAUSE_S = 900.0
+LONGEST_PAUSE_S, LONGEST_CALL_S = 900.0, 600.0
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +63,14 @@ class Cost(msgspec.Struct):
     at: float = 0.0
 
 
+def within_bounds(item: Settled, now: float) -> Settled:
+    """Return an answer whose times fit Redis's clock; the server's other values always do."""
+    passed = now - item.reservation.at
+    latency = min(item.latency, LONGEST_CALL_S if passed < 0 else passed)
+    reservation = msgspec.structs.replace(item.reservation, at=min(now, item.reservation.at))
+    return msgspec.structs.replace(item, latency=latency, reservation=reservation)
+
+
 class Lane:
     """One lane's hash, its slots, and the law that moves it."""
 
@@ -89,22 +97,35 @@ class Lane:
         self.costs: dict[str, Cost] = {}
 
     def open(self, now: float) -> None:
-        """Free the slots of dead workers, refill the buckets."""
+        """Refill the buckets, free the slots of dead workers."""
+        self.refill(now)
         gone = [slot for slot, end in self.slots.items() if end <= now]
         for slot in gone:
             del self.slots[slot]
         self.reserved *= len(self.slots) / max(1, len(self.slots) + len(gone))
-        self.refill(now)
 
     def refill(self, now: float) -> None:
         """Refill the buckets up to now. A clock that went back adds nothing."""
-        passed = max(0.0, now - self.refilled_at)
+        passed = now - self.refilled_at
+        if passed < 0:
+            self.move_back(-passed)
+            passed = 0.0
         self.refilled_at = now
         for name, gate in self.orders.gates.items():
             full = name not in self.opened and not gate.follows_headers
             level = gate.capacity if full else self.level[name]
-            self.level[name] = min(gate.capacity, level + gate.rate * passed)
+            level = min(gate.capacity, level + gate.rate * passed)
+            self.level[name] = max(level, -LONGEST_PAUSE_S * gate.rate)
         self.opened = set(self.orders.gates)
+
+    def move_back(self, seconds: float) -> None:
+        """Move all moments that were noted before the clock went back."""
+        self.pause_until -= seconds
+        self.cut_at -= seconds
+        self.reported_at = {name: at - seconds for name, at in self.reported_at.items()}
+        for cost in self.costs.values():
+            cost.at -= seconds
+        self.slots = {slot: end - seconds for slot, end in self.slots.items()}
 
     def guess(self, job: Job) -> dict[str, float]:
         """Return what a call of this job is expected to use."""
@@ -156,7 +177,7 @@ class Lane:
     def settle(self, now: float, items: list[Settled]) -> None:
         """Account for answers."""
         self.refill(now)
-        for item in items:
+        for item in [within_bounds(item, now) for item in items]:
             self.counts[item.outcome] += 1
             self.charge(item)
             for name, (limit, remaining) in item.reported.items():

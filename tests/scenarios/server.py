@@ -13,7 +13,7 @@ from email.utils import format_datetime
 
 import msgspec
 
-from nightmill_worker.messages.classify import retry_after_s
+from nightmill_worker.messages.retry_after import retry_after_s
 
 DIMENSIONS = ("requests", "input", "output")
 

@@ -81,7 +81,9 @@ class Twins:
         """Start both as lanes that have never been used."""
         client.flushall()
         lua = files("nightmill_worker.queue").joinpath("lua")
-        parts = [lua.joinpath(f"{part}.lua").read_text() for part in ("common", "lane")]
+        parts = [
+            lua.joinpath(f"{part}.lua").read_text() for part in ("common", "lane_state", "lane")
+        ]
         driver = Path(__file__).with_name("lane.lua").read_text()
         self.script = client.register_script(wire.lua_prelude() + "".join(parts) + driver)
         self.lane = Lane(Caps())

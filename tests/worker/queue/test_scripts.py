@@ -6,9 +6,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
+import pytest
 
 from nightmill.enqueue.prepare import defaults_of
-from nightmill.queue import wire
+from nightmill.queue import keys, wire
 from nightmill.records.result import KEPT_FIRST, KEPT_LAST, Attempt
 from nightmill.records.state import JobState
 from nightmill_worker.jobs.claimed_job import ClaimedJob
@@ -16,11 +17,13 @@ from nightmill_worker.jobs.rows import row_of
 from nightmill_worker.queue.records import Ask, GrantedJob, Release
 from nightmill_worker.queue.scripts import Scripts
 from tests.rig import hello, rigged
+from tests.worker.queue.desk import finished
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.rig import Rig
+    from tests.worker.queue.desk import Desk
 
 ACCOUNT, LEASE_MS = "l", 60_000
 OPEN = {"window": 999, "gates": {}, "reserves": False, "pause": 0, "breaker": "closed", "round": 0}
@@ -114,3 +117,16 @@ async def test_a_script_that_redis_forgets_between_load_and_call_is_tried_again(
             )
         )
         assert await scripts_of(rig).persist(lambda: next(answers))
+
+
+@pytest.mark.parametrize(("ending", "succeeded"), [(None, b""), ("cancelled", b"1")])
+def test_a_row_that_a_cancellation_wrote_is_counted_when_its_job_is_finished(
+    desk: Desk, ending: str | None, succeeded: bytes
+) -> None:
+    """The cancellation may have died between the commit and the count; other rows were counted."""
+    desk.enqueue("x")
+    (job,) = desk.claim().values()
+    if ending is not None:
+        desk.redis.hset(keys.RECORD + "x", "ending", ending)
+    assert desk.finish([finished(job, again=1)]) == []
+    assert desk.field(keys.BATCH + "b", "succeeded") == succeeded

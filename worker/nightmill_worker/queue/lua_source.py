@@ -10,7 +10,10 @@ from nightmill.queue.wire import lua_prelude
 
 ALLOW_OOM: Final = "#!lua flags=allow-oom\n"
 """A full Redis refuses producers, never workers: only finished jobs give memory back."""
-_SHARED: Final = {"claim": ("common", "lane", "batch"), "settle": ("common", "lane")}
+_SHARED: Final = {
+    "claim": ("common", "lane_state", "lane", "batch"),
+    "settle": ("common", "lane_state", "lane"),
+}
 
 
 @cache

@@ -3,17 +3,37 @@
 
 local COUNTED = { 'in_flight', 'succeeded', 'input_tokens', 'output_tokens', 'nanodollars', 'unpriced' }
 
+-- Bound the limits stored with a batch; one that is no number counts as absent.
+local function bound_limits(limits)
+  limits.weight = bounded(limits.weight, 1, 1000, 1)
+  limits.concurrency = bounded(limits.concurrency, 1, EXACT, nil)
+  limits.expires_at = bounded(limits.expires_at, 0, EXACT, nil)
+  limits.budget_tokens = bounded(limits.budget_tokens, 1, EXACT, nil)
+  limits.budget_usd = bounded(limits.budget_usd, 0, 1e6, nil)
+  limits.price_in = bounded(limits.price_in, 0, 1e15, 0)
+  limits.price_out = bounded(limits.price_out, 0, 1e15, 0)
+end
+
 local function open_batch(name, now)
   local found = redis.call('HMGET', BATCH .. name, 'flag', 'limits')
   -- `room` is how many more of its jobs may be in flight.
   local batch = { name = name, open = not found[1], weight = 1, room = math.huge }
   if not found[2] then return batch end
-  local limits = cjson.decode(found[2])
-  batch.limits, batch.weight = limits, limits.weight or 1
+  local limits = decoded(found[2])
+  if not limits then -- without its budget, no job of the batch may run
+    batch.open = false
+    if not found[1] then
+      local reason = 'the limits stored with the batch cannot be read: set them again'
+      redis.call('HSET', BATCH .. name, 'flag', 'paused', 'reason', reason)
+    end
+    return batch
+  end
+  bound_limits(limits)
+  batch.limits, batch.weight = limits, limits.weight
   if limits.expires_at and limits.expires_at <= now then batch.open = false end
   if not batch.open then return batch end
   local counted = redis.call('HMGET', BATCH .. name, unpack(COUNTED))
-  for i, field in ipairs(COUNTED) do batch[field] = tonumber(counted[i]) or 0 end
+  for i, field in ipairs(COUNTED) do batch[field] = bounded(counted[i], -EXACT, EXACT, 0) end
   if limits.concurrency then batch.room = limits.concurrency - batch.in_flight end
   return batch
 end
@@ -28,7 +48,7 @@ end
 local function expected(batch, used, ceiling)
   local ended = batch.succeeded
   local mean = ended > 0 and used / ended or ceiling
-  return mean + math.max(0, ceiling - mean) / (1 + ended * ended)
+  return mean + max(0, ceiling - mean) / (1 + ended * ended)
 end
 
 local function mark_spent(batch, ...)
@@ -50,7 +70,7 @@ local function affords(batch, payload)
   local limits = batch.limits
   if not limits or not (limits.budget_tokens or limits.budget_usd) then return true end
   local input = #payload / 3
-  local output = tonumber(string.match(payload, '"max_tokens":%s*(%d+)')) or 0
+  local output = bounded(string.match(payload, '"max_tokens":%s*(%d+)'), 0, EXACT, 0)
   local tokens, nano = limits.budget_tokens, 1e9
   if tokens and not fits(batch, tokens, batch.input_tokens + batch.output_tokens, input + output, '', ' tokens') then
     return false

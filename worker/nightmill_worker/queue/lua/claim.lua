@@ -24,7 +24,11 @@ local RECENT_MS = 60000 -- other workers' deaths count for this long
 -- A job is poison after this many deaths of workers that ran it alone: the first number counts only
 -- deaths while no other worker died, the second counts all.
 local PROOF, PROOF_ANYWAY = 3, 10
-local LARGEST = 33 * 1024 * 1024 -- bytes of a payload: the largest MAX_PAYLOAD_BYTES and its envelope
+local LARGEST_PAYLOAD = 33 * 1024 * 1024 -- bytes: the largest MAX_PAYLOAD_BYTES and the job's envelope
+local LONGEST_LEASE_MS = 3600000 -- the largest LEASE_S
+local PUT_OFF_MS = 60000 -- how long a job waits that could not be granted
+local MOST_CALLS = 1e9 -- of one job
+local tokens = 0
 
 local function lane_of(model)
   if not lanes[model] then
@@ -50,10 +54,10 @@ end
 
 -- The last holder's lease ran out during a call: add a lost attempt to the history, count the death.
 local function note_death(id, record)
-  local worker = record.worker or '?'
+  local worker, claimed_at = record.worker or '?', bounded(record.claimed_at, 0, now, now)
   add_attempt(id, cjson.encode({
-    n = tonumber(record.calls), started_at = tonumber(record.claimed_at), outcome = 'lost',
-    counted = false, worker = record.worker, duration_ms = now - tonumber(record.claimed_at),
+    n = bounded(record.calls, 0, MOST_CALLS, 0), started_at = claimed_at, outcome = 'lost',
+    counted = false, worker = record.worker, duration_ms = now - claimed_at,
   }))
   record.deaths = (tonumber(record.deaths) or 0) + 1
   record.died_on = (record.died_on or '') .. ' ' .. worker
@@ -74,23 +78,33 @@ local function verdict_on(id, record, aborts)
   return (tonumber(record.deaths) or 0) >= 2 and 'alone' or 'run'
 end
 
+-- A counter of a record as a whole number, "0" when it is none.
+local function whole(text)
+  return text and #text < 16 and string.find(text, '^%d+$') and text or '0'
+end
+
 local function granted_job(id, payload, queue, model, record, verdict, reservation)
   local attempts, cut = '[]', nil
-  if (tonumber(record.calls) or 1) > 1 then
+  if record.calls > 1 then
     attempts = '[' .. table.concat(redis.call('LRANGE', ATTEMPTS .. id, 0, -1), ',') .. ']'
     cut = redis.call('HGET', RECORD .. id, 'cut')
   end
-  return { id, record.token, payload, queue, model, record.counted or '0', record.refusals or '0',
-    record.snoozes or '0', tostring(record.calls), verdict, reservation, attempts, cut or '' }
+  return { id, record.token, payload, queue, model, whole(record.counted), whole(record.refusals),
+    whole(record.snoozes), tostring(record.calls), verdict, reservation, attempts, cut or '' }
 end
 
 -- `unfit` is the verdict on a job that cannot run: gone or unreadable.
 local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
   -- `moment` keeps the token unique when a claim is repeated after its grant was forgotten.
-  local token = ask.worker .. ':' .. ask.seq .. ':' .. (#granted + 1) .. ':' .. moment
+  tokens = tokens + 1
+  local token = ask.worker .. ':' .. ask.seq .. ':' .. tokens .. ':' .. moment
   if not redis.call('SET', IN_PROGRESS .. id, token, 'NX', 'PX', ask.lease_ms) then
     local left = redis.call('PTTL', IN_PROGRESS .. id)
-    redis.call('ZADD', queue, now + math.max(1, left), id)
+    if left > LONGEST_LEASE_MS then -- set before Redis's clock went back; its worker, if alive, renews it
+      left = ask.lease_ms
+      redis.call('PEXPIRE', IN_PROGRESS .. id, left)
+    end
+    redis.call('ZADD', queue, now + max(1, left), id)
     return
   end
   local record = hash(RECORD .. id)
@@ -100,7 +114,7 @@ local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
     counts.add(batch.name, 'in_flight', 1)
   end
   count_granted(batch)
-  record.token, record.calls = token, (tonumber(record.calls) or 0) + 1
+  record.token, record.calls = token, bounded(record.calls, 0, MOST_CALLS, 0) + 1
   redis.call('HSET', RECORD .. id, 'state', 'in_flight', 'token', token, 'worker', ask.worker,
     'calls', record.calls, 'claimed_at', now)
   if record.deaths then
@@ -109,29 +123,17 @@ local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
   end
   if queue == QUEUE then redis.call('PERSIST', PAYLOAD .. id) end -- arq gives a payload a day to live
   local reservation = take(lane, guess, token, now / 1000, lease_end)
+  granted[#granted + 1] = granted_job(id, payload, queue, lane.model, record, verdict, reservation)
   leased[queue] = leased[queue] or {}
   table.insert(leased[queue], lease_end)
   table.insert(leased[queue], id)
-  granted[#granted + 1] = granted_job(id, payload, queue, lane.model, record, verdict, reservation)
-end
-
--- Whether a name is UTF-8: workers put it into JSON.
-local function is_utf8(name)
-  if not string.find(name, '[\128-\255]') then return true end
-  for _, wrong in ipairs({ '\224[\128-\159]', '\237[\160-\191]', '\240[\128-\143]', '\244[\144-\191]' }) do
-    if string.find(name, wrong) then return false end
-  end
-  local rest = string.gsub(name, '[\194-\223][\128-\191]', '.')
-  rest = string.gsub(rest, '[\224-\239][\128-\191][\128-\191]', '.')
-  rest = string.gsub(rest, '[\240-\244][\128-\191][\128-\191][\128-\191]', '.')
-  return not string.find(rest, '[\128-\255]')
 end
 
 -- Return a job's function and model. A batch's queue has one `model`; in the shared queue, the payload
 -- names it. Returns nil when the payload cannot be read.
 local function read(payload, model)
   if model and string.find(payload, '^{"t":null,"f":"generate",') then return 'generate', model end
-  if string.sub(payload, 1, 1) ~= '{' or #payload > LARGEST then return nil end
+  if string.sub(payload, 1, 1) ~= '{' or #payload > LARGEST_PAYLOAD then return nil end
   local ok, job = pcall(cjson.decode, payload)
   if not ok or type(job) ~= 'table' or type(job.f) ~= 'string' then return nil end
   local params = type(job.k) == 'table' and job.k.params or nil
@@ -153,7 +155,7 @@ local function closed_for(lane, guess)
   local closed, ms = closed_gate(lane, guess, now / 1000)
   if closed then
     lane.bound = closed
-    wait = math.min(wait, math.ceil(ms))
+    wait = min(wait, math.ceil(ms))
   end
   return closed
 end
@@ -178,6 +180,15 @@ local function consider(id, payload, queue, batch, known, aborts)
   grant(id, fn and payload or '', queue, batch, lane, guess, aborts, unfit)
 end
 
+-- A job that could not be granted is due again later. It must not keep the jobs behind it waiting.
+local function put_off(queue, id)
+  local holder = redis.call('GET', IN_PROGRESS .. id)
+  if holder and string.find(holder, ask.worker .. ':' .. ask.seq .. ':', 1, true) == 1 then
+    redis.call('DEL', IN_PROGRESS .. id)
+  end
+  redis.call('ZADD', queue, 'XX', now + PUT_OFF_MS, id)
+end
+
 -- The shared queue mixes models. When all jobs at its head belong to closed lanes, put them behind the
 -- others for 250 ms, at most once in 250 ms.
 local function sidestep(queue, ids)
@@ -189,14 +200,15 @@ end
 
 -- How many jobs to read from a queue. A batch's queue has one model: when that lane is closed, none.
 local function share_to_read(model, batch, share)
-  share = math.max(0, math.min(share, batch.room))
+  share = max(0, min(share, batch.room))
   if not model then return share end
   local lane = lane_of(model)
   if closed_for(lane, guess_of(lane, '', batch.name)) then return 0 end
-  return math.min(share, jobs_to_read(lane))
+  return min(share, jobs_to_read(lane))
 end
 
-local function claim_from(queue, batch, model, share, aborts)
+local function claim_from(queue, batch, model, most, aborts)
+  local share = share_to_read(model, batch, most)
   if share == 0 then return end
   local least = queue == QUEUE and '(1' or '-inf'
   -- Skip ids whose score is 1: arq's abort() sets that score before it records the abort, and the
@@ -210,7 +222,8 @@ local function claim_from(queue, batch, model, share, aborts)
   for i, id in ipairs(ids) do names[i] = PAYLOAD .. id end
   local payloads = redis.call('MGET', unpack(names))
   for i, id in ipairs(ids) do
-    local closed = consider(id, payloads[i], queue, batch, model, aborts)
+    local ok, closed = guarded(consider, id, payloads[i], queue, batch, model, aborts)
+    if not ok then guarded(put_off, queue, id) end
     if closed and queue ~= QUEUE then return end
   end
   if queue == QUEUE and #ids == share and #granted == before then sidestep(queue, ids) end
@@ -219,7 +232,7 @@ end
 -- A job in flight stays in its queue with the end of its lease as its due time, so claims do not find
 -- it before.
 local function write_leases()
-  for queue, scores in pairs(leased) do redis.call('ZADD', queue, 'XX', unpack(scores)) end
+  for queue, scores in pairs(leased) do guarded(redis.call, 'ZADD', queue, 'XX', unpack(scores)) end
   leased = {}
 end
 
@@ -229,7 +242,7 @@ local function open_queues()
   local found, total = {}, 0
   for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
     local batch = batch_named(batch_of(queue))
-    if batch.open and (not ask.only or ask.only == batch.name) then
+    if batch.open and (not ask.only or ask.only == batch.name) and is_utf8(queue) then
       local model = string.match(queue, '^' .. QUEUE .. ':[^:]+:(.+)$')
       found[#found + 1] = { queue = queue, batch = batch, model = model }
       total = total + batch.weight
@@ -255,9 +268,9 @@ local function claim(want, aborts)
       local batch, left = each.batch, want - #granted
       if left <= 0 then break end
       local fair = #queues > 1 and math.floor(want * batch.weight / total + math.random()) or left
-      local share = round == 1 and math.min(left, fair) or left
+      local share = round == 1 and min(left, fair) or left
       if round == 1 or #queues > 1 then
-        claim_from(each.queue, batch, each.model, share_to_read(each.model, batch, share), aborts)
+        guarded(claim_from, each.queue, batch, each.model, share, aborts)
       end
     end
     write_leases()
@@ -265,13 +278,15 @@ local function claim(want, aborts)
 end
 
 -- Answer a repeated claim with the jobs that it got before.
-local function grant_again(jobs)
-  for _, job in ipairs(jobs) do
+local function grant_again(packed)
+  for _, job in ipairs(cmsgpack.unpack(packed)) do
     local id, token, queue, model, verdict, reservation = unpack(job)
     local payload = redis.call('GET', PAYLOAD .. id)
     if holds(id, token) and (payload or verdict == 'gone') then
       local shown = verdict == 'unreadable' and '' or payload or ''
-      granted[#granted + 1] = granted_job(id, shown, queue, model, hash(RECORD .. id), verdict, reservation)
+      local record = hash(RECORD .. id)
+      record.calls = bounded(record.calls, 0, MOST_CALLS, 0)
+      granted[#granted + 1] = granted_job(id, shown, queue, model, record, verdict, reservation)
     end
   end
 end
@@ -286,15 +301,17 @@ local function write_lanes()
   for _, lane in pairs(lanes) do
     local bound = lane.hot.bound
     if lane.bound and bound[lane.bound] then bound[lane.bound] = bound[lane.bound] + 1 end
-    save_lane(lane)
+    guarded(save_lane, lane)
   end
 end
 
 local account = hash(account_key)
 local want = ask.want
-if account.state == 'trying' and (tonumber(account.until_ms) or 0) < now then account.state = 'trial' end
+local until_ms = bounded(account.until_ms, 0, EXACT, 0)
+local trial_over = until_ms < now or until_ms > now + LONGEST_LEASE_MS -- the latter: the clock went back
+if account.state == 'trying' and trial_over then account.state = 'trial' end
 if account.state == 'stopped' or account.state == 'trying' then want = 0 end
-if account.state == 'trial' then want = math.min(want, 1) end
+if account.state == 'trial' then want = min(want, 1) end
 
 local aborted, aborts = {}, {}
 for _, id in ipairs(redis.call('ZRANGE', ABORTS, 0, 99)) do
@@ -309,7 +326,7 @@ end
 
 local last = redis.call('GET', grant_key)
 if last and string.sub(last, 1, #this_claim) == this_claim then
-  grant_again(cmsgpack.unpack(string.sub(last, #this_claim + 1)))
+  guarded(grant_again, string.sub(last, #this_claim + 1))
 elseif want > 0 then
   claim(want, aborts)
   if #granted > 0 then remember() end

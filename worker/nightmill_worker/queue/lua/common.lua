@@ -1,12 +1,14 @@
 -- Shared by the worker's scripts: guards, the clock, who holds a job, the counts of batches.
 
 local EXACT = 2 ^ 53 -- whole numbers up to here are exact in Lua
+local min, max, type, pcall = math.min, math.max, type, pcall -- as locals they cost half
 
 -- A number, at least `low` and at most `high`. What is no number (text, null, NaN) becomes `other`.
 local function bounded(value, low, high, other)
-  value = tonumber(value)
+  if type(value) ~= 'number' then value = tonumber(value) end
   if not value or value ~= value then return other end
-  return math.max(low, math.min(high, value))
+  if value < low then return low end
+  return value > high and high or value
 end
 
 -- The table that a JSON text holds; nil when it is no JSON, or no object or array.
@@ -16,13 +18,24 @@ local function decoded(text)
 end
 
 -- Do something for one item of a group. An error in it must not fail the others: it goes to Redis's
--- log. Returns whether there was none.
+-- log. Returns whether there was none, and what `act` returns.
 local function guarded(act, ...)
-  local ok, problem = pcall(act, ...)
-  if not ok then
-    redis.log(redis.LOG_WARNING, 'nightmill: ' .. tostring(type(problem) == 'table' and problem.err or problem))
+  local ok, result = pcall(act, ...)
+  if ok then return true, result end
+  redis.log(redis.LOG_WARNING, 'nightmill: ' .. tostring(type(result) == 'table' and result.err or result))
+  return false, nil
+end
+
+-- Whether a name is UTF-8: workers put it into JSON.
+local function is_utf8(name)
+  if not string.find(name, '[\128-\255]') then return true end
+  for _, wrong in ipairs({ '\224[\128-\159]', '\237[\160-\191]', '\240[\128-\143]', '\244[\144-\191]' }) do
+    if string.find(name, wrong) then return false end
   end
-  return ok
+  local rest = string.gsub(name, '[\194-\223][\128-\191]', '.')
+  rest = string.gsub(rest, '[\224-\239][\128-\191][\128-\191]', '.')
+  rest = string.gsub(rest, '[\240-\244][\128-\191][\128-\191][\128-\191]', '.')
+  return not string.find(rest, '[\128-\255]')
 end
 
 local function now_ms()
@@ -31,8 +44,14 @@ local function now_ms()
 end
 
 -- `nightmill:queue:<batch>:<model>` -> batch; the shared queue -> "" (single jobs).
+local batches_of = {}
 local function batch_of(queue)
-  return string.match(queue, '^' .. QUEUE .. ':([^:]+):') or SINGLES
+  local batch = batches_of[queue]
+  if not batch then
+    batch = string.match(queue, '^' .. QUEUE .. ':([^:]+):') or SINGLES
+    batches_of[queue] = batch
+  end
+  return batch
 end
 
 -- Whether the worker with `token` still holds job `id`. The record decides, not the lease: while no
@@ -49,8 +68,9 @@ local function tally()
     if #fields == 0 then return end
     local pairs_to_write = {}
     for i, before in ipairs(redis.call('HMGET', key, unpack(fields))) do
+      local sum = bounded(before, -EXACT, EXACT, 0) + amounts[i]
       pairs_to_write[2 * i - 1] = fields[i]
-      pairs_to_write[2 * i] = string.format('%.0f', (tonumber(before) or 0) + amounts[i])
+      pairs_to_write[2 * i] = string.format('%.0f', bounded(sum, -EXACT, EXACT, 0))
     end
     redis.call('HSET', key, unpack(pairs_to_write))
   end
@@ -66,7 +86,7 @@ local function tally()
         for field, amount in pairs(of) do
           if amount ~= 0 then fields[#fields + 1], amounts[#amounts + 1] = field, amount end
         end
-        write(BATCH .. batch, fields, amounts)
+        guarded(write, BATCH .. batch, fields, amounts)
       end
     end,
   }
@@ -84,17 +104,19 @@ end
 local function add_attempt(id, attempt)
   local key, record = ATTEMPTS .. id, RECORD .. id
   if redis.call('RPUSH', key, attempt) <= 25 then return end
-  local old = cjson.decode(redis.call('LINDEX', key, 5))
+  local old = decoded(redis.call('LINDEX', key, 5)) or {}
   redis.call('LSET', key, 5, '')
   redis.call('LREM', key, 1, '')
-  local cut = redis.call('HGET', record, 'cut')
-  cut = cut and cjson.decode(cut) or { counted = 0, call_ms = 0, reasons = {} }
-  cut.call_ms = cut.call_ms + (old.duration_ms or 0)
+  local cut = decoded(redis.call('HGET', record, 'cut')) or {}
+  local reasons = type(cut.reasons) == 'table' and cut.reasons or {}
+  local call_ms = bounded(cut.call_ms, 0, EXACT, 0) + bounded(old.duration_ms, 0, EXACT, 0)
+  local counted = bounded(cut.counted, 0, EXACT, 0)
   if old.counted == false then
-    local reason = old.error_type or old.outcome
-    cut.reasons[reason] = (cut.reasons[reason] or 0) + 1
+    local reason = type(old.error_type) == 'string' and old.error_type or tostring(old.outcome)
+    reasons[reason] = bounded(reasons[reason], 0, EXACT, 0) + 1
   else
-    cut.counted = cut.counted + 1
+    counted = counted + 1
   end
+  cut = { counted = counted, call_ms = math.min(EXACT, call_ms), reasons = reasons }
   redis.call('HSET', record, 'cut', cjson.encode(cut))
 end

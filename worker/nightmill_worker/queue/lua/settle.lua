@@ -7,6 +7,8 @@
 --          outcome: ok | refused (429) | failed (5xx, broken off) | rejected (the job's own fault) |
 --          stop (the account's fault) | unsent (no call was made)
 -- ARGV[2]  JSON: the orders of a lane that has never been used
+-- Each item stands alone: one that cannot be accounted for is logged and counted (`unsettled` in the
+-- lane's `hot`), and its slot is freed.
 -- Returns  1 when this call stopped the account, else 0.
 local ask = cjson.decode(ARGV[1])
 local now = now_ms() / 1000
@@ -17,18 +19,24 @@ local lanes, stopped = {}, 0
 local function stop_account(item)
   if state ~= 'stopped' then stopped = 1 end
   state = 'stopped'
-  redis.call('HSET', account_key, 'state', 'stopped', 'reason', item.reason, 'stopped_at', now * 1000)
+  local reason = type(item.reason) == 'string' and item.reason or ''
+  redis.call('HSET', account_key, 'state', 'stopped', 'reason', reason, 'stopped_at', now * 1000)
 end
 
-for _, item in ipairs(ask.items) do
-  lanes[item.model] = lanes[item.model] or open_lane(ask.account, item.model, now, ARGV[2])
-  settle(lanes[item.model], item, now)
+local function account_for(item)
   if item.outcome == 'stop' then
     stop_account(item)
   elseif item.outcome ~= 'unsent' and state == 'trying' then
     redis.call('DEL', account_key)
     state = nil
   end
+  lanes[item.model] = lanes[item.model] or open_lane(ask.account, item.model, now, ARGV[2])
+  settle(lanes[item.model], item, now)
 end
-for _, lane in pairs(lanes) do save_lane(lane) end
+
+for _, item in ipairs(ask.items) do
+  local lane = not guarded(account_for, item) and lanes[item.model]
+  if lane then lane.hot.unsettled = bounded(lane.hot.unsettled, 0, LARGEST, 0) + 1 end
+end
+for _, lane in pairs(lanes) do guarded(save_lane, lane) end
 return stopped
