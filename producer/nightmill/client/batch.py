@@ -44,12 +44,18 @@ class Batch:
         return await self._batches.counts(self.name)
 
     async def pause(self, reason: str = "by its producer") -> None:
-        """Stop claims of its jobs; calls in flight finish. Raises BatchNotFoundError."""
+        """Stop claims of its jobs; calls in flight finish.
+
+        Raises BatchNotFoundError, BatchEndedError.
+        """
         await self._batches.require(self.name)
         await self._batches.pause(self.name, reason)
 
     async def resume(self) -> None:
-        """Allow claims of its jobs again. Raises BatchNotFoundError."""
+        """Allow claims of its jobs again; a batch that was cancelled stays so.
+
+        Raises BatchNotFoundError, BatchEndedError.
+        """
         await self._batches.require(self.name)
         await self._batches.resume(self.name)
 

@@ -40,13 +40,15 @@ class LoopThread(Generic[R]):
     def running(self, work: Callable[[R], Coroutine[Any, Any, T]]) -> Iterator[Future[T]]:
         """Run `work` during a block; when the block raises (Ctrl-C), `work` is cancelled."""
         here = self._start()
-        future = asyncio.run_coroutine_threadsafe(_contained(work(here.resource)), here.loop)
+        call = _Call(lambda: work(here.resource))
         try:
-            yield future
+            here.loop.call_soon_threadsafe(call.start)
+            yield call.ended
         except _InterruptedError as interrupted:
             raise interrupted.by from None
         except BaseException:
-            future.cancel()
+            with suppress(RuntimeError):  # the loop is closed already
+                here.loop.call_soon_threadsafe(call.cancel)
             raise
 
     def close(self) -> None:
@@ -94,19 +96,46 @@ class _Running(Generic[R]):
                 self.loop.call_soon_threadsafe(self.stopping.set)
 
 
+class _Call(Generic[T]):
+    """One call: started and cancelled in the loop, waited for by a thread.
+
+    asyncio.run_coroutine_threadsafe loses the call when a Ctrl-C arrives before it has returned.
+    """
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        """Take the work; nothing runs yet."""
+        self.ended: Future[T] = Future()
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(self._end)
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> T:
+        try:
+            return await self._work()
+        except (KeyboardInterrupt, SystemExit) as stop:  # of a source: it would end the loop
+            raise _InterruptedError(stop) from None
+
+    def _end(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            self.ended.cancel()
+        elif (error := task.exception()) is not None:
+            self.ended.set_exception(error)
+        else:
+            self.ended.set_result(task.result())
+
+
 class _InterruptedError(Exception):
     """Carries an exception through the loop that would otherwise end the loop."""
 
     def __init__(self, by: BaseException) -> None:
         self.by = by
-
-
-async def _contained(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work`; a Ctrl-C that a source passed on must not end the loop for all other calls."""
-    try:
-        return await work
-    except (KeyboardInterrupt, SystemExit) as stop:
-        raise _InterruptedError(stop) from None
 
 
 def _started(opened: Callable[[], AbstractAsyncContextManager[R]]) -> _Running[R]:
