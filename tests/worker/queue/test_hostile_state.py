@@ -72,10 +72,13 @@ def test_limits_that_cannot_be_read_do_not_stop_other_batches(desk: Desk, limits
     desk.sweep()
 
 
-def test_a_batch_whose_limits_are_no_json_is_paused_with_a_reason(desk: Desk) -> None:
+@pytest.mark.parametrize("limits", ["{", "[", '{"budget_usd":"ten"}', '{"budget_tokens":NaN}'])
+def test_a_batch_whose_limits_cannot_be_read_is_paused_with_a_reason(
+    desk: Desk, limits: str
+) -> None:
     """Without its budget it must not go on, and its owner must see why."""
     desk.enqueue("x")
-    desk.redis.hset(keys.BATCH + "b", "limits", "{")
+    desk.redis.hset(keys.BATCH + "b", "limits", limits)
     assert desk.claim() == {}
     assert desk.field(keys.BATCH + "b", "flag") == b"paused"
     assert b"limits" in desk.field(keys.BATCH + "b", "reason")

@@ -3,8 +3,17 @@
 
 local COUNTED = { 'in_flight', 'succeeded', 'input_tokens', 'output_tokens', 'nanodollars', 'unpriced' }
 
--- Bound the limits stored with a batch; one that is no number counts as absent.
-local function bound_limits(limits)
+local LIMITS = { 'weight', 'concurrency', 'expires_at', 'budget_tokens', 'budget_usd', 'price_in', 'price_out' }
+
+-- Return the limits stored with a batch, bounded; nil when one of them is no number.
+local function read_limits(text)
+  local limits = decoded(text)
+  if not limits then return nil end
+  for _, name in ipairs(LIMITS) do
+    local limit = limits[name]
+    if limit == cjson.null then limits[name] = nil
+    elseif limit ~= nil and (type(limit) ~= 'number' or limit ~= limit) then return nil end
+  end
   limits.weight = bounded(limits.weight, 1, 1000, 1)
   limits.concurrency = bounded(limits.concurrency, 1, EXACT, nil)
   limits.expires_at = bounded(limits.expires_at, 0, EXACT, nil)
@@ -12,6 +21,7 @@ local function bound_limits(limits)
   limits.budget_usd = bounded(limits.budget_usd, 0, 1e6, nil)
   limits.price_in = bounded(limits.price_in, 0, 1e15, 0)
   limits.price_out = bounded(limits.price_out, 0, 1e15, 0)
+  return limits
 end
 
 local function open_batch(name, now)
@@ -19,7 +29,7 @@ local function open_batch(name, now)
   -- `room` is how many more of its jobs may be in flight.
   local batch = { name = name, open = not found[1], weight = 1, room = math.huge }
   if not found[2] then return batch end
-  local limits = decoded(found[2])
+  local limits = read_limits(found[2])
   if not limits then -- without its budget, no job of the batch may run
     batch.open = false
     if not found[1] then
@@ -28,7 +38,6 @@ local function open_batch(name, now)
     end
     return batch
   end
-  bound_limits(limits)
   batch.limits, batch.weight = limits, limits.weight
   if limits.expires_at and limits.expires_at <= now then batch.open = false end
   if not batch.open then return batch end

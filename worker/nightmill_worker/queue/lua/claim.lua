@@ -308,7 +308,8 @@ end
 local account = hash(account_key)
 local want = ask.want
 local until_ms = bounded(account.until_ms, 0, EXACT, 0)
-local trial_over = until_ms < now or until_ms > now + LONGEST_LEASE_MS -- the latter: the clock went back
+-- A trial that ends later than any lease began before Redis's clock went back.
+local trial_over = until_ms < now or until_ms > now + LONGEST_LEASE_MS
 if account.state == 'trying' and trial_over then account.state = 'trial' end
 if account.state == 'stopped' or account.state == 'trying' then want = 0 end
 if account.state == 'trial' then want = min(want, 1) end
