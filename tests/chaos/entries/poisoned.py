@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from typing import TYPE_CHECKING
 
+from nightmill_worker.jobs import isolated, isolation
 from nightmill_worker.machine import process
 from nightmill_worker.messages.client import MessagesClient
 
@@ -26,5 +28,10 @@ class MortalClient(MessagesClient):
 
 
 if __name__ == "__main__":
-    process.MessagesClient = MortalClient  # type: ignore[attr-defined]
-    sys.exit(process.main())
+    if "--isolated" in sys.argv:
+        isolated.MessagesClient = MortalClient  # type: ignore[attr-defined]
+        asyncio.run(isolated.main())
+    else:
+        isolation.COMMAND = (sys.executable, __file__, "--isolated")
+        process.MessagesClient = MortalClient  # type: ignore[attr-defined]
+        sys.exit(process.main())

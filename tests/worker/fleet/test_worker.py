@@ -217,36 +217,3 @@ async def test_a_third_death_alone_is_proof_unless_workers_die_without_the_job(
         row = await rig.row("job")
     assert row.status is ends
     assert rig.calls() == (ends is JobState.SUCCEEDED)
-
-
-async def test_aborting_one_of_two_poisoned_jobs_does_not_stop_the_worker(rig: Rig) -> None:
-    """A job that waits to run alone may be aborted before it runs; claims go on."""
-    rig.sim.configure(latency_s=1.0)
-    for name in ("first", "second"):
-        await rig.producer.enqueue(hello(name), job_id=name)
-        record = (keys.RECORD + name, "state", "retrying", "deaths", 2)
-        await rig.redis.execute_command("HSET", *record)
-    async with rig.working():
-        await rig.sim.until(lambda: rig.sim.in_flight == 1)
-        await rig.redis.zadd(keys.ABORTS, {"first": 1, "second": 1})
-        rows = [await rig.row("first"), await rig.row("second")]
-        rig.sim.configure(latency_s=0)
-        after = await rig.producer.enqueue(hello("after"))
-        await rig.row(after.job_id)
-    assert [row.status for row in rows] == [JobState.CANCELLED] * 2
-
-
-async def test_of_two_jobs_that_must_run_alone_one_is_left_to_other_workers(rig: Rig) -> None:
-    """A waiting job would be blamed for the death of a worker that never called it."""
-    rig.sim.configure(latency_s=0.5)
-    for name in ("first", "second"):
-        await rig.producer.enqueue(hello(name), job_id=name)
-        record = (keys.RECORD + name, "state", "retrying", "deaths", 2)
-        await rig.redis.execute_command("HSET", *record)
-    async with rig.working() as worker:
-        await rig.sim.until(lambda: rig.sim.in_flight == 1)
-        await until(lambda: len(worker.registry) == 1)
-        rows = [await rig.row("first"), await rig.row("second")]
-    assert [row.status for row in rows] == [JobState.SUCCEEDED] * 2
-    assert [row.attempt_count for row in rows] == [1, 1]
-    assert rig.calls() == 2

@@ -14,6 +14,7 @@ from nightmill.queue.patience import waits
 from nightmill_worker.events import AccountStopped, ClaimsHeld, failed_loop
 from nightmill_worker.jobs.claimed_job import ClaimedJob
 from nightmill_worker.jobs.decision import INTERNAL
+from nightmill_worker.jobs.isolation import Isolation
 from nightmill_worker.queue.records import Ask
 
 if TYPE_CHECKING:
@@ -72,7 +73,14 @@ class Claims:
         self._burst = burst
         self._defaults = defaults_of(settings)
         self._stopping = False
-        self._lonely: ClaimedJob | None = None
+        self._isolation = Isolation(
+            settings,
+            decider,
+            self._defaults,
+            put=settler.put,
+            finish=self._finish_again,
+            mark_alone=scripts.mark_alone,
+        )
         self._account_stopped = False
         self._seq = 0
 
@@ -80,6 +88,10 @@ class Claims:
         """Claim nothing more."""
         self._stopping = True
         self._registry.room.set()
+
+    async def close(self) -> None:
+        """End the isolation process; no job runs any more."""
+        await self._isolation.close()
 
     async def run(self) -> None:
         """Claim until `stop`, or with `burst` until nothing is left.
@@ -116,8 +128,7 @@ class Claims:
 
     def _wanted(self) -> int:
         """Return how many jobs to ask for now: the free slots, unless answers pile up unstored."""
-        busy = self._lonely is not None or self._committer.away
-        if busy or len(self._registry) > 2 * self._settings.max_in_flight:
+        if self._committer.away or len(self._registry) > 2 * self._settings.max_in_flight:
             return 0
         free = min(self._settings.max_in_flight - self._registry.running, LARGEST_CLAIM)
         return self._defects.claimable(free, len(self._registry), time.monotonic())
@@ -154,8 +165,6 @@ class Claims:
                 await self._start(claimed, stored)
             except Exception as error:  # noqa: BLE001 - this job goes back, the others start
                 self.faulted(claimed, error)
-        if self._lonely in jobs:  # once all others are known: it waits for their calls
-            self._registry.start(self._lonely, self._run_alone(self._lonely))
 
     async def _hold(self, jobs: Sequence[ClaimedJob]) -> dict[str, int]:
         """Hold new jobs; return those that are stored: job_id -> the stored run."""
@@ -171,14 +180,13 @@ class Claims:
 
     async def _start(self, claimed: ClaimedJob, stored: Mapping[str, int]) -> None:
         """Start one job, or finish it where its row is there already."""
-        if stored.get(claimed.granted.id, -1) >= claimed.job.run:
+        stored_run = stored.get(claimed.granted.id, -1)
+        if claimed.granted.verdict == "alone":
+            self._registry.start(claimed, self._isolation.run(claimed, stored_run))
+        elif stored_run >= claimed.job.run:
             await self._finish_again(claimed)
-        elif claimed.granted.verdict != "alone":
-            self._registry.start(claimed, self._executor.run(claimed))
-        elif self._lonely is None:
-            self._lonely = claimed
         else:
-            self._settler.put(self._decider.postponed(claimed))
+            self._registry.start(claimed, self._executor.run(claimed))
 
     async def _lookup(self, ids: Sequence[str]) -> dict[str, int]:
         """Return job_id -> stored run; wait for a store that is away (leases are renewed)."""
@@ -200,24 +208,12 @@ class Claims:
             return
         self._settler.put(self._decider.stored_before(claimed, row))
 
-    async def _run_alone(self, claimed: ClaimedJob) -> None:
-        """Run a job under which two workers died, with nothing else in this process."""
-        while others := self._registry.tasks(but=(claimed,)):
-            await asyncio.wait(others)
-        await self._scripts.mark_alone(claimed.granted.id)
-        await self._executor.run(claimed)
-        self._lonely = None
-
     def cut_off(self, claimed: ClaimedJob) -> None:
         """Give back, or end, a job whose call was cut off."""
-        if claimed is self._lonely:
-            self._lonely = None
         self._settler.put(self._decider.cut_off(claimed))
 
     def faulted(self, claimed: ClaimedJob, error: BaseException) -> None:
         """Give back, or fail, a job under which nightmill itself raised."""
-        if claimed is self._lonely:
-            self._lonely = None
         known = self._defects.problem
         job_id, past = claimed.granted.id, claimed.granted.attempts
         earlier = past.count(INTERNAL.encode())

@@ -186,6 +186,7 @@ class FleetWorker(Worker):
             await self.save()
             raise
         finally:
+            await self._claims.close()
             await end_tasks(*tasks)
         self._emit(WorkerStopped(worker=self.name, given_back=given_back))
 

@@ -5,6 +5,7 @@ Facts only: `decision` builds what follows from them. No I/O.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,7 @@ import msgspec
 
 from nightmill.errors import InvalidParamsError, PayloadError
 from nightmill.params import Defaults, recheck
-from nightmill.queue import wire
+from nightmill.queue import keys, wire
 from nightmill.records.job import Job, now_ms
 from nightmill.records.result import ErrorInfo
 from nightmill_worker.queue.records import Lease
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from nightmill_worker.queue.records import GrantedJob
 
 _EMPTY: Final = Job(params=msgspec.Raw(b"{}"))
+# A payload that ends processes is not decoded; these fields stand behind its request.
+_SEQ: Final = re.compile(rb'"seq":\s*(\d{1,9})\b')
+_RUN: Final = re.compile(rb'"run":\s*(\d{1,9})\b')
 
 
 class ClaimedJob:
@@ -45,7 +49,7 @@ class ClaimedJob:
     )
 
     def __init__(self, granted: GrantedJob, worker: str, account: str, defaults: Defaults) -> None:
-        """Decode and validate what was claimed; a bad payload becomes `problem`, never raises."""
+        """Take what was claimed and read it, unless it must run isolated (see `isolation`)."""
         self.granted = granted
         self.account = account
         self.worker = worker
@@ -55,6 +59,12 @@ class ClaimedJob:
         self.task: asyncio.Task[None] | None = None
         self.job, self.enqueued_at, self.body = _EMPTY, self.started_at, b""
         self.problem: ErrorInfo | None = None
+        if granted.verdict != "alone":  # reading it may have ended a worker
+            self.read(defaults)
+
+    def read(self, defaults: Defaults) -> None:
+        """Decode and validate the payload; one that is no job becomes `problem`, never raises."""
+        granted = self.granted
         try:
             self.job, self.enqueued_at = wire.decode_job(granted.payload, granted.id)
             self.body = recheck(bytes(self.job.params), defaults)
@@ -71,6 +81,19 @@ class ClaimedJob:
         if granted.verdict == "poison":
             message = "the worker process died three times while running only this job"
             self.problem = ErrorInfo(type="poison", message=message, fix="look at its input")
+
+    def name(self) -> None:
+        """Name a job that must not be read: its batch, custom_id, seq and run, for its row."""
+        granted = self.granted
+        batch, _, custom_id = granted.id.partition(":")
+        batched = granted.queue.startswith(f"{keys.QUEUE}:{batch}:")
+        self.job = Job(
+            params=msgspec.Raw(b"{}"),
+            batch=batch if batched else None,
+            custom_id=custom_id if batched else None,
+            seq=_number(_SEQ, granted.payload),
+            run=_number(_RUN, granted.payload) or 0,
+        )
 
     def __repr__(self) -> str:
         """Name the job and the lease."""
@@ -105,3 +128,8 @@ class ClaimedJob:
         """How long the call took, or has taken so far, milliseconds."""
         ended_s = time.monotonic() if self.ended_s is None else self.ended_s
         return round((ended_s - self.began_s) * 1000)
+
+
+def _number(pattern: re.Pattern[bytes], payload: bytes) -> int | None:
+    found = pattern.findall(payload)
+    return int(found[-1]) if found else None

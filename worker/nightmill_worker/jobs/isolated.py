@@ -1,0 +1,94 @@
+"""The isolation process: runs jobs under which workers died, one at a time.
+
+`python -m nightmill_worker.jobs.isolated`, started by a worker (see `isolation`), settings from the
+environment. Requests come on standard input, answers leave on standard output: the length (4 bytes,
+big-endian) and MessagePack. It ends when its input closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from nightmill.enqueue.prepare import defaults_of
+from nightmill.errors import InvalidParamsError, PayloadError
+from nightmill.params import recheck
+from nightmill.queue import wire
+from nightmill.settings import load_settings
+from nightmill_worker.attachments.loader import Attachments, attached
+from nightmill_worker.jobs.isolation import LENGTH, Isolated, Request
+from nightmill_worker.messages.client import MessagesClient
+from nightmill_worker.messages.outcome import Broken, Fail, Reply
+
+if TYPE_CHECKING:
+    from nightmill.settings import Settings
+
+_request: Final = msgspec.msgpack.Decoder(Request)
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+async def serve(settings: Settings, client: MessagesClient) -> None:
+    """Answer requests until the input closes."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    attachments = Attachments(settings)
+    while True:
+        try:
+            size = int.from_bytes(await reader.readexactly(LENGTH))
+            request = _request.decode(await reader.readexactly(size))
+        except asyncio.IncompleteReadError:
+            return
+        running = asyncio.create_task(_run(request, settings, client, attachments))
+        closed = asyncio.create_task(reader.read(1))  # no request comes before the answer
+        await asyncio.wait({running, closed}, return_when=asyncio.FIRST_COMPLETED)
+        if closed.done():  # the worker is gone: its call would be for nothing
+            running.cancel()
+            return
+        closed.cancel()
+        answer = _encode(await running)
+        sys.stdout.buffer.write(len(answer).to_bytes(LENGTH) + answer)
+        sys.stdout.buffer.flush()
+
+
+async def _run(
+    request: Request, settings: Settings, client: MessagesClient, attachments: Attachments
+) -> Isolated:
+    """Decode, attach, call: every step that a job could end a process with."""
+    try:
+        job, _ = wire.decode_job(request.payload, request.job_id)
+        body = recheck(bytes(job.params), defaults_of(settings))
+    except (PayloadError, InvalidParamsError):
+        return Isolated(kind="unfit")
+    if request.stored_run >= job.run:
+        return Isolated(kind="stored")
+    if job.expires_at is not None and job.expires_at <= request.claimed_at:
+        return Isolated(kind="unfit")
+    if not attached(body):
+        return _isolated(await client.send(body))
+    async with attachments.loaded(body) as whole:
+        if isinstance(whole, bytes):
+            return _isolated(await client.send(whole))
+        value = _encode(whole)
+        return Isolated(kind="fail" if isinstance(whole, Fail) else "retry", value=value)
+
+
+def _isolated(reply: Reply | Broken) -> Isolated:
+    headers = {name.lower(): value for name, value in reply.headers.items()}
+    plain = msgspec.structs.replace(reply, headers=headers)
+    value = _encode(plain)
+    return Isolated(kind="reply" if isinstance(reply, Reply) else "broken", value=value)
+
+
+async def main() -> None:
+    """Serve with the settings of the environment."""
+    settings = load_settings()
+    async with MessagesClient(settings) as client:
+        await serve(settings, client)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

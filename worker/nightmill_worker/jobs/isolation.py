@@ -1,0 +1,175 @@
+"""Isolation: a job under which two workers died runs in a process of its own, while others go on.
+
+The worker keeps the job's lease and stores its answer; the isolation process decodes the job, reads
+its files and makes the call. When that process dies, the job did it: it runs there alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from nightmill.records.result import ErrorInfo
+from nightmill.settings import PREFIX
+from nightmill_worker.jobs.decision import Answered
+from nightmill_worker.messages.outcome import Broken, Fail, Reply, Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from nightmill.params import Defaults
+    from nightmill.settings import Settings
+    from nightmill_worker.jobs.claimed_job import ClaimedJob
+    from nightmill_worker.jobs.decision import Decider, Decision
+
+COMMAND: tuple[str, ...] = (sys.executable, "-m", "nightmill_worker.jobs.isolated")
+LENGTH: Final = 4
+"""Bytes of a message's length."""
+DIED: Final = "process_died"
+"""Error type of an attempt during which the isolation process died."""
+PROOF: Final = 3
+"""A job is poison after so many deaths of the isolation process."""
+STOP_S: Final = 2.0
+"""Time that a process has to end after it closed its output, seconds."""
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One job to run. `stored_run` is the run that has a row, -1 for none."""
+
+    job_id: str
+    payload: bytes
+    stored_run: int
+    claimed_at: int
+
+
+class Isolated(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of it: `value` is the Reply, Broken, Fail or Retry; b"" for the other kinds.
+
+    `unfit`: the job needs no call (invalid, expired); `stored`: its row is there already.
+    """
+
+    kind: Literal["reply", "broken", "fail", "retry", "unfit", "stored"]
+    value: bytes = b""
+
+
+_isolated: Final = msgspec.msgpack.Decoder(Isolated)
+_VALUES: Final = {"reply": Reply, "broken": Broken, "fail": Fail, "retry": Retry}
+
+
+class Isolation:
+    """The isolation process of one worker, started when the first job needs it."""
+
+    def __init__(  # noqa: PLR0913 - where a job comes from, and where it goes
+        self,
+        settings: Settings,
+        decider: Decider,
+        defaults: Defaults,
+        *,
+        put: Callable[[Answered | Decision], None],
+        finish: Callable[[ClaimedJob], Awaitable[None]],
+        mark_alone: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """Take where decisions go, and what finishes a job whose row is stored already.
+
+        `mark_alone` notes in Redis that the job runs alone, for the case that this worker dies.
+        """
+        self._settings = settings
+        self._decider = decider
+        self._defaults = defaults
+        self._put = put
+        self._finish = finish
+        self._mark_alone = mark_alone
+        self._turn = asyncio.Lock()
+        self._process: asyncio.subprocess.Process | None = None
+        self._code = 0
+
+    async def run(self, claimed: ClaimedJob, stored_run: int) -> None:
+        """Run one job when its turn comes; one that is cancelled ends the process with its call."""
+        async with self._turn:
+            await self._mark_alone(claimed.granted.id)
+            claimed.begin()
+            try:
+                isolated = await self._ask(claimed, stored_run)
+            except asyncio.CancelledError:
+                await self.close()
+                raise
+            claimed.end()
+        if isolated is None:
+            self._put(self._death(claimed))
+            return
+        claimed.read(self._defaults)  # another process has read it and lives
+        if isolated.kind == "stored":
+            await self._finish(claimed)
+        elif isolated.kind == "unfit":
+            self._put(self._decider.before_call(claimed) or self._decider.postponed(claimed))
+        else:
+            value = msgspec.msgpack.decode(isolated.value, type=_VALUES[isolated.kind])
+            if isinstance(value, Reply | Broken):
+                self._put(Answered(claimed, value))
+            else:
+                self._put(self._decider.without_call(claimed, value))
+
+    async def close(self) -> None:
+        """End the process, with the call that it may be making."""
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def _ask(self, claimed: ClaimedJob, stored_run: int) -> Isolated | None:
+        """Return what the process answers; None when it died."""
+        process = await self._alive()
+        granted = claimed.granted
+        request = Request(
+            job_id=granted.id,
+            payload=granted.payload,
+            stored_run=stored_run,
+            claimed_at=granted.claimed_at,
+        )
+        data = msgspec.msgpack.encode(request)
+        assert process.stdin is not None  # noqa: S101 - both are pipes, as started below
+        assert process.stdout is not None  # noqa: S101
+        try:
+            process.stdin.write(len(data).to_bytes(LENGTH) + data)
+            await process.stdin.drain()
+            size = int.from_bytes(await process.stdout.readexactly(LENGTH))
+            return _isolated.decode(await process.stdout.readexactly(size))
+        except (OSError, asyncio.IncompleteReadError):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_S):
+                    self._code = await process.wait()
+            await self.close()
+            return None
+
+    async def _alive(self) -> asyncio.subprocess.Process:
+        if self._process is None or self._process.returncode is not None:
+            inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith(PREFIX)}
+            self._process = await asyncio.create_subprocess_exec(
+                *COMMAND,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=inherited | self._settings.to_env(),
+                start_new_session=True,
+            )
+        return self._process
+
+    def _death(self, claimed: ClaimedJob) -> Decision:
+        """Decide about a job under which the process died: another try, or poison."""
+        code = self._code
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        deaths = claimed.granted.attempts.count(DIED.encode()) + 1
+        poison = deaths >= PROOF
+        message = f"the process that ran only this job died ({how})"
+        if poison:
+            message = f"the process that ran only this job died {deaths} times ({how})"
+        error = ErrorInfo(
+            type="poison" if poison else DIED, message=message, fix="look at its input"
+        )
+        return self._decider.died(claimed, error, poison=poison)
