@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nightmill import private
 from nightmill.client.producer import Producer
 from nightmill.client.stored import store_beside
 from nightmill.errors import BatchNotFoundError, StoreMissingError
@@ -67,7 +68,7 @@ async def open_results(settings: Settings, batch: str) -> AsyncIterator[ResultSt
     Raises BatchNotFoundError, which lists the known batches, when it has none.
     """
     where = settings.store_at
-    if isinstance(where, Path) and not where.exists():
+    if isinstance(where, Path) and not private.exists(where):
         raise BatchNotFoundError(f"no results here: there is no {where}")
     async with open_store(settings) as store:
         await require_rows(store, batch)

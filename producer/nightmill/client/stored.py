@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nightmill import private
+
 if TYPE_CHECKING:
     from nightmill.records.result import Result
     from nightmill.settings import Settings
@@ -21,7 +23,8 @@ async def store_beside(settings: Settings) -> AsyncIterator[ResultStore | None]:
     Where no data directory is, no result was ever stored.
     """
     where = settings.store_at
-    if find_spec("sqlalchemy") is None or (isinstance(where, Path) and not where.parent.exists()):
+    nowhere = isinstance(where, Path) and not private.exists(where.parent)
+    if nowhere or find_spec("sqlalchemy") is None:
         yield None
         return
     from nightmill.store import ResultStore  # noqa: PLC0415 - optional extra
@@ -37,7 +40,7 @@ async def from_store(settings: Settings, job_id: str) -> Result | None:
     from nightmill.store import ResultStore  # noqa: PLC0415 - optional extra
 
     where = settings.store_at
-    if isinstance(where, Path) and not where.exists():
+    if isinstance(where, Path) and not private.exists(where):
         return None
     async with ResultStore.open(where) as store:
         return await store.get(job_id)

@@ -54,7 +54,7 @@ def database(where: str | Path) -> Database:
     its driver is not installed, StoreUnavailableError when a SQLite file's folder cannot be made.
     """
     if isinstance(where, Path) or "://" not in where:
-        return SQLite(URL.create("sqlite", database=str(where)))
+        return SQLite(URL.create("sqlite", database=str(where)), own=isinstance(where, Path))
     try:
         url = make_url(where)
     except ArgumentError:

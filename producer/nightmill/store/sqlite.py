@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import create_engine, event
 
+from nightmill import private
 from nightmill.errors import StoreUnavailableError
 from nightmill.store.faults import mapped
 
@@ -42,11 +43,14 @@ WRITE: Final = "nightmill_write"
 class SQLite:
     """One SQLite file in WAL mode; every commit is on the disk before it returns."""
 
-    def __init__(self, url: URL) -> None:
-        """Make the file's folder; the first connection makes the file."""
+    def __init__(self, url: URL, *, own: bool = False) -> None:
+        """Make the file's folder; the first connection makes the file.
+
+        `own` says that the file is in a data directory, which other users must not read.
+        """
         self.where = url.render_as_string()
         self.opened = False
-        self._file = _File(url.database or "", self.where)
+        self._file = _File(url.database or "", self.where, own=own)
         with mapped(self.where):
             self._file.make_folder()
         self._engine = create_engine(url)
@@ -119,6 +123,7 @@ class SQLite:
 
     def _connect(self) -> Connection:
         self._file.require_same()  # a connection would make an empty file in its place
+        self._file.make()
         connection = self._engine.connect()
         self._connections.append(connection)
         self._file.note()
@@ -136,8 +141,9 @@ class SQLite:
 class _File:
     """The file of a database; it notices when another file, or none, is at the path."""
 
-    def __init__(self, database: str, where: str) -> None:
+    def __init__(self, database: str, where: str, *, own: bool) -> None:
         """Take the database of a URL; one in memory, or a file: URI, is not watched."""
+        self._own = own
         watched = database and not database.startswith((":", "file:"))
         self._path = Path(database).absolute() if watched else None
         self._where = where
@@ -145,8 +151,24 @@ class _File:
 
     def make_folder(self) -> None:
         """Make the folder of the file."""
-        if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._path is not None and self._own:
+            private.make_folder(self._path.parent)
+        elif self._path is not None:
+            self._path.parent.mkdir(mode=private.FOLDER, parents=True, exist_ok=True)
+
+    def make(self) -> None:
+        """Make the file for this user alone: SQLite would make it as the umask says.
+
+        A file that is there is closed to others in a data directory only, with the two that SQLite
+        keeps beside it; elsewhere its rights are the user's decision.
+        """
+        if self._path is None:
+            return
+        if self._own:
+            for suffix in ("-wal", "-shm"):
+                private.close(self._path.with_name(self._path.name + suffix))
+        if self._own or not self._path.exists():
+            private.make_file(self._path)
 
     def note(self) -> None:
         """Remember the file that the first connection has opened or made."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from nightmill import private
 from nightmill.cli.live import Live
 from nightmill.cli.terminal import echo
 from nightmill.enqueue.feeder import Changed
@@ -50,6 +52,9 @@ class Plan:
 
 async def run_plan(settings: Settings, checked: Summary, plan: Plan) -> int:
     """Run the lines of a checked file, export the results; return the exit code."""
+    private.require_folder(settings.data_dir)
+    for warning in private.warnings(settings.data_dir):
+        echo(warning, err=True)
     async with _endpoint(settings, plan.simulator) as reached:
         ending, unclean = await _run(reached, checked, plan)
         # Messages go to stderr: stdout may be the results file.
@@ -107,8 +112,12 @@ async def _endpoint(
 @contextlib.contextmanager
 def _log(settings: Settings) -> Iterator[IO[bytes]]:
     """Yield the file of the workers' log: the terminal shows the progress."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    with (settings.data_dir / LOG).open("ab") as log:
+    path = settings.data_dir / LOG
+    try:
+        number = private.opener(str(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    except OSError as error:
+        raise private.unusable(path, error) from None
+    with os.fdopen(number, "ab") as log:
         yield log
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from nightmill import private
 from nightmill.cli.terminal import echo
 from nightmill.errors import SettingsError
 
@@ -49,6 +50,10 @@ def worker(
     settings = load_settings(redis_url=redis_url, base_url=base_url)
     if not settings.has_credential:
         raise SettingsError(NO_CREDENTIAL)
+    if settings.store_url is None:
+        private.require_folder(settings.data_dir)
+        for warning in private.warnings(settings.data_dir):
+            echo(warning, err=True)
     unclean = asyncio.run(_supervise(settings, processes))
     for ended in unclean:
         echo(f"a worker did not stop cleanly: {ended}", err=True)

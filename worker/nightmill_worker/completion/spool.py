@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final, Self
 
 import msgspec
 
+from nightmill import private
 from nightmill_worker.queue.records import Finish
 
 SUFFIX: Final = ".jsonl"
@@ -72,8 +73,10 @@ class Spool:
             self._file, self._size = None, 0
 
     def _open(self) -> int:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        self._folder.mkdir(mode=private.FOLDER, parents=True, exist_ok=True)
+        private.close(self._folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        file = private.opener(str(self._path), flags)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         folder = os.open(self._folder, os.O_RDONLY)
         try:
@@ -148,7 +151,8 @@ class Orphan:
 
     def _set_aside(self, line: bytes) -> None:
         if self._aside is None:
-            self._aside = self.aside.open("wb", buffering=0)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            self._aside = os.fdopen(private.opener(str(self.aside), flags), "wb", buffering=0)
         self._aside.write(line)
         self.damaged += 1
 
