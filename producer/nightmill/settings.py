@@ -109,6 +109,22 @@ class Settings(BaseSettings):
     max_payload_bytes: int = Field(
         1 << 20, ge=1024, le=32 << 20, description="Size of one job in Redis at most"
     )
+    max_response_bytes: int = Field(
+        32 << 20,
+        ge=1 << 16,
+        le=1 << 30,
+        description="Size of one answer at most, compressed and decompressed",
+    )
+    max_event_bytes: int = Field(
+        8 << 20,
+        ge=1 << 16,
+        le=1 << 30,
+        description="Size of one event of a streamed answer at most",
+    )
+    max_events: int = Field(1_000_000, ge=1000, description="Events of one streamed answer at most")
+    max_blocks: int = Field(
+        10_000, ge=100, description="Content blocks of one streamed answer at most"
+    )
     window: int = Field(
         50_000, ge=0, description="Jobs of one batch in Redis at once at most. 0: no limit"
     )

@@ -93,7 +93,7 @@ def test_a_credential_that_no_header_can_carry_is_refused_without_showing_it() -
     "params",
     [
         PARAMS,
-        b'{"max_tokens": 16000, "x": 1.50}',
+        b'{"max_tokens": 7500, "x": 1.50}',
         b'{"max_tokens": 99999, "stream" : true}',
         b'{"max_tokens": "many"}',
         b"not json",
@@ -104,15 +104,6 @@ def test_a_credential_that_no_header_can_carry_is_refused_without_showing_it() -
 async def test_params_are_posted_as_they_are(params: bytes) -> None:
     """The bytes that were validated and hashed are sent. The endpoint judges the rest."""
     assert await received_body(params) == params
-
-
-@pytest.mark.parametrize("extra", [b"", b', "stream": false'])
-async def test_a_long_answer_is_requested_as_a_stream(extra: bytes) -> None:
-    """Proxies cut a connection that is silent for as long as 16,000 tokens take."""
-    body = await received_body(b'{"max_tokens": 16001' + extra + b', "temperature": 0.50}')
-    assert json.loads(body) == {"max_tokens": 16001, "stream": True, "temperature": 0.5}
-    assert b"0.50" in body
-    assert body.count(b"stream") == 1
 
 
 async def test_a_stream_is_returned_as_its_message_and_keeps_the_connection() -> None:
@@ -149,18 +140,6 @@ async def test_redirects_are_not_followed_and_errors_not_retried() -> None:
         reply = await sent(url)
     assert isinstance(reply, Reply)
     assert (reply.status, calls) == (307, ["/v1/messages"])
-
-
-async def test_a_credential_in_an_error_is_replaced() -> None:
-    """Error texts are stored and exported."""
-
-    async def handler(request: web.Request) -> web.Response:
-        return web.Response(status=401, text=f"no such key: {request.headers['x-api-key']}")
-
-    async with serving(handler) as url:
-        reply = await sent(url)
-    assert isinstance(reply, Reply)
-    assert reply.body == b"no such key: [credential]"
 
 
 async def test_a_cancelled_call_is_cancelled() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 
@@ -18,6 +19,9 @@ from tests.worker.messages.endpoint import (
     sent,
     sse,
 )
+
+GZIP_HEAD = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n"
+GZIPPED = gzip.compress(json.dumps(MESSAGE).encode())
 
 
 async def test_an_error_event_is_the_reply_of_a_stream() -> None:
@@ -47,12 +51,13 @@ async def test_a_connection_lost_after_message_stop_does_not_spoil_the_message()
         (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", "truncated_response"),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{", "truncated_response"),
         (
-            b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc",
+            b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\n\x1f\x8bab",
             "truncated_response",
         ),
+        (GZIP_HEAD + GZIPPED[:-20], "truncated_response"),
         (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "invalid_response"),
         (f"{SSE_HEAD}\r\n".encode() + sse(EVENTS[:-1]), "truncated_response"),
-        (f"{SSE_HEAD}\r\n".encode() + sse(EVENTS)[:-20], "truncated_response"),
+        (f"{SSE_HEAD}\r\n".encode() + sse(EVENTS)[:-60], "truncated_response"),
         (f"{SSE_HEAD}\r\nevent: message_start\ndata: {{\n\n".encode(), "invalid_response"),
         (f"{SSE_HEAD}content-length: 9999\r\n\r\n".encode() + sse(EVENTS[:2]),
          "truncated_response"),

@@ -3,25 +3,36 @@
 The rule for a delta: a string is appended to the block's field of that name, any other value
 replaces the field. It covers text, thinking, signatures and delta types that do not exist yet.
 Two kinds differ: the pieces of a tool's input are JSON, and citations come one at a time.
+
+A stream may lack what its Message does not need: message_start, message_stop after a stop_reason,
+usage. Only a text that was cut is an error.
 """
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+import sys
+from typing import ClassVar, Final
 
 import msgspec
 
-from nightmill.errors import NightmillError
-from nightmill_worker.messages.outcome import NOT_JSON, BreakKind
+from nightmill_worker.messages.blocks import (
+    IMPLIED,
+    MAX_FIELDS,
+    NULL,
+    QUOTE,
+    Block,
+    Fields,
+    decode_fields,
+    has_many_fields,
+)
+from nightmill_worker.messages.outcome import NOT_JSON, PARTIAL_BYTES, AnswerError, BreakKind
+from nightmill_worker.messages.repair import repaired
 from nightmill_worker.messages.sse import Event
-
-Fields: TypeAlias = dict[str, object]
 
 # An event without a name is called "message": the `type` in its data decides. content_block_stop is
 # not needed: message_stop ends all blocks.
-KNOWN: Final = frozenset(
+STRICT: Final = frozenset(
     {
-        "message",
         "message_start",
         "content_block_start",
         "content_block_delta",
@@ -29,16 +40,17 @@ KNOWN: Final = frozenset(
         "message_stop",
     }
 )
-CUT_SHORT: Final = ("max_tokens", "model_context_window_exceeded")
-
-
-class StreamError(NightmillError):
-    """The stream breaks the Messages streaming contract, or ended too early."""
-
-    def __init__(self, kind: BreakKind, message: str) -> None:
-        """Take the kind of break and the error's text."""
-        super().__init__(message)
-        self.kind: BreakKind = kind
+"""Events whose data must be a JSON object. Of other events, data that is not one is ignored."""
+IGNORED: Final = frozenset({"ping", "content_block_stop"})
+CUT_SHORT: Final = (b'"max_tokens"', b'"model_context_window_exceeded"')
+EMPTY: Final[Fields] = {
+    "type": msgspec.Raw(b'"message"'),
+    "role": msgspec.Raw(b'"assistant"'),
+    "model": msgspec.Raw(b'""'),
+    "stop_reason": NULL,
+    "stop_sequence": NULL,
+}
+"""The Message of a stream without message_start."""
 
 
 class _Data(msgspec.Struct):
@@ -50,47 +62,47 @@ class _Data(msgspec.Struct):
     content_block: Fields = {}
     delta: Fields = {}
     usage: Fields = {}
+    error: msgspec.Raw = NULL
 
 
-_decode = msgspec.json.Decoder(_Data).decode
+class _Text(msgspec.Struct, tag="text_delta", forbid_unknown_fields=True):
+    value: msgspec.Raw = msgspec.field(name="text")
+    field: ClassVar[str] = "text"
 
 
-class _Block:
-    """One content block that is still growing."""
+class _Thinking(msgspec.Struct, tag="thinking_delta", forbid_unknown_fields=True):
+    value: msgspec.Raw = msgspec.field(name="thinking")
+    field: ClassVar[str] = "thinking"
 
-    def __init__(self, start: Fields) -> None:
-        self.fields = start
-        self._texts: dict[str, list[str]] = {}
-        self._input: list[str] = []
-        self._citations: list[object] = []
 
-    def add(self, delta: Fields) -> None:
-        """Take one content_block_delta's `delta`."""
-        kind = delta.pop("type", "")
-        if kind == "input_json_delta":
-            self._input.append(str(delta.get("partial_json", "")))
-        elif kind == "citations_delta":
-            self._citations.append(delta.get("citation"))
-        else:
-            for name, value in delta.items():
-                if isinstance(value, str):
-                    self._texts.setdefault(name, []).append(value)
-                else:
-                    self.fields[name] = value
+class _Input(msgspec.Struct, tag="input_json_delta", forbid_unknown_fields=True):
+    value: msgspec.Raw = msgspec.field(name="partial_json")
+    field: ClassVar[str] = "input"
 
-    def finish(self) -> Fields:
-        """Return the whole block. Raises DecodeError for a tool's input that is not JSON."""
-        for name, parts in self._texts.items():
-            self.fields[name] = "".join((str(self.fields.get(name) or ""), *parts))
-        if self._citations:
-            before = self.fields.get("citations")
-            self.fields["citations"] = [
-                *(before if isinstance(before, list) else ()),
-                *self._citations,
-            ]
-        if partial_json := "".join(self._input):
-            self.fields["input"] = msgspec.json.decode(partial_json, type=dict[str, msgspec.Raw])
-        return self.fields
+
+class _Delta(msgspec.Struct):
+    """A content_block_delta of the three frequent kinds, which are decoded faster."""
+
+    index: int
+    delta: _Text | _Thinking | _Input
+
+
+class _LooseData(msgspec.Struct):
+    """The same fields with values of any type."""
+
+    type: msgspec.Raw = NULL
+    index: msgspec.Raw = NULL
+    message: msgspec.Raw = NULL
+    content_block: msgspec.Raw = NULL
+    delta: msgspec.Raw = NULL
+    usage: msgspec.Raw = NULL
+    error: msgspec.Raw = NULL
+
+
+_decode: Final = msgspec.json.Decoder(_Data).decode
+_decode_delta: Final = msgspec.json.Decoder(_Delta).decode
+_decode_loose: Final = msgspec.json.Decoder(_LooseData).decode
+_decode_index: Final = msgspec.json.Decoder(int, strict=False).decode
 
 
 class Accumulator:
@@ -100,64 +112,208 @@ class Accumulator:
     do not change the Message.
     """
 
-    def __init__(self) -> None:
-        """Start before message_start."""
+    def __init__(self, max_blocks: int = sys.maxsize) -> None:
+        """Start before message_start. A Message has at most `max_blocks` content blocks."""
         self.done = False
-        self._message: Fields | None = None
-        self._blocks: dict[int, _Block] = {}
+        self._max_blocks = max_blocks
+        self._start: Fields | None = None
+        self._end: Fields = {}
+        self._usage: Fields = {}
+        self._blocks: dict[int, Block] = {}
+        self._fields = 0
+        self._marked = False  # whether texts hold marks for halves of surrogate pairs
         self._error: bytes | None = None
 
+    @property
+    def complete(self) -> bool:
+        """Whether the Message is whole: message_stop, a stop_reason or an error came."""
+        return self.done or self._stopped
+
+    @property
+    def _stopped(self) -> bool:
+        return bytes(self._end.get("stop_reason", NULL)) != b"null"
+
     def add(self, event: Event) -> None:
-        """Take the next event. Raises StreamError for data that breaks the contract."""
+        """Take the next event. Raises AnswerError for data that breaks the contract."""
+        if self.done or event.name in IGNORED:
+            return
+        if has_many_fields(event.data):
+            raise _too_many_fields()
+        if event.name == "content_block_delta" and self._append(event.data):
+            return
         if event.name == "error":
             self._error, self.done = event.data, True
-        elif event.name in KNOWN:
-            try:
-                self._take(event, _decode(event.data))
-            except (*NOT_JSON, KeyError) as error:
-                raise StreamError("invalid_response", f"bad {event.name} event: {error}") from None
+            return
+        try:
+            self._take(event, _decode(event.data))
+        except NOT_JSON:
+            self._add_odd(event)
 
     def body(self) -> bytes:
-        """Return the Message as JSON, or an error event's data as it came.
+        """Return the Message as JSON, or an error event's data as it came. Call it once.
 
-        Raises StreamError when the stream ended too early or a tool's input is not JSON.
+        Raises AnswerError when the stream ended too early or a tool's input is not JSON.
         """
-        if self._error is not None:
+        if self._error is not None and not self._stopped:
             return self._error
-        if self._message is None or not self.done:
-            raise StreamError("truncated_response", "the stream ended without message_stop")
+        if not self.complete or (self._start is None and not self._blocks):
+            raise AnswerError("truncated_response", "the stream ended without message_stop")
+        message = {**(self._start or EMPTY), **self._end}
+        message.setdefault("type", EMPTY["type"])
+        before = message.get("usage", NULL)
+        if self._usage or bytes(before) == b"null":
+            usage = {**_object(before), **self._usage}
+            message["usage"] = msgspec.Raw(msgspec.json.encode(usage))
+        if self._blocks or not bytes(message.get("content", NULL)).startswith(b"["):
+            message["content"] = msgspec.Raw(self._content(bytes(message.get("stop_reason", NULL))))
+        return msgspec.json.encode(message)
+
+    def partial(self) -> str:
+        """Return the beginning of the texts received so far, at most PARTIAL_BYTES characters."""
+        found = ""
+        for index in sorted(self._blocks):
+            text = self._blocks[index].partial()
+            found += f"\n\n{text}" if found and text else text
+            if len(found) >= PARTIAL_BYTES:
+                break
+        return found[:PARTIAL_BYTES]
+
+    def _content(self, stop_reason: bytes) -> bytes:
         try:
-            content = [self._blocks[index].finish() for index in sorted(self._blocks)]
+            indices = sorted(self._blocks)
+            blocks = [self._blocks.pop(index).finish(marked=self._marked) for index in indices]
         except NOT_JSON as error:
-            cut = self._message.get("stop_reason") in CUT_SHORT
-            kind: BreakKind = "input_cut" if cut else "invalid_response"
-            raise StreamError(kind, f"a tool's input is not a JSON object: {error}") from None
-        return msgspec.json.encode({**self._message, "content": content})
+            kind: BreakKind = "input_cut" if stop_reason in CUT_SHORT else "invalid_response"
+            raise AnswerError(kind, f"a tool's input is not a JSON object: {error}") from None
+        return msgspec.json.encode(blocks)
+
+    def _append(self, data: bytes) -> bool:
+        """Take a delta of a frequent kind. Return False for any other, which changes nothing."""
+        try:
+            found = _decode_delta(data)
+        except NOT_JSON:
+            return False
+        block, text = self._blocks.get(found.index), bytes(found.delta.value)
+        if block is None or not text.startswith(QUOTE):
+            return False
+        if type(found.delta) is _Input:
+            block.append_input(text)
+        else:
+            block.append(found.delta.field, text)
+        return True
+
+    def _add_odd(self, event: Event) -> None:
+        """Take an event whose data is not strictly what it should be."""
+        if event.name == "message_stop":
+            self.done = True
+            return
+        data = repaired(event.data, mark_halves=True)
+        try:
+            loose = _strict(_decode_loose(data))
+            self._marked = True
+            self._take(Event(name=event.name, data=data), loose)
+        except NOT_JSON as error:
+            if event.name in STRICT:
+                message = f"bad {event.name} event: {error}"
+                raise AnswerError("invalid_response", message) from None
+            # else such as `data: [DONE]`
 
     def _take(self, event: Event, data: _Data) -> None:
-        """Take one event by its type. Raises KeyError for a delta of a block that did not start."""
+        """Take one event by its type."""
         match data.type or event.name:
-            case "message_start":
-                self._message = data.message
-            case "content_block_start":
-                self._blocks[data.index] = _Block(data.content_block)
             case "content_block_delta":
-                self._blocks[data.index].add(data.delta)
+                if new := self._block(data.index, data.delta).add(data.delta):
+                    self._count(new)
+            case "content_block_start":
+                self._count(len(data.content_block))
+                self._blocks[data.index] = Block(data.content_block)
+                self._require_blocks()
+            case "message_start":
+                self._begin(data.message)
             case "message_delta":
-                self._merge(msgspec.json.decode(event.data, type=Fields), data)
+                self._merge(decode_fields(event.data), data)
             case "message_stop":
                 self.done = True
             case "error":
                 self._error, self.done = event.data, True
+            case "message" if bytes(data.error) != b"null":  # neither name nor type: another API's
+                self._error, self.done = event.data, True
+
+    def _begin(self, message: Fields) -> None:
+        """Take a message_start. A second one starts the stream anew: a proxy called again."""
+        if self._start is not None:
+            self._blocks.clear()
+            self._end, self._usage = {}, {}
+        self._count(len(message))
+        self._start = message
+
+    def _block(self, index: int, delta: Fields) -> Block:
+        """Return the block of a delta. Raises AnswerError for a block that did not start."""
+        block = self._blocks.get(index)
+        if block is None:
+            fields = IMPLIED.get(bytes(delta.get("type", NULL)))
+            if fields is None:
+                message = f"a delta for block {index}, which did not start"
+                raise AnswerError("invalid_response", message)
+            block = self._blocks[index] = Block(dict(fields))
+            self._require_blocks()
+        return block
 
     def _merge(self, fields: Fields, data: _Data) -> None:
         """Merge a message_delta into the message: delta, cumulative usage and other fields."""
-        if self._message is None:
-            raise StreamError("invalid_response", "message_delta before message_start")
-        usage = {name: count for name, count in data.usage.items() if count is not None}
         more = {
             name: value for name, value in fields.items() if name not in _Data.__struct_fields__
         }
-        before = self._message.get("usage")
-        self._message |= more | data.delta
-        self._message["usage"] = {**before, **usage} if isinstance(before, dict) else usage
+        self._count(len(more) + len(data.delta) + len(data.usage))
+        known = self._start or EMPTY
+        for name, value in (more | data.delta).items():
+            if bytes(value) != b"null" or (name not in self._end and name not in known):
+                self._end[name] = value  # a null replaces nothing
+        self._usage |= {n: count for n, count in data.usage.items() if bytes(count) != b"null"}
+
+    def _count(self, fields: int) -> None:
+        self._fields += fields
+        if self._fields > MAX_FIELDS:
+            raise _too_many_fields()
+
+    def _require_blocks(self) -> None:
+        if len(self._blocks) > self._max_blocks:
+            message = f"the stream has more than {self._max_blocks:,} blocks (NIGHTMILL_MAX_BLOCKS)"
+            raise AnswerError("response_too_large", message)
+
+
+def _too_many_fields() -> AnswerError:
+    message = f"the stream has more than {MAX_FIELDS:,} fields"
+    return AnswerError("response_too_large", message)
+
+
+def _strict(loose: _LooseData) -> _Data:
+    """Return the fields that have the right type, and defaults for all others."""
+    return _Data(
+        type=_text(loose.type),
+        index=_index(loose.index),
+        message=_object(loose.message),
+        content_block=_object(loose.content_block),
+        delta=_object(loose.delta),
+        usage=_object(loose.usage),
+        error=loose.error,
+    )
+
+
+def _text(value: msgspec.Raw) -> str:
+    text = bytes(value)
+    return msgspec.json.decode(text, type=str) if text.startswith(b'"') else ""
+
+
+def _index(value: msgspec.Raw) -> int:
+    try:
+        return _decode_index(value)
+    except NOT_JSON:
+        return 0
+
+
+def _object(value: msgspec.Raw) -> Fields:
+    try:
+        return decode_fields(value)
+    except NOT_JSON:
+        return {}

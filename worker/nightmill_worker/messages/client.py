@@ -7,31 +7,35 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
 from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
-import msgspec
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from nightmill.errors import SettingsError
 from nightmill.settings import Settings
-from nightmill_worker.messages.accumulate import Accumulator, StreamError
-from nightmill_worker.messages.outcome import NOT_JSON, BreakKind, Broken, Reply
-from nightmill_worker.messages.sse import Decoder
+from nightmill_worker.messages.body import BodyBuilder, too_large
+from nightmill_worker.messages.classify import describe
+from nightmill_worker.messages.connection import CleanConnector
+from nightmill_worker.messages.inflate import ACCEPTED, STEP, Inflater
+from nightmill_worker.messages.limits import AnswerLimits
+from nightmill_worker.messages.outcome import SUCCESS, AnswerError, BreakKind, Broken, Reply
+from nightmill_worker.messages.streaming import REFUSALS, Streaming, streamed
 from nightmill_worker.messages.watch import Watch, Watched
 
-STREAM_ABOVE_TOKENS: Final = 16_000
-"""`max_tokens` above which a call is streamed: proxies cut a connection that is silent so long."""
 DNS_TTL_S: Final = 300
 DRAIN_S: Final = 0.5
 """Longest wait for the rest of a stream after message_stop, seconds: it saves the connection."""
 LARGE_BODY: Final = 1 << 20
 """Bytes of a request's body. A larger body is given to aiohttp as a file and sent in pieces."""
-REDIRECTS: Final = 300
+ERROR_BYTES: Final = 64 << 10
+"""Bytes read of an error's body."""
+HEADER_BYTES: Final = 64 << 10
+"""Bytes of one header of an answer. aiohttp's own limit of 8,190 loses paid answers."""
 
 # The first class that fits decides.
 _KINDS: Final[tuple[tuple[type[Exception], BreakKind], ...]] = (
@@ -40,34 +44,26 @@ _KINDS: Final[tuple[tuple[type[Exception], BreakKind], ...]] = (
     (TimeoutError, "timeout"),
     (aiohttp.ClientPayloadError, "truncated_response"),
     (aiohttp.ClientConnectionError, "connection_dropped"),
+    (aiohttp.ClientError, "invalid_response"),
+    (HttpProcessingError, "invalid_response"),
     (OSError, "connection_dropped"),
 )
-
-
-class _Size(msgspec.Struct):
-    """The fields of a request that decide whether its answer is streamed."""
-
-    stream: bool = False
-    max_tokens: int = 0
-
-
-_decode_size = msgspec.json.Decoder(_Size).decode
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class MessagesClient:
     """An async context manager. Inside it any number of `send` may run at once."""
 
     def __init__(self, settings: Settings) -> None:
-        """Prepare address, headers and timeouts.
+        """Prepare address, headers, timeouts and limits.
 
         Raises SettingsError for a base URL or a credential that no request can carry.
         """
         self._url = messages_url(settings.base_url)
-        self._secret = _credential(settings)
+        secret = _credential(settings)
         name = "Authorization" if settings.auth_token else "x-api-key"
-        value = f"Bearer {self._secret}" if settings.auth_token else self._secret
+        value = f"Bearer {secret}" if settings.auth_token else secret
         self._headers = {
+            "accept-encoding": ACCEPTED,
             "anthropic-version": settings.anthropic_version,
             "content-type": "application/json",
             "user-agent": f"nightmill/{version('nightmill')}",
@@ -76,15 +72,20 @@ class MessagesClient:
             self._headers[name] = value
         self._timeout = aiohttp.ClientTimeout(sock_connect=settings.connect_timeout_s)
         self._limits_s = (settings.job_timeout_s, settings.read_timeout_s)
+        self._limits = AnswerLimits.of(settings)
+        self._streaming = Streaming(settings.read_timeout_s)
 
     async def __aenter__(self) -> Self:
         """Open the session. It opens connections as calls need them, without a limit."""
         self._watch = Watch(*self._limits_s, asyncio.get_running_loop())
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_TTL_S),
+            connector=CleanConnector(limit=0, ttl_dns_cache=DNS_TTL_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=self._headers,
             timeout=self._timeout,
+            auto_decompress=False,
+            max_line_size=HEADER_BYTES,
+            max_field_size=HEADER_BYTES,
         )
         return self
 
@@ -100,48 +101,73 @@ class MessagesClient:
     async def send(self, params: bytes) -> Reply | Broken:
         """Post `params` (the request as JSON) and return the answer, or why there is none.
 
-        Raises nothing but CancelledError. Above STREAM_ABOVE_TOKENS the answer is requested as a
-        stream. A stream is returned as the one Message that it makes.
+        Raises nothing but CancelledError. The answer to a long call is requested as a stream (see
+        streaming.py). A stream is returned as the one Message that it makes. When the endpoint
+        refuses a stream that the request does not ask for, the call is repeated without it.
         """
+        if not self._streaming.is_long(params):
+            return await self._send(params)
+        if not self._streaming.refused:
+            reply = await self._send(streamed(params))
+            if isinstance(reply, Broken) or reply.status not in REFUSALS:
+                return reply
+        reply = await self._send(params, silent_s=self._watch.total_s)
+        if isinstance(reply, Reply) and reply.status in SUCCESS:
+            self._streaming.refused = True
+        return reply
+
+    async def _send(self, body: bytes, *, silent_s: float | None = None) -> Reply | Broken:
+        """Post `body`. The call may be silent for `silent_s`, None: READ_TIMEOUT_S."""
         response: aiohttp.ClientResponse | None = None
-        body = _streamed(params)
+        builder: BodyBuilder | None = None
         data = body if len(body) <= LARGE_BODY else io.BytesIO(body)
         try:
-            with self._watch.begin() as call:
+            with self._watch.begin(silent_s) as call:
                 response = await self._session.post(self._url, data=data, allow_redirects=False)
-                return await self._reply(response, call)
-        except (aiohttp.ClientError, OSError, TimeoutError, StreamError) as error:
-            return self._broken(error, response)
+                status, headers = response.status, response.headers
+                if status not in SUCCESS:
+                    found = await _read_error(response)
+                    return Reply(status=status, headers=headers, body=found)
+                first = await response.content.readany()
+                if _is_whole(first, response) and len(first) <= self._limits.response_bytes:
+                    return Reply(status=status, headers=headers, body=first)
+                builder = BodyBuilder(self._limits, headers.get("content-type", ""))
+                await self._read(first, response, call, builder)
+                return Reply(status=status, headers=headers, body=builder.body())
+        except Exception as error:  # noqa: BLE001 - a call's error must not end its worker
+            return _without_body(error, response, builder)
         finally:
             if response is not None:
                 response.release()  # does nothing after a whole answer, else closes the connection
 
-    async def _reply(self, response: aiohttp.ClientResponse, call: Watched) -> Reply:
-        """Read the whole answer. Raises StreamError and the network's errors."""
-        status, headers = response.status, response.headers
-        if status >= REDIRECTS:
-            body = self._without_secret(await _read_error(response))
-        elif headers.get("content-type", "").startswith("text/event-stream"):
-            body = await _read_stream(response.content, call, self._watch.loop.time)
-        else:
-            body = await response.read()
-        return Reply(status=status, headers=headers, body=body)
+    async def _read(
+        self, chunk: bytes, response: aiohttp.ClientResponse, call: Watched, builder: BodyBuilder
+    ) -> None:
+        """Feed `builder` with `chunk` and the rest of the body, in pieces that other calls follow.
 
-    def _broken(self, error: Exception, response: aiohttp.ClientResponse | None) -> Broken:
-        """Return an error as a value. aiohttp's texts hold addresses, but no headers."""
-        if isinstance(error, StreamError):
-            kind = error.kind
-        else:
-            kinds = (kind for cls, kind in _KINDS if isinstance(error, cls))
-            kind = next(kinds, "invalid_response")
-        detail = str(error) or type(error).__name__
-        if response is None:
-            return Broken(kind=kind, detail=detail)
-        return Broken(kind=kind, detail=detail, status=response.status, headers=response.headers)
-
-    def _without_secret(self, body: bytes) -> bytes:
-        """Replace the credential where an endpoint repeats it in its error."""
-        return body.replace(self._secret.encode(), b"[credential]") if self._secret else body
+        Raises AnswerError and the network's errors.
+        """
+        inflater = Inflater.of(response.headers.get("content-encoding"))
+        content, now = response.content, self._watch.loop.time
+        size, most = 0, self._limits.response_bytes
+        while chunk:
+            call.received_at = now()
+            size += len(chunk)
+            if inflater is None and len(chunk) <= STEP:
+                builder.feed(chunk)
+            else:
+                for piece in inflater.pieces(chunk) if inflater else _steps(chunk):
+                    builder.feed(piece)
+                    await asyncio.sleep(0)
+                    call.received_at = now()
+            if size > most:  # as it came, compressed
+                raise too_large(self._limits)
+            if builder.done:
+                await _drain(content)
+                return
+            chunk = await content.readany()
+        if inflater is not None:
+            inflater.finish()
 
 
 def messages_url(base_url: str) -> URL:
@@ -169,41 +195,65 @@ def _credential(settings: Settings) -> str:
     return secret
 
 
-def _streamed(params: bytes) -> bytes:
-    """Return `params`, with `stream: true` added when the answer may take long."""
-    try:
-        size = _decode_size(params)
-        if size.stream or size.max_tokens <= STREAM_ABOVE_TOKENS:
-            return params
-        return msgspec.json.encode(_decode_fields(params) | {"stream": msgspec.Raw(b"true")})
-    except NOT_JSON:
-        return params  # the endpoint explains the error
+def _without_body(
+    error: Exception, response: aiohttp.ClientResponse | None, builder: BodyBuilder | None
+) -> Reply | Broken:
+    """Return a call that broke off as a value: whole all the same, refused, or Broken.
+
+    aiohttp's texts hold addresses, but no headers.
+    """
+    kind = _kind(error)
+    detail = describe(error) if kind == "internal_error" else str(error) or type(error).__name__
+    if response is None:
+        return Broken(kind=kind, detail=detail)
+    status, headers = response.status, response.headers
+    if status not in SUCCESS:
+        return Reply(status=status, headers=headers)
+    whole = builder.rescued() if builder and kind != "response_too_large" else None
+    if whole is not None:
+        return Reply(status=status, headers=headers, body=whole)
+    partial = builder.partial() if builder else ""
+    return Broken(kind=kind, detail=detail, status=status, headers=headers, partial=partial)
+
+
+def _is_whole(first: bytes, response: aiohttp.ClientResponse) -> bool:
+    """Return whether the first bytes are the whole of a JSON body, as almost always."""
+    return (
+        first.startswith(b"{")
+        and response.content.at_eof()
+        and "content-encoding" not in response.headers
+    )
+
+
+def _kind(error: Exception) -> BreakKind:
+    """Return what kind of break an exception is."""
+    if isinstance(error, AnswerError):
+        return error.kind
+    if type(error) is RuntimeError:  # aiohttp: "Connection closed." and "Session is closed"
+        return "connection_dropped"
+    kinds = (kind for cls, kind in _KINDS if isinstance(error, cls))
+    return next(kinds, "internal_error")
+
+
+def _steps(chunk: bytes) -> list[bytes]:
+    return [chunk[start : start + STEP] for start in range(0, len(chunk), STEP)]
 
 
 async def _read_error(response: aiohttp.ClientResponse) -> bytes:
-    """Return an error's body, b"" when it was cut: the status alone decides then."""
-    try:
-        return await response.read()
-    except (aiohttp.ClientError, OSError, TimeoutError):
-        return b""
-
-
-async def _read_stream(
-    content: aiohttp.StreamReader, call: Watched, clock: Callable[[], float]
-) -> bytes:
-    """Return the Message, or the error's JSON, of a stream of events."""
-    decoder, accumulator = Decoder(), Accumulator()
-    async for chunk in content.iter_any():
-        call.received_at = clock()
-        for event in decoder.feed(chunk):
-            accumulator.add(event)
-        if accumulator.done:
-            await _drain(content)
-            return accumulator.body()
-    with suppress(StreamError):  # the stream was cut inside an event
-        for event in decoder.finish():
-            accumulator.add(event)
-    return accumulator.body()
+    """Return the beginning of an error's body, b"" when it was cut: the status decides then."""
+    inflater = Inflater.of(response.headers.get("content-encoding"))
+    body = bytearray()
+    with suppress(aiohttp.ClientError, OSError, TimeoutError, AnswerError):
+        while len(body) < ERROR_BYTES:
+            chunk = await response.content.readany()
+            if not chunk:
+                return bytes(body)
+            for piece in inflater.pieces(chunk) if inflater else (chunk,):
+                body += piece[:ERROR_BYTES]
+                if len(body) >= ERROR_BYTES:
+                    break
+        return bytes(body[:ERROR_BYTES])
+    return b""
 
 
 async def _drain(content: aiohttp.StreamReader) -> None:

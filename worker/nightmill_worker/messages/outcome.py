@@ -11,15 +11,22 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from nightmill.errors import NightmillError
 from nightmill.records.result import ErrorInfo, Usage
+
+SUCCESS: Final = range(200, 300)
+"""Statuses of a paid answer."""
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 # What decoding JSON from an endpoint may raise. Nesting too deep is a RecursionError.
 NOT_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
-# Why there is no whole answer. It is stored as the attempt's error type. `input_cut`: max_tokens
-# ended the answer inside a tool's input.
+PARTIAL_BYTES: Final = 64 << 10
+"""The most that is kept of an answer that cannot be used."""
+
+# Why there is no usable answer. It is stored as the attempt's error type. `input_cut`: max_tokens
+# ended the answer inside a tool's input. `internal_error`: a defect of this program.
 BreakKind: TypeAlias = Literal[
     "connection_error",
     "connection_dropped",
@@ -27,7 +34,18 @@ BreakKind: TypeAlias = Literal[
     "truncated_response",
     "invalid_response",
     "input_cut",
+    "response_too_large",
+    "internal_error",
 ]
+
+
+class AnswerError(NightmillError):
+    """An answer that cannot be used: it breaks the contract, is cut or is too large."""
+
+    def __init__(self, kind: BreakKind, message: str) -> None:
+        """Take the kind of break and the error's text."""
+        super().__init__(message)
+        self.kind: BreakKind = kind
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +70,8 @@ class Broken(msgspec.Struct, frozen=True, kw_only=True):
     status: int | None = None
     """None when no answer began."""
     headers: Mapping[str, str] = NO_HEADERS
+    partial: str = ""
+    """The beginning of what was received: texts of a stream, else the body. See PARTIAL_BYTES."""
 
 
 class Succeeded(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +80,10 @@ class Succeeded(msgspec.Struct, frozen=True, kw_only=True):
     message: bytes
     """The Message as JSON on one line."""
     usage: Usage
+    usage_unknown: bool = False
+    """Whether input or output tokens are not reported: `usage` has 0 for what is unknown."""
     model: str
+    """As the endpoint names it, "" when it does not."""
     stop_reason: str | None = None
     status: int = 200
     request_id: str | None = None
@@ -75,6 +98,8 @@ class Unsuccessful(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str | None = None
     retry_after_s: float | None = None
     """The wait that the endpoint asks for, 0 to 900 seconds, None without a usable one."""
+    partial: str = ""
+    """The beginning of what was received of a 2xx answer. See PARTIAL_BYTES."""
 
 
 class Retry(Unsuccessful, frozen=True, kw_only=True):
@@ -87,6 +112,12 @@ class Snooze(Unsuccessful, frozen=True, kw_only=True):
 
 class Fail(Unsuccessful, frozen=True, kw_only=True):
     """The request is wrong and a retry would repeat that. `error.fix` says what to change."""
+
+    raw: bytes = b""
+    """The body of a 2xx answer that a defect of this program kept from being understood.
+
+    It is paid, so it is stored as it came and the call is not repeated.
+    """
 
 
 class StopAccount(Unsuccessful, frozen=True, kw_only=True):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
 import msgspec
+
+from nightmill_worker.messages.outcome import AnswerError
 
 BOM: Final = b"\xef\xbb\xbf"
 LINE_ENDS: Final = (b"\n", b"\r")
@@ -22,16 +25,21 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 class Decoder:
     """An incremental decoder of one stream. Its work is linear in the bytes fed."""
 
-    def __init__(self) -> None:
-        """Start at the first byte of a stream."""
-        self._line: list[bytes] = []  # the pieces of an incomplete line
+    def __init__(self, max_event_bytes: int = sys.maxsize) -> None:
+        """Start at the first byte of a stream. An event has at most `max_event_bytes`."""
+        self._limit = max_event_bytes
+        self._line = bytearray()  # an incomplete line
         self._first_line = True
         self._after_cr = False
         self._name = ""
         self._data: list[bytes] = []
+        self._size = 0  # of _data after its first line
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Return the events that `chunk` completes, in order; lines end in LF, CRLF or CR."""
+        """Return the events that `chunk` completes, in order; lines end in LF, CRLF or CR.
+
+        Raises AnswerError for an event that is too large.
+        """
         if self._after_cr and chunk:
             chunk = chunk.removeprefix(b"\n")  # the second half of a CRLF that was cut in two
             self._after_cr = False
@@ -40,11 +48,12 @@ class Decoder:
         lines = chunk.splitlines()
         rest = b"" if chunk.endswith(LINE_ENDS) else lines.pop()
         self._after_cr = chunk.endswith(b"\r")
-        if lines:
-            lines[0] = b"".join((*self._line, lines[0]))
+        if lines and self._line:
+            lines[0] = bytes(self._line + lines[0])
             self._line.clear()
         if rest:
-            self._line.append(rest)
+            self._line += rest
+            self._require(len(self._line))
         return [event for line in lines if (event := self._take(line))]
 
     def finish(self) -> list[Event]:
@@ -61,6 +70,9 @@ class Decoder:
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
+            if self._data:  # a first line is bounded as a line
+                self._size += len(value) + 1
+                self._require(self._size)
             self._data.append(value)
         elif field == b"event":
             self._name = value.decode(errors="replace")
@@ -69,5 +81,10 @@ class Decoder:
     def _dispatch(self) -> Event | None:
         """Return the current event and start the next one. Without data there is no event."""
         name, data = self._name or "message", self._data
-        self._name, self._data = "", []
+        self._name, self._data, self._size = "", [], 0
         return Event(name=name, data=b"\n".join(data)) if data else None
+
+    def _require(self, size: int) -> None:
+        if size > self._limit:
+            message = f"one event has more than {self._limit:,} bytes (NIGHTMILL_MAX_EVENT_BYTES)"
+            raise AnswerError("response_too_large", message)

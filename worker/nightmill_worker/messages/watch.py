@@ -31,18 +31,21 @@ class Watch:
         """Name the number of calls under way."""
         return f"<Watch calls={len(self.calls)}>"
 
-    def begin(self) -> Watched:
-        """Return a context manager that watches the task that enters it."""
+    def begin(self, silent_s: float | None = None) -> Watched:
+        """Return a context manager that watches the task that enters it.
+
+        `silent_s` is the call's own longest silence, None: that of the watch.
+        """
         if not self._looking:
             self._looking = True
             self.loop.call_later(self._look_s, self._look)
-        return Watched(self, self.loop.time())
+        return Watched(self, self.loop.time(), silent_s or self.silent_s)
 
     def _look(self) -> None:
         now = self.loop.time()
         for call in self.calls:
-            if now - call.received_at > self.silent_s:
-                call.end(f"nothing was received for {self.silent_s:g} s")
+            if now - call.received_at > call.silent_s:
+                call.end(f"nothing was received for {call.silent_s:g} s")
             elif now - call.began > self.total_s:
                 call.end(f"no whole answer within {self.total_s:g} s")
         self._looking = bool(self.calls)
@@ -56,10 +59,11 @@ class Watched:
     The block raises TimeoutError with the reason when the watch has ended the call.
     """
 
-    __slots__ = ("_before", "_reason", "_task", "_watch", "began", "received_at")
+    __slots__ = ("_before", "_reason", "_task", "_watch", "began", "received_at", "silent_s")
 
-    def __init__(self, watch: Watch, now: float) -> None:
+    def __init__(self, watch: Watch, now: float, silent_s: float) -> None:
         """Start the call's time at `now` (loop time, seconds)."""
+        self.silent_s = silent_s
         self._watch = watch
         self._reason = ""
         self.began = self.received_at = now

@@ -1,0 +1,174 @@
+"""Reads the Message of a 2xx answer. Odd values in fields that nothing depends on are accepted."""
+
+from __future__ import annotations
+
+import codecs
+import math
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from nightmill.records.result import Usage
+from nightmill_worker.messages.blocks import NULL, decode_fields, has_many_fields
+from nightmill_worker.messages.outcome import NOT_JSON, Succeeded
+from nightmill_worker.messages.repair import repaired
+from nightmill_worker.messages.text import clean
+
+MAX_INT: Final = (1 << 63) - 1
+"""The largest number that a store's columns take."""
+MAX_DIGITS: Final = 400
+"""Bytes of a number. The largest float has 309 digits."""
+SLICE: Final = 1 << 20
+"""Bytes of a body whose UTF-8 is checked at once: as text they may take four times the memory."""
+
+LIST: Final = ord("[")
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT)]
+
+
+class _Tokens(msgspec.Struct):
+    """A Message's `usage`. The API sends null for caches that were not used."""
+
+    input_tokens: _Count
+    output_tokens: _Count
+    cache_read_input_tokens: _Count | None = None
+    cache_creation_input_tokens: _Count | None = None
+
+
+class _Message(msgspec.Struct):
+    """The fields of a Message that are read here. The content stays bytes."""
+
+    type: Literal["message"]
+    content: msgspec.Raw
+    usage: _Tokens
+    model: str = ""
+    stop_reason: str | None = None
+
+
+class _LooseTokens(msgspec.Struct):
+    """The same `usage` with values of any type."""
+
+    input_tokens: msgspec.Raw = NULL
+    output_tokens: msgspec.Raw = NULL
+    cache_read_input_tokens: msgspec.Raw = NULL
+    cache_creation_input_tokens: msgspec.Raw = NULL
+
+
+class _LooseMessage(msgspec.Struct):
+    """The same Message. Only its type and its content are needed."""
+
+    type: Literal["message"]
+    content: msgspec.Raw
+    usage: msgspec.Raw = NULL
+    model: msgspec.Raw = NULL
+    stop_reason: msgspec.Raw = NULL
+
+
+_decode = msgspec.json.Decoder(_Message).decode
+_decode_loose = msgspec.json.Decoder(_LooseMessage).decode
+_decode_tokens = msgspec.json.Decoder(_LooseTokens).decode
+
+
+def read_message(body: bytes, status: int, request_id: str | None) -> Succeeded:
+    """Return the outcome of a Message. Raises one of NOT_JSON when `body` is not a whole one."""
+    try:
+        found = _decode(body)
+        if memoryview(found.content)[0] != LIST:
+            return _loose(body, status, request_id)
+        _require_utf8(body)
+    except NOT_JSON:
+        return _loose(repaired(body), status, request_id)
+    tokens = found.usage
+    return Succeeded(
+        message=_one_line(body),
+        usage=Usage(
+            input_tokens=tokens.input_tokens,
+            output_tokens=tokens.output_tokens,
+            cache_read_input_tokens=tokens.cache_read_input_tokens or 0,
+            cache_creation_input_tokens=tokens.cache_creation_input_tokens or 0,
+        ),
+        model=clean(found.model),
+        stop_reason=found.stop_reason and clean(found.stop_reason),
+        status=status,
+        request_id=request_id,
+    )
+
+
+def _loose(body: bytes, status: int, request_id: str | None) -> Succeeded:
+    found = _decode_loose(body)
+    _require_utf8(body)
+    usage, unknown = _usage(found.usage)
+    return Succeeded(
+        message=_one_line(_with_list(body, bytes(memoryview(found.content)[:1]))),
+        usage=usage,
+        usage_unknown=unknown,
+        model=_text(found.model) or "",
+        stop_reason=_text(found.stop_reason),
+        status=status,
+        request_id=request_id,
+    )
+
+
+def _with_list(body: bytes, begins: bytes) -> bytes:
+    """Return `body` with its content as a list of blocks, which readers of results expect.
+
+    A refusal may have null as its content, and some gateways send a string.
+    """
+    if begins == b"[":
+        return body
+    if begins not in (b"n", b'"') or has_many_fields(body):
+        raise msgspec.ValidationError("`content` is not a list")
+    fields = decode_fields(body)
+    block = {"type": "text", "text": fields["content"]}
+    fields["content"] = msgspec.Raw(msgspec.json.encode([block] if begins == b'"' else []))
+    return msgspec.json.encode(fields)
+
+
+def _usage(value: msgspec.Raw) -> tuple[Usage, bool]:
+    """Return the tokens billed, and whether input or output tokens are unknown."""
+    try:
+        tokens = _decode_tokens(value)
+    except NOT_JSON:
+        return Usage(), True
+    counts = {name: _count(getattr(tokens, name)) for name in _LooseTokens.__struct_fields__}
+    unknown = counts["input_tokens"] is None or counts["output_tokens"] is None
+    return Usage(**{name: count or 0 for name, count in counts.items()}), unknown
+
+
+def _count(value: msgspec.Raw) -> int | None:
+    """Return a number of tokens, at most MAX_INT, None for anything that is not one."""
+    text = bytes(value).strip(b'"')
+    if not text or len(text) > MAX_DIGITS:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    if not 0 <= number < math.inf:
+        return None
+    return min(int(text) if text.isdigit() else int(number), MAX_INT)
+
+
+def _text(value: msgspec.Raw) -> str | None:
+    text = bytes(value)
+    return clean(msgspec.json.decode(text, type=str)) if text.startswith(b'"') else None
+
+
+def _one_line(body: bytes) -> bytes:
+    """Return `body` on one line, because results are exported one on each line."""
+    if b"\n" in body or b"\r" in body:
+        return msgspec.json.format(body, indent=-1)
+    return body
+
+
+def _require_utf8(body: bytes) -> None:
+    """Raise UnicodeDecodeError for what is not UTF-8: msgspec does not check the content."""
+    if body.isascii():
+        return
+    if len(body) <= SLICE:
+        body.decode()
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(body), SLICE):
+        decoder.decode(body[start : start + SLICE])
+    decoder.decode(b"", final=True)
