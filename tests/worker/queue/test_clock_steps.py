@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from nightmill.queue import keys
-from tests.worker.queue.desk import ACCOUNT, LANE, MODEL, settlement
+from tests.worker.queue.desk import ACCOUNT, LANE, MODEL, ORDERS, settlement
 
 if TYPE_CHECKING:
     from tests.worker.queue.desk import Desk
@@ -63,3 +65,16 @@ def test_a_lease_from_before_the_clock_went_back_ends_soon(desk: Desk) -> None:
     desk.redis.set(keys.IN_PROGRESS + "x", "dead", px=int(1000 * DAY_S))
     assert desk.claim() == {}
     assert desk.redis.execute_command("PTTL", keys.IN_PROGRESS + "x") <= 60_000
+
+
+def test_a_sidestep_from_before_the_clock_went_back_is_over(desk: Desk) -> None:
+    """Otherwise a closed lane at the head of the shared queue would block all others for a day."""
+    for n in range(2):
+        desk.enqueue(f"closed{n}", batch="")
+    desk.redis.set(keys.SIDESTEP, 1, px=int(1000 * DAY_S))
+    orders = {**ORDERS, "breaker": "open"}
+    desk.redis.hset(LANE, mapping={"hot": "{}", "orders": msgspec.json.encode(orders).decode()})
+    for _ in range(2):
+        assert desk.claim(2) == {}
+    assert desk.redis.execute_command("PTTL", keys.SIDESTEP) <= 250
+    assert desk.due("closed0", batch="") > desk.now_ms()

@@ -28,6 +28,7 @@ local LARGEST_PAYLOAD = 33 * 1024 * 1024 -- bytes: the largest MAX_PAYLOAD_BYTES
 local LONGEST_LEASE_MS = 3600000 -- the largest LEASE_S
 local PUT_OFF_MS = 60000 -- how long a job waits that could not be granted
 local MOST_CALLS = 1e9 -- of one job
+local SIDESTEP_MS = 250
 local tokens = 0
 
 local function lane_of(model)
@@ -192,9 +193,13 @@ end
 -- The shared queue mixes models. When all jobs at its head belong to closed lanes, put them behind the
 -- others for 250 ms, at most once in 250 ms.
 local function sidestep(queue, ids)
-  if not redis.call('SET', SIDESTEP, 1, 'NX', 'PX', 250) then return end
+  if not redis.call('SET', SIDESTEP, 1, 'NX', 'PX', SIDESTEP_MS) then
+    -- A key that lives longer was set before Redis's clock went back.
+    if redis.call('PTTL', SIDESTEP) > SIDESTEP_MS then redis.call('DEL', SIDESTEP) end
+    return
+  end
   local later = {}
-  for i, id in ipairs(ids) do later[2 * i - 1], later[2 * i] = now + 250, id end
+  for i, id in ipairs(ids) do later[2 * i - 1], later[2 * i] = now + SIDESTEP_MS, id end
   redis.call('ZADD', queue, 'XX', unpack(later))
 end
 
