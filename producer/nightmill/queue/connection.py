@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,27 +15,35 @@ from urllib.parse import quote
 import redis.asyncio
 from redis import exceptions
 
+from nightmill import private
 from nightmill.errors import QueueFullError, QueueUnavailableError, SettingsError
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
 
+SOCKET: Final = "valkey.sock"
 TIMEOUT_S = 10.0
 """Longest wait for a connection, and for one answer, seconds."""
 SOCKET_PATH_MAX: Final = 103
 """Longest path of a unix socket that every system takes, bytes."""
 SHORT_SOCKETS: Final = Path("/tmp")  # noqa: S108 - TMPDIR may differ between commands
 
+FIX_URL: Final = (
+    "it cannot be read as a URL; percent-encode a / # ? @ or : in its password (%2F %23 %3F %40 "
+    "%3A)"
+)
+
 
 def redis_url(settings: Settings) -> str:
     """Return REDIS_URL when it is set, else the socket of the embedded server when that runs.
 
-    Raises SettingsError that says what to set.
+    Raises SettingsError that says what to set, or that the socket is not this user's.
     """
     if settings.redis_url:
         return settings.redis_url
     embedded = embedded_socket(settings.data_dir)
-    if embedded.is_socket():
+    if private.exists(embedded):
+        require_own_socket(embedded)
         return f"unix://{embedded}"
     message = (
         f"NIGHTMILL_REDIS_URL is not set and no embedded server runs in {settings.data_dir}: "
@@ -50,11 +59,39 @@ def embedded_socket(data_dir: Path) -> Path:
     escape it (clients differ in how they read escapes), it is a short path in SHORT_SOCKETS.
     """
     home = data_dir.resolve()
-    path = home / "valkey.sock"
+    path = home / SOCKET
     if len(os.fsencode(path)) <= SOCKET_PATH_MAX and quote(os.fsencode(path)) == str(path):
         return path
     name = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
     return SHORT_SOCKETS / f"nightmill-{os.getuid()}" / f"{name}.sock"
+
+
+def require_own_socket(path: Path) -> None:
+    """Raise SettingsError unless the socket and its folder are this user's own.
+
+    Any user may make a folder in SHORT_SOCKETS, and a server there would get all prompts. In a data
+    directory the socket may also be that of the directory's owner: root may look at another's.
+    """
+    try:
+        folder, socket = path.parent.lstat(), path.lstat()
+    except OSError as error:
+        raise private.unusable(path, error) from None
+    shared = path.name != SOCKET
+    owners = {os.getuid()} if shared else {os.getuid(), folder.st_uid}
+    own = folder.st_uid in owners and socket.st_uid in owners and stat.S_ISSOCK(socket.st_mode)
+    if shared and not is_private(folder):
+        own = False
+    if not own:
+        raise SettingsError(
+            f"{path} is not a socket of this user in a private folder of this user: another user "
+            f"may have made it; remove {path.parent if shared else path} and try again"
+        )
+
+
+def is_private(folder: os.stat_result) -> bool:
+    """Return whether a folder is this user's own, and nobody else has a right to it."""
+    own = stat.S_ISDIR(folder.st_mode) and folder.st_uid == os.getuid()
+    return own and not folder.st_mode & private.OTHERS
 
 
 def connect(settings: Settings) -> redis.asyncio.Redis:
@@ -76,8 +113,9 @@ def _url_errors() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        message = f"NIGHTMILL_REDIS_URL: {error}"
-        raise SettingsError(message) from None
+        # The parser of URLs takes a part of a password for a port, and quotes it.
+        text = FIX_URL if "could not be cast" in str(error) else str(error)
+        raise SettingsError(f"NIGHTMILL_REDIS_URL: {text}") from None
 
 
 @contextmanager

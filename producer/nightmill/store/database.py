@@ -57,8 +57,10 @@ def database(where: str | Path) -> Database:
         return SQLite(URL.create("sqlite", database=str(where)), own=isinstance(where, Path))
     try:
         url = make_url(where)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise StoreError("STORE_URL is not a URL: use sqlite:///path or postgresql://...") from None
+    if "@" in (url.host or ""):  # messages name the host, and this one begins inside the password
+        raise StoreError("STORE_URL: percent-encode the @ in its password (%40)")
     match url.get_backend_name():
         case "sqlite":
             return SQLite(url.set(drivername="sqlite"))
