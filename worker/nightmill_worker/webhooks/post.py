@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import msgspec
 
+from nightmill_worker.messages.text import clean
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S: Final = 20
 """Longest time of a whole post, seconds."""
+PROBLEM_CHARS: Final = 500
+"""Characters kept of an error's text."""
 SUCCESS: Final = range(200, 300)
 REDIRECTS: Final = range(300, 400)
 GONE: Final = 410
@@ -60,6 +64,7 @@ async def post(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+                auto_decompress=False,  # the body is not read
             ) as session,
             session.post(
                 url, data=body, headers={**common, **headers}, allow_redirects=False
@@ -71,7 +76,7 @@ async def post(
     except (aiohttp.ClientError, OSError, ValueError) as error:
         if refused:
             return PostReply(problem=_private(refused[0]), final=True)
-        return PostReply(problem=str(error) or type(error).__name__)
+        return PostReply(problem=clean(str(error) or type(error).__name__, PROBLEM_CHARS))
 
 
 def _read(response: ClientResponse) -> PostReply:
