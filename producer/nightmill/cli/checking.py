@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from nightmill.cli.file_names import file_of
 from nightmill.cli.terminal import echo
 from nightmill.enqueue.prepare import check_batch_name
 from nightmill.errors import SourceError
@@ -105,7 +106,7 @@ def _without_rejects(lines: Iterable[Line | Rejected], side: Path) -> Iterator[L
 
 
 def _side_path(batch: str) -> Path:
-    return Path(f"{batch}.rejected.jsonl")
+    return file_of(batch, ".rejected.jsonl")
 
 
 def _warn_of_skipped(count: int, side: Path) -> None:

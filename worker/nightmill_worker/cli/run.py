@@ -122,6 +122,7 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
     """
     from nightmill.cli.checking import batch_name, checked_source  # noqa: PLC0415 - fast `--help`
     from nightmill.cli.dry_run import show_jobs  # noqa: PLC0415
+    from nightmill.cli.file_names import file_of  # noqa: PLC0415
     from nightmill.enqueue.prepare import defaults_of  # noqa: PLC0415
 
     change = limits.change()
@@ -142,7 +143,7 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
 
         plan = Plan(
             batch=name,
-            out=output or Path(f"{name}.results.jsonl"),
+            out=output or file_of(name, ".results.jsonl"),
             processes=processes,
             changed=feed.changed,
             limits=change,
