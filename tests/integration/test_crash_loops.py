@@ -47,6 +47,15 @@ def test_a_crash_loop_of_workers_is_shown(shell: Shell) -> None:
     assert "crashes" not in shell.status()
 
 
+def test_a_crash_loop_that_is_killed_leaves_no_server(shell: Shell) -> None:
+    """No process of the run is left that could stop the server."""
+    shell.patch_workers(DYING)
+    with shell.started("run", shell.write(3)) as run:
+        until(lambda: crashing(shell))
+        run.kill()
+        shell.assert_nothing_runs()
+
+
 def test_workers_of_a_killed_run_do_not_restart_the_server(
     shell: Shell, endpoint: Endpoint
 ) -> None:
@@ -54,7 +63,7 @@ def test_workers_of_a_killed_run_do_not_restart_the_server(
     endpoint.configure(latency_s=3)
     with shell.started("run", shell.write(5)) as run:
         until(lambda: len(endpoint.calls()) == 5)
-        (server,) = shell.pids("valkey")
+        (server,) = shell.pids("valkey-server")
         run.kill()
         os.kill(server, signal.SIGKILL)
         shell.assert_nothing_runs()

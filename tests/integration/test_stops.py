@@ -59,12 +59,12 @@ def test_a_systemd_stop_of_a_run_loses_no_call(shell: Shell, endpoint: Endpoint)
     shell.export(max_in_flight="20")
     source = shell.write(CALLS + 20)
     with shell.started("run", source, "--processes", "2") as run:
-        until(lambda: under_way(endpoint) == CALLS)
+        until(lambda: under_way(endpoint) >= CALLS)
         signal_everything(shell)
         err = finish(run, 130).err
     assert "interrupted, nothing is lost" in err
     shell.assert_nothing_runs()
-    assert endpoint.answered() == [1] * CALLS
+    assert endpoint.answered() == [1] * under_way(endpoint)
     endpoint.configure(latency_s=0)
     assert shell("run", source).code == 0
     assert endpoint.answered() == [1] * (CALLS + 20)

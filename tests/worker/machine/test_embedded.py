@@ -18,7 +18,8 @@ from redis import Redis
 
 from nightmill.errors import ServerError
 from nightmill_worker.machine import embedded
-from nightmill_worker.machine.embedded import embedded_server
+from nightmill_worker.machine.embedded import embedded_server, restart_if_dead
+from nightmill_worker.machine.running_server import lives
 
 # A user in a process of its own: prints the URL, stays until its input ends, reports a Ctrl-C.
 USER: Final = """
@@ -88,13 +89,13 @@ def starts(folder: Path) -> int:
 
 
 @contextmanager
-def ending(pid: int) -> Iterator[None]:
-    """Assert that process `pid` runs now, and has ended within 5 s after the block."""
+def ending(pid: int, within_s: float = 5) -> Iterator[None]:
+    """Assert that process `pid` runs now, and has ended within `within_s` after the block."""
     handle = os.pidfd_open(pid)
     try:
         assert not select.select([handle], [], [], 0)[0], "already ended"
         yield
-        assert select.select([handle], [], [], 5)[0], f"process {pid} still runs"
+        assert select.select([handle], [], [], within_s)[0], f"process {pid} still runs"
     finally:
         os.close(handle)
 
@@ -105,7 +106,7 @@ def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="nm-") as parent:
         path = Path(parent) / ".nightmill"
         yield path
-        assert not path.is_dir() or not embedded._lives(path), "a server was left running"
+        assert not path.is_dir() or not lives(path), "a server was left running"
 
 
 @pytest.fixture
@@ -186,6 +187,32 @@ def test_server_is_adopted_after_every_user_was_killed(folder: Path, users: Star
     with ending(pid), embedded_server(folder) as url:
         assert server_pid(url) == pid
     assert starts(folder) == 1
+
+
+def test_a_server_whose_users_were_all_killed_is_stopped(folder: Path, users: StartUser) -> None:
+    """Nothing else stops it when no command follows; its data stay."""
+    victims = [users(folder) for _ in range(2)]
+    url = {victim.line() for victim in victims}.pop()
+    with Redis.from_url(url) as client:
+        client.set("job", "1")
+    with ending(server_pid(url), within_s=30):
+        for victim in victims:
+            victim.kill()
+    with embedded_server(folder) as again, Redis.from_url(again) as client:
+        assert client.get("job") == b"1"
+
+
+def test_a_restarted_server_is_guarded_too(folder: Path, users: StartUser) -> None:
+    """Its first guard ended with the server that died."""
+    user = users(folder)
+    url = user.line()
+    pid = server_pid(url)
+    with ending(pid):
+        os.kill(pid, signal.SIGKILL)
+    assert restart_if_dead(folder)
+    assert not restart_if_dead(folder)
+    with ending(server_pid(url), within_s=30):
+        user.kill()
 
 
 def test_a_child_keeps_the_server_when_its_parent_is_killed(folder: Path, users: StartUser) -> None:

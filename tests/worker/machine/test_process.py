@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from pydantic import SecretStr
 
-from nightmill_worker.machine.control import SUPERVISED, Request
+from nightmill_worker.machine.control import MAX_REPORT, SUPERVISED, Report, Request, received
 from nightmill_worker.machine.deadline import FAILED
 from tests.rig import Rig, hello, rigged, until
 
@@ -96,6 +97,11 @@ class Child:
         return self.process.returncode
 
     @property
+    def reported(self) -> Report | None:
+        """What it sent before its end; can be read once."""
+        return received(self.control.recv(MAX_REPORT))
+
+    @property
     def alive(self) -> bool:
         """Whether the process runs."""
         return self.process.poll() is None
@@ -174,6 +180,7 @@ async def test_a_worker_whose_loop_is_blocked_ends_with_its_supervisor(rig: Rig)
     with started(rig, BLOCKED_LOOP) as child:
         child.control.close()
         assert await child.code() == FAILED
+        assert "did not end in time after the end of its supervisor" in child.log.read_text()
 
 
 async def test_a_worker_that_failed_ends_though_its_tasks_hang(rig: Rig) -> None:
@@ -181,6 +188,7 @@ async def test_a_worker_that_failed_ends_though_its_tasks_hang(rig: Rig) -> None
     with started(rig, FAILING_AND_HANGING) as child:
         assert await child.code() == FAILED
         assert "the governor failed" in child.log.read_text()
+        assert child.reported == Report(problem="RuntimeError: the governor failed")
 
 
 async def test_a_worker_reports_the_exception_that_ends_it(rig: Rig) -> None:
@@ -188,7 +196,19 @@ async def test_a_worker_reports_the_exception_that_ends_it(rig: Rig) -> None:
     patch = FAILING_AND_HANGING.replace("worker.end_tasks = hang", "")
     with started(rig, patch) as child:
         assert await child.code() == FAILED
-        assert child.control.recv(1000) == b"RuntimeError: the governor failed"
+        assert child.reported == Report(problem="RuntimeError: the governor failed")
+
+
+async def test_a_report_has_no_credential(rig: Rig) -> None:
+    """The report goes to Redis and to terminals."""
+    patch = FAILING_AND_HANGING.replace("the governor failed", "x-api-key: top-secret-key-4711")
+    patch = patch.replace("worker.end_tasks = hang", "")
+    key = SecretStr("top-secret-key-4711")
+    rig.settings = rig.settings.model_copy(update={"api_key": key})
+    with started(rig, patch) as child:
+        assert await child.code() == FAILED
+        assert child.reported == Report(problem="RuntimeError: x-api-key: [credential]")
+        assert "4711" not in child.log.read_text()
 
 
 async def test_answers_that_cannot_be_saved_give_exit_code_1(rig: Rig) -> None:
@@ -197,6 +217,9 @@ async def test_answers_that_cannot_be_saved_give_exit_code_1(rig: Rig) -> None:
         child.send(Request.STOP)
         assert await child.code() == FAILED
         assert "error: 3 answers are lost" in child.log.read_text()
+        report = child.reported
+        assert report is not None
+        assert report.lost
 
 
 async def test_a_worker_with_unsaved_answers_stays_until_a_stop_at_once(rig: Rig) -> None:

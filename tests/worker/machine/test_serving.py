@@ -13,7 +13,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from nightmill import Settings, load_settings
-from nightmill_worker.machine import embedded
+from nightmill_worker.machine.running_server import lives
 from nightmill_worker.machine.serving import serving_redis
 from tests.rig import until
 
@@ -23,7 +23,7 @@ def settings() -> Iterator[Settings]:
     """Return settings without a Redis; no server may be left in their data directory."""
     with tempfile.TemporaryDirectory(prefix="nm-") as folder:
         yield load_settings(data_dir=folder, redis_url=None)
-        assert not embedded._lives(Path(folder)), "a server was left running"
+        assert not lives(Path(folder)), "a server was left running"
 
 
 def pid_of(settings: Settings) -> int:

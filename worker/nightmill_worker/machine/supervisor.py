@@ -19,7 +19,7 @@ from nightmill.queue.connection import connect
 from nightmill.queue.crashes import Crash
 from nightmill.queue.patience import waits
 from nightmill.settings import PREFIX
-from nightmill_worker.machine.control import MAX_PROBLEM, SUPERVISED, Request
+from nightmill_worker.machine.control import MAX_REPORT, SUPERVISED, Report, Request, received
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -42,8 +42,6 @@ UNUSABLE: Final = 2
 """Exit code of a worker that cannot run with its settings: another start would end the same."""
 STORE_AWAY: Final = 75
 """Exit code of a worker that can run once the store is back (EX_TEMPFAIL of sysexits.h)."""
-HARMLESS: Final = (0, UNUSABLE, STORE_AWAY, -signal.SIGTERM)
-"""Exit codes of a worker that holds no answers: it ended as it should, or had not begun."""
 
 
 class WorkersFailedError(NightmillError):
@@ -70,7 +68,7 @@ class Supervisor:
         self._crashes: dict[int, Crash] = {}
         self.restarts = 0
         self.unclean: list[str] = []
-        """How workers ended that were stopped and did not end as they should."""
+        """How workers ended that were stopped, where their answers may be lost."""
 
     @property
     def pids(self) -> list[int]:
@@ -193,7 +191,7 @@ class Supervisor:
         finally:
             self._running.discard(worker)
             worker.close()
-        if self._stopping.is_set() and ended.code not in HARMLESS:
+        if self._stopping.is_set() and ended.lost:
             self.unclean.append(str(ended))
         return ended
 
@@ -203,8 +201,23 @@ class _Ended(msgspec.Struct, frozen=True, kw_only=True):
 
     code: int
     """Exit code; of a process that was killed, the negative number of the signal."""
-    problem: str
-    """The exception that ended it, as it reported it; "" when it could not."""
+    report: Report | None
+    """What it reported; None when it could not, or had nothing to report."""
+
+    @property
+    def problem(self) -> str:
+        """The exception that ended it, "" when it is not known."""
+        return self.report.problem if self.report else ""
+
+    @property
+    def lost(self) -> bool:
+        """Whether answers may be lost: it reported that, or it was killed.
+
+        A process that SIGTERM ends has not handled it yet, so it has no answers.
+        """
+        if self.report:
+            return self.report.lost
+        return self.code < 0 and self.code != -signal.SIGTERM
 
     def __str__(self) -> str:
         """Return exit code or signal, and the exception if it is known."""
@@ -233,10 +246,10 @@ class _WorkerProcess:
 
     async def wait(self) -> _Ended:
         code = await self._process.wait()
-        problem = b""
+        sent = b""
         with contextlib.suppress(OSError):  # nothing was sent
-            problem = self._control.recv(4 * MAX_PROBLEM)
-        return _Ended(code=code, problem=problem.decode(errors="replace"))
+            sent = self._control.recv(MAX_REPORT)
+        return _Ended(code=code, report=received(sent))
 
     def stop(self, *, at_once: bool) -> None:
         request = Request.STOP_AT_ONCE if at_once else Request.STOP
