@@ -47,6 +47,13 @@ def results(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
         Literal["input", "finished"],
         typer.Option(help="Order of the source, or order of completion."),
     ] = "input",
+    excel_safe: Annotated[
+        bool,
+        typer.Option(
+            "--excel-safe",
+            help="In CSV, put a ' before texts that a spreadsheet would run as formulas.",
+        ),
+    ] = False,
     store_url: options.StoreUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
@@ -80,6 +87,7 @@ def results(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
         source=None if source is None else _file_source(source),
         statuses={state for state, given in wanted.items() if given} or None,
         ordered=order == "input",
+        excel_safe=excel_safe,
     )
     written = asyncio.run(_export(settings, batch, out, work))
     echo(f'{counted(written, "result")} of batch "{batch}"', err=True)

@@ -10,7 +10,7 @@ from nightmill.errors import ExportError
 from nightmill.export.flat import COLUMNS, Kind, Row, row_of
 from nightmill.export.joined import Reader, columns_of
 from nightmill.export.lines import nested, to_line
-from nightmill.export.outputs import opened
+from nightmill.export.outputs import is_terminal, opened
 from nightmill.export.tables import CSV, Format, JSONLines, Parquet, Table
 from nightmill.records.result import Result
 from nightmill.records.state import JobState
@@ -35,6 +35,7 @@ async def export(  # noqa: PLR0913 - the options of `nightmill results`
     source: Source | None = None,
     statuses: Collection[JobState] | None = None,
     ordered: bool = True,
+    excel_safe: bool = False,
 ) -> int:
     """Write the results of `batch` to `out` and return how many were written.
 
@@ -43,9 +44,14 @@ async def export(  # noqa: PLR0913 - the options of `nightmill results`
     flat rows, with the columns COLUMNS. With `source`, the input of the batch, rows are flat and
     have its columns too. `fields` chooses columns and their order, None takes all. Results are in
     the source's order if `ordered`, else in the order in which they finished. `statuses` chooses
-    results by how they ended, None takes all. The same results give the same bytes. Memory is
-    bounded. Raises ExportError, OSError, and what the store raises.
+    results by how they ended, None takes all. With `excel_safe`, a text of a CSV file that a
+    spreadsheet would run as a formula has a ' before it. The same results give the same bytes.
+    Memory is bounded. Raises ExportError, OSError, and what the store raises.
     """
+    if excel_safe and format != "csv":
+        raise ExportError("--excel-safe is for --format csv: no other format has formulas")
+    if format == "parquet" and is_terminal(out):
+        raise ExportError("Parquet is not for a terminal: give a file, -o FILE")
     if source is not None and not ordered:
         raise ExportError("the source's columns need the source's order (--order input)")
     rows = flat or format != "jsonl" or source is not None
@@ -54,7 +60,8 @@ async def export(  # noqa: PLR0913 - the options of `nightmill results`
     written = 0
     with ExitStack() as stack:
         reader = Reader(source, added) if source else None
-        table = _table(stack.enter_context(opened(out)), format, shape.columns)
+        file = stack.enter_context(opened(out))
+        table = _table(file, format, shape.columns, excel_safe=excel_safe)
         async for result in store.stream(batch, statuses=statuses, ordered=ordered):
             table.add(shape.of(result, reader))
             written += 1
@@ -98,10 +105,10 @@ class _Shape:
         return {name: row.get(name) for name in self._names}
 
 
-def _table(file: BinaryIO, kind: Format, columns: dict[str, Kind]) -> Table:
+def _table(file: BinaryIO, kind: Format, columns: dict[str, Kind], *, excel_safe: bool) -> Table:
     match kind:
         case "csv":
-            return CSV(file, columns)
+            return CSV(file, columns, excel_safe=excel_safe)
         case "parquet":
             return Parquet(file, columns)
         case _:

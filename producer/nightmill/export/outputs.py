@@ -6,15 +6,21 @@ import os
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from nightmill.errors import ExtraMissingError
+from nightmill.visible import visible_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
 STDOUT: Final = "-"
+
+
+def is_terminal(out: str | Path) -> bool:
+    """Return whether an export to `out` is shown on a terminal."""
+    return str(out) == STDOUT and sys.stdout.isatty()
 
 
 @contextmanager
@@ -30,7 +36,7 @@ def opened(out: str | Path) -> Iterator[BinaryIO]:
         return
     path = Path(out)
     if str(out) == STDOUT:
-        yield sys.stdout.buffer
+        yield cast("BinaryIO", _Shown()) if is_terminal(out) else sys.stdout.buffer
         sys.stdout.buffer.flush()
     elif path.exists() and not path.is_file():
         with path.open("wb") as file:
@@ -38,6 +44,17 @@ def opened(out: str | Path) -> Iterator[BinaryIO]:
     else:
         with _replacing(path.resolve()) as file:
             yield file
+
+
+class _Shown:
+    """Stdout that is a terminal: what would control it is written as an escape of JSON."""
+
+    def write(self, line: bytes) -> None:
+        """Write a whole line of JSON or CSV, which is UTF-8."""
+        text = line.decode()
+        body = text.rstrip("\r\n")
+        shown = visible_json(body).replace("\r", "\\u000d") + text[len(body) :]
+        sys.stdout.buffer.write(shown.encode())
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import msgspec
 from nightmill.errors import ExtraMissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from nightmill.export.flat import Kind, Row
 
@@ -22,6 +22,11 @@ GROUP_ROWS: Final = 5_000
 """Most rows of a Parquet row group, which is built in memory."""
 GROUP_BYTES: Final = 3 << 20
 """Characters of text after which a row group ends, also with fewer rows."""
+
+
+FORMULA: Final = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")
+"""First characters of a text that spreadsheets may run as a formula; the last four are full-width.
+"""
 
 
 class Table(Protocol):
@@ -52,9 +57,15 @@ class JSONLines:
 class CSV:
     """A header and quoted fields (RFC 4180); times are ISO 8601, None is an empty field."""
 
-    def __init__(self, file: BinaryIO, columns: Mapping[str, Kind]) -> None:
-        """Write the header to `file`, which the caller closes."""
+    def __init__(
+        self, file: BinaryIO, columns: Mapping[str, Kind], *, excel_safe: bool = False
+    ) -> None:
+        """Write the header to `file`, which the caller closes.
+
+        `excel_safe` puts a ' before a text that a spreadsheet would run as a formula.
+        """
         self._file = file
+        self._excel_safe = excel_safe
         self._names = list(columns)
         self._buffer = io.StringIO()
         self._writer = csv.writer(self._buffer)
@@ -68,11 +79,15 @@ class CSV:
     def end(self) -> None:
         """Do nothing: no row is in memory."""
 
-    def _write(self, values: list[str] | list[object]) -> None:
-        self._writer.writerow(values)
+    def _write(self, values: Sequence[object]) -> None:
+        self._writer.writerow(map(_guarded, values) if self._excel_safe else values)
         self._file.write(self._buffer.getvalue().encode("utf-8", "replace"))
         self._buffer.seek(0)
         self._buffer.truncate()
+
+
+def _guarded(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 class Parquet:
