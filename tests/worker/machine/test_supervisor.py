@@ -178,6 +178,19 @@ async def test_a_stop_removes_the_note_of_a_crash(rig: Rig) -> None:
 
 
 @pytest.mark.usefixtures("broken")
+async def test_the_note_of_a_crash_stays_when_the_supervisor_gives_up(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`status` then still shows why no worker runs."""
+    monkeypatch.setattr(module, "HOPELESS", 5)
+    monkeypatch.setattr(module, "NEWBORN_S", module.YOUNG_S)
+    with pytest.raises(WorkersFailedError, match="RuntimeError: the governor failed"):
+        await Supervisor(rig.settings, 1).run()
+    [crash] = await crashes.read(rig.redis)
+    assert crash.deaths == 4
+
+
+@pytest.mark.usefixtures("broken")
 async def test_a_crash_is_shown_without_redis(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
     """Only stderr and `run` have it then."""
     rig.settings = rig.settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"})

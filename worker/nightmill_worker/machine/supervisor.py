@@ -92,7 +92,8 @@ class Supervisor:
                     group.create_task(self._keep_one(slot))
         finally:
             self.stop()
-            await self._forget_crashes(*self._crashes)
+            if not self._failed:  # else `status` still shows it for a while
+                await self._forget_crashes(*self._crashes)
         if self._failed:
             raise WorkersFailedError(self._failed + self._end_of_log())
 
