@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -287,31 +287,43 @@ class Fleet:
 
 @asynccontextmanager
 async def running_fleet(
-    folder: Path, *, latency_s: float, **changed: object
+    folder: Path,
+    *,
+    latency_s: float = 0.0,
+    **changed: Any,  # noqa: ANN401 - any setting
 ) -> AsyncIterator[Fleet]:
-    """Start Valkey and the simulator; kill every process that is left at the end."""
-    command = [sys.executable, "-m", "nightmill_worker.simulator", "--port", "0"]
-    sim = subprocess.Popen(  # noqa: ASYNC220 - starting one takes a millisecond
-        [*command, "--latency", str(latency_s), "--jitter", "0.5"], stdout=subprocess.PIPE
-    )
-    assert sim.stdout
-    fleet: Fleet | None = None
-    try:
-        line = await asyncio.to_thread(sim.stdout.readline)
-        fleet = Fleet(folder, line.decode().split()[4], changed)
-        await fleet.start_valkey()
-        async with (
-            aiohttp.ClientSession() as fleet.http,
-            ResultStore.open(fleet.settings.store_at) as fleet.store,
-        ):
-            yield fleet
-    finally:
-        if fleet is not None:
+    """Start Valkey and, without a `base_url`, the simulator; kill what is left at the end."""
+    with _endpoint(changed.get("base_url"), latency_s) as url:
+        fleet = Fleet(folder, url, changed)
+        try:
+            await fleet.start_valkey()
+            async with (
+                aiohttp.ClientSession() as fleet.http,
+                ResultStore.open(fleet.settings.store_at) as fleet.store,
+            ):
+                yield fleet
+        finally:
             for worker in fleet.workers:
                 worker.send_signal(signal.SIGCONT)
                 worker.kill()
                 worker.wait()
             await fleet.close()
-        sim.kill()
-        sim.wait()
-        sim.stdout.close()
+
+
+@contextmanager
+def _endpoint(base_url: str | None, latency_s: float) -> Iterator[str]:
+    """Yield the URL of the given endpoint, or of a simulator that runs meanwhile."""
+    if base_url is not None:
+        yield base_url
+        return
+    command = [sys.executable, "-m", "nightmill_worker.simulator", "--port", "0"]
+    simulator = subprocess.Popen(
+        [*command, "--latency", str(latency_s), "--jitter", "0.5"], stdout=subprocess.PIPE
+    )
+    assert simulator.stdout
+    try:
+        yield simulator.stdout.readline().decode().split()[4]
+    finally:
+        simulator.kill()
+        simulator.wait()
+        simulator.stdout.close()
