@@ -58,12 +58,19 @@ async def clear(redis: Redis) -> None:
 
 
 async def read(redis: Redis) -> list[Crash]:
-    """Return the crashes of all supervisors, without those that are over."""
+    """Return the crashes of all supervisors, without those that are over or cannot be read."""
     with redis_errors():
         seconds, _ = await redis.execute_command("TIME")
         found = await redis.execute_command("HVALS", keys.CRASHES)
     since = int(seconds) * 1000 - SHOWN_MS
-    return [crash for data in found if (crash := _decoder.decode(data)).at >= since]
+    return [crash for data in found if (crash := _read(data)) and crash.at >= since]
+
+
+def _read(data: bytes) -> Crash | None:
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # of another version, or damaged
+        return None
 
 
 def _own_name() -> str:
