@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from nightmill.records.job import request_hash
+from nightmill.records.state import JobState
 from nightmill_worker.messages.client import MessagesClient
 from nightmill_worker.messages.outcome import Broken, Reply
 from nightmill_worker.messages.streaming import Streaming, streamed
+from tests.rig import hello, rigged
 from tests.worker.messages.endpoint import EVENTS, MESSAGE, serving, settings, sse
 
 LONG = b'{"max_tokens": 7501, "messages": []}'
@@ -171,3 +175,19 @@ async def test_an_endpoint_that_refuses_streams_may_be_silent_for_the_whole_call
     async with serving(handler) as url, MessagesClient(settings(url, read_timeout_s=0.2)) as client:
         assert isinstance(await client.send(LONG), Reply)
         assert isinstance(await client.send(b'{"max_tokens": 1}'), Broken)
+
+
+async def test_hash_and_row_are_those_of_the_request_as_it_was_written(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """Who runs the same request again must find its row, streamed or not."""
+    asked = {**hello(), "model": "claude-opus-4-6", "max_tokens": 8000}
+    async with rigged(redis_url, tmp_path) as rig:
+        receipt = await rig.producer.enqueue(asked)
+        await rig.work_off()
+        row = await rig.row(receipt.job_id)
+        assert rig.sim.ledger.totals.calls == 1
+    assert row.status is JobState.SUCCEEDED
+    assert row.params is not None
+    assert json.loads(bytes(row.params)) == asked
+    assert row.request_hash == request_hash(row.params)

@@ -160,10 +160,10 @@ class Accumulator:
             raise AnswerError("truncated_response", "the stream ended without message_stop")
         message = {**(self._start or EMPTY), **self._end}
         message.setdefault("type", EMPTY["type"])
-        before = message.get("usage", NULL)
-        if self._usage or bytes(before) == b"null":
-            usage = {**_object(before), **self._usage}
-            message["usage"] = msgspec.Raw(msgspec.json.encode(usage))
+        usage = {**_object(message.get("usage", NULL)), **self._usage}
+        if self._blocks and "output_tokens" not in self._usage:
+            usage.pop("output_tokens", None)  # that of message_start is preliminary
+        message["usage"] = msgspec.Raw(msgspec.json.encode(usage))
         if self._blocks or not bytes(message.get("content", NULL)).startswith(b"["):
             message["content"] = msgspec.Raw(self._content(bytes(message.get("stop_reason", NULL))))
         return msgspec.json.encode(message)
