@@ -55,6 +55,8 @@ def _stained(protocol: ResponseHandler) -> bool:
 
 def _readable(descriptor: int) -> bool:
     """Return whether bytes, or the end of the connection, wait to be read."""
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([descriptor], [], [], 0)[0])
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))
