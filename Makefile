@@ -15,7 +15,7 @@ FOREIGN := <(script|link|img|iframe|source)[^>]+(src|href)="?(https?:)?//
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check docs bench scenarios chaos up lock clean
+.PHONY: help setup run test check docs bench scenarios chaos fuzz up lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ scenarios: $(READY) ## run the limiter on a virtual clock; ARGS="cap" runs some 
 
 chaos: $(READY) ## kill, cut off and stall processes while a batch runs; ARGS="--short storm"
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+fuzz: $(READY) ## a real worker against random payloads, answers and spool files; ARGS="--minutes 10"
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 up: ## run Redis and two worker processes in containers
 	docker compose up --build
