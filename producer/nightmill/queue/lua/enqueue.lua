@@ -42,6 +42,6 @@ if #added > 0 then
     redis.call('SADD', BATCHES, batch)
   end
   if ended_as ~= '' then add_count(BATCH .. batch, ended_as, -#added / 2) end
-  redis.call('PUBLISH', WAKE, #added / 2)
+  redis.pcall('PUBLISH', WAKE, #added / 2) -- best effort: workers also look by themselves
 end
 return table.concat(codes)
