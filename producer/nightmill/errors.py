@@ -59,11 +59,10 @@ class BatchEndedError(NightmillError):
         self.batch, self.flag = batch, flag
         if flag == "expired":
             how = f'the deadline of batch "{batch}" has passed'
-            way_out = f"nightmill adjust {batch} --expires 24h sets another"
+            way_out = f"nightmill adjust {batch} --expires 24h sets another, "
         else:
-            how = f'batch "{batch}" was cancelled'
-            way_out = f"nightmill resume {batch} takes that back"
-        super().__init__(f"{how}: {way_out}, --batch NAME starts a new batch")
+            how, way_out = f'batch "{batch}" was cancelled, which is final', ""
+        super().__init__(f"{how}: {way_out}--batch NAME starts a new batch")
 
 
 class InvalidLimitError(NightmillError):

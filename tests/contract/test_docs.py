@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args, get_origin
 import pytest
 from pydantic.fields import FieldInfo
 
-from nightmill.records.state import TRANSITIONS
+from nightmill.records.state import BATCH_TRANSITIONS, TRANSITIONS
 from nightmill.settings import PREFIX, Settings
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
@@ -77,6 +77,15 @@ def test_state_machine_shows_the_table_of_transitions() -> None:
     """The page that a newcomer reads first must agree with state.py."""
     rows = [(before.value, after.value, why) for (before, after), why in TRANSITIONS.items()]
     assert table("state_machine.md", "from") == rows
+
+
+def test_state_machine_shows_the_moves_of_a_batch() -> None:
+    """`pause` overwrote `cancelled`, because no table said what may follow what."""
+    rows = [
+        (before.value, move.value, after.value, why)
+        for (before, move), (after, why) in BATCH_TRANSITIONS.items()
+    ]
+    assert table("state_machine.md", "state of a batch") == rows
 
 
 def test_state_machine_draws_every_transition() -> None:

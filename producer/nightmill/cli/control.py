@@ -35,9 +35,7 @@ def pause(
 def resume(
     batch: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[BATCH]", help="A paused batch; none: all stopped accounts."
-        ),
+        typer.Argument(metavar="[BATCH]", help="A paused batch; none: all stopped accounts."),
     ] = None,
     *,
     redis_url: options.RedisUrl = None,

@@ -66,9 +66,22 @@ class Cancellation:
             await self._store.record_all(rows)
             written += len(rows)
             done = []
-            for (job_id, *_), row in zip(found, rows, strict=True):
-                done += (job_id, kept(row, name))
+            for (job_id, *_), row in zip(found, await self._as_stored(rows), strict=True):
+                done += (job_id, row.status, kept(row, name))
             rank += in_flight  # they stay in the queue; the removed ones make room for the next
+
+    async def _as_stored(self, rows: list[Result]) -> list[Result]:
+        """Return the rows that the store has under the ids of `rows`.
+
+        A worker that died may have committed the row of a job before: that row stays.
+        """
+        found = await self._store.lookup([row.job_id for row in rows])
+        return [
+            row
+            if (stored := found.get(row.job_id)) is None or stored.status is row.status
+            else await self._store.get(row.job_id) or row
+            for row in rows
+        ]
 
     def _row(
         self, found: tuple[bytes, bytes, bytes, bytes], queue: str, batch: str, status: JobState

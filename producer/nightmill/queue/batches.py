@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from nightmill.errors import BatchNotFoundError
+from nightmill.errors import BatchBusyError, BatchEndedError, BatchNotFoundError
 from nightmill.pricing.cost import token_prices
 from nightmill.queue import keys, wire
 from nightmill.queue.connection import redis_errors
 from nightmill.records.counts import Counts, read_counts, text
 from nightmill.records.job import now_ms
 from nightmill.records.limits import Change, Limits
+from nightmill.records.state import BATCH_ENDED, BatchMove, BatchState
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+
+ROWS_S: Final = 15.0
+"""Longest wait for the rows of an expired batch to be written before it may go on, seconds."""
+ROWS_LOOK_S: Final = 0.1
 
 
 class _Lane(msgspec.Struct):
@@ -36,6 +45,7 @@ class Batches:
         self.redis = redis
         self._counts = redis.register_script(wire.script("counts"))
         self._reconcile = redis.register_script(wire.script("reconcile"))
+        self._moves = redis.register_script(wire.script("move"))
 
     async def counts(self, batch: str) -> Counts:
         """Return the counts of `batch` ("" for the single jobs); all zero when Redis has none."""
@@ -72,23 +82,54 @@ class Batches:
                 await pipe.execute()
 
     async def pause(self, batch: str, reason: str) -> None:
-        """Let workers claim no more jobs of `batch`; calls in flight finish."""
-        await self._write(batch, flag="paused", reason=reason)
+        """Let workers claim no more jobs of `batch`; calls in flight finish.
+
+        Raises BatchEndedError when it was cancelled or its deadline has passed.
+        """
+        await self._move(batch, BatchMove.PAUSE, reason)
 
     async def resume(self, batch: str) -> None:
-        """Let workers claim jobs of `batch` again; its failures in a row are counted from 0."""
-        with redis_errors():
-            async with self.redis.pipeline(transaction=True) as pipe:
-                pipe.hdel(keys.BATCH + batch, "flag", "reason", "streak")
-                pipe.publish(keys.WAKE, "resumed")
-                await pipe.execute()
+        """Let workers claim jobs of `batch` again; its failures in a row are counted from 0.
+
+        Raises BatchEndedError when it was cancelled or its deadline has passed.
+        """
+        await self._move(batch, BatchMove.RESUME)
 
     async def cancel(self, batch: str) -> None:
         """End `batch`: calls in flight finish, other jobs become `cancelled` rows without a call.
 
-        Claims stop at once. The rows are written afterwards: see maintenance.cancellation.
+        Claims stop at once. The rows are written afterwards: see maintenance.cancellation. A batch
+        that has ended stays as it is.
         """
-        await self._write(batch, flag="cancelled", reason="by nightmill cancel")
+        with suppress(BatchEndedError):
+            await self._move(batch, BatchMove.CANCEL, "by nightmill cancel")
+
+    async def end(self, batch: str, flag: str) -> None:
+        """End `batch` as it had ended before Redis lost it; `flag` is `cancelled` or `expired`."""
+        move = BatchMove.CANCEL if flag == BatchState.CANCELLED else BatchMove.EXPIRE
+        with suppress(BatchEndedError):
+            await self._move(batch, move, f"it was {flag} before Redis lost it")
+
+    async def _move(self, batch: str, move: BatchMove, reason: str = "") -> None:
+        """Change the state of `batch` (move.lua); a state without that move stays as it is.
+
+        Raises BatchEndedError when the batch has ended and does not have that move, BatchBusyError
+        when its rows are being written for longer than ROWS_S.
+        """
+        until = time.monotonic() + ROWS_S
+        while True:
+            with redis_errors():
+                state, done = await self._moves(args=[batch, move, reason])
+            if done == 1:
+                return
+            if done == 0:
+                if state.decode() in BATCH_ENDED and move is not BatchMove.ADJUST:
+                    raise BatchEndedError(batch, state.decode())
+                return
+            if time.monotonic() > until:
+                message = f'the rows of batch "{batch}" are being written: try again in a minute'
+                raise BatchBusyError(message)
+            await asyncio.sleep(ROWS_LOOK_S)
 
     async def limit(self, batch: str, change: Change, *, model: str) -> Limits:
         """Change the limits of `batch` from the next claim on, and return all its limits.
@@ -103,8 +144,7 @@ class Batches:
         prices = None if change.budget_usd is None else token_prices(model)
         limits = change.over(before.limits, now_ms=int(seconds) * 1000, prices=prices)
         await self._write(batch, limits=msgspec.json.encode(limits).decode())
-        if before.flag in {"budget", "expired"}:
-            await self.resume(batch)
+        await self._move(batch, BatchMove.ADJUST)
         return limits
 
     async def _write(self, batch: str, **fields: str) -> None:

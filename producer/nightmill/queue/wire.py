@@ -18,6 +18,7 @@ from nightmill.errors import JobFailedError, PayloadError
 from nightmill.queue import keys
 from nightmill.records.bounds import MAX_NAME_BYTES, DateMs, excess
 from nightmill.records.job import Job, now_ms
+from nightmill.records.state import BATCH_TRANSITIONS, BatchState
 
 FUNCTION = "generate"
 
@@ -93,8 +94,13 @@ _SHARED: Final = {
     "reconcile": ("size",),
     "enqueue": ("add_count",),
     "cancellation": ("add_count",),
+    "move": ("flag",),
 }
 """Scripts of lua/ -> the files that they use."""
+ALLOW_OOM: Final = "#!lua flags=allow-oom\n"
+"""First line of a script that also writes to a full Redis."""
+_ALSO_WHEN_FULL: Final = ("feeder", "move", "cancellation", "reconcile", "store")
+"""Scripts that hold a lock, note a few bytes or give memory back: a full Redis must take them."""
 
 _encoder = msgspec.json.Encoder(enc_hook=_encode_error)
 _envelope_decoder = msgspec.json.Decoder(Envelope)
@@ -192,6 +198,22 @@ def lua_prelude() -> str:
 @cache
 def script(name: str) -> str:
     """Return lua/<name>.lua with all that it uses."""
-    lua = files("nightmill.queue").joinpath("lua")
-    parts = (*_SHARED.get(name, ()), name)
-    return lua_prelude() + "".join(lua.joinpath(f"{part}.lua").read_text() for part in parts)
+    first = ALLOW_OOM if name in _ALSO_WHEN_FULL else ""
+    return first + lua_prelude() + "".join(map(part, (*_SHARED.get(name, ()), name)))
+
+
+@cache
+def part(name: str) -> str:
+    """Return lua/<name>.lua, without the names in `keys`; workers' scripts use some of them too."""
+    text = files("nightmill.queue").joinpath("lua", f"{name}.lua").read_text()
+    return _batch_moves() + text if name == "flag" else text
+
+
+def _batch_moves() -> str:
+    """Return the table of a batch's states as a Lua function: only a move builds it."""
+    moves = ", ".join(
+        f"['{before} {move}'] = '{after}'"
+        for (before, move), (after, _) in BATCH_TRANSITIONS.items()
+    )
+    states = ", ".join(f"{state} = true" for state in BatchState)
+    return f"local function batch_moves() return {{ {moves}, states = {{ {states} }} }} end\n"

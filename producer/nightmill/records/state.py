@@ -1,6 +1,6 @@
-"""The life of a job: its states and the one table of transitions between them.
+"""The lives of a job and of a batch: their states, and one table of transitions for each.
 
-Read this first. docs/state_machine.md draws the same table; a test keeps the two in step.
+Read this first. docs/state_machine.md shows the same tables; a test keeps the two in step.
 """
 
 from __future__ import annotations
@@ -56,3 +56,56 @@ TRANSITIONS: dict[tuple[JobState, JobState], str] = {
 def allowed(before: JobState, after: JobState) -> bool:
     """Return whether the table has the transition `before -> after`."""
     return (before, after) in TRANSITIONS
+
+
+class BatchState(StrEnum):
+    """The state of a batch itself: whether its jobs may be claimed, and whether it takes more.
+
+    It is the field `flag` of the batch's hash in Redis; an open batch has no flag.
+    """
+
+    OPEN = "open"
+    PAUSED = "paused"
+    BUDGET = "budget"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class BatchMove(StrEnum):
+    """What changes the state of a batch."""
+
+    PAUSE = "pause"
+    SPEND = "spend"
+    CANCEL = "cancel"
+    EXPIRE = "expire"
+    RESUME = "resume"
+    ADJUST = "adjust"
+
+
+# (state, move) -> (the state after it, and why). What is not in the table changes nothing: a
+# batch that was cancelled stays so, and an expired one goes on only after its limits were changed.
+# flag.lua holds every script to this table.
+BATCH_TRANSITIONS: dict[tuple[BatchState, BatchMove], tuple[BatchState, str]] = {
+    (BatchState.OPEN, BatchMove.PAUSE): (BatchState.PAUSED, "by a person, or by the canary"),
+    (BatchState.OPEN, BatchMove.SPEND): (BatchState.BUDGET, "the next call may exceed the budget"),
+    (BatchState.OPEN, BatchMove.CANCEL): (BatchState.CANCELLED, "by a person"),
+    (BatchState.OPEN, BatchMove.EXPIRE): (BatchState.EXPIRED, "its deadline has passed"),
+    (BatchState.PAUSED, BatchMove.RESUME): (BatchState.OPEN, "by a person, or a second run"),
+    (BatchState.PAUSED, BatchMove.PAUSE): (BatchState.PAUSED, "paused again, for another reason"),
+    (BatchState.PAUSED, BatchMove.CANCEL): (BatchState.CANCELLED, "by a person"),
+    (BatchState.PAUSED, BatchMove.EXPIRE): (BatchState.EXPIRED, "its deadline has passed"),
+    (BatchState.BUDGET, BatchMove.RESUME): (BatchState.OPEN, "by a person, or a second run"),
+    (BatchState.BUDGET, BatchMove.ADJUST): (BatchState.OPEN, "its limits were changed"),
+    (BatchState.BUDGET, BatchMove.PAUSE): (BatchState.PAUSED, "by a person, or by the canary"),
+    (BatchState.BUDGET, BatchMove.CANCEL): (BatchState.CANCELLED, "by a person"),
+    (BatchState.BUDGET, BatchMove.EXPIRE): (BatchState.EXPIRED, "its deadline has passed"),
+    (BatchState.EXPIRED, BatchMove.ADJUST): (BatchState.OPEN, "its limits were changed"),
+}
+BATCH_ENDED = frozenset({BatchState.CANCELLED, BatchState.EXPIRED})
+"""States of a batch that takes no more jobs."""
+
+
+def batch_after(before: BatchState, move: BatchMove) -> BatchState:
+    """Return the state of a batch after `move`; what the table does not have changes nothing."""
+    found = BATCH_TRANSITIONS.get((before, move))
+    return before if found is None else found[0]

@@ -33,8 +33,7 @@ local function open_batch(name, now)
   if not limits then -- without its budget, no job of the batch may run
     batch.open = false
     if not found[1] then
-      local reason = 'the limits stored with the batch cannot be read: set them again'
-      redis.call('HSET', BATCH .. name, 'flag', 'paused', 'reason', reason)
+      move_batch(name, 'pause', 'the limits stored with the batch cannot be read: set them again')
     end
     return batch
   end
@@ -62,7 +61,7 @@ end
 
 local function mark_spent(batch, ...)
   local text = '%s%.7g of %s%.7g%s are spent, and the next job may take %.3g'
-  redis.call('HSET', BATCH .. batch.name, 'flag', 'budget', 'reason', string.format(text, ...))
+  move_batch(batch.name, 'spend', string.format(text, ...))
 end
 
 -- Whether a budget allows one more job beside those in flight. The first job of a batch always may
@@ -86,8 +85,7 @@ local function affords(batch, payload)
   end
   if not limits.budget_usd then return true end
   if batch.unpriced > 0 then
-    local reason = 'no price is known for a model of this batch; give a budget in tokens'
-    redis.call('HSET', BATCH .. batch.name, 'flag', 'budget', 'reason', reason)
+    move_batch(batch.name, 'spend', 'no price is known for a model of this batch; give a budget in tokens')
     return false
   end
   local ceiling = (input * limits.price_in + output * limits.price_out) / nano

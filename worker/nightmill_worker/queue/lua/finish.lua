@@ -29,8 +29,7 @@ local function watch_canary(batch, item)
     streak.of = fault
   end
   if streak.length == ask.canary then
-    local reason = streak.length .. ' jobs in a row failed alike: ' .. fault
-    redis.call('HSET', BATCH .. batch, 'flag', 'paused', 'reason', reason)
+    move_batch(batch, 'pause', streak.length .. ' jobs in a row failed alike: ' .. fault)
   end
 end
 

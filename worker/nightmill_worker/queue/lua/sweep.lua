@@ -81,14 +81,13 @@ local function rescue(queue)
   end
 end
 
--- A deadline ends a batch even when it is paused. A cancelled batch stays cancelled.
+-- A deadline ends a batch even when it is paused.
 local ended, known = {}, {}
 local function end_batch(name)
   local batch = redis.call('HMGET', BATCH .. name, 'flag', 'limits')
   local flag, limits = batch[1], decoded(batch[2]) or {}
-  if flag ~= 'cancelled' and bounded(limits.expires_at, 0, EXACT, EXACT) <= now then
-    flag = 'expired'
-    redis.call('HSET', BATCH .. name, 'flag', flag, 'reason', 'its deadline has passed')
+  if bounded(limits.expires_at, 0, EXACT, EXACT) <= now then
+    flag = move_batch(name, 'expire', 'its deadline has passed')
   end
   if (flag == 'cancelled' or flag == 'expired') and not known[name] and #ended < MOST_ENDED then
     known[name] = true
@@ -116,5 +115,5 @@ end
 if not to_move then back = 0 end
 redis.call('HSET', SWEEP, 'at', now, 'cursor', scanned[1], 'looked', string.format('%.6f', to), 'ahead', ahead,
   'back', back)
-if earlier > 0 then redis.call('PUBLISH', WAKE, earlier) end
+if earlier > 0 then redis.pcall('PUBLISH', WAKE, earlier) end
 return { earlier, unpack(ended) }
