@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -114,10 +113,10 @@ def _log(settings: Settings) -> Iterator[IO[bytes]]:
     """Yield the file of the workers' log: the terminal shows the progress."""
     path = settings.data_dir / LOG
     try:
-        number = private.opener(str(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        log = open(path, "ab", opener=private.opener)  # noqa: SIM115 - its name is the path
     except OSError as error:
         raise private.unusable(path, error) from None
-    with os.fdopen(number, "ab") as log:
+    with log:
         yield log
 
 
