@@ -49,6 +49,7 @@ _ROWS: Final = (
     Row(stops.redis_away_stop),
     Row(stops.group_stop),
     Row(stops.full_disk_stop),
+    Row(stops.crash_loop),
     Row(valkey.redis_killed),
     Row(valkey.aof_cut),
     Row(valkey.dropped_connections),

@@ -30,6 +30,7 @@ OPEN: Final = 12
 ONE_STOP_S: Final = 2.0
 """Two signals within this time count as one stop."""
 CRASH: Final = "the library of the worker is broken"
+DYING: Final = "workers keep dying at start"
 GIVE_UP_S: Final = 200.0
 """A supervisor gives up after 10 deaths, with growing waits between them."""
 RUN: Final = (sys.executable, "-m", "nightmill")
@@ -146,10 +147,10 @@ async def crash_loop(folder: Path, _rng: random.Random, scale: int) -> Report:
         env = _broken(fleet, home)
         began = time.monotonic()
         async with _running(home, env, jobs) as run:
-            await until(lambda: CRASH in _output(home, env, "status"), within=GIVE_UP_S)
+            await until(lambda: DYING in _log(home), within=GIVE_UP_S)
             shown_s = time.monotonic() - began
+            status = _output(home, env, "status")
             if scale == 1:
-                await until(lambda: CRASH in _log(home))
                 run.send_signal(signal.SIGTERM)
             code = await asyncio.to_thread(run.wait, GIVE_UP_S)
             shown = CRASH in _log(home)
@@ -167,6 +168,7 @@ async def crash_loop(folder: Path, _rng: random.Random, scale: int) -> Report:
             report = await judge(fleet, "workers that crash at their start", jobs, extra=0)
     report.recovery_s = shown_s
     report.expect("run shows the exception", kept=shown)
+    report.expect(f"status shows the exception: {status}", kept=DYING in status and CRASH in status)
     report.expect(f"run exits with a code but 0: {code}", kept=code != 0)
     report.expect("the embedded server of a stopped run is stopped", kept=stopped)
     report.expect("the embedded server of a killed run is stopped", kept=gone)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tests.fuzz import odd
 
-BOMB: Final = 40_000_000
+BOMB: Final = 12_000_000
 """Bytes that a small compressed body may become; the limit of the worker is lower."""
 STATUSES: Final = (
     *("200",) * 12,

@@ -42,10 +42,10 @@ ODD_S: Final = 8.0
 """Time for the odd jobs after the good ones; those that still wait then are cancelled."""
 SETTINGS: Final[dict[str, Any]] = {
     "canary": 0,
-    "grace_s": 6.0,
+    "grace_s": 10.0,
     "lease_s": 5.0,
-    "job_timeout_s": 4.0,
-    "read_timeout_s": 1.0,
+    "job_timeout_s": 8.0,
+    "read_timeout_s": 3.0,
     "max_attempts": 2,
     "max_response_bytes": 8_000_000,
     "max_event_bytes": 1_000_000,
