@@ -89,6 +89,10 @@ class QueueUnavailableError(NightmillError):
     """Redis cannot be reached."""
 
 
+class QueueRefusedError(QueueUnavailableError):
+    """Redis refuses this user or these keys, and would refuse them again; the text says the fix."""
+
+
 class QueueFullError(NightmillError):
     """Redis is out of memory and refuses new jobs; no job of this call was enqueued."""
 

@@ -16,7 +16,12 @@ import redis.asyncio
 from redis import exceptions
 
 from nightmill import private
-from nightmill.errors import QueueFullError, QueueUnavailableError, SettingsError
+from nightmill.errors import (
+    QueueFullError,
+    QueueRefusedError,
+    QueueUnavailableError,
+    SettingsError,
+)
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -126,4 +131,41 @@ def redis_errors() -> Iterator[None]:
     except exceptions.OutOfMemoryError as error:
         raise QueueFullError(f"Redis refuses writes: {error}") from error
     except (exceptions.RedisError, OSError) as error:
+        if fix := refusal(error):
+            raise QueueRefusedError(f"Redis refuses: {error}; {fix}") from error
         raise QueueUnavailableError(f"Redis does not answer: {error}") from error
+
+
+_ALLOW = "allow this user what docs/operations.md lists: ACL SETUSER NAME ~arq:* ~nightmill:* "
+_ALLOW += "&nightmill:* +@all -@dangerous +info"
+_CLUSTER = "NIGHTMILL_REDIS_URL is a Redis cluster, which nightmill cannot use: give a single Redis"
+_PASSWORD = "check the user and the password of NIGHTMILL_REDIS_URL"
+_FIXES: Final = {
+    exceptions.NoPermissionError: _ALLOW,
+    exceptions.AuthenticationError: _PASSWORD,
+}
+# redis-py leaves the code word of these in their texts; errors of scripts have it as well.
+_FIX_OF_WORD: Final = {
+    "NOPERM": _ALLOW,
+    "can't run this command": _ALLOW,
+    "can't access": _ALLOW,
+    "No permissions": _ALLOW,
+    "username-password": _PASSWORD,
+    "WRONGPASS": _PASSWORD,
+    "NOAUTH": _PASSWORD,
+    "WRONGTYPE": "a key of nightmill holds another program's data: give a database of its own",
+    "CROSSSLOT": _CLUSTER,
+    "MOVED": _CLUSTER,
+    "unknown command": "use Redis 7 or newer, or Valkey, without renamed commands",
+}
+
+
+def refusal(error: Exception) -> str:
+    """Return the fix of an error that Redis would give again and again; "" for any other."""
+    for kind, fix in _FIXES.items():
+        if isinstance(error, kind):
+            return fix
+    if not isinstance(error, exceptions.RedisError):
+        return ""
+    text = str(error)[:300]
+    return next((fix for word, fix in _FIX_OF_WORD.items() if word in text), "")
