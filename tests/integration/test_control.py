@@ -34,7 +34,11 @@ def test_cancel_ends_a_run_and_keeps_what_was_answered(shell: Shell, endpoint: E
     assert status["cancelled"] == 2000 - calls
     again = shell("run", source)
     assert again.code == 2
-    assert 'batch "prompts" was cancelled: nightmill resume prompts takes that back' in again.err
+    assert 'batch "prompts" was cancelled, which is final: --batch NAME' in again.err
+    for command in ("pause", "resume"):
+        refused = shell(command, "prompts")
+        assert (refused.code, refused.out) == (2, "")
+    assert shell.status()["state"] == "cancelled"
 
 
 def test_cancel_writes_the_rows_itself_when_no_worker_runs(shell: Shell) -> None:

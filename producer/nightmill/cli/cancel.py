@@ -57,8 +57,9 @@ async def _cancel(settings: Settings, batch: str, *, shared_store: bool) -> None
         await session.batches.cancel(batch)
         counts = await session.batches.counts(batch)
         echo(
-            f'"{batch}" is {counts.flag}: {counted(counts.in_flight, "call")} in flight may finish, '
-            f"{counted(counts.waiting, 'job')} not yet called will be recorded as {counts.flag}"
+            f'"{batch}" is {counts.flag}: {counted(counts.in_flight, "call")} in flight may '
+            f"finish, {counted(counts.waiting, 'job')} not yet called will be recorded as "
+            f"{counts.flag}"
         )
         if counts.waiting and shared_store:
             counts = await _write_rows(session, settings, batch)

@@ -1,6 +1,7 @@
 """The results store: one row per job, in SQLite or PostgreSQL; needs the `store` extra."""
 
+from nightmill.store.batches import StoredBatch
 from nightmill.store.statements import Spent, Stored
 from nightmill.store.store import ResultStore
 
-__all__ = ["ResultStore", "Spent", "Stored"]
+__all__ = ["ResultStore", "Spent", "Stored", "StoredBatch"]

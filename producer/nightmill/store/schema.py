@@ -1,4 +1,4 @@
-"""The table `results`, one row per job. A test compares it with what the migrations make."""
+"""The tables: `results` has one row per job. A test compares them with what the migrations make."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Table, Text
 
-SCHEMA_VERSION: Final = "0002"
+SCHEMA_VERSION: Final = "0003"
 """The newest revision in `migrations/versions`; revisions sort by name."""
 
 metadata = MetaData()
@@ -55,3 +55,21 @@ results = Table(
 Index("results_batch_seq", results.c.batch, results.c.seq, results.c.job_id)
 Index("results_batch_finished", results.c.batch, results.c.finished_at, results.c.job_id)
 Index("results_batch_status", results.c.batch, results.c.status)
+
+# What Redis knows of a batch, and may lose. A batch has its row when it was fed, or has ended.
+batches = Table(
+    "batches",
+    metadata,
+    Column("batch", _NAME, primary_key=True),
+    Column("state", Text, nullable=False),  # feeding, fed, cancelled or expired
+    Column("total", BigInteger),  # jobs in all; NULL = no source of it was read to its end
+    Column("source", Text),  # IdSet of the source that was fed last
+    Column("updated_at", BigInteger, nullable=False),
+)
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("name", _NAME, primary_key=True),  # `identity`: names this store in Redis
+    Column("value", Text, nullable=False),
+)

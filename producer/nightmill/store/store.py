@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from nightmill.errors import StoreUnavailableError
+from nightmill.records.id_set import IdSet
 from nightmill.records.state import TERMINAL, JobState
-from nightmill.store import statements
+from nightmill.store import batches, statements
 from nightmill.store.database import database
 from nightmill.store.migrate import prepare
 from nightmill.store.postgresql import ANSWER_S
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nightmill.records.result import ErrorInfo, Result
+    from nightmill.store.batches import StoredBatch
     from nightmill.store.database import Database
     from nightmill.store.statements import Place, Spent, Stored
 
@@ -69,6 +71,15 @@ class ResultStore:
             yield store
         finally:
             await store.close()
+
+    @property
+    def where(self) -> str:
+        """Its URL, without the password; of a SQLite file with the whole path."""
+        return self._database.where
+
+    async def identity(self) -> str:
+        """Return the identity that the store got when it was made."""
+        return await self._database.run(batches.identity, within_s=ANSWER_S)
 
     async def close(self) -> None:
         """Close every connection, after the work that has started."""
@@ -156,6 +167,34 @@ class ResultStore:
     async def batches(self) -> dict[str, dict[JobState, int]]:
         """Return every batch's counts, as `counts` gives them, sorted by name."""
         return await self._database.run(statements.counts)
+
+    async def known(self, batch: str) -> StoredBatch | None:
+        """Return what the store knows of `batch` as a whole, None when it was never fed."""
+        found = await self._database.run(partial(batches.get, batch=batch), within_s=ANSWER_S)
+        return next(iter(found.values()), None)
+
+    async def all_known(self) -> dict[str, StoredBatch]:
+        """Return what the store knows of every batch, by name."""
+        return await self._database.run(partial(batches.get, batch=None))
+
+    async def note(self, batch: str, known: StoredBatch) -> None:
+        """Keep what is known of `batch` as a whole: Redis may lose it."""
+        work = partial(batches.note, batch=batch, known=known)
+        await self._database.run(work, write=True, within_s=ANSWER_S)
+
+    async def forget(self, batch: str) -> None:
+        """Forget `batch` as a whole; its rows stay."""
+        await self._database.run(partial(batches.forget, batch=batch), write=True)
+
+    async def ids(self, batch: str) -> IdSet:
+        """Return the set of the job ids that have a row in `batch`."""
+        found, after = IdSet(), None
+        while True:
+            work = partial(batches.ids, batch=batch, after=after)
+            some, after = await self._database.run(work)
+            found.add(some)
+            if after is None:
+                return found
 
     async def errors(self, batch: str) -> list[tuple[ErrorInfo, int, str]]:
         """Return the different errors of `batch`, how many jobs have each, and one such job."""

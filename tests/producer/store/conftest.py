@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from tests.postgres import Postgres
 
 pytest.register_assert_rewrite(
-    "tests.producer.store.conformance", "tests.producer.store.hostile_conformance"
+    "tests.producer.store.batches_conformance",
+    "tests.producer.store.conformance",
+    "tests.producer.store.hostile_conformance",
 )
 
 _numbers = count()

@@ -122,7 +122,8 @@ async def test_a_store_from_before_migrations_is_brought_up_to_date(path: Path) 
     with closing(sqlite3.connect(path)) as connection, connection:
         for column in ("lane", "queue_ms", "call_ms", "snooze_reasons"):
             connection.execute(f"ALTER TABLE results DROP COLUMN {column}")
-        connection.execute("DROP TABLE alembic_version")
+        for table in ("alembic_version", "batches", "meta"):
+            connection.execute(f"DROP TABLE {table}")
         connection.execute("CREATE TABLE meta (schema_version INTEGER)")
     async with ResultStore.open(path) as store:
         kept = await store.get(SUCCEEDED.job_id)

@@ -82,7 +82,7 @@ def test_a_claim_changes_only_an_open_batch(desk: Desk, state: BatchState) -> No
 def test_a_full_redis_takes_every_script_but_an_enqueue(desk: Desk) -> None:
     """Only an enqueue needs memory; a lock that was not renewed let a second feeder in."""
     desk.enqueue("b:1")
-    scripts = {
+    scripts: dict[str, list[str | int]] = {
         "feeder": ["b", "me", "", 15_000],
         "move": ["b", "pause", "full"],
         "cancellation": [keys.batch_queue("b", "m"), "b", "me", 0, 10],
