@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -20,8 +21,12 @@ CREDENTIALS: Final = ("api_key", "auth_token")
 SECRETS: Final = (*CREDENTIALS, "webhook_secret")
 WEBHOOK_PREFIX: Final = "whsec_"
 WEBHOOK_KEY_BYTES: Final = range(24, 65)
+MOST: Final = (1 << 63) - 1
+"""The largest number that a setting may have: what Redis and both stores can hold."""
 _BETWEEN_ROOTS: Final = re.compile(r":(?!//)")
 """A colon that is not part of "://". A URL with a port therefore needs the JSON list."""
+_short: Final = reprlib.Repr()
+_short.maxstring = _short.maxother = 200
 
 
 class Settings(BaseSettings):
@@ -63,27 +68,39 @@ class Settings(BaseSettings):
         "claude-opus-4-6", min_length=1, description="Model of requests that name none"
     )
     max_tokens: int = Field(
-        1024, ge=1, description="max_tokens of requests that name none, output tokens"
+        1024, ge=1, le=MOST, description="max_tokens of requests that name none, output tokens"
     )
 
     rpm: int | None = Field(
-        None, ge=1, description="Requests per minute of the whole fleet at most. None: no cap"
+        None,
+        ge=1,
+        le=MOST,
+        description="Requests per minute of the whole fleet at most. None: no cap",
     )
     itpm: int | None = Field(
-        None, ge=1, description="Input tokens per minute of the whole fleet at most. None: no cap"
+        None,
+        ge=1,
+        le=MOST,
+        description="Input tokens per minute of the whole fleet at most. None: no cap",
     )
     otpm: int | None = Field(
-        None, ge=1, description="Output tokens per minute of the whole fleet at most. None: no cap"
+        None,
+        ge=1,
+        le=MOST,
+        description="Output tokens per minute of the whole fleet at most. None: no cap",
     )
     max_in_flight: int = Field(
         1000, ge=1, le=20_000, description="Calls in flight of one worker process at most"
     )
     fleet_max_in_flight: int | None = Field(
-        None, ge=1, description="Calls in flight of the whole fleet at most. None: no cap"
+        None, ge=1, le=MOST, description="Calls in flight of the whole fleet at most. None: no cap"
     )
 
     canary: int = Field(
-        20, ge=0, description="Identical failures in a row that pause a batch. 0: never pause"
+        20,
+        ge=0,
+        le=MOST,
+        description="Identical failures in a row that pause a batch. 0: never pause",
     )
     polite: float = Field(
         0, ge=0, lt=1, description="Share of the endpoint's limits that is left to other users"
@@ -121,12 +138,14 @@ class Settings(BaseSettings):
         le=1 << 30,
         description="Size of one event of a streamed answer at most",
     )
-    max_events: int = Field(1_000_000, ge=1000, description="Events of one streamed answer at most")
+    max_events: int = Field(
+        1_000_000, ge=1000, le=MOST, description="Events of one streamed answer at most"
+    )
     max_blocks: int = Field(
-        10_000, ge=100, description="Content blocks of one streamed answer at most"
+        10_000, ge=100, le=MOST, description="Content blocks of one streamed answer at most"
     )
     window: int = Field(
-        50_000, ge=0, description="Jobs of one batch in Redis at once at most. 0: no limit"
+        50_000, ge=0, le=MOST, description="Jobs of one batch in Redis at once at most. 0: no limit"
     )
     keep_params: bool = Field(True, description="Store each request in its job's row")
 
@@ -136,7 +155,10 @@ class Settings(BaseSettings):
         "None: `run` takes the source's folder, other workers read no attachments",
     )
     attach_memory_bytes: int = Field(
-        512 << 20, ge=64 << 20, description="Attachments in memory, of one worker process, at most"
+        512 << 20,
+        ge=64 << 20,
+        le=MOST,
+        description="Attachments in memory, of one worker process, at most",
     )
 
     webhook_secret: SecretStr | None = Field(
@@ -249,7 +271,8 @@ def _explain(error: ValidationError) -> str:
     if not first["loc"]:
         return problem
     name = str(first["loc"][0])
-    given = "" if name in SECRETS else f" (given: {first['input']!r})"
+    secret = name in SECRETS or "@" in str(first["input"])  # a URL may have a password
+    given = "" if secret else f" (given: {_short.repr(first['input'])})"
     return f"{PREFIX}{name.upper()}: {problem}{given}"
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nightmill.settings import Settings
 
 _UNITS_MS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000}
-_AGE: Final = re.compile(rf"(\d+)([{''.join(_UNITS_MS)}])")
+_AGE: Final = re.compile(rf"(\d{{1,9}})([{''.join(_UNITS_MS)}])")
 
 
 def prune(  # noqa: PLR0913 - one parameter an option: that is typer's interface
@@ -52,7 +52,7 @@ def prune(  # noqa: PLR0913 - one parameter an option: that is typer's interface
 
     if batch is None and older_than is None:
         raise SettingsError("nothing to delete: name a batch, or give --older-than 30d")
-    before_ms = None if older_than is None else now_ms() - _age_ms(older_than)
+    before_ms = None if older_than is None else max(0, now_ms() - _age_ms(older_than))
     what = "all batches" if batch is None else f'batch "{batch}"'
     age = f" that ended more than {older_than} ago" if older_than else ""
     if not yes:

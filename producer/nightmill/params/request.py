@@ -17,6 +17,7 @@ from nightmill.errors import InvalidParamsError, PayloadTooLargeError
 from nightmill.params.files import MARK, require_placed
 from nightmill.params.refusal import MAX_DEPTH, refused, require_json
 from nightmill.params.rules import require_request
+from nightmill.records.bounds import MAX_INT
 
 BOTH_SAMPLERS: Final = "temperature and top_p are both given; the endpoint advises only one"
 
@@ -55,7 +56,7 @@ class _Plain(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     model: _Text
     messages: Annotated[list[_PlainMessage], Meta(min_length=1)]
-    max_tokens: Annotated[int, Meta(ge=1)]
+    max_tokens: Annotated[int, Meta(ge=1, le=MAX_INT)]
     system: str = ""
     stream: bool = False
     temperature: _Share = 0

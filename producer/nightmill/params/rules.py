@@ -13,6 +13,7 @@ from typing import Final
 
 from nightmill.params.files import IMAGE_TYPES, require_reference
 from nightmill.params.refusal import MISSING, refused
+from nightmill.records.bounds import MAX_INT
 
 Rule = Callable[[str, object], None]
 Object = dict[str, object]
@@ -53,6 +54,8 @@ def _at_least(least: int) -> Rule:
     def rule(path: str, value: object) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise refused(path, value, f"an integer of at least {least}")
+        if value > MAX_INT:
+            raise refused(path, value, f"an integer of at most {MAX_INT:,} (64 bits)")
 
     return rule
 

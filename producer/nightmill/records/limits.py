@@ -99,6 +99,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         if self.expires_s is not None:
             if not self.expires_s > 0:
                 raise InvalidLimitError(f"expires: a time in the future, not {self.expires_s:g} s")
+            if not now_ms + self.expires_s * 1000 <= MAX_DATE_MS:
+                raise InvalidLimitError("expires: a time before the year 10000")
             new["expires_at"] = now_ms + int(self.expires_s * 1000)
         if self.budget_usd is not None and prices is not None:
             new["price_in"], new["price_out"] = prices

@@ -72,13 +72,16 @@ class EndpointOptions:
 
     def simulator(self) -> SimulatorConfig | None:
         """Return the simulator to start, None for the configured endpoint."""
-        from nightmill_worker.simulator import SimulatorConfig  # noqa: PLC0415 - `--help` is fast
+        from nightmill_worker.simulator import ConfigError  # noqa: PLC0415 - `--help` is fast
+        from nightmill_worker.simulator.config import make_config  # noqa: PLC0415
 
         if not self.simulate:
             return None
-        return SimulatorConfig(
-            latency_s=self.latency, jitter=0.3, rpm=self.rpm, itpm=self.itpm, otpm=self.otpm
-        )
+        limits = {"rpm": self.rpm, "itpm": self.itpm, "otpm": self.otpm}
+        try:
+            return make_config({"latency_s": self.latency, "jitter": 0.3, **limits})
+        except ConfigError as error:
+            raise SettingsError(f"--simulate: {error}") from None
 
 
 @grouped

@@ -4,9 +4,11 @@ from typing import Annotated
 
 import msgspec
 
+from nightmill.records.bounds import MAX_INT
+
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=MAX_INT)]
 Status = Annotated[int, msgspec.Meta(ge=400, le=599)]
 MINUTE_S = 60.0
 
