@@ -90,7 +90,7 @@ async def test_a_process_with_unsaved_answers_stays_until_it_is_stopped_again(
     worker = rig.worker(grace_s=0.2)
     stuck = asyncio.Event()
 
-    async def locked(_rows: object) -> int:
+    async def locked(_rows: object, _on_reduced: object) -> int:
         stuck.set()
         await asyncio.Event().wait()
         return 0
@@ -118,7 +118,7 @@ class Stuck:
     def __init__(self, store: ResultStore, record: object) -> None:
         """Take the real store for all other questions."""
         self._store = store
-        self.record = record
+        self.record_all = record
 
     def __getattr__(self, name: str) -> object:
         """Ask the real store."""

@@ -19,7 +19,6 @@ from nightmill.errors import StoreUnavailableError
 from nightmill.pricing.cost import load
 from nightmill.queue.patience import waits
 from nightmill.records.result import Result
-from nightmill.store.reduced import reduced
 from nightmill.store.rows import from_row, to_row
 from nightmill_worker.completion.batcher import Batcher
 from nightmill_worker.completion.spool import Spooled
@@ -155,27 +154,11 @@ class Committer:
     async def _record(self, endings: list[Ending]) -> None:
         """Commit the rows, whatever they hold. Raises StoreUnavailableError alone."""
         rows = [ending.row for ending in endings if ending.row is not None]
-        self.refused_rows += len(rows) - await self._record_rows(rows)
+        self.refused_rows += len(rows) - await self._store.record_all(rows, self._note_reduced)
         self._finishes.put_all(endings)
 
-    async def _record_rows(self, rows: Sequence[Result]) -> int:
-        """Commit rows; a group that cannot be committed is split until the bad row stands alone.
-
-        The bad row is stored reduced: its answer is paid for, and its job must end.
-        """
-        try:
-            return await self._store.record(rows)
-        except StoreUnavailableError:
-            raise
-        except Exception as error:  # noqa: BLE001 - one row's value must not stop the others
-            if len(rows) > 1:
-                half = len(rows) // 2
-                first = await self._record_rows(rows[:half])
-                return first + await self._record_rows(rows[half:])
-            problem = f"{type(error).__name__}: {error}"
-        (row,) = rows
+    def _note_reduced(self, row: Result, problem: str) -> None:
         self._emit(RowReduced(job_id=row.job_id, problem=problem))
-        return await self._store.record([reduced(row, problem)])
 
     async def _finish(self, endings: list[Ending]) -> None:
         late = await self._scripts.finish([ending.finish for ending in endings])
