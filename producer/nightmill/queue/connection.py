@@ -139,10 +139,10 @@ def redis_errors() -> Iterator[None]:
 _ALLOW = "allow this user what docs/operations.md lists: ACL SETUSER NAME ~arq:* ~nightmill:* "
 _ALLOW += "&nightmill:* +@all -@dangerous +info"
 _CLUSTER = "NIGHTMILL_REDIS_URL is a Redis cluster, which nightmill cannot use: give a single Redis"
-_PASSWORD = "check the user and the password of NIGHTMILL_REDIS_URL"
+_CREDENTIAL = "check the user and the password of NIGHTMILL_REDIS_URL"
 _FIXES: Final = {
     exceptions.NoPermissionError: _ALLOW,
-    exceptions.AuthenticationError: _PASSWORD,
+    exceptions.AuthenticationError: _CREDENTIAL,
 }
 # redis-py leaves the code word of these in their texts; errors of scripts have it as well.
 _FIX_OF_WORD: Final = {
@@ -150,9 +150,9 @@ _FIX_OF_WORD: Final = {
     "can't run this command": _ALLOW,
     "can't access": _ALLOW,
     "No permissions": _ALLOW,
-    "username-password": _PASSWORD,
-    "WRONGPASS": _PASSWORD,
-    "NOAUTH": _PASSWORD,
+    "username-password": _CREDENTIAL,
+    "WRONGPASS": _CREDENTIAL,
+    "NOAUTH": _CREDENTIAL,
     "WRONGTYPE": "a key of nightmill holds another program's data: give a database of its own",
     "CROSSSLOT": _CLUSTER,
     "MOVED": _CLUSTER,
