@@ -9,19 +9,27 @@ import re
 import stat
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from nightmill.errors import ExtraMissingError, SourceError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 STDIN: Final = "-"
 BUFFER_BYTES: Final = 1 << 18
 SUFFIXES: Final = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
 """Compressed files: suffix -> first bytes."""
 
+GONE: Final = (404, 410)
+"""HTTP statuses that say the file does not exist."""
+
 _SECRET: Final = re.compile(r"(?<=://)[^/@]*@|\?.*")
+_QUERY: Final = re.compile(r"(?<=://)[^/@\s]*@|(?<=\w)\?[^\s'\"]*=[^\s'\"]*")
+"""The same in a text that quotes a URL."""
 
 
 def is_url(source: str) -> bool:
@@ -93,8 +101,47 @@ def _remote(url: str) -> Iterator[BinaryIO]:
         stream = files.open(path, "rb")
     except Exception as error:  # noqa: BLE001 - every file system has its own errors
         raise unreadable(url, error) from None
-    with stream, io.BufferedReader(stream, BUFFER_BYTES) as buffered:
+    with stream, io.BufferedReader(_Remote(stream, url), BUFFER_BYTES) as buffered:
         yield buffered
+
+
+class _Remote(io.RawIOBase):
+    """A file of a file system; each of its errors, which are of many kinds, is a SourceError."""
+
+    def __init__(self, stream: Any, url: str) -> None:  # noqa: ANN401 - fsspec has no types
+        self._stream = stream
+        self._url = url
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        """Return whether it can be read from its end; a server may not report the length."""
+        try:
+            position = self._stream.tell()
+            self._stream.seek(0, os.SEEK_END)
+            self._stream.seek(position)
+        except Exception:  # noqa: BLE001 - every file system has its own errors
+            return False
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        data = self._done(self._stream.read, len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return int(self._done(self._stream.seek, offset, whence))
+
+    def tell(self) -> int:
+        return int(self._done(self._stream.tell))
+
+    def _done(self, work: Callable[..., Any], *args: int) -> Any:  # noqa: ANN401
+        try:
+            return work(*args)
+        except Exception as error:  # noqa: BLE001 - every file system has its own errors
+            raise unreadable(self._url, error) from None
 
 
 def file_system(url: str) -> tuple[Any, str]:
@@ -116,14 +163,17 @@ def file_system(url: str) -> tuple[Any, str]:
 
 def unreadable(source: str, error: Exception) -> SourceError:
     """Return a file system's error as a SourceError of one line."""
-    if isinstance(error, FileNotFoundError):
+    cause = error.__cause__  # fsspec raises FileNotFoundError for all that a web server answers
+    if isinstance(error, FileNotFoundError) and isinstance(cause, Exception):
+        return unreadable(source, cause)
+    if isinstance(error, FileNotFoundError) or getattr(error, "status", 0) in GONE:
         return SourceError(f"{without_secrets(source)}: no such file")
     return SourceError(f"{without_secrets(source)}: cannot be read: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split()) or type(error).__name__
+    return _QUERY.sub("", " ".join(text.split())) or type(error).__name__
 
 
 def _compressed(stream: BinaryIO, source: str) -> str:

@@ -39,6 +39,11 @@ def read_parquet(stream: BinaryIO, only: AbstractSet[str] | None, name: str) -> 
     except ModuleNotFoundError:
         package = "pip install 'nightmill[parquet]'"
         raise ExtraMissingError(f"Parquet needs a package: {package}") from None
+    if not stream.seekable():
+        raise SourceError(
+            f"{name}: Parquet is read from its end, and this server reports no length or sends "
+            "files from their beginning only: download the file and give its path"
+        )
     number = 0
     try:
         file = ParquetFile(stream, pre_buffer=False, buffer_size=BUFFER_BYTES)
