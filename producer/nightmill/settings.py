@@ -21,8 +21,8 @@ CREDENTIALS: Final = ("api_key", "auth_token")
 SECRETS: Final = (*CREDENTIALS, "webhook_secret")
 WEBHOOK_PREFIX: Final = "whsec_"
 WEBHOOK_KEY_BYTES: Final = range(24, 65)
-MOST: Final = (1 << 63) - 1
-"""The largest number that a setting may have: what Redis and both stores can hold."""
+MOST: Final = 10**12
+"""The largest number that a setting may have. Scripts and stores can hold it exactly."""
 _BETWEEN_ROOTS: Final = re.compile(r":(?!//)")
 """A colon that is not part of "://". A URL with a port therefore needs the JSON list."""
 _short: Final = reprlib.Repr()
@@ -40,10 +40,12 @@ class Settings(BaseSettings):
     )
 
     redis_url: str | None = Field(
-        None, description="Redis URL. None: the embedded Valkey of DATA_DIR"
+        None, repr=False, description="Redis URL. None: the embedded Valkey of DATA_DIR"
     )
     store_url: str | None = Field(
-        None, description="Results store, sqlite:// or postgresql://. None: results.db in DATA_DIR"
+        None,
+        repr=False,
+        description="Results store, sqlite:// or postgresql://. None: results.db in DATA_DIR",
     )
     data_dir: Path = Field(
         Path(".nightmill"), description="Folder of the embedded Valkey, results.db and the spool"

@@ -69,8 +69,15 @@ def test_the_error_of_a_wrong_value_names_the_variable_and_the_value(
 
 def test_secrets_are_never_shown() -> None:
     """Settings are printed in logs and tracebacks."""
-    settings = load_settings(api_key="very-secret")
+    settings = load_settings(
+        api_key="very-secret",
+        redis_url="redis://:very-secret@h",
+        store_url="postgresql://u:very-secret@h/db",
+    )
     assert "very-secret" not in f"{settings!r} {settings}"
+    with pytest.raises(SettingsError, match="NIGHTMILL_BASE_URL") as caught:
+        load_settings(base_url="ftp://u:very-secret@h")
+    assert "very-secret" not in str(caught.value)
 
 
 def test_a_child_process_loads_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
