@@ -176,7 +176,11 @@ class Supervisor:
         """Return where to read more: the end of the workers' log, if it is a file of its own."""
         if self._log is None:
             return "; the reason is above"
-        lines = Path(self._log.name).read_text(encoding="utf-8", errors="replace").splitlines()
+        try:
+            text = Path(self._log.name).read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            return f"; {self._log.name} cannot be read: {error.strerror}"
+        lines = text.splitlines()
         return f"; {self._log.name} ends with: {lines[-1] if lines else 'nothing'}"
 
     async def _run_one(self, slot: int) -> _Ended:
