@@ -150,6 +150,8 @@ _FIX_OF_WORD: Final = {
     "can't run this command": _ALLOW,
     "can't access": _ALLOW,
     "No permissions": _ALLOW,
+    "ACL failure": _ALLOW,
+    "has no permissions": _ALLOW,
     "username-password": _CREDENTIAL,
     "WRONGPASS": _CREDENTIAL,
     "NOAUTH": _CREDENTIAL,

@@ -80,6 +80,10 @@ async def test_patience_with_a_refusal_is_short(monkeypatch: pytest.MonkeyPatch)
             "own",
         ),
         (exceptions.ResponseError("unknown command 'X'"), "Redis 7"),
+        (
+            exceptions.ResponseError("ERR ACL failure in script: User u has no permissions to run"),
+            "ACL SETUSER",
+        ),
         (exceptions.ResponseError("MISCONF Redis is configured to save"), ""),
         (exceptions.ReadOnlyError("You can't write against a read only replica."), ""),
         (exceptions.BusyLoadingError("loading"), ""),

@@ -18,6 +18,7 @@ from nightmill.queue import keys
 from nightmill.queue.patience import waits
 from nightmill_worker.events import JobsCancelled, LeaseLost, failed_loop
 from nightmill_worker.limiter.governor import STAND_BY_S, TICK_S, Governor
+from nightmill_worker.queue.scripts import RedisUnusableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -78,6 +79,8 @@ class Background:
             try:
                 await once()
                 pauses, pause_s = waits(*AGAIN_S), every_s
+            except RedisUnusableError:
+                raise
             except Exception as error:  # noqa: BLE001 - a loop that ends would end the worker
                 pause_s = next(pauses)
                 self._emit(failed_loop(loop, error, pause_s))

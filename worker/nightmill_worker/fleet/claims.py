@@ -16,6 +16,7 @@ from nightmill_worker.jobs.claimed_job import ClaimedJob
 from nightmill_worker.jobs.decision import INTERNAL
 from nightmill_worker.jobs.isolation import Isolation
 from nightmill_worker.queue.records import Ask
+from nightmill_worker.queue.scripts import RedisUnusableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -97,7 +98,7 @@ class Claims:
         """Claim until `stop`, or with `burst` until nothing is left.
 
         A claim that raises is repeated after a wait: a bad value that one claim brings must not
-        end the worker.
+        end the worker. A Redis that refuses the first claim for good does end it.
         """
         pauses = waits(*CLAIM_AGAIN_S)
         while not self._stopping:
@@ -105,6 +106,8 @@ class Claims:
                 if await self._claim_once():
                     return
                 pauses = waits(*CLAIM_AGAIN_S)
+            except RedisUnusableError:
+                raise
             except Exception as error:  # noqa: BLE001 - see above
                 again_s = next(pauses)
                 self._emit(failed_loop("claim", error, again_s))
@@ -127,8 +130,9 @@ class Claims:
         return False
 
     def _wanted(self) -> int:
-        """Return how many jobs to ask for now: the free slots, unless answers pile up unstored."""
-        if self._committer.away or len(self._registry) > 2 * self._settings.max_in_flight:
+        """Return how many jobs to ask for now: the free slots, unless answers pile up."""
+        piled_up = len(self._registry) > 2 * self._settings.max_in_flight
+        if piled_up or self._committer.away or self._scripts.refused:
             return 0
         free = min(self._settings.max_in_flight - self._registry.running, LARGEST_CLAIM)
         return self._defects.claimable(free, len(self._registry), time.monotonic())

@@ -25,6 +25,7 @@ from nightmill.queue.connection import connect
 from nightmill.redaction import Secrets
 from nightmill.settings import load_settings
 from nightmill.store import ResultStore
+from nightmill.visible import visible
 from nightmill_worker.events import Event, Events, WorkerFailed
 from nightmill_worker.fleet.worker import FleetWorker
 from nightmill_worker.logs import log_events
@@ -34,6 +35,7 @@ from nightmill_worker.machine.embedded import embedded_server
 from nightmill_worker.machine.signals import StopSignals
 from nightmill_worker.machine.supervisor import STORE_AWAY, UNUSABLE
 from nightmill_worker.messages.client import MessagesClient
+from nightmill_worker.queue.scripts import RedisUnusableError
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -60,11 +62,12 @@ def main(*, supervised: bool = False) -> int:
     except Exception as error:  # noqa: BLE001 - whatever it is, it ends this process
         known = isinstance(error, NightmillError)
         text = f"error: {error}\n" if known else "".join(traceback.format_exception(error))
-        sys.stderr.write(secrets.hidden(text))
+        sys.stderr.write(visible(secrets.hidden(text)))
         if supervised:
             lost = isinstance(error, _AnswersLostError)
             send(Report(problem=secrets.hidden(describe(error)), lost=lost))
-        return FAILED if stopper.has_worker else _start_failure(error)
+        started = stopper.has_worker and not isinstance(error, RedisUnusableError)
+        return FAILED if started else _start_failure(error)
     return 0
 
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from redis import exceptions
 
+from nightmill.errors import QueueRefusedError
 from nightmill.queue import keys
+from nightmill.queue.connection import refusal
 from nightmill.queue.patience import waits
 from nightmill_worker.events import Emit, RedisAway, RedisBack
 from nightmill_worker.queue.lua_source import source
@@ -40,6 +42,10 @@ ANSWERED_MS = 900_000
 """Lease of a job whose answer is on a disk, ms: long enough to restart its process."""
 LARGEST_CALL = 500
 """Items in one script call: Redis serves no other client meanwhile."""
+
+
+class RedisUnusableError(QueueRefusedError):
+    """Redis refused this worker for good before its first claim: it cannot work; says the fix."""
 
 
 class _Also(msgspec.Struct, rename={"account": "line"}):  # docs/wire.md keeps the name on the wire
@@ -75,20 +81,22 @@ class Scripts:
         self._canary = canary
         self._emit = emit
         self._away_since: float | None = None
-        self._answered = False
+        self._failing: dict[object, bool] = {}
+        self._answered = self._claimed = False
         self._registered = {
             name: redis.register_script(source(name))
             for name in ("claim", "renew", "settle", "release", "finish", "sweep")
         }
 
     @property
-    def away(self) -> bool:
-        """Whether the last call found no Redis."""
-        return self._away_since is not None
+    def refused(self) -> bool:
+        """Whether a call waits that Redis refuses for good: its jobs cannot end here now."""
+        return any(self._failing.values())
 
     async def claim(self, ask: Ask) -> Grant:
         """Take up to `ask.want` jobs with their leases, slots and tokens."""
         now, wait, rest, *jobs = await self._run("claim", [msgspec.json.encode(ask), self._orders])
+        self._claimed = True
         also = _also.decode(rest)
         return Grant(
             now_ms=now,
@@ -158,34 +166,46 @@ class Scripts:
     async def persist(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat `call` until Redis answers it.
 
-        An error that would come back for ever is raised only before the first answer: then the
-        worker cannot work with these settings. Later every error is a Redis that is away, since a
-        failover, a lost replica or an operator's change must not end a worker that holds answers.
+        An error that would come back for ever is raised only at the start, when the worker cannot
+        work with these settings: a refusal until the first claim (RedisUnusableError), any other
+        until the first answer. Later every error is a Redis that is away, since a failover, a lost
+        replica or an operator's change must not end a worker that holds answers.
         """
         pauses = waits(*BACKOFF_S)
-        while True:
-            try:
-                answer = await call()
-            except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
-                problem: Exception = error
-            except exceptions.RedisError as error:
-                if not self._answered and not _passing(error):
-                    raise
-                problem = error
-            else:
-                self._back()
-                return answer
-            self._gone(problem)
-            await asyncio.sleep(next(pauses))
+        this = object()
+        try:
+            while True:
+                try:
+                    answer = await call()
+                except (exceptions.RedisError, OSError) as error:
+                    self._gone(this, error)
+                else:
+                    self._answered = True
+                    return answer
+                await asyncio.sleep(next(pauses))
+        finally:
+            if self._failing:
+                self._over(this)
 
-    def _gone(self, problem: Exception) -> None:
+    def _gone(self, call: object, error: Exception) -> None:
+        """Note that a call failed. Raises when the worker cannot work with these settings."""
+        fix = refusal(error)
+        if fix and not self._claimed:
+            raise RedisUnusableError(f"Redis refuses: {error}; {fix}") from error
+        if not self._answered and not _passing(error):
+            raise error
+        news = self._away_since is None or (fix and not self.refused)
+        self._failing[call] = bool(fix)
         if self._away_since is None:
             self._away_since = time.monotonic()
-            self._emit(RedisAway(problem=str(problem) or type(problem).__name__))
+        if news:
+            problem = str(error) or type(error).__name__
+            self._emit(RedisAway(problem=f"{problem}; {fix}" if fix else problem))
 
-    def _back(self) -> None:
-        self._answered = True
-        if self._away_since is not None:
+    def _over(self, call: object) -> None:
+        """Note that a call failed no more, or is given up; Redis is back when none fails."""
+        self._failing.pop(call, None)
+        if not self._failing and self._away_since is not None:
             self._emit(RedisBack(after_s=time.monotonic() - self._away_since))
             self._away_since = None
 
@@ -212,6 +232,8 @@ _PASSING_TYPES = (
 
 def _passing(error: Exception) -> bool:
     """Return whether time or an operator removes this error; others would come back for ever."""
+    if isinstance(error, (exceptions.ConnectionError, exceptions.TimeoutError, OSError)):
+        return True
     text = str(error)
     return isinstance(error, _PASSING_TYPES) or any(word in text[:200] for word in _PASSING)
 

@@ -18,11 +18,14 @@ local function decoded(text)
 end
 
 -- Do something for one item of a group. An error in it must not fail the others: it goes to Redis's
--- log. Returns whether there was none, and what `act` returns.
+-- log. A command or key that this user may not use is no error of the item: it fails the script.
+-- Returns whether there was none, and what `act` returns.
 local function guarded(act, ...)
   local ok, result = pcall(act, ...)
   if ok then return true, result end
-  redis.log(redis.LOG_WARNING, 'nightmill: ' .. tostring(type(result) == 'table' and result.err or result))
+  local text = tostring(type(result) == 'table' and result.err or result)
+  if string.find(text, 'NOPERM', 1, true) or string.find(text, 'ACL failure', 1, true) then error(result, 0) end
+  redis.log(redis.LOG_WARNING, 'nightmill: ' .. text)
   return false, nil
 end
 
