@@ -19,6 +19,7 @@ from nightmill.queue.connection import connect
 from nightmill.queue.crashes import Crash
 from nightmill.queue.patience import waits
 from nightmill.settings import PREFIX
+from nightmill.visible import visible
 from nightmill_worker.machine.control import MAX_REPORT, SUPERVISED, Report, Request, received
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Supervisor:
             if self._gives_up(ended, newborn_deaths):
                 return
             self.restarts += 1
-            sys.stderr.write(f"a worker ended ({ended}); starting another\n")
+            sys.stderr.write(visible(f"a worker ended ({ended}); starting another\n"))
             if young_deaths >= CRASHING:
                 await self._note_crash(slot, ended, young_deaths)
             with contextlib.suppress(TimeoutError):
@@ -155,7 +156,7 @@ class Supervisor:
         problem = ended.problem or f"{ended}{self._end_of_log()}"
         crash = Crash(problem=problem, deaths=deaths, log=self._log.name if self._log else "")
         if slot not in self._crashes:
-            sys.stderr.write(f"{crash}\n")
+            sys.stderr.write(visible(f"{crash}\n"))
         self._crashes[slot] = crash
         await self._record(crash)
 
