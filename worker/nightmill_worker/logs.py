@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import structlog
 
-from nightmill.redaction import Secrets
-from nightmill.visible import visible
+from nightmill.safety.redaction import Secrets
+from nightmill.safety.visible import visible
 from nightmill_worker import events
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.segment import Segment
 
-from nightmill.visible import visible
+from nightmill.safety.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,7 +12,7 @@ from nightmill.cli import options
 from nightmill.cli.terminal import echo
 from nightmill.errors import BatchBusyError, SettingsError, StoreMissingError
 from nightmill.reports.progress import counted
-from nightmill.visible import visible
+from nightmill.safety.visible import visible
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings

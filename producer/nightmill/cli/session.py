@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nightmill import private
+from nightmill.safety import private
 from nightmill.client.producer import Producer
 from nightmill.client.stored import store_beside
 from nightmill.errors import BatchNotFoundError, StoreMissingError

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nightmill.visible import visible, visible_json
+from nightmill.safety.visible import visible, visible_json
 
 if TYPE_CHECKING:
-    from nightmill.redaction import Secrets
+    from nightmill.safety.redaction import Secrets
 
 
 def echo(text: str, *, err: bool = False, newline: bool = True) -> None:
@@ -37,6 +37,6 @@ def echo_json(data: bytes) -> None:
 
 @cache
 def _secrets() -> Secrets:
-    from nightmill.redaction import Secrets  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.safety.redaction import Secrets  # noqa: PLC0415 - `--help` stays fast
 
     return Secrets.of_environment()

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nightmill import private
+from nightmill.safety import private
 
 if TYPE_CHECKING:
     from nightmill.records.result import Result

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from nightmill.errors import ExtraMissingError
-from nightmill.visible import visible_json
+from nightmill.safety.visible import visible_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

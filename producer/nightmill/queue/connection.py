@@ -15,7 +15,7 @@ from urllib.parse import quote
 import redis.asyncio
 from redis import exceptions
 
-from nightmill import private
+from nightmill.safety import private
 from nightmill.errors import (
     QueueFullError,
     QueueRefusedError,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import create_engine, event
 
-from nightmill import private
+from nightmill.safety import private
 from nightmill.errors import StoreUnavailableError
 from nightmill.store.faults import mapped
 

@@ -13,7 +13,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from nightmill.records.result import ErrorInfo
-from nightmill.redaction import HIDDEN
+from nightmill.safety.redaction import HIDDEN
 from nightmill_worker.jobs.decision import Answered, Decider, Decision
 from nightmill_worker.jobs.defects import Verdict
 from nightmill_worker.messages.client import MessagesClient

@@ -14,7 +14,7 @@ from nightmill.errors import NightmillError
 from nightmill.queue import keys
 from nightmill.queue.connection import connect, redis_errors
 from nightmill.queue.locate import with_redis
-from nightmill.redaction import Secrets
+from nightmill.safety.redaction import Secrets
 from nightmill.settings import Settings
 from nightmill.store import ResultStore
 from nightmill_worker.cli.worker import NO_CREDENTIAL

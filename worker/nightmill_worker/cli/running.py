@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from nightmill import private
+from nightmill.safety import private
 from nightmill.cli.live import Live
 from nightmill.cli.terminal import echo
 from nightmill.enqueue.feeder import Changed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from nightmill import private
+from nightmill.safety import private
 from nightmill.cli.terminal import echo
 from nightmill.errors import SettingsError
 

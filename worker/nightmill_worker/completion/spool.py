@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final, Self
 
 import msgspec
 
-from nightmill import private
+from nightmill.safety import private
 from nightmill_worker.queue.records import Finish
 
 SUFFIX: Final = ".jsonl"

@@ -13,7 +13,7 @@ import msgspec
 
 from nightmill.records.result import ErrorInfo, Result, Usage
 from nightmill.records.state import JobState
-from nightmill.redaction import Secrets
+from nightmill.safety.redaction import Secrets
 from nightmill_worker.events import CallFailed, CallRefused, Event, JobFaulted, JobQuarantined
 from nightmill_worker.jobs.claimed_job import ClaimedJob
 from nightmill_worker.jobs.retry import Again, End, next_step

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from nightmill.errors import ServerError
 from nightmill.queue.locate import with_redis
 from nightmill.queue.patience import waits
-from nightmill.visible import visible
+from nightmill.safety.visible import visible
 from nightmill_worker.jobs.tasks import end_tasks
 from nightmill_worker.machine.embedded import restart_if_dead
 

@@ -13,7 +13,7 @@ import msgspec
 from nightmill_worker.messages.outcome import Fail, Succeeded
 
 if TYPE_CHECKING:
-    from nightmill.redaction import Secrets
+    from nightmill.safety.redaction import Secrets
     from nightmill_worker.messages.outcome import Outcome
 
 

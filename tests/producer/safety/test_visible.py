@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from nightmill.visible import visible, visible_json
+from nightmill.safety.visible import visible, visible_json
 
 ODD = {
     "\x1b]0;title\x07": r"\x1b]0;title\x07",

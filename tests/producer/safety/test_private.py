@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nightmill import private
+from nightmill.safety import private
 from nightmill.errors import SettingsError
 from nightmill.store import ResultStore
 from tests.producer.store.samples import SUCCEEDED

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from nightmill.records.result import ErrorInfo
-from nightmill.redaction import HIDDEN, Secrets
+from nightmill.safety.redaction import HIDDEN, Secrets
 from nightmill.settings import load_settings
 
 KEY = "sk-ant-api03-Zm9v/bar+Qx7_w-9AA"

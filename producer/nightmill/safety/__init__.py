@@ -1,0 +1,1 @@
+"""What must not leave: credentials in texts, files that others may read, terminal control."""
