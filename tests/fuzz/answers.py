@@ -92,6 +92,9 @@ def odd_answer(rng: random.Random, text: str) -> Answer:
             framed = odd.damaged(rng, framed)
         else:
             framed += _response("200", headers, json.dumps(message("a stray answer")).encode())
+    if then == "stall":  # before the end: else the next request on the connection gets no answer
+        framed = framed[: rng.randrange(len(framed))] if framed else b""
+        cuts = []
     return Answer(framed, cuts, then)
 
 

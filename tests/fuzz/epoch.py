@@ -212,7 +212,10 @@ async def _check(
     lost = sorted({*lost} - await _foreign(fleet, planted))
     epoch.expect("every job ends", lost)
     epoch.expect("every job ends once", [j for j, found in rows.items() if len(found) > 1])
-    swapped = [j for j in good for row in rows.get(j, []) if row.text != j.replace(":", " ")]
+    own = [row for job_id in good for row in rows.get(job_id, [])]
+    swapped = [
+        (row, row.error, row.text) for row in own if row.text != row.job_id.replace(":", " ")
+    ]
     epoch.expect("every good job gets its own answer", swapped)
     prompts = [job_id.replace(":", " ") for job_id in good]
     calls = {prompt: endpoint.calls[prompt] for prompt in prompts}
