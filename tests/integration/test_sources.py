@@ -106,4 +106,4 @@ def test_verify_repairs_from_a_table(shell: Shell, rows: Path) -> None:
     assert missing.code == 1
     assert "2" in missing.out
     done = shell("verify", "t", "--source", "t.csv", *TEMPLATE, "--repair")
-    assert "1 jobs of batch" in done.err
+    assert "1 job of batch" in done.err
