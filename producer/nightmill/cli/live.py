@@ -13,6 +13,7 @@ from rich.text import Text
 
 from nightmill.cli.console import VisibleConsole
 from nightmill.errors import QueueUnavailableError
+from nightmill.queue.crashes import read_troubles
 from nightmill.reports.progress import Progress
 
 if TYPE_CHECKING:
@@ -47,11 +48,11 @@ class Live:
         if self._latest != self._printed:
             self._console.print(self._latest)
 
-    def show(self, text: str, now: float) -> None:
-        """Show `text`; `now` is seconds of a monotonic clock."""
+    def show(self, text: str, now: float, *, at_once: bool = False) -> None:
+        """Show `text`; `now` is seconds of a monotonic clock. `at_once` waits for no EVERY_S."""
         if self._console.is_terminal:
             self._drawn.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
-        elif now >= self._next:
+        elif now >= self._next or at_once:
             self._next = now + self._every_s
             self._console.print(text)
             self._printed = self._latest = text
@@ -74,16 +75,20 @@ async def showing(batches: Batches, batch: str) -> AsyncIterator[None]:
 
 
 async def _follow(batches: Batches, batch: str, shown: Live, over: asyncio.Event) -> None:
-    """Show the progress every LOOK_S; while Redis is away, show that error."""
+    """Show the progress and the workers' troubles every LOOK_S; while Redis is away, that error."""
     progress: Progress | None = None
+    before: list[str] = []
     while not over.is_set():
         now = time.monotonic()
         try:
             counts, refused = await batches.counts(batch), await batches.refused()
+            troubles = await read_troubles(batches.redis)
         except QueueUnavailableError as error:
             shown.show(f"{batch}: {error}", now)
         else:
             progress = progress or Progress(counts, now, refused=refused)
             progress.add(counts, now, refused=refused)
-            shown.show(f"{batch}: {progress.line()}", now)
+            text = "\n".join([f"{batch}: {progress.line()}", *troubles])
+            shown.show(text, now, at_once=troubles != before)
+            before = troubles
         await asyncio.sleep(LOOK_S)

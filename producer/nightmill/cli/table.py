@@ -78,8 +78,8 @@ def _notes(view: View) -> Iterator[Text]:
             yield Text(f"webhook of {batch}: {delivery}")
     if view.stopped is not None:
         yield Text(f"the account is stopped: {view.stopped}", style="red")
-    for crash in view.crashes:
-        yield Text(crash, style="red")
+    for line in (*view.crashes, *view.troubles):
+        yield Text(line, style="red")
 
 
 def _cost(counts: Counts) -> str:
@@ -105,5 +105,5 @@ class _Lines:
             progress.add(counts, now)
             name = batch or _SINGLES
             self._console.print(f"{name} {view.state(batch)}: {progress.line()}")
-        for crash in view.crashes:
-            self._console.print(crash)
+        for line in (*view.crashes, *view.troubles):
+            self._console.print(line)

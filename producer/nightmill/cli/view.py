@@ -26,6 +26,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """Why an account is stopped, None when none is."""
     crashes: tuple[str, ...] = ()
     """One line for each supervisor whose workers keep dying at start."""
+    troubles: tuple[str, ...] = ()
+    """One line for each trouble that keeps workers from going on."""
 
     @property
     def done(self) -> bool:
@@ -76,6 +78,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
             fields["line"] = self.stopped
         if self.crashes:
             fields["crashes"] = self.crashes
+        if self.troubles:
+            fields["troubles"] = self.troubles
         if counts.webhook:
             fields["webhook"] = self.webhook(batch)
         if counts.reason:
@@ -97,5 +101,6 @@ async def look(batches: Batches, batch: str | None) -> View:
     accounts = (await batches.accounts()).values()
     reasons = [account["reason"] for account in accounts if account["state"] == "stopped"]
     crashing = tuple(str(crash) for crash in await crashes.read(batches.redis))
+    troubles = tuple(await crashes.read_troubles(batches.redis))
     stopped = reasons[0] if reasons else None
-    return View(counts=counts, only=batch, stopped=stopped, crashes=crashing)
+    return View(counts=counts, only=batch, stopped=stopped, crashes=crashing, troubles=troubles)

@@ -15,13 +15,13 @@ from urllib.parse import quote
 import redis.asyncio
 from redis import exceptions
 
-from nightmill.safety import private
 from nightmill.errors import (
     QueueFullError,
     QueueRefusedError,
     QueueUnavailableError,
     SettingsError,
 )
+from nightmill.safety import private
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -136,22 +136,22 @@ def redis_errors() -> Iterator[None]:
         raise QueueUnavailableError(f"Redis does not answer: {error}") from error
 
 
-_ALLOW = "allow this user what docs/operations.md lists: ACL SETUSER NAME ~arq:* ~nightmill:* "
-_ALLOW += "&nightmill:* +@all -@dangerous +info"
+ALLOW = "allow this user what docs/operations.md lists: ACL SETUSER NAME ~arq:* ~nightmill:* "
+ALLOW += "&nightmill:* +@all -@dangerous +info"
 _CLUSTER = "NIGHTMILL_REDIS_URL is a Redis cluster, which nightmill cannot use: give a single Redis"
 _CREDENTIAL = "check the user and the password of NIGHTMILL_REDIS_URL"
 _FIXES: Final = {
-    exceptions.NoPermissionError: _ALLOW,
+    exceptions.NoPermissionError: ALLOW,
     exceptions.AuthenticationError: _CREDENTIAL,
 }
 # redis-py leaves the code word of these in their texts; errors of scripts have it as well.
 _FIX_OF_WORD: Final = {
-    "NOPERM": _ALLOW,
-    "can't run this command": _ALLOW,
-    "can't access": _ALLOW,
-    "No permissions": _ALLOW,
-    "ACL failure": _ALLOW,
-    "has no permissions": _ALLOW,
+    "NOPERM": ALLOW,
+    "can't run this command": ALLOW,
+    "can't access": ALLOW,
+    "No permissions": ALLOW,
+    "ACL failure": ALLOW,
+    "has no permissions": ALLOW,
     "username-password": _CREDENTIAL,
     "WRONGPASS": _CREDENTIAL,
     "NOAUTH": _CREDENTIAL,

@@ -63,6 +63,8 @@ DEATHS: Final = "nightmill:deaths"
 """Sorted set: workers that died with jobs in flight -> when that was noticed, epoch ms."""
 CRASHES: Final = "nightmill:crashes"
 """Hash: <host>:<pid> of a supervisor whose workers keep dying at start -> JSON, see crashes.py."""
+TROUBLES: Final = "nightmill:troubles"
+"""Hash: a worker that runs but cannot go on as it should -> JSON, see crashes.py."""
 CANCELLATION: Final = "nightmill:withdrawal:"
 """String, by batch: the process that takes its queued jobs out after it has ended."""
 
@@ -82,7 +84,7 @@ FEEDER_TTL_MS: Final = 15_000
 CANCELLATION_TTL_MS: Final = 5_000
 """Of CANCELLATION; each call of cancellation.lua renews it."""
 CRASHES_TTL_MS: Final = 600_000
-"""Of CRASHES; each write of a crash renews it."""
+"""Of CRASHES and TROUBLES; each write of a note renews it."""
 
 
 def batch_queue(batch: str, model: str) -> str:

@@ -35,6 +35,8 @@ def doctor(
     out = VisibleConsole(soft_wrap=True)
     for finding in findings:
         mark = "[green]ok[/]  " if finding.ok else "[red]FAIL[/]"
+        if finding.warns:
+            mark = "[yellow]warn[/]"
         out.print(f"{mark} {finding.what}: ", end="", markup=True)
         out.print(finding.observed)
         if finding.fix:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
 
 from nightmill.errors import NightmillError
 from nightmill.queue import keys
-from nightmill.queue.connection import connect, redis_errors
+from nightmill.queue.connection import ALLOW, connect, redis_errors
 from nightmill.queue.locate import with_redis
 from nightmill.safety.redaction import Secrets
 from nightmill.settings import Settings
 from nightmill.store import ResultStore
+from nightmill_worker.cli.redis_rights import EVICTION, Rights, evicts, missing_rights
 from nightmill_worker.cli.worker import NO_CREDENTIAL
 from nightmill_worker.messages.classify import classify
 from nightmill_worker.messages.client import MessagesClient
@@ -35,6 +36,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     ok: bool
     observed: str
     """What the check found."""
+    warns: bool = False
+    """Whether it works, but not as well as it could."""
     fix: str = ""
     """What to do, "" when nothing."""
 
@@ -65,20 +68,52 @@ async def _redis(settings: Settings) -> list[Finding]:
     async with _served(settings) as served, contextlib.aclosing(connect(served)) as redis:
         with redis_errors():
             server = await redis.info("server")
+            found = _kind(await redis.info("replication"), await redis.info("cluster"))
+            if found:
+                return found
             saved = await redis.info("persistence")
-            memory = await redis.info("memory")
-            stock = await redis.exists(f"{keys.QUEUE}:health-check")
-    found = [Finding(what="redis", ok=True, observed=f"version {server['redis_version']} answers")]
+        version = f"version {server['redis_version']} answers"
+        rights = await missing_rights(redis)
+        found = [Finding(what="redis", ok=True, observed=version), *_rights(rights)]
+        policy, stock = await evicts(redis), False
+        if not rights.commands:
+            with redis_errors():
+                stock = await redis.exists(f"{keys.QUEUE}:health-check")
     if not saved["aof_enabled"]:
         fix = "appendonly yes, or a restart of Redis loses queued jobs (stored results are safe)"
         found.append(Finding(what="redis persistence", ok=False, observed="AOF is off", fix=fix))
-    if (policy := memory["maxmemory_policy"]) != "noeviction":
-        fix = "maxmemory-policy noeviction, or Redis deletes queued jobs when its memory is full"
+    if policy:
+        fix = f"{EVICTION}, or Redis deletes queued jobs when its memory is full"
         found.append(Finding(what="redis eviction", ok=False, observed=policy, fix=fix))
     if stock:
         fix = "stop that worker, or give it another queue: it may run or delete our jobs"
         observed = f"a stock arq worker listens on {keys.QUEUE}"
         found.append(Finding(what="redis queue", ok=False, observed=observed, fix=fix))
+    return found
+
+
+def _kind(replication: Mapping[str, object], cluster: Mapping[str, object]) -> list[Finding]:
+    """Return why this kind of Redis cannot be used, if it cannot."""
+    if cluster.get("cluster_enabled"):
+        fix = "give the URL of a single Redis: nightmill's scripts use keys of several slots"
+        return [Finding(what="redis mode", ok=False, observed="cluster mode", fix=fix)]
+    if replication.get("role") != "master":
+        fix = "give the URL of its primary: a replica takes no writes"
+        return [Finding(what="redis role", ok=False, observed="a replica", fix=fix)]
+    return []
+
+
+def _rights(rights: Rights) -> list[Finding]:
+    """Return what this user lacks."""
+    found = []
+    if rights.commands:
+        observed = f"this user may not use {', '.join(rights.commands)}"
+        found.append(Finding(what="redis rights", ok=False, observed=observed, fix=ALLOW))
+    if rights.channels:
+        observed = f"this user may not {' or '.join(rights.channels)}: jobs start 250 ms later"
+        fix = f"ACL SETUSER NAME '&{keys.WAKE}'"
+        finding = Finding(what="redis channel", ok=True, warns=True, observed=observed, fix=fix)
+        found.append(finding)
     return found
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from nightmill.safety import private
 from nightmill.cli.live import Live
 from nightmill.cli.terminal import echo
 from nightmill.enqueue.feeder import Changed
@@ -20,9 +19,11 @@ from nightmill.queue import webhooks
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Change
 from nightmill.reports.progress import Progress, dollars, duration, short
+from nightmill.safety import private
 from nightmill.settings import Settings
 from nightmill.sources import Summary, read_checked
 from nightmill.store import ResultStore
+from nightmill_worker.cli.redis_rights import warnings
 from nightmill_worker.machine.local_run import End, Ending, LocalRun
 from nightmill_worker.machine.serving import serving_redis
 from nightmill_worker.machine.signals import StopSignals
@@ -34,6 +35,8 @@ UNCLEAN: Final = 1
 """Exit code of a run that ended early when a worker did not stop cleanly."""
 EXIT_CODES: Final = {End.STOPPED: 3, End.INTERRUPTED: 130}
 LOG: Final = "worker.log"
+KIND: Final = len("trouble: Redis is away: ")
+"""Characters of a trouble that tell its kind; a new kind is shown at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,8 @@ async def _run(reached: Settings, checked: Summary, plan: Plan) -> tuple[Ending,
     """Run the batch and print a summary; return how it ended, and which workers ended uncleanly."""
     defaults = defaults_of(reached)
     async with serving_redis(reached) as served:
+        for warning in await warnings(served):
+            echo(warning, err=True)
         with _log(served) as log, Live() as live:
             workers = Supervisor(reached, plan.processes, log=log)
             local = LocalRun(
@@ -128,18 +133,25 @@ class _Shown:
         self._batch = batch
         self._workers = workers
         self._progress: Progress | None = None
+        self._noted: set[str] = set()
 
     @property
     def refused(self) -> int:
         return self._progress.refused if self._progress else 0
 
-    def counts(self, counts: Counts, refused: int) -> None:
+    def counts(self, counts: Counts, refused: int, troubles: Sequence[str]) -> None:
         now = time.monotonic()
         if self._progress is None:
             self._progress = Progress(counts, now, refused=refused)
         self._progress.add(counts, now, refused=refused)
-        crash = f" · {self._workers.crash}" if self._workers.crash else ""
-        self._live.show(f"{self._batch}: {self._progress.line()}{crash}", now)
+        crash = [str(self._workers.crash)] if self._workers.crash else []
+        notes = [*crash, *troubles]
+        kinds = {note[:KIND] for note in notes}
+        news = not kinds <= self._noted
+        self._noted = kinds
+        self._live.show(
+            "\n".join([f"{self._batch}: {self._progress.line()}", *notes]), now, at_once=news
+        )
 
 
 async def _export(settings: Settings, batch: str, out: Path) -> int:

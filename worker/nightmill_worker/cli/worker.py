@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from nightmill.safety import private
 from nightmill.cli.terminal import echo
 from nightmill.errors import SettingsError
+from nightmill.safety import private
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -63,11 +63,14 @@ def worker(
 
 async def _supervise(settings: Settings, processes: int) -> list[str]:
     """Run workers until they are stopped; return how those ended that did not stop cleanly."""
+    from nightmill_worker.cli.redis_rights import warnings  # noqa: PLC0415
     from nightmill_worker.machine.serving import serving_redis  # noqa: PLC0415
     from nightmill_worker.machine.signals import StopSignals  # noqa: PLC0415
     from nightmill_worker.machine.supervisor import Supervisor  # noqa: PLC0415
 
-    async with serving_redis(settings):
+    async with serving_redis(settings) as served:
+        for warning in await warnings(served):
+            echo(warning, err=True)
         supervisor = Supervisor(settings, processes)
         StopSignals(
             supervisor.stop, lambda: supervisor.stop(at_once=True), grace_s=settings.grace_s

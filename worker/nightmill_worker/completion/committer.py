@@ -86,7 +86,7 @@ class Committer:
         self._away_since: float | None = None
         self._unpriced: set[str] = set()
         self._leaving = asyncio.Event()
-        self.spool_problem = ""
+        self.store_problem = self.spool_problem = ""
         self.away = spool.is_used()  # a file there says that the store was away just now
         if self.away:
             self._leaving.set()
@@ -170,7 +170,7 @@ class Committer:
             self._emit(JobsFinished(jobs=ended))
 
     def _leave(self, error: StoreUnavailableError) -> None:
-        self.away = True
+        self.away, self.store_problem = True, str(error)
         self._leaving.set()
         if self._away_since is None:
             self._away_since = time.monotonic()
@@ -262,7 +262,7 @@ class Committer:
 
     def _arrive(self) -> None:
         """Note that everything is stored."""
-        self.away = False
+        self.away, self.store_problem = False, ""
         self._leaving.clear()
         self._unspooled.clear()
         self._unmarked.clear()

@@ -15,6 +15,7 @@ from redis import exceptions
 
 from nightmill.errors import QueueUnavailableError, StoreUnavailableError
 from nightmill.queue import keys
+from nightmill.queue.crashes import note_trouble
 from nightmill.queue.patience import waits
 from nightmill_worker.events import JobsCancelled, LeaseLost, failed_loop
 from nightmill_worker.limiter.governor import STAND_BY_S, TICK_S, Governor
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from nightmill_worker.webhooks.delivery import Delivery
 
 HEALTH_S: Final = 5.0
+"""Between two signs of life of a worker, seconds."""
+BEAT_S: Final = 1.0
+"""Between two looks whether its troubles have changed, seconds."""
 LISTEN_AGAIN_S: Final = 1.0
 SWEEP_S: Final = 0.5
 AGAIN_S: Final = (0.5, 10.0)
@@ -51,8 +55,9 @@ class Background:
         *,
         cancellation: Cancellation,
         delivery: Delivery,
+        trouble: Callable[[], str],
     ) -> None:
-        """Take the connections, and what the loops work on."""
+        """Take the connections, what the loops work on, and what tells the worker's troubles."""
         self._redis = redis
         self._scripts = scripts
         self._governor = governor
@@ -60,6 +65,8 @@ class Background:
         self._emit = emit
         self._cancellation = cancellation
         self._delivery = delivery
+        self._trouble = trouble
+        self._noted = ""
         self._last_beat = 0.0
 
     async def run(self, *, worker: str, lease_s: float) -> None:
@@ -67,7 +74,8 @@ class Background:
         await asyncio.gather(
             self._repeat("renew", self._renew, lease_s / 3),
             self._repeat("listen", self._listen, LISTEN_AGAIN_S),
-            self._repeat("govern", partial(self._govern, worker), 0),
+            self._repeat("govern", self._govern, 0),
+            self._repeat("beat", partial(self._beat, worker), BEAT_S),
             self._repeat("sweep", self._sweep, SWEEP_S),
             self._repeat("deliver", self._delivery.run, 0),
         )
@@ -104,12 +112,9 @@ class Background:
                 async for _ in channel.listen():
                     self._registry.room.set()
 
-    async def _govern(self, worker: str) -> None:
-        """Run the law once, if this worker is the governor, and report that this worker lives."""
+    async def _govern(self) -> None:
+        """Run the law once, if this worker is the governor."""
         governs = await self._scripts.persist(self._governor.tick)
-        if time.monotonic() - self._last_beat > HEALTH_S:
-            self._last_beat = time.monotonic()
-            await self._scripts.persist(lambda: self._beat(worker))
         await asyncio.sleep(TICK_S if governs else STAND_BY_S)
 
     async def _sweep(self) -> None:
@@ -131,5 +136,13 @@ class Background:
             return 0
 
     async def _beat(self, worker: str) -> None:
+        """Report that this worker lives, now and then, and its troubles as soon as they change."""
+        trouble = self._trouble()
+        if trouble == self._noted and time.monotonic() - self._last_beat < HEALTH_S:
+            return
+        self._last_beat = time.monotonic()
         state = f"{int(time.time())} running={self._registry.running} held={len(self._registry)}"
-        await self._redis.execute_command("HSET", keys.WORKERS, worker, state)
+        await self._scripts.command("HSET", keys.WORKERS, worker, state)
+        if trouble or self._noted:
+            await self._scripts.persist(lambda: note_trouble(self._redis, worker, trouble))
+            self._noted = trouble

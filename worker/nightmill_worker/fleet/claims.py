@@ -84,6 +84,8 @@ class Claims:
         )
         self._account_stopped = False
         self._seq = 0
+        self.store_problem = ""
+        """Why the store does not answer look-ups, "" when it does."""
 
     def stop(self) -> None:
         """Claim nothing more."""
@@ -200,9 +202,13 @@ class Claims:
     async def _ask_store(self, call: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
-                return await call()
-            except StoreUnavailableError:
+                found = await call()
+            except StoreUnavailableError as error:
+                self.store_problem = str(error)
                 await asyncio.sleep(STORE_AGAIN_S)
+            else:
+                self.store_problem = ""
+                return found
 
     async def _finish_again(self, claimed: ClaimedJob) -> None:
         """Finish a job whose row was committed before: it is not paid for twice."""

@@ -17,6 +17,7 @@ from arq.worker import Worker
 
 from nightmill.maintenance.cancellation import Cancellation
 from nightmill.queue import keys, wire
+from nightmill.safety.redaction import Secrets
 from nightmill_worker.attachments.loader import Attachments
 from nightmill_worker.completion.committer import Committer
 from nightmill_worker.completion.settler import Settler
@@ -106,7 +107,8 @@ class FleetWorker(Worker):
         self._committer = Committer(store, self._scripts, spool, self._emit, self.registry.forget)
         chance = rng or random.Random()  # noqa: S311 - jitter, no secret
         decider = Decider(settings, chance, self.registry.alone_in_lane)
-        defects = Defects(settings.max_attempts)
+        self._defects = defects = Defects(settings.max_attempts)
+        self._secrets = Secrets.of(settings)
         self._settler = Settler(
             self._scripts,
             self._committer,
@@ -133,6 +135,7 @@ class FleetWorker(Worker):
             self._emit,
             cancellation=cancellation,
             delivery=delivery,
+            trouble=self._trouble,
         )
         self._claims = Claims(
             settings,
@@ -162,6 +165,17 @@ class FleetWorker(Worker):
     def unsaved(self) -> int:
         """How many answers `main` could put neither in the store nor in the spool."""
         return self._committer.unsaved
+
+    def _trouble(self) -> str:
+        """Return on one line what keeps this worker from going on as it should, "" for nothing."""
+        known = {
+            "store away": self._committer.store_problem or self._claims.store_problem,
+            "spool failed": self._committer.spool_problem,
+            "Redis fails": self._scripts.problem,
+            "claims held": self._defects.problem,
+        }
+        texts = (f"{name}: {' '.join(text.split())[:300]}" for name, text in known.items() if text)
+        return self._secrets.hidden("; ".join(texts))
 
     async def main(self) -> None:
         """Claim and run jobs until `stop`; return when all is finished or given back."""
@@ -200,6 +214,7 @@ class FleetWorker(Worker):
             async with asyncio.timeout(None if self.burst else LAST_S):
                 await asyncio.shield(settling)
                 await self._scripts.command("HDEL", keys.WORKERS, self.name)
+                await self._scripts.command("HDEL", keys.TROUBLES, self.name)
         except TimeoutError:
             await self.save()
         if self._committer.unsaved:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
 from nightmill.client.producer import Producer
 from nightmill.enqueue.feeder import Changed, Fed, Feeder
-from nightmill.errors import QueueUnavailableError
+from nightmill.errors import QueueRefusedError, QueueUnavailableError
 from nightmill.queue.batches import Batches
 from nightmill.queue.connection import connect
+from nightmill.queue.crashes import read_troubles
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Change
 from nightmill.store import ResultStore
@@ -32,8 +33,12 @@ if TYPE_CHECKING:
     from nightmill.sources import Line
     from nightmill_worker.machine.supervisor import Supervisor
 
+Show: TypeAlias = Callable[[Counts, int, Sequence[str]], None]
+
 LOOK_S: Final = 0.2
 """Between two reads of the counts, seconds."""
+SLOW_S: Final = 4.0
+"""A Redis that takes longer to answer is shown as away, seconds."""
 WEBHOOK_S: Final = 30.0
 """Longest time to deliver the webhook, seconds; another worker or run tries again later."""
 
@@ -84,19 +89,19 @@ class LocalRun:
         self._interrupted = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
         self._last: tuple[Counts, int, dict[str, str]] = Counts(), 0, {}
+        self._troubles: list[str] = []
+        self._answered = False
 
     def interrupt(self, *, at_once: bool = False) -> None:
         """Stop: calls under way may finish; with `at_once`, their jobs are given back."""
         self._interrupted.set()
         self._supervisor.stop(at_once=at_once)
 
-    async def run(
-        self, lines: Callable[[], Iterable[Line]], show: Callable[[Counts, int], None]
-    ) -> Ending:
+    async def run(self, lines: Callable[[], Iterable[Line]], show: Show) -> Ending:
         """Feed what `lines()` yields and wait for the end; call `lines` again if Redis lost jobs.
 
-        `show` gets the counts and the number of 429s a few times a second. Raises what the Feeder
-        raises, and WorkersFailedError.
+        `show` gets the counts, the number of 429s and one line for each trouble of the workers or
+        of Redis, a few times a second. Raises what the Feeder raises, and WorkersFailedError.
         """
         async with (
             Producer(settings=self._served) as producer,
@@ -133,7 +138,7 @@ class LocalRun:
         interrupted = asyncio.create_task(self._interrupted.wait())
         await asyncio.wait({delivering, interrupted}, return_when=asyncio.FIRST_COMPLETED)
         await end_tasks(delivering, interrupted)
-        counts, _, _ = await self._read(batches)
+        counts, _, _ = await self._read(batches, lambda *_: None)
         return msgspec.structs.replace(ending, counts=counts)
 
     async def _work(
@@ -141,7 +146,7 @@ class LocalRun:
         feeder: Feeder,
         batches: Batches,
         lines: Callable[[], Iterable[Line]],
-        show: Callable[[Counts, int], None],
+        show: Show,
     ) -> Ending:
         feeding = asyncio.create_task(feeder.feed(lines()))
         fed, end = Fed(), None
@@ -171,32 +176,39 @@ class LocalRun:
             return End.INTERRUPTED
         return End.STOPPED if reason and not counts.in_flight else None
 
-    async def _look(
-        self, batches: Batches, show: Callable[[Counts, int], None]
-    ) -> tuple[Counts, str]:
+    async def _look(self, batches: Batches, show: Show) -> tuple[Counts, str]:
         """Return the counts, and why no more calls can be made ("" when they can)."""
-        counts, refused, account = await self._read(batches)
-        show(counts, refused)
+        counts, refused, account = await self._read(batches, show)
+        show(counts, refused, self._troubles)
         if account.get("state") == "stopped":
             return counts, account["reason"]
         return counts, f"paused: {counts.reason}" if counts.held else ""
 
-    async def _read(self, batches: Batches) -> tuple[Counts, int, dict[str, str]]:
+    async def _read(self, batches: Batches, show: Show) -> tuple[Counts, int, dict[str, str]]:
         """Return the counts, the number of 429s, and the account's state and reason.
 
-        Waits for a Redis that is away; once interrupted, returns what was read last.
+        Waits for a Redis that is away and shows that; once interrupted, returns what was read last.
+        Raises QueueRefusedError when Redis refuses before it has answered.
         """
         while True:
             try:
-                accounts = await batches.accounts()
-                refused = await batches.refused()
-                counts = await batches.counts(self._batch)
-            except QueueUnavailableError:
+                async with asyncio.timeout(SLOW_S):
+                    accounts = await batches.accounts()
+                    refused = await batches.refused()
+                    counts = await batches.counts(self._batch)
+                    self._troubles = await read_troubles(batches.redis)
+            except (QueueUnavailableError, TimeoutError) as error:
                 if self._interrupted.is_set():
                     return self._last
+                if isinstance(error, QueueRefusedError) and not self._answered:
+                    raise
+                problem = str(error) or f"no answer within {SLOW_S:.0f} s"
+                shown, refused, _ = self._last
+                show(shown, refused, [f"trouble: Redis is away: {problem}"])
                 await asyncio.sleep(LOOK_S)
             else:
                 self._last = counts, refused, accounts.get(self._account, {})
+                self._answered = True
                 return self._last
 
     def _start_workers(self, counts: Counts) -> None:

@@ -82,6 +82,8 @@ class Scripts:
         self._emit = emit
         self._away_since: float | None = None
         self._failing: dict[object, bool] = {}
+        self.problem = ""
+        """Why Redis does not do what was asked last, "" when it does."""
         self._answered = self._claimed = False
         self._registered = {
             name: redis.register_script(source(name))
@@ -200,14 +202,15 @@ class Scripts:
             self._away_since = time.monotonic()
         if news:
             problem = str(error) or type(error).__name__
-            self._emit(RedisAway(problem=f"{problem}; {fix}" if fix else problem))
+            self.problem = f"{problem}; {fix}" if fix else problem
+            self._emit(RedisAway(problem=self.problem))
 
     def _over(self, call: object) -> None:
         """Note that a call failed no more, or is given up; Redis is back when none fails."""
         self._failing.pop(call, None)
         if not self._failing and self._away_since is not None:
             self._emit(RedisBack(after_s=time.monotonic() - self._away_since))
-            self._away_since = None
+            self._away_since, self.problem = None, ""
 
 
 _PASSING = (

@@ -1,0 +1,117 @@
+"""What `run` cannot work with, `doctor` sees: rights, channels, cluster mode, replica, eviction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from nightmill import Settings, load_settings
+from nightmill.queue.connection import connect
+from nightmill_worker.cli.examine import Finding, _kind, _redis
+from nightmill_worker.cli.redis_rights import COMMANDS, WITHOUT_KEYS, warnings
+
+ROOT = Path(__file__).parents[3]
+DOCUMENTED = ("~arq:*", "~nightmill:*", "&nightmill:*", "+@all", "-@dangerous", "+info")
+
+
+@pytest.fixture
+async def admin(redis_url: str) -> AsyncIterator[Redis]:
+    """Return a client that may do everything; remove what a test has set."""
+    async with connect(load_settings(redis_url=redis_url)) as client:
+        yield client
+        await client.execute_command("ACL", "DELUSER", "limited")
+        await client.config_set("maxmemory-policy", "noeviction")
+
+
+async def limited(admin: Redis, redis_url: str, *rights: str) -> Settings:
+    """Return the settings of a user with `rights`."""
+    await admin.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">pw", *rights)
+    path = redis_url.removeprefix("unix://")
+    return load_settings(redis_url=f"unix://limited@{path}?password=pw")
+
+
+def of(findings: list[Finding], what: str) -> Finding:
+    """Return the one finding of a check."""
+    (found,) = (finding for finding in findings if finding.what == what)
+    return found
+
+
+async def test_the_documented_rights_suffice(admin: Redis, redis_url: str) -> None:
+    """docs/operations.md and the errors list them."""
+    findings = await _redis(await limited(admin, redis_url, *DOCUMENTED))
+    assert {finding.what for finding in findings} <= {"redis", "redis persistence"}
+    page = (ROOT / "docs" / "operations.md").read_text()
+    assert f"ACL SETUSER NAME on >PASSWORD {' '.join(DOCUMENTED)}" in page
+
+
+async def test_a_command_that_is_missing_is_named(admin: Redis, redis_url: str) -> None:
+    """`doctor` said ok, and `run` hung."""
+    settings = await limited(admin, redis_url, "~*", "&*", "+@all", "-zscan", "-hset")
+    found = of(await _redis(settings), "redis rights")
+    assert not found.ok
+    assert "HSET" in found.observed
+    assert "ZSCAN" in found.observed
+    assert "ZADD" not in found.observed
+    assert "ACL SETUSER" in found.fix
+
+
+async def test_keys_that_are_missing_are_named(admin: Redis, redis_url: str) -> None:
+    """The keys have two prefixes."""
+    settings = await limited(admin, redis_url, "~arq:*", "&*", "+@all")
+    assert "nightmill:" in of(await _redis(settings), "redis rights").observed
+
+
+async def test_a_missing_channel_is_a_warning(admin: Redis, redis_url: str) -> None:
+    """No channels is what Redis 7 gives a new user; jobs only start a little later."""
+    found = of(
+        await _redis(await limited(admin, redis_url, "~*", "+@all", "resetchannels")),
+        "redis channel",
+    )
+    assert (found.ok, found.warns) == (True, True)
+    assert "nightmill:wake" in found.observed
+    assert "&nightmill:wake" in found.fix
+
+
+def test_a_replica_and_a_cluster_are_refused() -> None:
+    """`doctor` said ok, and `run` ended with READONLY or CROSSSLOT."""
+    assert _kind({"role": "master"}, {"cluster_enabled": 0}) == []
+    assert of(_kind({"role": "slave"}, {"cluster_enabled": 0}), "redis role").fix
+    assert of(_kind({"role": "master"}, {"cluster_enabled": 1}), "redis mode").fix
+
+
+async def test_a_start_warns_of_eviction(admin: Redis, redis_url: str) -> None:
+    """Evicted jobs were fed again and again, and only `doctor` looked."""
+    settings = load_settings(redis_url=redis_url)
+    assert await warnings(settings) == []
+    await admin.config_set("maxmemory-policy", "allkeys-lru")
+    (warning,) = await warnings(settings)
+    assert "allkeys-lru" in warning
+    assert "maxmemory-policy noeviction" in warning
+    assert "allkeys-lru" in of(await _redis(settings), "redis eviction").observed
+
+
+async def test_a_redis_that_is_away_is_no_warning(tmp_path: Path) -> None:
+    """Others say so."""
+    assert await warnings(load_settings(redis_url=f"unix://{tmp_path}/none.sock")) == []
+
+
+def test_every_command_is_asked_for() -> None:
+    """A command that is not asked for would be found missing by `run` only."""
+    used: set[str] = set()
+    for folder in ("producer", "worker"):
+        for path in (ROOT / folder).rglob("*.lua"):
+            used.update(re.findall(r"redis\.p?call\(['\"]([A-Z]+)", path.read_text()))
+            used.update(re.findall(r"redis\.p?call, ['\"]([A-Z]+)", path.read_text()))
+        for path in (ROOT / folder).rglob("*.py"):
+            used.update(re.findall(r"command\(\s*\"([A-Z]+)\"", path.read_text()))
+            used.update(
+                name.upper()
+                for name in re.findall(r"pipe\.([a-z]+)\(", path.read_text())
+                if name not in ("execute", "execute_command")
+            )
+    used = {"DEL" if name == "DELETE" else name for name in used}  # redis-py's word
+    assert used - {*COMMANDS, *WITHOUT_KEYS, "PUBLISH"} == set()

@@ -1,0 +1,117 @@
+"""What this user of Redis may not do, asked of Redis itself; and whether Redis deletes jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from nightmill.errors import QueueFullError, QueueUnavailableError
+from nightmill.queue import keys
+from nightmill.queue.connection import connect, redis_errors
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from nightmill.settings import Settings
+
+COMMANDS: Final = (
+    *(
+        "DEL",
+        "EXISTS",
+        "GET",
+        "GETRANGE",
+        "MGET",
+        "PERSIST",
+        "PEXPIRE",
+        "PTTL",
+        "SET",
+        "TYPE",
+        "WATCH",
+    ),
+    *("HDEL", "HGET", "HGETALL", "HINCRBY", "HLEN", "HMGET", "HSET", "HSETNX", "HVALS"),
+    *("LINDEX", "LRANGE", "LREM", "LSET", "RPUSH", "SADD", "SMEMBERS", "SREM"),
+    *(
+        "ZADD",
+        "ZCARD",
+        "ZCOUNT",
+        "ZRANGE",
+        "ZRANGEBYSCORE",
+        "ZREM",
+        "ZREMRANGEBYSCORE",
+        "ZREVRANGEBYSCORE",
+        "ZSCAN",
+        "ZSCORE",
+    ),
+)
+"""All commands that producers and workers send with a key, by themselves or in scripts."""
+WITHOUT_KEYS: Final = ("EXEC", "MULTI", "TIME", "UNWATCH")
+"""All others but those for scripts and channels."""
+EVICTION: Final = "set maxmemory-policy noeviction"
+WARN_S: Final = 2.0
+"""Longest time that a start waits for this check, seconds."""
+PREFIXES: Final = ("arq:", "nightmill:")
+"""How all keys start."""
+
+# acl_check_cmd answers for the user who runs the script, also about channels.
+_MISSING: Final = """
+local missing = {}
+if not redis.acl_check_cmd then return missing end
+for _, words in ipairs(cjson.decode(ARGV[1])) do
+  local known, allowed = pcall(redis.acl_check_cmd, unpack(words))
+  if known and not allowed then missing[#missing + 1] = table.concat(words, ' ') end
+end
+return missing
+"""
+
+
+class Rights(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user may not do."""
+
+    commands: tuple[str, ...]
+    """Commands, some with a key, without which nothing works."""
+    channels: tuple[str, ...]
+    """PUBLISH or SUBSCRIBE with the channel: without them jobs start up to 250 ms later."""
+
+
+async def missing_rights(redis: Redis) -> Rights:
+    """Return what this user may not do. Raises QueueRefusedError when it may run no scripts."""
+    asked = [[name, PREFIXES[1] + "doctor"] for name in COMMANDS]
+    asked += [["EXISTS", prefix + "doctor"] for prefix in PREFIXES]
+    asked += [[name] for name in WITHOUT_KEYS]
+    channels = [["PUBLISH", keys.WAKE, "1"], ["SUBSCRIBE", keys.WAKE]]
+    script = redis.register_script(_MISSING)
+    with redis_errors():
+        commands = await script(args=[msgspec.json.encode(asked)])
+        closed = await script(args=[msgspec.json.encode(channels)])
+    return Rights(commands=_names(commands), channels=_names(closed))
+
+
+async def evicts(redis: Redis) -> str:
+    """Return how this Redis deletes keys when its memory is full, "" when it does not."""
+    with redis_errors():
+        memory = await redis.info("memory")
+    policy = str(memory.get("maxmemory_policy", "noeviction"))
+    return "" if policy == "noeviction" else policy
+
+
+async def warnings(settings: Settings) -> list[str]:
+    """Return what `run` and `worker` say about this Redis at their start.
+
+    A Redis that is away, or that does not tell this user, is no matter of this check.
+    """
+    try:
+        async with aclosing(connect(settings)) as redis, asyncio.timeout(WARN_S):
+            policy = await evicts(redis)
+    except (QueueUnavailableError, QueueFullError, TimeoutError):
+        return []
+    if not policy:
+        return []
+    text = f"warning: this Redis deletes queued jobs when its memory is full ({policy}): {EVICTION}"
+    return [text]
+
+
+def _names(found: list[bytes]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each.decode(errors="replace") for each in found))
