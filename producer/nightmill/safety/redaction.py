@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -54,6 +55,8 @@ class Secrets:
         self._forms = tuple(sorted(forms, key=len, reverse=True))
         unique = (value for value in long if not _may_be_word(value))
         self._needles = tuple({form for value in unique for form in _json_forms(value)})
+        self.shortest = min(map(len, self._forms), default=sys.maxsize)
+        """Characters of the shortest text that is searched for."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:

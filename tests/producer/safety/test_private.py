@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nightmill.safety import private
 from nightmill.errors import SettingsError
+from nightmill.safety import private
 from nightmill.store import ResultStore
 from tests.producer.store.samples import SUCCEEDED
 

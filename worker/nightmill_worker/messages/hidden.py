@@ -25,7 +25,6 @@ def without_secrets(outcome: Outcome, secrets: Secrets) -> Outcome:
             outcome = msgspec.structs.replace(outcome, raw=raw)
         return secrets.hidden_in(outcome)
     message = secrets.hidden_json(outcome.message)
-    named = (outcome.request_id or "").encode()
-    if message is outcome.message and secrets.hidden_json(named) is named:
+    if message is outcome.message and len(outcome.request_id or "") < secrets.shortest:
         return outcome
     return msgspec.structs.replace(secrets.hidden_in(outcome), message=message)
