@@ -9,12 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nightmill.safety import private
 from nightmill.client.producer import Producer
 from nightmill.client.stored import store_beside
 from nightmill.errors import BatchNotFoundError, StoreMissingError
 from nightmill.queue.batches import Batches
 from nightmill.queue.connection import connect, redis_errors
+from nightmill.safety import private
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings

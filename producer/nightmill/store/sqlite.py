@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import create_engine, event
 
-from nightmill.safety import private
 from nightmill.errors import StoreUnavailableError
+from nightmill.safety import private
 from nightmill.store.faults import mapped
 
 if TYPE_CHECKING:

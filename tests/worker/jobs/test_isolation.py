@@ -46,7 +46,6 @@ async def test_a_suspect_succeeds_while_other_jobs_run(rig: Rig) -> None:
         row = await rig.row("suspect")
     assert (row.status, row.attempt_count) == (JobState.SUCCEEDED, 1)
     assert row.text
-    assert await rig.redis.hget(keys.RECORD + "suspect", "alone") is None  # type: ignore[misc]
 
 
 async def test_a_job_that_ends_its_process_three_times_is_poison(rig: Rig) -> None:

@@ -80,7 +80,6 @@ class Claims:
             self._defaults,
             put=settler.put,
             finish=self._finish_again,
-            mark_alone=scripts.mark_alone,
         )
         self._account_stopped = False
         self._seq = 0

@@ -65,7 +65,7 @@ _VALUES: Final = {"reply": Reply, "broken": Broken, "fail": Fail, "retry": Retry
 class Isolation:
     """The isolation process of one worker, started when the first job needs it."""
 
-    def __init__(  # noqa: PLR0913 - where a job comes from, and where it goes
+    def __init__(
         self,
         settings: Settings,
         decider: Decider,
@@ -73,18 +73,13 @@ class Isolation:
         *,
         put: Callable[[Answered | Decision], None],
         finish: Callable[[ClaimedJob], Awaitable[None]],
-        mark_alone: Callable[[str], Awaitable[None]],
     ) -> None:
-        """Take where decisions go, and what finishes a job whose row is stored already.
-
-        `mark_alone` notes in Redis that the job runs alone, for the case that this worker dies.
-        """
+        """Take where decisions go, and what finishes a job whose row is stored already."""
         self._settings = settings
         self._decider = decider
         self._defaults = defaults
         self._put = put
         self._finish = finish
-        self._mark_alone = mark_alone
         self._turn = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
         self._code = 0
@@ -92,7 +87,6 @@ class Isolation:
     async def run(self, claimed: ClaimedJob, stored_run: int) -> None:
         """Run one job when its turn comes; one that is cancelled ends the process with its call."""
         async with self._turn:
-            await self._mark_alone(claimed.granted.id)
             claimed.begin()
             try:
                 isolated = await self._ask(claimed, stored_run)

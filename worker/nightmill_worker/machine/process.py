@@ -23,9 +23,9 @@ import uvloop
 from nightmill.errors import NightmillError, StoreUnavailableError
 from nightmill.queue.connection import connect
 from nightmill.safety.redaction import Secrets
+from nightmill.safety.visible import visible
 from nightmill.settings import load_settings
 from nightmill.store import ResultStore
-from nightmill.safety.visible import visible
 from nightmill_worker.events import Event, Events, WorkerFailed
 from nightmill_worker.fleet.worker import FleetWorker
 from nightmill_worker.logs import log_events

@@ -148,10 +148,6 @@ class Scripts:
         _, *ended = await self._run("sweep", [])
         return [batch.decode(errors="replace") for batch in ended]
 
-    async def mark_alone(self, job_id: str) -> None:
-        """Note that this job runs alone in its process: a death from here on is caused by it."""
-        await self.command("HSET", keys.RECORD + job_id, "alone", 1)
-
     async def quarantine(self, job_id: str, payload: bytes) -> None:
         """Keep a copy of a payload that is no job; claim.lua keeps those that Lua cannot read."""
         if payload:

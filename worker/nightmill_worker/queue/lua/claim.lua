@@ -7,8 +7,7 @@
 --          job, job, ...}, each job
 --          {id, token, payload or "", queue, model, counted, refusals, snoozes, calls, verdict,
 --          reservation, attempts as JSON, the sums of attempts that were cut out as JSON or ""}.
--- verdict: run | alone (run it with nothing else in the process) | aborted | poison (its worker died
---          too often) | unreadable | gone (its payload was evicted, deleted or expired).
+-- verdict: run | alone (run it in the isolation process) | aborted | poison (workers died too often under it) | unreadable | gone (its payload was evicted, deleted or expired).
 -- A repeated seq gets the same jobs again: the answer to the first claim was lost.
 local ask = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
@@ -20,10 +19,9 @@ local grant_key = GRANT .. ask.worker
 local this_claim = ask.seq .. ' '
 local counts = tally()
 local lanes, batches, granted, leased, wait = {}, {}, {}, {}, 1000
-local RECENT_MS = 60000 -- other workers' deaths count for this long
--- A job is poison after this many deaths of workers that ran it alone: the first number counts only
--- deaths while no other worker died, the second counts all.
-local PROOF, PROOF_ANYWAY = 3, 10
+-- A job that runs isolated proves there that it ends processes. This bound is for a job whose answer
+-- ends the worker itself. It is high: a person who kills workers must not make a good job poison.
+local TOO_MANY_DEATHS = 20
 local LARGEST_PAYLOAD = 33 * 1024 * 1024 -- bytes: the largest MAX_PAYLOAD_BYTES and the job's envelope
 local LONGEST_LEASE_MS = 3600000 -- the largest LEASE_S
 local PUT_OFF_MS = 60000 -- how long a job waits that could not be granted
@@ -44,39 +42,22 @@ local function batch_named(name)
   return batches[name]
 end
 
--- Whether workers that never had this job died recently. Then the machine or a person ends workers,
--- not this job.
-local function others_died(record)
-  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', DEATHS, now - RECENT_MS, '+inf')) do
-    if not string.find(record.died_on, worker, 1, true) then return true end
-  end
-  return false
-end
-
 -- The last holder's lease ran out during a call: add a lost attempt to the history, count the death.
 local function note_death(id, record)
-  local worker, claimed_at = record.worker or '?', bounded(record.claimed_at, 0, now, now)
+  local claimed_at = bounded(record.claimed_at, 0, now, now)
   add_attempt(id, cjson.encode({
     n = bounded(record.calls, 0, MOST_CALLS, 0), started_at = claimed_at, outcome = 'lost',
     counted = false, worker = record.worker, duration_ms = now - claimed_at,
   }))
   record.deaths = (tonumber(record.deaths) or 0) + 1
-  record.died_on = (record.died_on or '') .. ' ' .. worker
-  if record.alone == '1' then
-    record.alone_deaths = (tonumber(record.alone_deaths) or 0) + 1
-    if not others_died(record) then record.proof = (tonumber(record.proof) or 0) + 1 end
-  else
-    redis.call('ZADD', DEATHS, now, worker)
-    redis.call('ZREMRANGEBYSCORE', DEATHS, '-inf', now - RECENT_MS)
-  end
 end
 
 local function verdict_on(id, record, aborts)
   if aborts[id] then return 'aborted' end
   if record.state == 'in_flight' then note_death(id, record) end
-  if (tonumber(record.proof) or 0) >= PROOF then return 'poison' end
-  if (tonumber(record.alone_deaths) or 0) >= PROOF_ANYWAY then return 'poison' end
-  return (tonumber(record.deaths) or 0) >= 2 and 'alone' or 'run'
+  local deaths = tonumber(record.deaths) or 0
+  if deaths >= TOO_MANY_DEATHS then return 'poison' end
+  return deaths >= 2 and 'alone' or 'run'
 end
 
 -- A counter of a record as a whole number, "0" when it is none.
@@ -118,10 +99,7 @@ local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
   record.token, record.calls = token, bounded(record.calls, 0, MOST_CALLS, 0) + 1
   redis.call('HSET', RECORD .. id, 'state', 'in_flight', 'token', token, 'worker', ask.worker,
     'calls', record.calls, 'claimed_at', now)
-  if record.deaths then
-    redis.call('HSET', RECORD .. id, 'deaths', record.deaths, 'died_on', record.died_on or '', 'alone', 0,
-      'alone_deaths', record.alone_deaths or 0, 'proof', record.proof or 0)
-  end
+  if record.deaths then redis.call('HSET', RECORD .. id, 'deaths', record.deaths) end
   if queue == QUEUE then redis.call('PERSIST', PAYLOAD .. id) end -- arq gives a payload a day to live
   local reservation = take(lane, guess, token, now / 1000, lease_end)
   granted[#granted + 1] = granted_job(id, payload, queue, lane.model, record, verdict, reservation)
