@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, TypeVar
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from nightmill.errors import StoreMissingError
 from nightmill.store.faults import mapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from sqlalchemy import Connection
     from sqlalchemy.engine import URL
@@ -33,6 +33,7 @@ class PostgreSQL:
 
     def __init__(self, url: URL) -> None:
         """Take the URL; nothing is connected yet. Raises StoreMissingError without the driver."""
+        from sqlalchemy import event  # noqa: PLC0415
         from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415  needs greenlet
 
         self.where = url.render_as_string(hide_password=True)
@@ -47,6 +48,12 @@ class PostgreSQL:
             raise StoreMissingError(
                 f"{self.where} needs {error.name}: pip install 'nightmill[postgres]'"
             ) from None
+        self._new: dict[object, Any] = {}
+        event.listen(self._engine.sync_engine.pool, "connect", self._note_new, insert=True)
+
+    def _note_new(self, connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's
+        """Note a connection before its first query, which may wait."""
+        self._new[asyncio.current_task()] = connection.driver_connection
 
     async def run(
         self, work: Callable[[Connection], T], *, write: bool = False, within_s: float = SCAN_S
@@ -54,10 +61,33 @@ class PostgreSQL:
         """Run `work` on the loop; PostgreSQL's rows lock themselves, so `write` changes nothing."""
         del write
         with mapped(self.where, opened=self.opened):
-            async with self._engine.connect() as connection:
+            async with self._connected() as connection:
                 with _cut_off(connection, within_s):
                     async with connection.begin():
                         return await connection.run_sync(work)
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        """Yield a connection; wait for it CONNECT_TIMEOUT_S at most.
+
+        A pooler such as PgBouncer takes a client at once, and lets its first query wait until a
+        connection of the pool is free: for 120 s, if nobody sets it otherwise.
+        """
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    connection = await stack.enter_async_context(self._engine.connect())
+            except TimeoutError as error:
+                if new := self._new.get(asyncio.current_task()):
+                    new.terminate()
+                raise TimeoutError(
+                    f"it did not answer a new connection within {CONNECT_TIMEOUT_S:.3g} s; if it "
+                    "is a pooler, its pool has none free (PgBouncer: raise default_pool_size, or "
+                    "run fewer workers)"
+                ) from error
+            finally:
+                self._new.pop(asyncio.current_task(), None)
+            yield connection
 
     async def glance(self, work: Callable[[Connection], T]) -> T:
         """Run `work`; the wait for the server does not hold up the loop."""

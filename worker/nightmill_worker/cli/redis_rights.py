@@ -61,7 +61,7 @@ local missing = {}
 if not redis.acl_check_cmd then return missing end
 for _, words in ipairs(cjson.decode(ARGV[1])) do
   local known, allowed = pcall(redis.acl_check_cmd, unpack(words))
-  if known and not allowed then missing[#missing + 1] = table.concat(words, ' ') end
+  if known and not allowed then missing[#missing + 1] = words[1] .. ' ' .. (words[2] or '') end
 end
 return missing
 """
