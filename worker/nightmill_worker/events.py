@@ -87,6 +87,13 @@ class LeaseLost(Event, frozen=True, kw_only=True):
     job_id: str
 
 
+class JobsRestored(Event, frozen=True, kw_only=True):
+    """Redis had lost jobs whose calls are in flight here. They are in it again."""
+
+    jobs: int
+    """How many."""
+
+
 class FinishRefused(Event, frozen=True, kw_only=True):
     """Redis refused a finish or a release because another worker has the job by now."""
 

@@ -29,6 +29,7 @@ LEVELS: Final[dict[type[Event], int]] = {
     events.WorkerFailed: logging.ERROR,
     events.LeaseLost: logging.WARNING,
     events.FinishRefused: logging.WARNING,
+    events.JobsRestored: logging.WARNING,
     events.JobQuarantined: logging.ERROR,
     events.RedisAway: logging.WARNING,
     events.StoreAway: logging.ERROR,

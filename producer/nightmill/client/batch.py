@@ -86,7 +86,7 @@ class Batch:
         """
         await self._batches.require(self.name)
         await webhooks.arm(self._batches.redis, self.name, url)
-        await self._batches.set_total(self.name, 0)
+        await self._batches.set_total(self.name, await self._batches.total(self.name, 0))
 
     async def wait(
         self,

@@ -7,32 +7,37 @@ row are skipped, lines whose job is queued stay queued, and only the rest is enq
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Sequence,
+)
 from contextlib import aclosing
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import msgspec
 
+from nightmill.enqueue.chunks import chunks_at_hand, chunks_of, good_lines
 from nightmill.enqueue.feeder_lock import FeederLock
+from nightmill.enqueue.known import let_workers_report, note
 from nightmill.enqueue.prepare import CHUNK, Ready, Receipt, Taken, ready_line
 from nightmill.enqueue.reconcile import open_batch, reconcile
 from nightmill.enqueue.window import Window
 from nightmill.errors import BatchChangedError, BatchEndedError
 from nightmill.queue import keys, webhooks
 from nightmill.queue.patience import patiently
+from nightmill.records.id_set import IdSet
 from nightmill.records.job import now_ms, request_hash
 from nightmill.sources import Line, Rejected, Start, in_thread, live_chunks
 
 if TYPE_CHECKING:
     from nightmill.queue.batches import Batches
+    from nightmill.records.limits import Limits
     from nightmill.settings import Settings
     from nightmill.store import ResultStore, Stored
-
-T = TypeVar("T")
-
-LINES_PER_TURN: Final = 50
-"""Lines that are read before the event loop handles its sockets again."""
+    from nightmill.store.batches import FedState
 
 Changed = Literal["rerun", "keep"]
 """What to do with a stored request that has changed: call the new one, or keep the stored row."""
@@ -70,7 +75,7 @@ class Feeder:
     """Feeds one batch, as its only feeder, within an `async with` block.
 
     For a whole batch: `check` its lines, `feed` them, wait until the batch is drained, and feed
-    the same lines again as long as jobs are `lost`.
+    the same lines again as long as rows of them are `missing`.
     """
 
     def __init__(  # noqa: PLR0913 - the batch, its three connections, and two options
@@ -82,20 +87,24 @@ class Feeder:
         changed: Changed | None = None,
         *,
         on_complete: str | None = None,
+        repairs: bool = False,
     ) -> None:
         """Feed through `producer`; with `store` None, only Redis knows which jobs are finished.
 
         `changed` says what to do with a request that is not the one stored under its id: "rerun"
         calls it and replaces the row, "keep" leaves the row, None refuses it. At most
         `producer.settings.window` jobs of the batch are in Redis at once; 0 means any number.
-        `on_complete` is the URL of the batch's webhook; None: the webhook is not changed.
+        `on_complete` is the URL of the batch's webhook; None: the webhook is not changed. With
+        `repairs` the lines are all that the batch should have: its total may become smaller.
         """
         self.batch = batch
         self.fed = Fed()
         self._producer, self._batches, self._store = producer, batches, store
         self._changed = changed
         self._on_complete = on_complete
+        self._repairs = repairs
         self._lock = FeederLock(batches.redis, batch)
+        self._ids = IdSet()
         self._window = Window(batches, batch, producer.settings.window)
 
     def __repr__(self) -> str:
@@ -110,13 +119,35 @@ class Feeder:
         """
         await self._lock.__aenter__()
         try:
-            await open_batch(self._batches, self.batch, self._store)
-            if self._on_complete:
-                await webhooks.arm(self._batches.redis, self.batch, self._on_complete)
+            if await self._open() and await self._lacks_rows():
+                await let_workers_report(self._batches.redis, self._producer.settings.lease_s)
         except BaseException:
             await self._lock.__aexit__()
             raise
         return self
+
+    async def _open(self) -> bool:
+        """Make the batch known; return whether Redis had lost it."""
+        lost = await open_batch(self._batches, self.batch, self._store)
+        if self._on_complete:
+            await webhooks.arm(self._batches.redis, self.batch, self._on_complete)
+        return lost
+
+    async def _lacks_rows(self) -> bool:
+        """Tell whether jobs of a batch that Redis has lost may be in flight."""
+        store = self._store
+        if store is None:
+            return False
+        known, rows = await store.known(self.batch), await store.counts(self.batch)
+        return known is None or known.total is None or sum(rows.values()) < known.total
+
+    async def reopen(self, limits: Limits) -> None:
+        """Make the batch known again, before its lines are fed to a Redis that has lost jobs.
+
+        `limits` are those that the batch had before. Raises BatchEndedError.
+        """
+        await patiently(self._open)
+        await patiently(lambda: self._batches.remind(self.batch, limits=limits))
 
     async def __aexit__(self, *_: object) -> None:
         """Let other processes feed the batch."""
@@ -126,8 +157,8 @@ class Feeder:
         """Raise BatchChangedError for the first changed line; call it before anything is fed."""
         if self._changed or not (await self._batches.counts(self.batch)).terminal:
             return
-        for chunk in _chunks(lines, CHUNK):
-            good = _good(chunk)
+        for chunk in chunks_of(lines, CHUNK):
+            good = good_lines(chunk)
             found = await self._stored(good)
             for line in good:
                 self._require_same(line, found.get(self._id(line)))
@@ -147,32 +178,49 @@ class Feeder:
         error is raised. Also raises BatchChangedError, BatchBusyError when the feeder's lock was
         lost, and what Redis and the store raise when they are away for longer than PATIENCE_S.
         """
-        self.fed = Fed()
+        self.fed, self._ids = Fed(), IdSet()
         size = self._window.chunk(CHUNK)
         if live or isinstance(lines, AsyncIterable):
             chunks = live_chunks(lines, size, start)
         else:
-            chunks = _chunks_at_hand(lines, size)
+            chunks = chunks_at_hand(lines, size)
         try:
             async with aclosing(chunks):
                 await self._feed_all(chunks)
-        except BatchEndedError:
+        except BatchEndedError as ended:
             self.fed = msgspec.structs.replace(self.fed, cut_short=True)
+            state: FedState = "expired" if ended.flag == "expired" else "cancelled"
+            await patiently(lambda: note(self._store, self.batch, state))
             return self.fed
         await patiently(lambda: reconcile(self._batches, self.batch, self._store))
-        await patiently(lambda: self._batches.set_total(self.batch, self.fed.total))
+        await patiently(self._set_total)
         return self.fed
+
+    async def _set_total(self) -> None:
+        """Record that the source has ended: in the store first, since Redis may lose it.
+
+        A total of before that is larger stays: jobs that Redis lost are in it. `prune` and a
+        repair make it smaller.
+        """
+        await self._lock.require()
+        total = await self._batches.total(self.batch, self.fed.total)
+        if self._store is not None and not self._repairs:
+            known = await self._store.known(self.batch)
+            total = max(total, (known and known.total) or 0)
+        await note(self._store, self.batch, "fed", total=total, source=str(self._ids))
+        await self._batches.set_total(self.batch, total)
 
     async def _feed_all(self, chunks: AsyncIterator[list[Line | Rejected]]) -> None:
         """Feed each chunk; while one is sent to Redis, the next is read."""
         sending: asyncio.Task[None] | None = None
         try:
             async for chunk in chunks:
-                good = _good(chunk)
+                good = good_lines(chunk)
                 jobs, changed = self._jobs(good, await self._stored(good))
                 if sending is not None:
                     await sending
-                sending = asyncio.create_task(self._send(jobs, len(good), changed))
+                ids = [self._id(line) for line in good]
+                sending = asyncio.create_task(self._send(jobs, ids, changed))
                 if len(good) < len(chunk) and isinstance(bad := chunk[len(good)], Rejected):
                     raise bad.error
         except asyncio.CancelledError:
@@ -183,29 +231,52 @@ class Feeder:
             if sending is not None:
                 await sending
 
-    async def lost(self) -> int:
-        """Return how many jobs are neither stored nor in Redis; 0 while a job is queued or called.
+    async def missing(self, lines: Iterable[Line | Rejected]) -> int:
+        """Return how many of the lines that were fed have no row; call it when none is in Redis.
 
-        A Redis that crashes may lose the jobs of its last second. Feed the lines again then.
+        A Redis that crashes may lose jobs, and with them every count of them. So the rows are
+        counted in the store. `lines`, the same again, are read only when the ids of the rows are
+        not exactly those that were fed.
         """
-        await patiently(lambda: reconcile(self._batches, self.batch, self._store))
-        counts = await patiently(lambda: self._batches.counts(self.batch))
-        if counts.total is None or not counts.drained:
+        store = self._store
+        await patiently(lambda: reconcile(self._batches, self.batch, store))
+        if store is None:
+            counts = await patiently(lambda: self._batches.counts(self.batch))
+            return max(0, self.fed.total - counts.terminal)
+        reran = self._changed == "rerun" and self.fed.changed  # they have rows of earlier runs
+        if not reran and await patiently(lambda: store.ids(self.batch)) == self._ids:
             return 0
-        return max(0, counts.total - counts.terminal)
+        missing = 0
+        async with aclosing(chunks_at_hand(islice(lines, self.fed.total), CHUNK)) as chunks:
+            async for chunk in chunks:
+                good = good_lines(chunk)
+                found = await self._stored(good)
+                missing += sum(not self._has_row(line, found.get(self._id(line))) for line in good)
+        return missing
 
-    async def _send(self, jobs: list[Ready], lines: int, changed: int) -> None:
-        """Send `jobs` once the window has room, and count all `lines` of their chunk."""
+    def _has_row(self, line: Line, stored: Stored | None) -> bool:
+        """Tell whether the row of the run that was fed is there, not only one of an earlier run."""
+        if stored is None or self._changed != "rerun" or stored.request_hash is None:
+            return stored is not None
+        return not self._differs(line, stored)
+
+    async def _send(self, jobs: list[Ready], ids: Sequence[str], changed: int) -> None:
+        """Send `jobs` once the window has room, and count all `ids` of their chunk."""
         await self._window.make_room(len(jobs))
-        self._lock.require()
-        receipts = await patiently(lambda: self._producer.send(jobs))
+
+        async def send() -> list[Receipt]:
+            await self._lock.require()  # each time: Redis may have been away for long
+            return await self._producer.send(jobs)
+
+        receipts = await patiently(send)
+        self._ids.add(ids)
         fed = self.fed
         self.fed = Fed(
             new=fed.new + _count(receipts, Taken.ENQUEUED),
             queued_already=fed.queued_already + _count(receipts, Taken.ALREADY_QUEUED),
             stored_already=fed.stored_already
             + _count(receipts, Taken.ALREADY_FINISHED)
-            + lines
+            + len(ids)
             - len(jobs),
             changed=fed.changed + changed,
         )
@@ -256,32 +327,6 @@ class Feeder:
 
     def _id(self, line: Line) -> str:
         return keys.job_id(self.batch, line.custom_id)
-
-
-def _chunks(lines: Iterable[T], size: int) -> Iterator[list[T]]:
-    each = iter(lines)
-    while chunk := list(islice(each, size)):
-        yield chunk
-
-
-async def _chunks_at_hand(lines: Iterable[T], size: int) -> AsyncGenerator[list[T], None]:
-    """Yield `size` lines at a time; jobs are sent to Redis while the lines are read."""
-    each = iter(lines)
-    while chunk := list(islice(each, min(size, LINES_PER_TURN))):
-        while more := list(islice(each, min(size - len(chunk), LINES_PER_TURN))):
-            chunk += more
-            await asyncio.sleep(0)
-        yield chunk
-
-
-def _good(chunk: Iterable[Line | Rejected]) -> list[Line]:
-    """Return the lines before the first rejected one."""
-    good = []
-    for line in chunk:
-        if isinstance(line, Rejected):
-            break
-        good.append(line)
-    return good
 
 
 def _count(receipts: Iterable[Receipt], taken: Taken) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from nightmill.enqueue.known import note, remind
 from nightmill.errors import BatchEndedError
 from nightmill.records.limits import NANO
 from nightmill.records.state import TERMINAL
@@ -16,17 +17,20 @@ MOST: Final = 1 << 53
 """Largest count that is written to Redis: Lua computes exactly up to here, and may still add."""
 
 
-async def open_batch(batches: Batches, batch: str, store: ResultStore | None) -> None:
-    """Make `batch` known in Redis before it is fed.
+async def open_batch(batches: Batches, batch: str, store: ResultStore | None) -> bool:
+    """Make `batch` known before it is fed; return whether Redis had lost it.
 
     If Redis has no counts of it, they are set from the rows in `store`. Raises BatchEndedError
-    when the batch was cancelled or its deadline has passed.
+    when the batch was cancelled or its deadline has passed, also when only the store knows that.
     """
+    lost = await remind(batches, batch, store)
     counts = await batches.counts(batch)
     if counts.ended:
         raise BatchEndedError(batch, counts.flag)
     await reconcile(batches, batch, store)
+    await note(store, batch, "feeding")
     await batches.make_known(batch)
+    return lost
 
 
 async def reconcile(batches: Batches, batch: str, store: ResultStore | None) -> bool:

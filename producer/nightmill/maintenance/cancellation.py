@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from nightmill.enqueue.known import note
 from nightmill.errors import PayloadError
 from nightmill.queue import keys, wire
 from nightmill.queue.connection import redis_errors
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from nightmill.settings import Settings
     from nightmill.store import ResultStore
+    from nightmill.store.batches import FedState
 
 PART: Final = 500
 """Jobs that one script call reads and removes, and that one transaction commits."""
@@ -61,6 +63,9 @@ class Cancellation:
             if not found and not in_flight:
                 return written
             status = JobState(flag.decode()) if found else None
+            if found and not written:
+                state: FedState = "expired" if status is JobState.EXPIRED else "cancelled"
+                await note(self._store, batch, state)  # Redis may lose the flag
             name = queue.decode(errors="replace")
             rows = [self._row(job, name, batch, status) for job in found if status]
             await self._store.record_all(rows)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from nightmill.enqueue.feeder_lock import FeederLock
+from nightmill.enqueue.known import total_of
 from nightmill.enqueue.reconcile import reconcile
 from nightmill.errors import BatchBusyError
 
@@ -34,6 +37,13 @@ async def prune(
         await reconcile(batches, batch, store)
         if not sum((await store.counts(batch)).values()):
             await batches.forget(batch)
-        elif counts.total is not None:
-            await batches.set_total(batch, counts.total - deleted)
+            await store.forget(batch)
+            return deleted
+        known = await store.known(batch)
+        total = total_of(counts, known)
+        if total is not None and deleted:
+            left = max(0, total - deleted)
+            if known is not None:
+                await store.note(batch, msgspec.structs.replace(known, total=left, source=None))
+            await batches.set_total(batch, left)
     return deleted

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nightmill.enqueue.feeder_lock import FeederLock
-from nightmill.enqueue.prepare import CHUNK, Ready
+from nightmill.enqueue.prepare import CHUNK, Ready, Receipt
 from nightmill.enqueue.reconcile import reconcile
 from nightmill.enqueue.window import Window
 from nightmill.errors import InvalidParamsError
@@ -71,9 +71,8 @@ async def requeue(  # noqa: PLR0913 - the batch, its three connections, and two 
         window = Window(batches, batch, producer.settings.window)
         async for rows in _failed(store, batch, error, window.chunk(CHUNK)):
             await window.make_room(len(rows))
-            lock.require()
             current = await _unchanged(store, rows)
-            done = await _send(producer, current, patch or {}, done)
+            done = await _send(producer, lock, current, patch or {}, done)
     return done
 
 
@@ -102,7 +101,11 @@ async def _unchanged(store: ResultStore, rows: list[Result]) -> list[Result]:
 
 
 async def _send(
-    producer: Producer, rows: Iterable[Result], patch: Mapping[str, object], done: Requeued
+    producer: Producer,
+    lock: FeederLock,
+    rows: Iterable[Result],
+    patch: Mapping[str, object],
+    done: Requeued,
 ) -> Requeued:
     """Enqueue `rows` and return `done` with their numbers added."""
     at = now_ms()
@@ -115,7 +118,12 @@ async def _send(
             jobs.append(next_run(row, row.params, patch, producer.defaults, at))
         except InvalidParamsError as error:
             problems.append(f"{row.custom_id or row.job_id}: {error}")
-    receipts = await patiently(lambda: producer.send(jobs))
+
+    async def send() -> list[Receipt]:
+        await lock.require()  # each time: Redis may have been away for longer than the lock lives
+        return await producer.send(jobs)
+
+    receipts = await patiently(send)
     new = sum(receipt.new for receipt in receipts)
     return Requeued(
         new=done.new + new,

@@ -153,13 +153,29 @@ class Batches:
                 pipe.hset(keys.BATCH + batch, mapping=fields)
                 await pipe.execute()
 
-    async def set_total(self, batch: str, lines: int) -> None:
-        """Record that the source of `batch` has ended after `lines` jobs.
+    async def total(self, batch: str, lines: int) -> int:
+        """Return the total of `batch` when its source has `lines` jobs.
 
-        The total also includes jobs that other producers added to the batch.
+        It also includes jobs that other producers added to the batch.
         """
-        total = max(lines, (await self.counts(batch)).accepted)
+        return max(lines, (await self.counts(batch)).accepted)
+
+    async def set_total(self, batch: str, total: int) -> None:
+        """Record that the source of `batch` has ended, and how many jobs the batch has."""
         await self._write(batch, total=str(total))
+
+    async def remind(self, batch: str, *, total: int | None = None, limits: Limits) -> None:
+        """Make `batch` known again after Redis lost it; what Redis still knows stays."""
+        key = keys.BATCH + batch
+        with redis_errors():
+            async with self.redis.pipeline(transaction=True) as pipe:
+                pipe.sadd(keys.BATCHES, batch)
+                pipe.hsetnx(key, "created_at", str(now_ms()))
+                if total is not None:
+                    pipe.hsetnx(key, "total", str(total))
+                if limits != Limits():
+                    pipe.hsetnx(key, "limits", msgspec.json.encode(limits).decode())
+                await pipe.execute()
 
     async def forget(self, batch: str) -> None:
         """Remove all keys of `batch`, which has neither jobs nor rows."""

@@ -11,6 +11,7 @@ import msgspec
 
 from nightmill.errors import InvalidLimitError
 from nightmill.records.limits import NANO, Limits
+from nightmill.records.state import TERMINAL, JobState
 
 State = Literal["paused", "paused: budget", "cancelled", "expired", "feeding", "running", "done"]
 
@@ -59,6 +60,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """`metered_ms`, each millisecond times the share (0 to 1) of the lane's limit used in it."""
     feeding: bool = False
     """Whether a feeder holds the batch now."""
+    fed: bool = False
+    """Whether a feeder has held it: then it is not done before its source was read to the end."""
     flag: str = ""
     """`paused`, `budget`, `cancelled` or `expired`; "" while jobs may be claimed."""
     reason: str = ""
@@ -91,6 +94,19 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     def done(self) -> bool:
         """Whether the source has ended and every job of it has ended."""
         return self.total is not None and self.terminal >= self.total and self.drained
+
+    @property
+    def over(self) -> bool:
+        """Whether every job that was enqueued has ended, and no feeder will enqueue more.
+
+        Jobs that other producers enqueue have no total: then none may be in Redis.
+        """
+        return self.done or (self.total is None and not self.fed and self.drained)
+
+    @property
+    def lost(self) -> int:
+        """Jobs that have neither ended nor are in Redis, when the total is known."""
+        return 0 if self.total is None else max(0, self.total - self.accepted)
 
     @property
     def ended(self) -> bool:
@@ -128,8 +144,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
             return _HELD.get(self.flag, "paused")
         if self.feeding:
             return "feeding"
-        ended = self.done or (self.total is None and self.drained)
-        return "done" if ended else "running"
+        return "done" if self.over else "running"
 
 
 def read_counts(size: int, feeding: int, flat: Sequence[bytes]) -> Counts:
@@ -145,11 +160,17 @@ def read_counts(size: int, feeding: int, flat: Sequence[bytes]) -> Counts:
         total=_number(fields.get(b"total", b"")),
         queued=size - not_queued,
         feeding=bool(feeding),
+        fed=b"created_at" in fields,
         flag=text(fields.get(b"flag", b"")),
         reason=text(fields.get(b"reason", b"")),
         webhook=text(fields.get(b"webhook", b"")),
         limits=_limits(fields.get(b"limits", b"{}")),
     )
+
+
+def with_rows(counts: Counts, rows: Mapping[JobState, int]) -> Counts:
+    """Return `counts` with the ends of jobs as the store has them: Redis may have lost some."""
+    return msgspec.structs.replace(counts, **{str(state): rows[state] for state in TERMINAL})
 
 
 def text(raw: bytes) -> str:

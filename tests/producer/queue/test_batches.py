@@ -91,6 +91,7 @@ async def test_the_state_of_a_batch() -> None:
     assert Counts(feeding=True, queued=1).state == "feeding"
     assert Counts(total=2, queued=1, succeeded=1).state == "running"
     assert Counts(succeeded=2).state == "done"
+    assert Counts(succeeded=2, fed=True).state == "running"  # its source was not read to the end
 
 
 async def test_opening_a_batch_after_redis_was_wiped_counts_its_rows(rig: Rig) -> None:
@@ -101,7 +102,7 @@ async def test_opening_a_batch_after_redis_was_wiped_counts_its_rows(rig: Rig) -
     before = await batches.counts("night")
     await rig.redis.flushall()
     await open_batch(batches, "night", rig.store)
-    assert await batches.counts("night") == before
+    assert await batches.counts("night") == msgspec.structs.replace(before, fed=True)
     assert await batches.names() == ["night"]
 
 
@@ -124,7 +125,7 @@ async def test_total_takes_in_jobs_from_elsewhere(rig: Rig) -> None:
     batches = Batches(rig.redis)
     await open_batch(batches, "night", None)
     await enqueue(rig, "night", 3)
-    await batches.set_total("night", 2)
+    await batches.set_total("night", await batches.total("night", 2))
     assert (await batches.counts("night")).total == 3
     await open_batch(batches, "night", None)
     assert (await batches.counts("night")).total is None

@@ -53,7 +53,7 @@ class Fleet(RuleBasedStateMachine):
         """Connect. `begin` empties the server."""
         super().__init__()
         self.redis = Redis.from_url(self.url)
-        names = ("claim", "renew", "settle", "release", "finish", "sweep")
+        names = ("claim", "renew", "restore", "settle", "release", "finish", "sweep")
         self.scripts = {name: self.redis.register_script(source(name)) for name in names}
         self.scripts["enqueue"] = self.redis.register_script(wire.script("enqueue"))
         self.scripts["cancel"] = self.redis.register_script(wire.script("cancellation"))
@@ -169,8 +169,8 @@ class Fleet(RuleBasedStateMachine):
         item = {"id": job_id, "token": token, "queue": queue, "state": state, "wait_ms": 0}
         item |= {"counted": int(called), "refused": 0, "attempt": attempt}
         before = self.redis.dump(keys.RECORD + job_id)
-        late = self.run_script("release", items=[item])
-        assert late == ([] if holds else [job_id.encode()])
+        lost, gone = self.run_script("release", items=[item])
+        assert [*lost, *gone] == ([] if holds else [job_id.encode()])
         if holds:
             self.jobs[job_id].state, self.jobs[job_id].expired = state, False
         else:
@@ -225,10 +225,36 @@ class Fleet(RuleBasedStateMachine):
         (job_id, token, _), holds = self.pick_claim(pick)
         job = self.jobs[job_id]
         item = {"id": job_id, "token": token, "queue": queue_of(job.batch), "model": MODEL}
-        lost = self.run_script("renew", account=ACCOUNT, lease_ms=LEASE_MS, items=[item])
-        assert lost == ([] if holds else [job_id.encode()])
+        lost, gone = self.run_script("renew", account=ACCOUNT, lease_ms=LEASE_MS, items=[item])
+        assert [*lost, *gone] == ([] if holds else [job_id.encode()])
         if holds:
             job.expired = False
+
+    @rule(pick=PICK, fed_again=st.booleans())
+    def lose(self, pick: int, *, fed_again: bool) -> None:
+        """Redis loses a job in flight. Its holder puts it back, also when it was fed again."""
+        if not self.claims:
+            return
+        (job_id, token, _), holds = self.pick_claim(pick)
+        if not holds:
+            return
+        job, queue = self.jobs[job_id], queue_of(self.jobs[job_id].batch)
+        prefixes = (keys.RECORD, keys.PAYLOAD, keys.IN_PROGRESS, keys.ATTEMPTS)
+        self.redis.delete(*(prefix + job_id for prefix in prefixes))
+        self.redis.zrem(queue, job_id)
+        self.redis.hincrby(keys.BATCH + job.batch, "in_flight", -1)
+        item = {"id": job_id, "token": token, "queue": queue, "model": MODEL}
+        lost, gone = self.run_script("renew", account=ACCOUNT, lease_ms=LEASE_MS, items=[item])
+        assert [*lost, *gone] == [job_id.encode()]
+        if fed_again:
+            args: list[str | int | bytes] = [queue, job.batch, 0, 1, "", job_id, PAYLOAD]
+            assert self.scripts["enqueue"](args=args) == b"1"
+        about = {"calls": 1, "counted": 0, "snoozes": 0, "refusals": 0, "attempts": [], "cut": ""}
+        ask = {"account": ACCOUNT, "worker": "w", "lease_ms": LEASE_MS}
+        request = msgspec.json.encode({**ask, "items": [item | about]})
+        assert self.scripts["restore"](args=[request, PAYLOAD]) == []
+        assert self.redis.get(keys.PAYLOAD + job_id) == PAYLOAD
+        job.expired = False
 
     @rule(pick=PICK)
     def lease_runs_out(self, pick: int) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from nightmill.maintenance.cancellation import Cancellation
+    from nightmill_worker.completion.restorer import Restorer
     from nightmill_worker.events import Emit
     from nightmill_worker.jobs.in_flight import InFlight
     from nightmill_worker.queue.scripts import Scripts
@@ -55,6 +56,7 @@ class Background:
         *,
         cancellation: Cancellation,
         delivery: Delivery,
+        restorer: Restorer,
         trouble: Callable[[], str],
     ) -> None:
         """Take the connections, what the loops work on, and what tells the worker's troubles."""
@@ -65,6 +67,7 @@ class Background:
         self._emit = emit
         self._cancellation = cancellation
         self._delivery = delivery
+        self._restorer = restorer
         self._trouble = trouble
         self._noted = ""
         self._last_beat = 0.0
@@ -95,10 +98,15 @@ class Background:
             await asyncio.sleep(pause_s)
 
     async def _renew(self) -> None:
-        """Prolong every lease; drop the jobs that others have taken over."""
+        """Prolong every lease; drop the jobs that others have taken over.
+
+        Jobs that Redis has lost are put back.
+        """
         leases = self._registry.leases
         held = {lease.id: lease for lease in leases}
-        for job_id in await self._scripts.renew(leases):
+        late = await self._scripts.renew(leases)
+        over = await self._restorer.restore(late.gone) if late.gone else set()
+        for job_id in late.lost | over:
             if job_id in held and self._registry.holds(job_id, held[job_id].token):
                 self._emit(LeaseLost(job_id=job_id))
                 self._registry.cut_off(job_id, "lost")

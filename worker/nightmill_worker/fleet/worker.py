@@ -17,9 +17,11 @@ from arq.worker import Worker
 
 from nightmill.maintenance.cancellation import Cancellation
 from nightmill.queue import keys, wire
+from nightmill.queue.batches import Batches
 from nightmill.safety.redaction import Secrets
 from nightmill_worker.attachments.loader import Attachments
 from nightmill_worker.completion.committer import Committer
+from nightmill_worker.completion.restorer import Restorer
 from nightmill_worker.completion.settler import Settler
 from nightmill_worker.completion.spool import Spool
 from nightmill_worker.events import (
@@ -109,11 +111,15 @@ class FleetWorker(Worker):
         decider = Decider(settings, chance, self.registry.alone_in_lane)
         self._defects = defects = Defects(settings.max_attempts)
         self._secrets = Secrets.of(settings)
+        restorer = Restorer(
+            self._scripts, Batches(redis), store, self.registry, self._emit, worker=self.name
+        )
         self._settler = Settler(
             self._scripts,
             self._committer,
             self.registry,
             decider,
+            restorer=restorer,
             emit=self._emit,
             passed=defects.passed,
         )
@@ -135,6 +141,7 @@ class FleetWorker(Worker):
             self._emit,
             cancellation=cancellation,
             delivery=delivery,
+            restorer=restorer,
             trouble=self._trouble,
         )
         self._claims = Claims(

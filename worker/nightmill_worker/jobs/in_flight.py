@@ -48,6 +48,10 @@ class InFlight:
         """The leases to renew."""
         return [claimed.lease for claimed in self._held.values()]
 
+    def held(self, ids: Collection[str]) -> list[ClaimedJob]:
+        """Return those of the jobs `ids` that are held here."""
+        return [claimed for job_id in ids if (claimed := self._held.get(job_id)) is not None]
+
     def hold(self, claimed: ClaimedJob) -> None:
         """Add a job that was just claimed."""
         self._held[claimed.granted.id] = claimed

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from enum import Enum
 from random import Random
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -17,15 +17,16 @@ import msgspec
 
 from nightmill.client.producer import Producer
 from nightmill.enqueue.feeder import Changed, Fed, Feeder
-from nightmill.errors import QueueRefusedError, QueueUnavailableError
+from nightmill.errors import BatchEndedError, QueueRefusedError, QueueUnavailableError
 from nightmill.queue.batches import Batches
 from nightmill.queue.connection import connect
 from nightmill.queue.crashes import read_troubles
-from nightmill.records.counts import Counts
-from nightmill.records.limits import Change
+from nightmill.records.counts import Counts, with_rows
+from nightmill.records.limits import Change, Limits
 from nightmill.store import ResultStore
 from nightmill_worker.jobs.tasks import end_tasks
 from nightmill_worker.limiter.account import fingerprint
+from nightmill_worker.machine.recovery import Recovery, Step
 from nightmill_worker.webhooks.delivery import Delivery
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ class End(Enum):
     INTERRUPTED = "interrupted"
 
 
+_ENDS: Final = {Step.DONE: End.DONE, Step.STOP: End.STOPPED}
+
+
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """How a run ended."""
 
@@ -60,6 +64,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     fed: Fed
     reason: str = ""
     """Why a run of End.STOPPED stopped."""
+    lost: int = 0
+    """Jobs that Redis lost and that were fed again."""
 
 
 class LocalRun:
@@ -90,6 +96,8 @@ class LocalRun:
         self._working: asyncio.Task[None] | None = None
         self._last: tuple[Counts, int, dict[str, str]] = Counts(), 0, {}
         self._troubles: list[str] = []
+        self._notice = ""
+        self._known_limits = Limits()
         self._answered = False
 
     def interrupt(self, *, at_once: bool = False) -> None:
@@ -129,6 +137,9 @@ class LocalRun:
                     await self._stop_workers()
                 if ending.end is End.DONE and ending.counts.webhook:
                     ending = await self._deliver(ending, batches)
+                if ending.end is End.DONE:
+                    counts = with_rows(ending.counts, await store.counts(self._batch))
+                    ending = msgspec.structs.replace(ending, counts=counts)
                 return ending
 
     async def _deliver(self, ending: Ending, batches: Batches) -> Ending:
@@ -149,18 +160,21 @@ class LocalRun:
         show: Show,
     ) -> Ending:
         feeding = asyncio.create_task(feeder.feed(lines()))
+        recovery = Recovery(feeder, lines, self._served.lease_s)
         fed, end = Fed(), None
         try:
             while end is None:
                 counts, reason = await self._look(batches, show)
-                if feeding.done() and not fed.total:
-                    fed = feeding.result()
+                if feeding.done():
+                    latest = feeding.result()
+                    fed = fed if fed.total else latest
                 end = self._cut_short(counts, reason)
                 if end is None and feeding.done() and counts.drained:
-                    if not await feeder.lost():
-                        end = End.DONE
-                    else:  # Redis lost jobs: feed again what has neither a row nor a job
-                        feeding = asyncio.create_task(feeder.feed(lines()))
+                    step = await self._unless_interrupted(recovery.step(counts))
+                    end = None if step is None else _ENDS.get(step)
+                    self._notice = recovery.notice
+                    if step is Step.FEED:
+                        feeding = asyncio.create_task(self._feed_again(feeder, lines))
                 if end is None:
                     self._start_workers(counts)
                     await self._rest(feeding)
@@ -168,7 +182,32 @@ class LocalRun:
             await end_tasks(feeding)
         await self._stop_workers()
         counts, reason = await self._look(batches, show)
-        return Ending(end=end, counts=counts, fed=fed if fed.total else feeder.fed, reason=reason)
+        return Ending(
+            end=end,
+            counts=counts,
+            fed=fed if fed.total else feeder.fed,
+            reason=recovery.reason or reason,
+            lost=recovery.lost,
+        )
+
+    async def _feed_again(self, feeder: Feeder, lines: Callable[[], Iterable[Line]]) -> Fed:
+        """Feed what Redis has lost; the batch may be lost as well, with its limits."""
+        try:
+            await feeder.reopen(self._known_limits)
+        except BatchEndedError:  # only the store still knew that
+            return feeder.fed
+        return await feeder.feed(lines())
+
+    async def _unless_interrupted(self, work: Coroutine[object, object, Step]) -> Step | None:
+        """Return what `work` returns, None when the run is interrupted before."""
+        working = asyncio.create_task(work)
+        interrupted = asyncio.create_task(self._interrupted.wait())
+        waits: set[asyncio.Task[object]] = {working, interrupted}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            await end_tasks(working, interrupted)
 
     def _cut_short(self, counts: Counts, reason: str) -> End | None:
         """Return how the run ends with jobs left; None: it goes on."""
@@ -179,7 +218,7 @@ class LocalRun:
     async def _look(self, batches: Batches, show: Show) -> tuple[Counts, str]:
         """Return the counts, and why no more calls can be made ("" when they can)."""
         counts, refused, account = await self._read(batches, show)
-        show(counts, refused, self._troubles)
+        show(counts, refused, [*self._troubles, *([self._notice] if self._notice else [])])
         if account.get("state") == "stopped":
             return counts, account["reason"]
         return counts, f"paused: {counts.reason}" if counts.held else ""
@@ -208,6 +247,8 @@ class LocalRun:
                 await asyncio.sleep(LOOK_S)
             else:
                 self._last = counts, refused, accounts.get(self._account, {})
+                if counts.fed:
+                    self._known_limits = counts.limits
                 self._answered = True
                 return self._last
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -105,3 +106,39 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     queue: str
     model: str
     answered: bool = False
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """A claimed job as restore.lua puts it back into a Redis that has lost it."""
+
+    id: str
+    token: str
+    queue: str
+    model: str
+    calls: int
+    counted: int
+    snoozes: int
+    refusals: int
+    attempts: list[str]
+    cut: str
+    payload: bytes
+
+
+class Late:
+    """Ids of a renewal or release whose jobs are not held any more.
+
+    `lost`: another worker holds or has ended them. `gone`: Redis knows nothing of them.
+    """
+
+    __slots__ = ("gone", "lost")
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.lost: set[str] = set()
+        self.gone: set[str] = set()
+
+    def add(self, answer: Sequence[Sequence[bytes]]) -> None:
+        """Add what a script returned."""
+        lost, gone = answer
+        self.lost.update(each.decode() for each in lost)
+        self.gone.update(each.decode() for each in gone)

@@ -25,6 +25,8 @@ from nightmill_worker.queue.records import (
     Finish,
     Grant,
     GrantedJob,
+    Held,
+    Late,
     Lease,
     Release,
     Settlement,
@@ -87,7 +89,7 @@ class Scripts:
         self._answered = self._claimed = False
         self._registered = {
             name: redis.register_script(source(name))
-            for name in ("claim", "renew", "settle", "release", "finish", "sweep")
+            for name in ("claim", "renew", "restore", "settle", "release", "finish", "sweep")
         }
 
     @property
@@ -108,13 +110,23 @@ class Scripts:
             account=also.account,
         )
 
-    async def renew(self, leases: Sequence[Lease]) -> set[str]:
-        """Prolong leases; return the ids that other workers hold by now."""
-        lost: set[str] = set()
+    async def renew(self, leases: Sequence[Lease]) -> Late:
+        """Prolong leases; return the ids that are not held any more."""
+        late = Late()
         for some in _parts(leases):
             lengths = {"lease_ms": self._lease_ms, "answered_ms": ANSWERED_MS}
             request = {"account": self._account, **lengths, "items": some}
-            lost.update(i.decode() for i in await self._run("renew", [_json(request)]))
+            late.add(await self._run("renew", [_json(request)]))
+        return late
+
+    async def restore(self, items: Sequence[Held], *, worker: str) -> set[str]:
+        """Put jobs back that Redis has lost; return the ids that others hold or ended by now."""
+        lost: set[str] = set()
+        about = {"account": self._account, "worker": worker, "lease_ms": self._lease_ms}
+        for some in _parts(items):
+            bare = [msgspec.structs.replace(item, payload=b"") for item in some]
+            args = [_json({**about, "items": bare}), *(item.payload for item in some)]
+            lost.update(i.decode() for i in await self._run("restore", args))
         return lost
 
     async def settle(self, items: Sequence[Settlement]) -> bool:
@@ -125,12 +137,11 @@ class Scripts:
             stopped |= bool(await self._run("settle", [request, self._orders]))
         return stopped
 
-    async def release(self, items: Sequence[Release]) -> set[str]:
-        """Give jobs back; return the ids that other workers hold by now."""
-        late: set[str] = set()
+    async def release(self, items: Sequence[Release]) -> Late:
+        """Give jobs back; return the ids that are not held any more."""
+        late = Late()
         for some in _parts(items):
-            request = _json({"items": some})
-            late.update(i.decode() for i in await self._run("release", [request]))
+            late.add(await self._run("release", [_json({"items": some})]))
         return late
 
     async def finish(self, items: Sequence[Finish]) -> set[str]:

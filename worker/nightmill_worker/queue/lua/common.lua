@@ -64,6 +64,11 @@ local function holds(id, token)
   return redis.call('HGET', RECORD .. id, 'token') == token
 end
 
+-- Whether Redis knows nothing of a claimed job: it has lost the job, or another worker has ended it.
+local function is_gone(id)
+  return redis.call('EXISTS', RECORD .. id, RESULT .. id) == 0
+end
+
 -- Sum up changes to the counts of batches, and write each field once.
 local function tally()
   local changes = {}

@@ -1,18 +1,19 @@
 -- Give jobs back to their queues: to be tried again, after a 429, or at shutdown.
 -- ARGV[1]  JSON: items [{id, token, queue, state (retrying | snoozed), wait_ms, counted (0 | 1),
 --          refused (0 | 1), attempt (JSON, "" when no call was made)}]
--- Returns  the ids that another worker holds by now; their jobs were not changed. An item that cannot be
---          released does not fail the others. It is logged, and its id is returned too: its lease ends,
---          and the job is claimed again.
+-- Returns  {ids that another worker holds by now; their jobs were not changed}, {ids of which Redis knows
+--          nothing, as renew.lua}. An item that cannot be released does not fail the others. It is
+--          logged, and its id is returned too: its lease ends, and the job is claimed again.
 local items = cjson.decode(ARGV[1]).items
 local now = now_ms()
-local counts, late = tally(), {}
+local counts, late, gone = tally(), {}, {}
 local LONGEST_WAIT_MS = 3600000 -- the longest `retry-after` is 15 min
 
 local function release(item)
   local record, batch = RECORD .. item.id, batch_of(item.queue)
   if not holds(item.id, item.token) then
-    late[#late + 1] = item.id
+    local of = is_gone(item.id) and gone or late
+    of[#of + 1] = item.id
     return
   end
   local counted = bounded(item.counted, 0, 1, 0)
@@ -40,4 +41,4 @@ for _, item in ipairs(items) do
   if not guarded(release, item) then late[#late + 1] = tostring(item.id) end
 end
 counts.write()
-return late
+return { late, gone }

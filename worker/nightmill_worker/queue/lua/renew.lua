@@ -2,14 +2,16 @@
 -- A job whose answer waits for the store (answered) gets the longer lease from then on, for as long as
 -- this claim lasts: its worker may restart before the store takes the answer.
 -- ARGV[1]  JSON: account, lease_ms, answered_ms, items [{id, token, queue, model, answered?}]
--- Returns  the ids that another worker holds by now. An item that cannot be renewed is logged.
+-- Returns  {ids that another worker holds by now}, {ids of which Redis knows nothing: it has lost them, or
+--          another worker has ended them}. An item that cannot be renewed is logged.
 local ask = cjson.decode(ARGV[1])
 local now = now_ms()
-local lost = {}
+local lost, gone = {}, {}
 
 local function renew(item)
   if not holds(item.id, item.token) then
-    lost[#lost + 1] = item.id
+    local of = is_gone(item.id) and gone or lost
+    of[#of + 1] = item.id
     return
   end
   local record = RECORD .. item.id
@@ -23,4 +25,4 @@ local function renew(item)
 end
 
 for _, item in ipairs(ask.items) do guarded(renew, item) end
-return lost
+return { lost, gone }

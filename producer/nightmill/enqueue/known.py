@@ -1,0 +1,96 @@
+"""What the store knows of a batch as a whole, and how a Redis that lost the batch gets it back.
+
+Redis may lose everything: a replica is promoted that lagged, a server restarts without its file.
+The store then still knows that the batch was fed, how many jobs it has, and that it was cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from nightmill.queue import keys
+from nightmill.queue.connection import redis_errors
+from nightmill.records.limits import Limits
+from nightmill.records.state import BATCH_ENDED
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from nightmill.queue.batches import Batches
+    from nightmill.records.counts import Counts
+    from nightmill.store import ResultStore
+    from nightmill.store.batches import FedState, StoredBatch
+
+SIGN_OF_LIFE_S: Final = 6.0
+"""Within this time every worker that lives has written its sign of life, seconds."""
+_LOOK_S: Final = 0.1
+
+
+async def note(
+    store: ResultStore | None,
+    batch: str,
+    state: FedState,
+    *,
+    total: int | None = None,
+    source: str | None = None,
+) -> None:
+    """Keep the state of `batch` in the store; a total or source that is None stays as it was."""
+    if store is None:
+        return
+    from nightmill.store import StoredBatch  # noqa: PLC0415 - optional extra
+
+    before = await store.known(batch) or StoredBatch(state=state)
+    now = msgspec.structs.replace(
+        before,
+        state=state,
+        total=before.total if total is None else total,
+        source=before.source if source is None else source,
+    )
+    if now != before or state == "feeding":
+        await store.note(batch, now)
+
+
+def is_lost(counts: Counts, known: StoredBatch | None) -> bool:
+    """Tell whether Redis has lost the batch: it was fed, and only the store knows that."""
+    return known is not None and not counts.fed and counts.limits == Limits()
+
+
+def total_of(counts: Counts, known: StoredBatch | None) -> int | None:
+    """Return the number of jobs of a batch, as Redis or the store knows it, whichever is larger.
+
+    None: no source of it was read to its end.
+    """
+    stored = None if known is None or known.state == "feeding" else known.total
+    totals = [total for total in (counts.total, stored) if total is not None]
+    return max(totals, default=None)
+
+
+async def remind(batches: Batches, batch: str, store: ResultStore | None) -> bool:
+    """Give `batch` its total and its end back if Redis has lost it; return whether it had."""
+    known = None if store is None else await store.known(batch)
+    counts = await batches.counts(batch)
+    if known is None or not is_lost(counts, known):
+        return False
+    await batches.remind(batch, total=total_of(counts, known), limits=Limits())
+    if known.state in BATCH_ENDED:
+        await batches.end(batch, known.state)
+    return True
+
+
+async def let_workers_report(redis: Redis, lease_s: float) -> None:
+    """Wait until workers that live have put back what they hold into a Redis that lost it.
+
+    A worker puts its jobs back when it renews their leases. Without this wait, the calls that are
+    in flight would be made again.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + SIGN_OF_LIFE_S
+    while loop.time() < until:
+        with redis_errors():
+            if await redis.execute_command("HLEN", keys.WORKERS):
+                await asyncio.sleep(lease_s)
+                return
+        await asyncio.sleep(_LOOK_S)
