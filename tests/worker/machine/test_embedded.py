@@ -7,7 +7,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -19,7 +18,6 @@ from redis import Redis
 from nightmill.errors import ServerError
 from nightmill_worker.machine import embedded
 from nightmill_worker.machine.embedded import embedded_server, restart_if_dead
-from nightmill_worker.machine.running_server import lives
 
 # A user in a process of its own: prints the URL, stays until its input ends, reports a Ctrl-C.
 USER: Final = """
@@ -98,15 +96,6 @@ def ending(pid: int, within_s: float = 5) -> Iterator[None]:
         assert select.select([handle], [], [], within_s)[0], f"process {pid} still runs"
     finally:
         os.close(handle)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Return a data directory, not made yet, with a short path; no server may be left there."""
-    with tempfile.TemporaryDirectory(prefix="nm-") as parent:
-        path = Path(parent) / ".nightmill"
-        yield path
-        assert not path.is_dir() or not lives(path), "a server was left running"
 
 
 @pytest.fixture
@@ -315,58 +304,6 @@ def test_no_second_server_starts_when_the_socket_is_gone(
             pass
         hidden.rename(path)
     assert starts(folder) == 1
-
-
-def test_a_cut_end_of_the_append_only_file_is_accepted(folder: Path) -> None:
-    """A power loss cuts the last write; all writes before it must be loaded."""
-    with embedded_server(folder) as url, Redis.from_url(url) as client:
-        client.set("first", "1")
-        client.set("second", "2")
-    (journal,) = (folder / "appendonlydir").glob("*.incr.aof")
-    journal.write_bytes(journal.read_bytes()[:-4])
-    with embedded_server(folder) as url, Redis.from_url(url) as client:
-        assert client.keys() == [b"first"]
-
-
-def test_a_damaged_append_only_file_is_reported_with_the_fix(folder: Path) -> None:
-    """The server must not start without its data as if there were none."""
-    with embedded_server(folder) as url, Redis.from_url(url) as client:
-        client.set("first", "1")
-        client.set("second", "2")
-    (journal,) = (folder / "appendonlydir").glob("*.incr.aof")
-    journal.write_bytes(journal.read_bytes().replace(b"first", b"fi\r\n!!!"))
-    with (
-        pytest.raises(ServerError, match="reading the append only file") as caught,
-        embedded_server(folder),
-    ):
-        pass
-    assert journal.name in str(caught.value)
-    assert f"move {journal.parent} away" in str(caught.value)
-
-
-def test_a_file_in_place_of_the_directory_is_named(folder: Path) -> None:
-    """The message says which file to move."""
-    folder.write_text("not a directory")
-    for place in (folder, folder / "below"):
-        with pytest.raises(ServerError, match="a file is in the way"), embedded_server(place):
-            pass
-
-
-def test_an_unusable_directory_names_the_setting(folder: Path) -> None:
-    """The message says how to choose another directory."""
-    with (
-        pytest.raises(ServerError, match="NIGHTMILL_DATA_DIR"),
-        embedded_server(folder / ("x" * 300)),
-    ):
-        pass
-
-
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-def test_a_read_only_directory_names_the_setting(folder: Path) -> None:
-    """A directory of another user is the most frequent cause."""
-    folder.mkdir(mode=0o500)
-    with pytest.raises(ServerError, match="make it writable"), embedded_server(folder):
-        pass
 
 
 def test_session_server_is_empty_for_each_test(redis_url: str) -> None:
