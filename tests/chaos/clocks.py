@@ -15,7 +15,6 @@ from typing import Final
 import pytest
 
 from nightmill import Producer
-from nightmill.records.job import now_ms
 from nightmill.records.state import JobState
 from tests.chaos.endpoint import busy, throughput, until_throughput
 from tests.chaos.fleet import ENTRIES, SLOTS, Fleet, running_fleet
@@ -87,7 +86,8 @@ async def workers_clocks(folder: Path, _rng: random.Random, scale: int) -> Repor
 def wrong_clock(seconds: int) -> Iterator[None]:
     """Shift the clock that producers of this process read."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nightmill.client.producer.now_ms", lambda: now_ms() + seconds * 1000)
+        real_ns = time.time_ns
+        patch.setattr(time, "time_ns", lambda: real_ns() + seconds * 1_000_000_000)
         yield
 
 

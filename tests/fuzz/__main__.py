@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.fuzz.epoch import run_epoch
 
-SIZE = 80
+SIZE = 200
 """Jobs of each kind in one epoch."""
 
 
@@ -35,7 +35,9 @@ async def run(seeds: list[str], minutes: float, size: int) -> int:
         if not minutes and not seeds:
             break
     print(f"{epochs} epochs, {odd:,} odd values, {good:,} good jobs, {calls:,} calls: no problem")
-    print("the odd jobs ended as:", *(f"{n:,} {name}" for name, n in outcomes.most_common(40)))
+    print(
+        "the odd jobs ended as:", *(f"{n:,} {name!a:.40}" for name, n in outcomes.most_common(40))
+    )
     return 0
 
 

@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 GOOD: Final = "good"
 ODD_ANSWERS: Final = "odd-answers"
-LANES: Final = 8
+LANES: Final = 24
 """Models of the jobs with odd answers: a long pause of one lane must not hold up the others."""
 PATIENCE_S: Final = 60.0
-ODD_S: Final = 8.0
+ODD_S: Final = 5.0
 """Time for the odd jobs after the good ones; those that still wait then are cancelled."""
 SETTINGS: Final[dict[str, Any]] = {
     "canary": 0,
