@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from nightmill_worker.webhooks.delivery import sign
+from nightmill_worker.webhooks.signature import sign
 from tests.integration.shell import Endpoint, Shell, finish, until
 
 KEY = b"k" * 24

@@ -21,8 +21,9 @@ from nightmill.queue.webhooks import Webhook
 from nightmill.settings import signing_key
 from nightmill.sources import Line
 from nightmill_worker.events import WebhookDelivered, WebhookFailed
-from nightmill_worker.webhooks.delivery import WAITS_S, Delivery, sign, wait_s
+from nightmill_worker.webhooks.delivery import WAITS_S, Delivery, wait_s
 from nightmill_worker.webhooks.post import post
+from nightmill_worker.webhooks.signature import sign
 from tests.rig import Rig, hello, rigged, until
 
 # The published example of the Standard Webhooks libraries.

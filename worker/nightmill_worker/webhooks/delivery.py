@@ -1,16 +1,13 @@
 """Webhooks on completion: signed as Standard Webhooks says, and retried for a day.
 
 Delivery looks for complete batches, posts, and stores the result in Redis, so that any worker goes
-on after a restart. `sign` and `wait_s` are pure.
+on after a restart. `signature` signs, `post` posts.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import hashlib
-import hmac
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +21,7 @@ from nightmill.queue.webhooks import Webhook
 from nightmill.settings import signing_key
 from nightmill_worker.events import WebhookDelivered, WebhookFailed
 from nightmill_worker.webhooks.post import post
+from nightmill_worker.webhooks.signature import sign
 
 if TYPE_CHECKING:
     import random
@@ -48,12 +46,6 @@ JITTER: Final = (0.8, 1.2)
 PASSING: Final = (exceptions.RedisError, OSError, NightmillError)
 """Errors while Redis is away. The next look may find it back."""
 NO_SECRET: Final = "the workers have no NIGHTMILL_WEBHOOK_SECRET"  # noqa: S105 - only its name
-
-
-def sign(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
-    """Return the webhook-signature header of `body`; `timestamp` is the sending time, epoch s."""
-    content = f"{message_id}.{timestamp}.".encode() + body
-    return f"v1,{base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()}"
 
 
 def wait_s(tries: int, asked_s: float, rng: random.Random) -> float | None:
