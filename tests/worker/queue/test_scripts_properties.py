@@ -215,7 +215,16 @@ class Fleet(ScriptedFleet):
         if fed_again:
             args: list[str | int | bytes] = [queue, job.batch, 0, 1, "", job_id, PAYLOAD]
             assert self.scripts["enqueue"](args=args) == b"1"
-        about = {"calls": 1, "counted": 0, "snoozes": 0, "refusals": 0, "attempts": [], "cut": ""}
+        calling = self.redis.zscore(f"{LANE}:slots", token) is not None
+        about = {
+            "calling": calling,
+            "calls": 1,
+            "counted": 0,
+            "snoozes": 0,
+            "refusals": 0,
+            "attempts": [],
+            "cut": "",
+        }
         ask = {"account": ACCOUNT, "worker": "w", "lease_ms": LEASE_MS}
         request = msgspec.json.encode({**ask, "items": [item | about]})
         assert self.scripts["restore"](args=[request, PAYLOAD]) == []

@@ -100,6 +100,7 @@ def _held(claimed: ClaimedJob) -> Held:
         counted=granted.counted,
         snoozes=granted.snoozes,
         refusals=granted.refusals,
+        calling=claimed.ended_s is None,
         attempts=texts,
         cut=granted.cut.decode(errors="replace"),
         payload=granted.payload,

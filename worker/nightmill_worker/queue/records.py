@@ -119,6 +119,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     counted: int
     snoozes: int
     refusals: int
+    calling: bool
+    """Whether the call is under way: an answered one has given its slot back."""
     attempts: list[str]
     cut: str
     payload: bytes

@@ -2,7 +2,7 @@
 -- A job that was fed again meanwhile and that nobody has claimed becomes its holder's: its call is
 -- under way. The caller has looked in the store: these jobs have no row.
 -- ARGV[1]  JSON: account, worker, lease_ms, items [{id, token, queue, model, calls, counted, snoozes,
---          refusals, attempts [JSON as text ...], cut ("" for none)}]
+--          refusals, calling (whether its call is under way), attempts [JSON as text ...], cut ("" for none)}]
 -- ARGV[2..] the payloads, one for each item, in order
 -- Returns  the ids that another worker holds or has ended by now; their jobs were not changed. An item
 --          that cannot be put back does not fail the others. It is logged, and its id is returned too.
@@ -39,7 +39,9 @@ local function restore(item, payload)
     if item.cut ~= '' then redis.call('HSET', record, 'cut', item.cut) end
     if #item.attempts > 0 then redis.call('RPUSH', ATTEMPTS .. id, unpack(item.attempts)) end
   end
-  redis.call('ZADD', LANE .. ask.account .. ':' .. item.model .. ':slots', lease_end, item.token)
+  if item.calling then -- an answered call has given its slot back
+    redis.call('ZADD', LANE .. ask.account .. ':' .. item.model .. ':slots', lease_end, item.token)
+  end
 end
 
 for i, item in ipairs(ask.items) do

@@ -41,9 +41,14 @@ for _ = 1, ROUNDS do
   if earlier == before then break end
 end
 
--- Jobs due at 1 that no abort followed (see claim.lua), or whose producer means "at once" by it.
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', QUEUE, '-inf', 1, 'LIMIT', 0, PART)) do
+-- Jobs due at 1 that no abort followed (see claim.lua), or whose producer means "at once" by it. The
+-- abort may be recorded a moment later, so a sweep first marks such a job with 0.5, and the next sweep
+-- makes it due.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', QUEUE, '-inf', 0.5, 'LIMIT', 0, PART)) do
   redis.call('ZADD', QUEUE, 'XX', now, id)
+end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', QUEUE, '(0.5', 1, 'LIMIT', 0, PART)) do
+  redis.call('ZADD', QUEUE, 'XX', 0.5, id)
 end
 
 -- Redis's clock went back, by `back` ms. What was due before has a due time up to `ahead`, which would
