@@ -90,7 +90,7 @@ def test_a_forked_child_and_its_parent_both_go_on(redis_url: str) -> None:
 
 
 def test_ctrl_c_ends_the_wait_at_once_and_spoils_nothing(
-    redis_url: str, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """Without a cancellation the program would wait for a result that may take all night."""
     waiting, ended = threading.Event(), threading.Event()
@@ -109,6 +109,9 @@ def test_ctrl_c_ends_the_wait_at_once_and_spoils_nothing(
         signal.pthread_kill(caller, signal.SIGINT)
 
     monkeypatch.setattr(Producer, "_look", look)
+    # A shell that starts the tests in the background has them ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with SyncProducer(redis_url) as producer:
         interrupting = threading.Thread(target=interrupt)
         interrupting.start()
