@@ -122,5 +122,5 @@ def test_a_limit_is_a_number_that_every_program_can_read(
 
 def test_a_deadline_after_the_year_9999_is_refused() -> None:
     """`--expires 9999999d` is a mistake."""
-    with pytest.raises(InvalidLimitError, match="expires: a date up to the year 9999"):
+    with pytest.raises(InvalidLimitError, match="expires: a time before the year 10000"):
         Change(expires_s=1e13).over(Limits(), now_ms=0, prices=None)
