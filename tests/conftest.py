@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from redis import Redis
 
 from nightmill_worker.machine.embedded import embedded_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# How long an example takes depends on the machine: a busy one must not fail a test.
+settings.register_profile("nightmill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("nightmill")
 
 
 @pytest.fixture(scope="session")
