@@ -15,6 +15,7 @@ from nightmill.export.flat import COLUMNS
 from nightmill.export.lines import nested
 from nightmill.maintenance.verify import Verdict
 from nightmill.queue import keys
+from nightmill.queue.stops import HeldLane, Stops
 from nightmill.queue.webhooks import Webhook
 from nightmill.queue.wire import Envelope
 from nightmill.records.counts import Counts
@@ -90,7 +91,9 @@ def test_the_keys_of_status_are_listed() -> None:
     counts = Counts(
         queued=1, reason="r", limits=Limits(weight=2), webhook='{"url": "https://e.com"}'
     )
-    printed = View(counts={"b": counts}, only="b", stopped="401").to_json()
+    lane = HeldLane(account="a", model="m", state="held", reason="403")
+    stops = Stops(accounts={"a": "401"}, lanes=(lane,), known=frozenset("a"), models={"b": ("m",)})
+    printed = View(counts={"b": counts}, only="b", stops=stops).to_json()
     assert listed("key of `status --json`") == list(msgspec.json.decode(printed))
 
 

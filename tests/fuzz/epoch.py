@@ -170,12 +170,9 @@ async def _queued(fleet: Fleet) -> list[bytes]:
 
 
 async def _resume_accounts(fleet: Fleet) -> None:
-    """Do what an operator does about an odd 401: resume the account."""
-    batches = Batches(fleet.redis)
+    """Do what an operator does about an odd 401 or 403: resume the account, or the lane."""
     while True:
-        for name, account in (await batches.accounts()).items():
-            if account.get("state") == "stopped":
-                await batches.try_account_again(name)
+        await Batches(fleet.redis).try_all_again()
         await asyncio.sleep(0.1)
 
 

@@ -81,6 +81,20 @@ class AccountStopped(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class LaneHeld(Event, frozen=True, kw_only=True):
+    """A refusal may concern the model or one request: jobs of the lane are tried one at a time."""
+
+    model: str
+    reason: str
+
+
+class LaneStopped(Event, frozen=True, kw_only=True):
+    """Different jobs of a lane were refused alike. None is claimed until an operator resumes it."""
+
+    model: str
+    reason: str
+
+
 class LeaseLost(Event, frozen=True, kw_only=True):
     """A lease ended while this worker was cut off or blocked, and another worker has the job."""
 

@@ -26,6 +26,8 @@ LEVELS: Final[dict[type[Event], int]] = {
     events.CallRefused: logging.DEBUG,
     events.CallFailed: logging.INFO,
     events.AccountStopped: logging.ERROR,
+    events.LaneStopped: logging.ERROR,
+    events.LaneHeld: logging.WARNING,
     events.WorkerFailed: logging.ERROR,
     events.LeaseLost: logging.WARNING,
     events.FinishRefused: logging.WARNING,

@@ -1,4 +1,4 @@
-"""`nightmill pause` and `nightmill resume`: hold a batch; let a batch or stopped accounts go on."""
+"""`nightmill pause` and `nightmill resume`: hold a batch; let a batch or what is stopped go on."""
 
 from __future__ import annotations
 
@@ -35,17 +35,20 @@ def pause(
 def resume(
     batch: Annotated[
         str | None,
-        typer.Argument(metavar="[BATCH]", help="A paused batch; none: all stopped accounts."),
+        typer.Argument(
+            metavar="[BATCH]", help="A paused batch; none: all stopped accounts and lanes."
+        ),
     ] = None,
     *,
     redis_url: options.RedisUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Let a paused batch go on, or try stopped accounts again.
+    """Let a paused batch go on, or try stopped accounts and lanes again.
 
-    Without BATCH, each stopped account (endpoint and credential) may send one job as a trial. The
-    answer to it decides whether the account goes on. A batch that was cancelled, or whose deadline
-    has passed, is not resumed: `nightmill adjust --expires` gives an expired one more time.
+    Without BATCH, each stopped account (endpoint and credential) and each stopped lane (one model
+    of an account) may send one job as a trial. The answer to it decides whether it goes on. A
+    batch that was cancelled, or whose deadline has passed, is not resumed: `nightmill adjust
+    --expires` gives an expired one more time.
 
     For example:
 
@@ -79,16 +82,19 @@ async def _pause(batches: Batches, batch: str) -> str:
 
 
 async def _resume(batches: Batches, batch: str | None) -> str:
+    from nightmill.reports.progress import counted  # noqa: PLC0415 - `--help` stays fast
+
     if batch is not None:
         await batches.require(batch)
         await batches.resume(batch)
         return f'"{batch}" goes on'
-    accounts = await batches.accounts()
-    stopped = [name for name, account in accounts.items() if account["state"] == "stopped"]
-    for name in stopped:
-        await batches.try_account_again(name)
-    if not stopped:
-        return "no account is stopped: there is nothing to resume"
-    if len(stopped) == 1:
-        return "1 stopped account may send one job as a trial"
-    return f"{len(stopped):,} stopped accounts may send one job each as a trial"
+    accounts, lanes = await batches.try_all_again()
+    parts = [
+        counted(number, f"stopped {noun}")
+        for number, noun in ((accounts, "account"), (lanes, "lane"))
+        if number
+    ]
+    if not parts:
+        return "no account and no lane is stopped: there is nothing to resume"
+    each = " each" if accounts + lanes > 1 else ""
+    return f"{' and '.join(parts)} may send one job{each} as a trial"

@@ -14,6 +14,7 @@ from rich.text import Text
 from nightmill.cli.console import VisibleConsole
 from nightmill.errors import QueueUnavailableError
 from nightmill.queue.crashes import read_troubles
+from nightmill.queue.stops import read_stops
 from nightmill.reports.progress import Progress
 
 if TYPE_CHECKING:
@@ -83,12 +84,13 @@ async def _follow(batches: Batches, batch: str, shown: Live, over: asyncio.Event
         try:
             counts, refused = await batches.counts(batch), await batches.refused()
             troubles = await read_troubles(batches.redis)
+            held = (await read_stops(batches.redis, [batch])).shown(batch)
         except QueueUnavailableError as error:
             shown.show(f"{batch}: {error}", now)
         else:
             progress = progress or Progress(counts, now, refused=refused)
             progress.add(counts, now, refused=refused)
-            text = "\n".join([f"{batch}: {progress.line()}", *troubles])
+            text = "\n".join([f"{batch}: {progress.line()}", *troubles, *held])
             shown.show(text, now, at_once=troubles != before)
             before = troubles
         await asyncio.sleep(LOOK_S)

@@ -76,8 +76,13 @@ def _notes(view: View) -> Iterator[Text]:
     for batch in view.counts:
         if delivery := view.webhook(batch):
             yield Text(f"webhook of {batch}: {delivery}")
-    if view.stopped is not None:
-        yield Text(f"the account is stopped: {view.stopped}", style="red")
+    reasons = {reason: None for batch in view.counts if (reason := view.stopped(batch))}
+    for reason in reasons:
+        yield Text(f"stopped: {reason}", style="red")
+    lanes = {str(lane): None for batch in view.counts for lane in view.held(batch)}
+    for lane in lanes:
+        if lane not in reasons:
+            yield Text(lane, style="yellow")
     for line in (*view.crashes, *view.troubles):
         yield Text(line, style="red")
 

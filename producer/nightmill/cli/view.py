@@ -1,4 +1,4 @@
-"""What `status` shows: the counts of batches, and why an account is stopped."""
+"""What `status` shows: the counts of batches, and why their jobs wait."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import msgspec
 
 from nightmill.queue import crashes, webhooks
 from nightmill.queue.keys import SINGLES
+from nightmill.queue.stops import Stops, read_stops
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Limits
 
 if TYPE_CHECKING:
     from nightmill.queue.batches import Batches
+    from nightmill.queue.stops import HeldLane
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,8 +24,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """By batch name; "" holds the single jobs."""
     only: str | None
     """The batch that the user named, None for all."""
-    stopped: str | None
-    """Why an account is stopped, None when none is."""
+    stops: Stops = Stops()
+    """What is stopped or held."""
     crashes: tuple[str, ...] = ()
     """One line for each supervisor whose workers keep dying at start."""
     troubles: tuple[str, ...] = ()
@@ -37,10 +39,17 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
             for counts in self.counts.values()
         )
 
+    def stopped(self, batch: str) -> str:
+        """Return why none of the batch's waiting jobs can be called, "" when one can."""
+        return self.stops.reason(batch) if self.counts[batch].waiting else ""
+
+    def held(self, batch: str) -> tuple[HeldLane, ...]:
+        """Return the held and stopped lanes that the batch's waiting jobs need."""
+        return self.stops.held(batch) if self.counts[batch].waiting else ()
+
     def state(self, batch: str) -> str:
-        """Return the batch's state; "stopped" when its jobs wait for a stopped account."""
-        counts = self.counts[batch]
-        return "stopped" if self.stopped is not None and counts.waiting else counts.state
+        """Return the batch's state; "stopped" when no running worker can call its jobs."""
+        return "stopped" if self.stopped(batch) else self.counts[batch].state
 
     def webhook(self, batch: str) -> str:
         """Return the state of the batch's webhook, "" when it has none."""
@@ -74,8 +83,12 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         }
         if counts.limits != Limits():
             fields["limits"] = counts.limits
-        if self.state(batch) == "stopped":
-            fields["line"] = self.stopped
+        if reason := self.stopped(batch):
+            fields["line"] = reason
+        if held := self.held(batch):
+            fields["lanes"] = [
+                {"model": lane.model, "state": lane.state, "reason": lane.reason} for lane in held
+            ]
         if self.crashes:
             fields["crashes"] = self.crashes
         if self.troubles:
@@ -98,9 +111,7 @@ async def look(batches: Batches, batch: str | None) -> View:
         counts = {**await batches.all(), SINGLES: await batches.counts(SINGLES)}
     else:
         counts = {batch: await batches.counts(batch)}
-    accounts = (await batches.accounts()).values()
-    reasons = [account["reason"] for account in accounts if account["state"] == "stopped"]
+    stops = await read_stops(batches.redis, list(counts))
     crashing = tuple(str(crash) for crash in await crashes.read(batches.redis))
     troubles = tuple(await crashes.read_troubles(batches.redis))
-    stopped = reasons[0] if reasons else None
-    return View(counts=counts, only=batch, stopped=stopped, crashes=crashing, troubles=troubles)
+    return View(counts=counts, only=batch, stops=stops, crashes=crashing, troubles=troubles)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Unpack
 from nightmill.errors import BatchStoppedError, BatchTimeoutError
 from nightmill.queue import webhooks
 from nightmill.queue.patience import patiently, waits
+from nightmill.queue.stops import read_stops
 from nightmill.records.limits import Change
 
 if TYPE_CHECKING:
@@ -131,9 +132,9 @@ class Batch:
         if counts.drained and counts.total is not None:
             lost = counts.total - counts.terminal
             return f"has {lost:,} jobs neither queued nor stored: feed its source again"
-        accounts = (await patiently(self._batches.accounts)).values()
-        reasons = [account["reason"] for account in accounts if account["state"] == "stopped"]
-        return f"waits for a stopped account: {reasons[0]}" if reasons else ""
+        stops = await patiently(lambda: read_stops(self._batches.redis, [self.name]))
+        reason = stops.reason(self.name)
+        return f"is stopped: {reason}" if reason else ""
 
 
 class _Standstill:

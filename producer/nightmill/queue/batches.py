@@ -14,6 +14,7 @@ from nightmill.errors import BatchBusyError, BatchEndedError, BatchNotFoundError
 from nightmill.pricing.cost import token_prices
 from nightmill.queue import keys, wire
 from nightmill.queue.connection import redis_errors
+from nightmill.queue.stops import read_stops
 from nightmill.records.counts import Counts, read_counts, text
 from nightmill.records.job import now_ms
 from nightmill.records.limits import Change, Limits
@@ -46,6 +47,7 @@ class Batches:
         self._counts = redis.register_script(wire.script("counts"))
         self._reconcile = redis.register_script(wire.script("reconcile"))
         self._moves = redis.register_script(wire.script("move"))
+        self._resume = redis.register_script(wire.script("resume"))
 
     async def counts(self, batch: str) -> Counts:
         """Return the counts of `batch` ("" for the single jobs); all zero when Redis has none."""
@@ -213,15 +215,22 @@ class Batches:
             if state is not None
         }
 
-    async def try_account_again(self, account: str) -> None:
-        """Let a stopped account send ONE job as a trial; the answer opens or stops the account.
+    async def try_account_again(self, account: str) -> tuple[bool, int]:
+        """Let a stopped account, and its stopped lanes, send ONE job each as a trial.
 
-        `account` is its fingerprint. An account that is not stopped stays as it is.
+        The answers open or stop them. `account` is a fingerprint. What is not stopped stays as it
+        is. Returns whether the account was stopped, and how many of its lanes were.
         """
-        key = keys.ACCOUNT + account
         with redis_errors():
-            if await self.redis.execute_command("HGET", key, "state") == b"stopped":
-                await self.redis.execute_command("HSET", key, "state", "trial")
+            stopped, lanes = await self._resume(args=[account])
+        return bool(stopped), int(lanes)
+
+    async def try_all_again(self) -> tuple[int, int]:
+        """Let every stopped account and lane send ONE job as a trial; return how many of each."""
+        stops = await read_stops(self.redis, [])
+        stopped = {lane.account for lane in stops.lanes if lane.state == "stopped"}
+        found = [await self.try_account_again(each) for each in stopped.union(stops.accounts)]
+        return sum(was for was, _ in found), sum(lanes for _, lanes in found)
 
     async def refused(self) -> int:
         """Return how many calls were answered with 429, over all lanes, since the lanes exist."""

@@ -99,7 +99,7 @@ _SHARED: Final = {
 """Scripts of lua/ -> the files that they use."""
 ALLOW_OOM: Final = "#!lua flags=allow-oom\n"
 """First line of a script that also writes to a full Redis."""
-_ALSO_WHEN_FULL: Final = ("feeder", "move", "cancellation", "reconcile", "store")
+_ALSO_WHEN_FULL: Final = ("feeder", "move", "cancellation", "reconcile", "store", "resume")
 """Scripts that hold a lock, note a few bytes or give memory back: a full Redis must take them."""
 
 _encoder = msgspec.json.Encoder(enc_hook=_encode_error)

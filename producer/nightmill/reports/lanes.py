@@ -8,9 +8,12 @@ import msgspec
 
 from nightmill.queue import keys
 from nightmill.queue.connection import redis_errors
+from nightmill.queue.stops import HeldLane, read_stops
 from nightmill.records.counts import text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from redis.asyncio import Redis
 
 T = TypeVar("T")
@@ -20,7 +23,8 @@ UNITS: Final = {"requests": "requests", "input": "input tokens", "output": "outp
 """Dimension of a rate limit -> what it counts."""
 
 SENTENCES: Final = {
-    "stopped": "The account is stopped: {reason}. Fix that, then run: nightmill resume",
+    "stopped": "The {what} is stopped: {reason}. Fix that, then run: nightmill resume",
+    "held": "A call was refused, and other jobs are tried one at a time: {reason}",
     "breaker": "The endpoint fails. Calls wait, then one call tests it.",
     "pause": "The endpoint refused a call. All calls wait for another {left:.1f} s.",
     "window": "{window:,} calls in flight are the most that this lane allows so far.",
@@ -88,6 +92,8 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
     orders: Orders
     stopped: str | None = None
     """Why the account is stopped, None when it is not."""
+    hold: HeldLane | None = None
+    """Why the lane itself is held or stopped, None when it is not."""
 
     @property
     def refused_share(self) -> float:
@@ -131,6 +137,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
         now = self.now
         if now.stopped is not None:
             return "stopped"
+        if now.hold is not None:
+            return now.hold.state
         if now.orders.breaker != "closed":
             return "breaker"
         if now.hot.pause_until > now.at:
@@ -145,7 +153,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
         now, limited_by = self.now, self.limited_by
         if limited_by in SENTENCES:
             return SENTENCES[limited_by].format(
-                reason=now.stopped,
+                what="lane" if now.stopped is None else "account",
+                reason=now.stopped or (now.hold.reason if now.hold else ""),
                 left=max(0.0, now.hot.pause_until - now.at),
                 window=now.orders.window,
             )
@@ -161,10 +170,13 @@ async def read_lanes(redis: Redis) -> list[Lane]:
     with redis_errors():
         seconds, micros = await redis.time()
         names = sorted(await redis.execute_command("SMEMBERS", keys.LANES))
-        return [await _read(redis, name, seconds + micros / 1e6) for name in names]
+        holds = {(lane.account, lane.model): lane for lane in (await read_stops(redis, [])).lanes}
+        return [await _read(redis, name, seconds + micros / 1e6, holds) for name in names]
 
 
-async def _read(redis: Redis, name: bytes, now: float) -> Lane:
+async def _read(
+    redis: Redis, name: bytes, now: float, holds: Mapping[tuple[str, str], HeldLane]
+) -> Lane:
     account, _, model = name.partition(b":")
     key = keys.LANE.encode() + name
     async with redis.pipeline(transaction=True) as pipe:
@@ -180,6 +192,7 @@ async def _read(redis: Redis, name: bytes, now: float) -> Lane:
         hot=_decoded(hot, Hot),
         orders=_decoded(orders, Orders),
         stopped=text(reason or b"") if state == b"stopped" else None,
+        hold=holds.get((text(account), text(model))),
     )
 
 

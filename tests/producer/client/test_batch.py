@@ -103,7 +103,7 @@ async def test_a_stopped_account_and_lost_jobs_end_the_wait(
     rig.sim.configure(auth="another key")
     await enqueue(rig)
     async with rig.working():
-        with pytest.raises(BatchStoppedError, match="waits for a stopped account: authentication"):
+        with pytest.raises(BatchStoppedError, match="is stopped: authentication"):
             await rig.producer.batch("night").wait(20)
     await rig.redis.flushall()
     await open_batch(Batches(rig.redis), "night", None)

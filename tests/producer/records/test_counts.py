@@ -37,7 +37,7 @@ def test_any_hash_gives_counts(fields: dict[bytes, bytes], size: int) -> None:
     flat = [part for pair in fields.items() for part in pair]
     counts = read_counts(size, 1, flat)
     assert all(-LARGEST <= getattr(counts, name) <= LARGEST for name in FIELDS[:13])
-    view = View(counts={"b": counts, "": counts}, only=None, stopped=None)
+    view = View(counts={"b": counts, "": counts}, only=None)
     assert msgspec.json.decode(view.to_json())
     assert counts.accepted == size + counts.terminal
 

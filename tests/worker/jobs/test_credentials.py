@@ -29,7 +29,7 @@ ESCAPED = "".join(f"\\u{ord(char):04x}" for char in KEY)
 def decider(**changes: object) -> Decider:
     """Return a decider of a process with the credential."""
     given = settings("http://h", api_key=SecretStr(KEY), **changes)
-    return Decider(given, random.Random(0), lambda _: False)
+    return Decider(given, random.Random(0))
 
 
 def text_of(decision: Decision) -> str:
@@ -93,9 +93,9 @@ def test_an_answer_without_the_credential_is_stored_as_it_came() -> None:
 def test_a_credential_of_one_letter_garbles_no_error() -> None:
     """With the key "e" a credit error was not understood, and every job failed."""
     body = error("your credit balance is too low").replace(b"api_error", b"invalid_request_error")
-    one = Decider(settings("http://h", api_key=SecretStr("e")), random.Random(0), lambda _: False)
+    one = Decider(settings("http://h", api_key=SecretStr("e")), random.Random(0))
     decision = one.after_call(Answered(claimed(), Reply(status=400, body=body)), 0.0)
-    assert decision.settlement.outcome == "stop"
+    assert decision.settlement.outcome == "suspect"
     assert "invalid_request_error: your credit balance is too low" in (
         decision.settlement.reason or ""
     )

@@ -11,6 +11,7 @@ from nightmill import load_settings
 from nightmill.enqueue.prepare import defaults_of
 from nightmill.queue.wire import encode_job
 from nightmill.records.job import Job, now_ms
+from nightmill.records.result import Attempt
 from nightmill.records.state import JobState
 from nightmill_worker.events import JobFaulted
 from nightmill_worker.jobs import claimed_job
@@ -27,9 +28,9 @@ MESSAGE = (
 )
 
 
-def claimed() -> ClaimedJob:
-    """Return a job as a claim grants it."""
-    params = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, "model": "m"}
+def claimed(text: str = "hi", **changed: object) -> ClaimedJob:
+    """Return a job as a claim grants it; `changed` are fields of the grant that differ."""
+    params = {"messages": [{"role": "user", "content": text}], "max_tokens": 5, "model": "m"}
     job = Job(params=msgspec.Raw(msgspec.json.encode(params)), batch="b", custom_id="c")
     granted = GrantedJob(
         id="b:c",
@@ -47,12 +48,13 @@ def claimed() -> ClaimedJob:
         cut=b"",
         claimed_at=now_ms(),
     )
+    granted = msgspec.structs.replace(granted, **changed)
     return ClaimedJob(granted, "w", "account", defaults_of(load_settings()))
 
 
 def decider() -> Decider:
     """Return a decider of one process."""
-    return Decider(load_settings(), random.Random(0), lambda _: False)
+    return Decider(load_settings(), random.Random(0))
 
 
 def test_an_answer_becomes_a_row_and_a_settlement() -> None:
@@ -134,3 +136,73 @@ def test_a_job_under_which_nightmill_raised_goes_back_or_fails(*, fail: bool) ->
         assert decision.release is not None
         assert (decision.release.wait_ms, decision.release.counted) == (1000, 0)
         assert INTERNAL in decision.release.attempt
+
+
+CREDIT = b'{"error":{"type":"invalid_request_error","message":"Your Credit Balance is too low"}}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "text", "kind", "own"),
+    [
+        (403, b"<html>Blocked</html>", "hi", "403 text", True),
+        (302, b"", "hi", "302 text", True),
+        (400, CREDIT, "hi", "400 invalid_request_error", False),
+        (400, CREDIT, "my credit balance", "400 invalid_request_error", True),
+    ],
+)
+def test_a_suspect_refusal_goes_back_uncounted_and_names_its_job(
+    status: int, body: bytes, text: str, kind: str, *, own: bool
+) -> None:
+    """Words about money may be the request's own only when the request has them."""
+    decision = decider().after_call(Answered(claimed(text), Reply(status=status, body=body)), 0.0)
+    settled, release = decision.settlement, decision.release
+    assert (settled.outcome, settled.job, settled.kind, settled.own) == (
+        "suspect",
+        "b:c",
+        kind,
+        own,
+    )
+    assert decision.ending is None
+    assert release is not None
+    assert (release.state, release.counted, release.refused) == ("snoozed", 0, 0)
+
+
+@pytest.mark.parametrize("attempts", ["with it", "unreadable"])
+def test_a_job_that_was_refused_alone_fails_with_the_refusal(attempts: str) -> None:
+    """No other call is made; attempts that nightmill cannot read do not keep it from ending."""
+    refusal = Attempt(
+        n=1,
+        started_at=1,
+        outcome="snoozed",
+        counted=False,
+        status=403,
+        error_type="permission_error",
+        error_message="<html>Blocked</html>",
+        request_id="req_1",
+    )
+    lost = Attempt(n=2, started_at=2, outcome="lost", counted=False)
+    past = msgspec.json.encode([refusal, lost]) if attempts == "with it" else b"["
+    job = claimed(verdict="refused", attempts=past, calls=3)
+    decision = decider().before_call(job)
+    assert decision is not None
+    assert decision.ending is not None
+    assert decision.settlement.outcome == "unsent"
+    row = decision.ending.row
+    assert row is not None
+    assert row.error is not None
+    assert (row.status, row.error.type) == (JobState.FAILED, "permission_error")
+    assert "requeue" in (row.error.fix or "")
+    if attempts == "with it":
+        assert row.error.message == "<html>Blocked</html>"
+        assert (row.attempt_count, row.snooze_count) == (0, 2)
+
+
+def test_a_job_keeps_the_request_id_of_its_last_call() -> None:
+    """It ends without another call, and its id is what the endpoint's support asks for."""
+    refusal = Attempt(n=1, started_at=1, outcome="snoozed", counted=False, request_id="req_1")
+    job = claimed(verdict="refused", attempts=msgspec.json.encode([refusal]), calls=2)
+    decision = decider().before_call(job)
+    assert decision is not None
+    assert decision.ending is not None
+    assert decision.ending.row is not None
+    assert decision.ending.row.request_id == "req_1"

@@ -9,20 +9,28 @@ import pytest
 from nightmill.records.result import ErrorInfo, Usage
 from nightmill.records.state import JobState
 from nightmill_worker.jobs.retry import Again, End, NextStep, next_step
-from nightmill_worker.messages.outcome import Fail, Outcome, Retry, Snooze, StopAccount, Succeeded
+from nightmill_worker.messages.outcome import (
+    Fail,
+    Outcome,
+    Retry,
+    Snooze,
+    StopAccount,
+    Succeeded,
+    Suspect,
+)
 
 ERROR = ErrorInfo(type="api_error", message="oops", fix="wait")
 
 
 def decided(
-    outcome: Outcome, *, attempts: int = 1, refusals: int = 0, alone: bool = False, seed: int = 0
+    outcome: Outcome, *, attempts: int = 1, refusals: int = 0, excess: str = "", seed: int = 0
 ) -> NextStep:
     """Decide after one attempt of five, unless a test says otherwise."""
     return next_step(
         outcome,
         attempts=attempts,
         refusals=refusals,
-        alone=alone,
+        excess=excess,
         max_attempts=5,
         rng=random.Random(seed),
     )
@@ -37,7 +45,7 @@ def waits(outcome: Outcome, *, attempts: int = 1, refusals: int = 0) -> list[flo
             outcome,
             attempts=attempts,
             refusals=refusals,
-            alone=False,
+            excess="",
             max_attempts=100,
             rng=rng,
         )
@@ -75,8 +83,8 @@ def test_a_snooze_waits_one_two_four_seconds(refusals: int, base_s: float) -> No
     assert 1.4 * base_s < max(found) <= 1.5 * base_s
 
 
-@pytest.mark.parametrize("kind", [Retry, Snooze, StopAccount])
-def test_retry_after_is_a_lower_bound(kind: type[Retry | Snooze | StopAccount]) -> None:
+@pytest.mark.parametrize("kind", [Retry, Snooze, StopAccount, Suspect])
+def test_retry_after_is_a_lower_bound(kind: type[Retry | Snooze | StopAccount | Suspect]) -> None:
     """A call before that time is refused for certain; 0 asks for nothing."""
     assert min(waits(kind(error=ERROR, retry_after_s=30.5), refusals=1)) == 30.5
     assert min(waits(kind(error=ERROR, retry_after_s=0.0), refusals=1)) >= 0.5
@@ -88,6 +96,7 @@ def test_retry_after_is_a_lower_bound(kind: type[Retry | Snooze | StopAccount]) 
         (Retry(error=ERROR), JobState.RETRYING),
         (Snooze(error=ERROR), JobState.SNOOZED),
         (StopAccount(error=ERROR), JobState.SNOOZED),
+        (Suspect(error=ERROR, kind="403 text"), JobState.SNOOZED),
     ],
 )
 def test_only_failed_attempts_count(outcome: Outcome, state: JobState) -> None:
@@ -106,17 +115,18 @@ def test_the_last_attempt_fails_with_its_error_and_the_count() -> None:
 
 def test_refusals_and_stopped_accounts_never_use_up_a_job() -> None:
     """However long a limit lasts, every job is kept."""
-    for outcome in (Snooze(error=ERROR), StopAccount(error=ERROR)):
+    for outcome in (Snooze(error=ERROR), StopAccount(error=ERROR), Suspect(error=ERROR)):
         assert isinstance(decided(outcome, attempts=9, refusals=100), Again)
 
 
-def test_five_refusals_alone_mean_that_the_job_never_fits() -> None:
-    """The job has the lane to itself, so only its own size can be too large."""
-    refused = Snooze(error=ERROR)
-    assert isinstance(decided(refused, refusals=4, alone=True), Again)
-    decision = decided(refused, refusals=5, alone=True)
+def test_five_refusals_of_a_job_that_exceeds_a_known_limit_mean_that_it_never_fits() -> None:
+    """However many calls others make, a bucket never holds more than its limit."""
+    refused, excess = Snooze(error=ERROR), "it has more than 200 input tokens, the limit is 100"
+    assert isinstance(decided(refused, refusals=4, excess=excess), Again)
+    decision = decided(refused, refusals=5, excess=excess)
     assert isinstance(decision, End)
     assert decision.status is JobState.FAILED
     assert decision.error is not None
     assert decision.error.type == "exceeds_limit"
+    assert excess in decision.error.message
     assert "oops" in decision.error.message

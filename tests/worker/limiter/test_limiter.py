@@ -12,15 +12,20 @@ import pytest
 
 from nightmill.queue import keys
 from nightmill.queue.batches import Batches
+from nightmill.queue.stops import read_stops
 from nightmill.records.state import JobState
 from nightmill.reports.lanes import Look, read_lanes
-from nightmill_worker.events import AccountStopped
+from nightmill_worker.events import AccountStopped, LaneStopped
 from nightmill_worker.simulator import SimulatorConfig
+from nightmill_worker.simulator.config import make_config
 from tests.rig import Rig, hello, rigged
 
 QUICK = SimulatorConfig(latency_s=0.02)
 WRONG_KEY = SimulatorConfig(latency_s=0.02, auth="another")
 NO_CREDIT = SimulatorConfig(latency_s=0.02, credit_exhausted=True)
+FORBIDDEN = SimulatorConfig(latency_s=0.02, down=403)
+SPENT = SimulatorConfig(latency_s=0.02, spend_limit=True)
+TRIALS = 2
 
 
 async def enqueue(rig: Rig, jobs: int, *, first: int = 0, **fields: object) -> list[str]:
@@ -37,8 +42,10 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def _state_is(batches: Batches, account: str, state: str) -> bool:
-    return (await batches.accounts())[account]["state"] == state
+async def _stopped(rig: Rig) -> bool:
+    """Whether no call of the batch can be made, and none is in flight."""
+    stops = await read_stops(rig.redis, ["b"])
+    return bool(stops.reason("b")) and not (await Batches(rig.redis).counts("b")).in_flight
 
 
 async def _succeeded(batches: Batches, jobs: int) -> bool:
@@ -55,11 +62,11 @@ async def _breaker_moved(rig: Rig) -> bool:
 
 
 async def until_stopped(rig: Rig) -> None:
-    """Wait until a worker emitted that the account is stopped, and no job is in flight."""
-    batches = Batches(rig.redis)
+    """Wait until a worker has emitted a stop, and no job is in flight."""
 
     async def stopped() -> bool:
-        return bool(rig.events_of(AccountStopped)) and not (await batches.counts("b")).in_flight
+        accounts, lanes = rig.events_of(AccountStopped), rig.events_of(LaneStopped)
+        return bool(accounts or lanes) and await _stopped(rig)
 
     await until(stopped)
 
@@ -77,7 +84,9 @@ async def test_a_refused_job_waits_and_loses_no_attempt(redis_url: str, tmp_path
         assert refused == sum(row.snooze_count for row in rows) > 0
 
 
-@pytest.mark.parametrize("config", [WRONG_KEY, NO_CREDIT], ids=["401", "credit"])
+@pytest.mark.parametrize(
+    "config", [WRONG_KEY, NO_CREDIT, FORBIDDEN, SPENT], ids=["401", "credit", "403", "429"]
+)
 async def test_an_account_without_access_or_credit_stops_and_loses_no_job(
     redis_url: str, tmp_path: Path, config: SimulatorConfig
 ) -> None:
@@ -87,16 +96,21 @@ async def test_an_account_without_access_or_credit_stops_and_loses_no_job(
         async with rig.working():
             await until_stopped(rig)
             calls = rig.calls()
-            assert calls <= 16, "not more than the first window"
+            assert calls <= 16 + TRIALS, "not more than the first window, and the trials"
         counts = await Batches(rig.redis).counts("b")
         assert (counts.waiting, counts.terminal) == (100, 0)
 
 
+@pytest.mark.parametrize(
+    ("refused", "accepted"),
+    [({"credit_exhausted": True}, {"credit_exhausted": False}), ({"auth": "x"}, {"auth": None})],
+)
 async def test_resume_sends_one_trial_and_its_answer_decides(
-    redis_url: str, tmp_path: Path
+    redis_url: str, tmp_path: Path, refused: dict[str, object], accepted: dict[str, object]
 ) -> None:
     """One call is enough to find out whether the reason is gone."""
-    async with rigged(redis_url, tmp_path, NO_CREDIT) as rig:
+    config = make_config({"latency_s": 0.02, **refused})
+    async with rigged(redis_url, tmp_path, config) as rig:
         await enqueue(rig, 40)
         batches = Batches(rig.redis)
         async with rig.working() as worker:
@@ -104,12 +118,13 @@ async def test_resume_sends_one_trial_and_its_answer_decides(
             calls = rig.calls()
             await batches.try_account_again(worker.account)
             await rig.sim.until(lambda: rig.calls() == calls + 1)
-            await until(partial(_state_is, batches, worker.account, "stopped"))
+            await until(partial(_stopped, rig))
             assert rig.calls() == calls + 1
-            rig.sim.configure(credit_exhausted=False)
+            rig.sim.configure(**accepted)
             await batches.try_account_again(worker.account)
             await until(partial(_succeeded, batches, 40))
         assert await batches.accounts() == {}
+        assert (await batches.counts("b")).failed == 0
 
 
 async def test_identical_failures_in_a_row_pause_their_batch(

@@ -16,8 +16,8 @@ from nightmill_worker.messages.outcome import (
     Reply,
     Retry,
     Snooze,
-    StopAccount,
     Succeeded,
+    Suspect,
 )
 from tests.worker.messages.endpoint import PARAMS, answering, sent
 
@@ -162,7 +162,8 @@ async def test_an_upstreams_error_inside_a_stream_is_shown() -> None:
         (b"600 Odd", Retry),
         (b"101 Switching Protocols", Retry),
         (b"204 No Content", Retry),
-        (b"304 Not Modified", StopAccount),
+        (b"304 Not Modified", Retry),
+        (b"302 Found", Suspect),
     ],
 )
 async def test_an_odd_status_is_an_outcome(status: bytes, expected: type[Outcome]) -> None:

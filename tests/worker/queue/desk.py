@@ -44,11 +44,14 @@ class Desk:
         names = ("claim", "renew", "settle", "release", "finish", "sweep")
         self._scripts = {name: redis.register_script(source(name)) for name in names}
         self._enqueue = redis.register_script(wire.script("enqueue"))
+        self._resume = redis.register_script(wire.script("resume"))
         self._seq = 0
 
-    def enqueue(self, job_id: str, payload: bytes = GOOD, batch: str = "b") -> None:
+    def enqueue(
+        self, job_id: str, payload: bytes = GOOD, batch: str = "b", model: str = MODEL
+    ) -> None:
         """Enqueue one job of a batch; "" is the shared queue."""
-        queue = keys.queue_of(batch or None, MODEL)
+        queue = keys.queue_of(batch or None, model)
         assert self._enqueue(args=[queue, batch, 0, 0, "", job_id, payload]) == b"1"
 
     def claim(self, want: int = 99) -> dict[str, dict[str, Any]]:
@@ -127,7 +130,7 @@ class Desk:
         return int(seconds) * 1000 + int(micros) // 1000
 
 
-def settlement(job: dict[str, Any], **changed: object) -> dict[str, Any]:
+def settlement(job: dict[str, Any], /, **changed: object) -> dict[str, Any]:
     """Return the settlement of a claimed job, with other values."""
     about = {"outcome": "ok", "latency_ms": 5, "bytes": 100, "input": 10, "output": 3}
     kept = {name: job[name] for name in ("token", "model", "reservation")}

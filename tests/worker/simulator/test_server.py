@@ -52,6 +52,19 @@ async def test_errors_of_the_contract_have_their_bodies(ask: Ask) -> None:
     assert (counts.calls, counts.failed) == (4, 4)
 
 
+async def test_one_prompt_or_one_model_is_refused(ask: Ask) -> None:
+    """A firewall, a model that the key may not use, and an error that repeats the prompt."""
+    config = SimulatorConfig(block="<script>", echo="credit", deny_model="m")
+    async with Simulator(config) as sim:
+        said = [{"role": "user", "content": text} for text in ("a <script>", "my credit", "good")]
+        blocked, echoed, good = [await ask(sim, messages=[each]) for each in said]
+        denied = await ask(sim, messages=said[2:], model="m")
+    assert (blocked.status, blocked.body[:6]) == (403, b"<html>")
+    assert (echoed.status, denied.status, good.status) == (400, 403, 200)
+    assert "my credit" in echoed.error["message"]
+    assert denied.error["type"] == "permission_error"
+
+
 async def test_a_body_of_several_megabytes_is_read(ask: Ask) -> None:
     """Requests with images are larger than a web server's usual limit."""
     async with Simulator() as sim:

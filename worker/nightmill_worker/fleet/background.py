@@ -17,6 +17,7 @@ from nightmill.errors import QueueUnavailableError, StoreUnavailableError
 from nightmill.queue import keys
 from nightmill.queue.crashes import note_trouble
 from nightmill.queue.patience import waits
+from nightmill.queue.stops import BEAT_S
 from nightmill_worker.events import JobsCancelled, LeaseLost, failed_loop
 from nightmill_worker.limiter.governor import STAND_BY_S, TICK_S, Governor
 from nightmill_worker.queue.scripts import RedisUnusableError
@@ -33,10 +34,8 @@ if TYPE_CHECKING:
     from nightmill_worker.queue.scripts import Scripts
     from nightmill_worker.webhooks.delivery import Delivery
 
-HEALTH_S: Final = 5.0
-"""Between two signs of life of a worker, seconds."""
-BEAT_S: Final = 1.0
-"""Between two looks whether its troubles have changed, seconds."""
+LOOK_S: Final = 1.0
+"""Between two looks whether a worker's troubles have changed, seconds."""
 LISTEN_AGAIN_S: Final = 1.0
 SWEEP_S: Final = 0.5
 AGAIN_S: Final = (0.5, 10.0)
@@ -72,13 +71,13 @@ class Background:
         self._noted = ""
         self._last_beat = 0.0
 
-    async def run(self, *, worker: str, lease_s: float) -> None:
-        """Run all loops until cancelled."""
+    async def run(self, *, worker: str, lease_s: float, about: str) -> None:
+        """Run all loops until cancelled. `about` goes with each sign of life, see `stops`."""
         await asyncio.gather(
             self._repeat("renew", self._renew, lease_s / 3),
             self._repeat("listen", self._listen, LISTEN_AGAIN_S),
             self._repeat("govern", self._govern, 0),
-            self._repeat("beat", partial(self._beat, worker), BEAT_S),
+            self._repeat("beat", partial(self._beat, worker, about), LOOK_S),
             self._repeat("sweep", self._sweep, SWEEP_S),
             self._repeat("deliver", self._delivery.run, 0),
         )
@@ -143,14 +142,15 @@ class Background:
             self._emit(failed_loop(f"cancel {batch}", error, SWEEP_S))
             return 0
 
-    async def _beat(self, worker: str) -> None:
+    async def _beat(self, worker: str, about: str) -> None:
         """Report that this worker lives, now and then, and its troubles as soon as they change."""
         trouble = self._trouble()
-        if trouble == self._noted and time.monotonic() - self._last_beat < HEALTH_S:
+        if trouble == self._noted and time.monotonic() - self._last_beat < BEAT_S:
             return
         self._last_beat = time.monotonic()
-        state = f"{int(time.time())} running={self._registry.running} held={len(self._registry)}"
-        await self._scripts.command("HSET", keys.WORKERS, worker, state)
+        seconds, _ = await self._scripts.command("TIME")
+        jobs = f"running={self._registry.running} held={len(self._registry)}"
+        await self._scripts.command("HSET", keys.WORKERS, worker, f"{seconds} {jobs}{about}")
         if trouble or self._noted:
             await self._scripts.persist(lambda: note_trouble(self._redis, worker, trouble))
             self._noted = trouble

@@ -11,7 +11,13 @@ from nightmill.enqueue.prepare import defaults_of
 from nightmill.errors import StoreUnavailableError
 from nightmill.queue import keys, wire
 from nightmill.queue.patience import waits
-from nightmill_worker.events import AccountStopped, ClaimsHeld, failed_loop
+from nightmill_worker.events import (
+    AccountStopped,
+    ClaimsHeld,
+    LaneHeld,
+    LaneStopped,
+    failed_loop,
+)
 from nightmill_worker.jobs.claimed_job import ClaimedJob
 from nightmill_worker.jobs.decision import INTERNAL
 from nightmill_worker.jobs.isolation import Isolation
@@ -82,6 +88,7 @@ class Claims:
             finish=self._finish_again,
         )
         self._account_stopped = False
+        self._held: dict[str, tuple[str, str]] = {}
         self._seq = 0
         self.store_problem = ""
         """Why the store does not answer look-ups, "" when it does."""
@@ -123,7 +130,7 @@ class Claims:
         await self._take_off(grant)
         for job_id in grant.aborts:
             self._registry.cut_off(job_id, "abort")
-        self._watch_account(grant.account)
+        self._watch_account(grant)
         idle = not grant.jobs and not len(self._registry)
         if self._burst and idle and await self._nothing_queued():
             return True
@@ -248,11 +255,17 @@ class Claims:
         if self._registry.running and left > 0:
             await asyncio.sleep(left)
 
-    def _watch_account(self, account: dict[str, str]) -> None:
-        stopped = account.get("state") == "stopped"
+    def _watch_account(self, grant: Grant) -> None:
+        """Emit what has stopped since the last claim."""
+        stopped = grant.account.get("state") == "stopped"
         if stopped and not self._account_stopped:
-            self._emit(AccountStopped(reason=account.get("reason", "")))
+            self._emit(AccountStopped(reason=grant.account.get("reason", "")))
         self._account_stopped = stopped
+        for model, (state, reason) in grant.held.items():
+            if self._held.get(model, ("", ""))[0] != state:
+                kind = LaneStopped if state == "stopped" else LaneHeld
+                self._emit(kind(model=model, reason=reason))
+        self._held = grant.held
 
     async def _nothing_queued(self) -> bool:
         active = await self._scripts.command("SMEMBERS", keys.QUEUES)

@@ -16,7 +16,7 @@ from arq import func
 from arq.worker import Worker
 
 from nightmill.maintenance.cancellation import Cancellation
-from nightmill.queue import keys, wire
+from nightmill.queue import keys, stops, wire
 from nightmill.queue.batches import Batches
 from nightmill.safety.redaction import Secrets
 from nightmill_worker.attachments.loader import Attachments
@@ -108,7 +108,7 @@ class FleetWorker(Worker):
         spool = Spool(settings.data_dir / "spool", self.name)
         self._committer = Committer(store, self._scripts, spool, self._emit, self.registry.forget)
         chance = rng or random.Random()  # noqa: S311 - jitter, no secret
-        decider = Decider(settings, chance, self.registry.alone_in_lane)
+        decider = Decider(settings, chance)
         self._defects = defects = Defects(settings.max_attempts)
         self._secrets = Secrets.of(settings)
         restorer = Restorer(
@@ -188,7 +188,11 @@ class FleetWorker(Worker):
         """Claim and run jobs until `stop`; return when all is finished or given back."""
         self._emit(WorkerStarted(worker=self.name))
         background = asyncio.create_task(
-            self._background.run(worker=self.name, lease_s=self._settings.lease_s)
+            self._background.run(
+                worker=self.name,
+                lease_s=self._settings.lease_s,
+                about=stops.about(self.account, self._settings.only_batch),
+            )
         )
         settling = asyncio.create_task(self._settler.run())
         claiming = asyncio.create_task(self._claims.run())

@@ -15,7 +15,7 @@ from nightmill.errors import InvalidParamsError, PayloadError
 from nightmill.params import Defaults, recheck
 from nightmill.queue import keys, wire
 from nightmill.records.job import Job, now_ms
-from nightmill.records.result import ErrorInfo
+from nightmill.records.result import Attempt, ErrorInfo
 from nightmill_worker.queue.records import Lease
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from nightmill_worker.queue.records import GrantedJob
 
+REFUSED: Final = range(300, 500)
+"""Statuses of a refusal."""
 _EMPTY: Final = Job(params=msgspec.Raw(b"{}"))
 # A payload that ends processes is not decoded; these fields stand behind its request.
 _SEQ: Final = re.compile(rb'"seq":\s*(\d{1,9})\b')
@@ -81,6 +83,8 @@ class ClaimedJob:
         if granted.verdict == "poison":
             message = "the worker process died three times while running only this job"
             self.problem = ErrorInfo(type="poison", message=message, fix="look at its input")
+        if granted.verdict == "refused":
+            self.problem = _refusal(granted.attempts)
 
     def name(self) -> None:
         """Name a job that must not be read: its batch, custom_id, seq and run, for its row."""
@@ -128,6 +132,22 @@ class ClaimedJob:
         """How long the call took, or has taken so far, milliseconds."""
         ended_s = time.monotonic() if self.ended_s is None else self.ended_s
         return round((ended_s - self.began_s) * 1000)
+
+
+def _refusal(attempts: bytes) -> ErrorInfo:
+    """Return the error of the last call that the endpoint refused, from the attempts as JSON."""
+    try:
+        calls = msgspec.json.decode(attempts, type=list[Attempt])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        calls = []
+    refused = (c for c in reversed(calls) if c.error_type and c.status in REFUSED)
+    last = next(refused, Attempt(n=0, started_at=0, outcome="lost"))
+    return ErrorInfo(
+        type=last.error_type or "permission_error",
+        message=last.error_message or "the endpoint refused this request",
+        fix="calls that were made later succeeded, so it is this request that is refused: change it"
+        " and requeue it",
+    )
 
 
 def _number(pattern: re.Pattern[bytes], payload: bytes) -> int | None:

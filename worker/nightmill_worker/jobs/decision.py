@@ -16,7 +16,8 @@ from nightmill.records.state import JobState
 from nightmill.safety.redaction import Secrets
 from nightmill_worker.events import CallFailed, CallRefused, Event, JobFaulted, JobQuarantined
 from nightmill_worker.jobs.claimed_job import ClaimedJob
-from nightmill_worker.jobs.retry import Again, End, next_step
+from nightmill_worker.jobs.known_limits import KnownLimits
+from nightmill_worker.jobs.retry import REFUSALS, Again, End, next_step
 from nightmill_worker.jobs.rows import (
     attempt_of,
     finish_of,
@@ -36,12 +37,12 @@ from nightmill_worker.messages.outcome import (
     Snooze,
     StopAccount,
     Succeeded,
+    Suspect,
 )
 from nightmill_worker.queue.records import Finish, Release, Settlement
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
 
     from nightmill.records.result import Attempt
     from nightmill.settings import Settings
@@ -54,6 +55,7 @@ SETTLED_AS: Final[dict[type, SettledAs]] = {
     Snooze: "refused",
     Retry: "failed",
     StopAccount: "stop",
+    Suspect: "suspect",
 }
 POSTPONED_MS: Final = 500
 """How long such a job waits, milliseconds."""
@@ -91,17 +93,12 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 class Decider:
     """Decides for all jobs of one process."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        rng: random.Random,
-        alone_in_lane: Callable[[ClaimedJob], bool],
-    ) -> None:
-        """Take the randomness of waits, and the check that a job has its lane to itself."""
+    def __init__(self, settings: Settings, rng: random.Random) -> None:
+        """Take the randomness of waits."""
         self._settings = settings
         self._secrets = Secrets.of(settings)
         self._rng = rng
-        self._alone_in_lane = alone_in_lane
+        self._limits = KnownLimits(settings)
 
     def before_call(self, claimed: ClaimedJob) -> Decision | None:
         """End a job that must not be paid for: aborted, expired, invalid, poison. None: call it."""
@@ -132,7 +129,10 @@ class Decider:
         claimed, reply = answered.claimed, answered.reply
         try:
             outcome = without_secrets(classify(reply, now), self._secrets)
-            settlement = _settlement(claimed, outcome, limits_in(reply.headers))
+            reported = limits_in(reply.headers)
+            if reported:
+                self._limits.note(claimed.granted.model, reported)
+            settlement = _settlement(claimed, outcome, reported)
             return self._decided(claimed, outcome, settlement)
         except Exception as error:  # noqa: BLE001 - the answer is paid for, whatever is wrong with it
             return self._as_it_came(claimed, reply, error)
@@ -197,7 +197,7 @@ class Decider:
             outcome,
             attempts=granted.counted + 1,
             refusals=granted.refusals + 1,
-            alone=refused and self._alone_in_lane(claimed),
+            excess=self._excess(claimed, outcome, settlement) if refused else "",
             max_attempts=self._settings.max_attempts,
             rng=self._rng,
         )
@@ -213,6 +213,15 @@ class Decider:
         )
         release = release_of(claimed, step, attempt, refused=refused)
         return Decision(settlement=settlement, release=release, event=_event(claimed, attempt))
+
+    def _excess(self, claimed: ClaimedJob, outcome: Outcome, settlement: Settlement) -> str:
+        """Say by how much a job that is refused on and on exceeds a known limit, "" if not."""
+        granted = claimed.granted
+        if granted.refusals + 1 < REFUSALS or not isinstance(outcome, Snooze):
+            return ""
+        return self._limits.excess(
+            granted.model, claimed.body, outcome.error.message, settlement.reported
+        )
 
     def _as_it_came(self, claimed: ClaimedJob, reply: Reply | Broken, error: Exception) -> Decision:
         """Store a reply that could not be interpreted: its body as it is, its usage unknown."""
@@ -287,11 +296,18 @@ def _settlement(
     item = settlement_of(claimed, settled_as, reported=reported)
     wait_s, refused = outcome.retry_after_s, isinstance(outcome, Snooze)
     fix = f" ({outcome.error.fix})" if outcome.error.fix else ""
-    return msgspec.structs.replace(
+    item = msgspec.structs.replace(
         item,
         gate=gate_named(outcome.error.message) if refused else None,
         retry_after_ms=None if wait_s is None else int(wait_s * 1000),
         reason=f"{outcome.error.type}: {outcome.error.message}{fix}",
+    )
+    if not isinstance(outcome, Suspect):
+        return item
+    # Words about money are the account's, unless the request has them too.
+    words = outcome.words.lower().encode()
+    return msgspec.structs.replace(
+        item, job=claimed.granted.id, kind=outcome.kind, own=words in claimed.body.lower()
     )
 
 

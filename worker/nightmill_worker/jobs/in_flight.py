@@ -127,9 +127,3 @@ class InFlight:
     def cut_off_all(self) -> int:
         """Cancel every call under way for a shutdown; return how many there were."""
         return sum(self.cut_off(job_id, "shutdown") for job_id in list(self._held))
-
-    def alone_in_lane(self, claimed: ClaimedJob) -> bool:
-        """Return whether no other job of this process uses the lane."""
-        model = claimed.granted.model
-        others = (other for other in self._held.values() if other is not claimed)
-        return not any(other.granted.model == model for other in others)

@@ -16,15 +16,16 @@ from nightmill_worker.messages.outcome import (
     Snooze,
     StopAccount,
     Succeeded,
+    Suspect,
     Unsuccessful,
 )
 
 BACKOFF_S: Final = 1.0  # wait after the first failed attempt; doubles with each
 BACKOFF_MAX_S: Final = 60.0
 SNOOZE_S: Final = (1.0, 2.0, 4.0)  # by the number of 429s in a row, the last one for all further
-STOPPED_S: Final = 1.0  # claims of a stopped account are held back by the account, not by this wait
+STOPPED_S: Final = 1.0  # jobs of a stopped account or lane are held back by it, not by this wait
 JITTER: Final = (0.5, 1.5)  # factors, uniform
-REFUSALS_ALONE: Final = 5  # 429s in a row of a job with the lane to itself: it never fits
+REFUSALS: Final = 5  # 429s in a row of a job that is larger than the limit: it never fits
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,24 +54,24 @@ def next_step(  # noqa: PLR0913 - a rule over a history of four numbers
     *,
     attempts: int,
     refusals: int,
-    alone: bool,
+    excess: str,
     max_attempts: int,
     rng: random.Random,
 ) -> NextStep:
     """Decide what follows `outcome`.
 
-    `attempts` are the counted ones and `refusals` the 429s in a row, both with this call;
-    `alone` says whether the job had its lane to itself.
+    `attempts` are the counted ones and `refusals` the 429s in a row, both with this call. `excess`
+    says by how much the job exceeds a known limit, "" when it does not.
     """
     match outcome:
         case Succeeded():
             return End(status=JobState.SUCCEEDED)
         case Fail():
             return _failed(outcome.error)
-        case StopAccount():
+        case StopAccount() | Suspect():
             return _release(outcome, JobState.SNOOZED, STOPPED_S, rng)
-        case Snooze() if alone and refusals >= REFUSALS_ALONE:
-            return _failed(_exceeds_limit(outcome.error, refusals))
+        case Snooze() if excess and refusals >= REFUSALS:
+            return _failed(_exceeds_limit(outcome.error, refusals, excess))
         case Snooze():
             return _release(outcome, JobState.SNOOZED, snooze_s(refusals), rng)
         case Retry():
@@ -112,10 +113,10 @@ def _given_up(error: ErrorInfo, attempts: int) -> ErrorInfo:
     return msgspec.structs.replace(error, message=f"{error.message} (after {attempts} {times})")
 
 
-def _exceeds_limit(error: ErrorInfo, refusals: int) -> ErrorInfo:
+def _exceeds_limit(error: ErrorInfo, refusals: int, excess: str) -> ErrorInfo:
     """Say that this one request is larger than the limit, whatever else runs."""
     return ErrorInfo(
         type="exceeds_limit",
-        message=f"refused {refusals} times in a row with the lane to itself: {error.message}",
+        message=f"refused {refusals} times in a row, and {excess}: {error.message}",
         fix="make the request smaller, or have the endpoint's rate limit raised",
     )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nightmill_worker.jobs.retry import Again
     from nightmill_worker.messages.outcome import Outcome
 
-    SettledAs = Literal["ok", "refused", "failed", "rejected", "stop", "unsent"]
+    SettledAs = Literal["ok", "refused", "failed", "rejected", "stop", "suspect", "unsent"]
 
 NUMBERS: Final = re.compile(r"\d+")
 """Left out of a fault: ids, positions and sizes differ between failures of one kind."""
@@ -143,7 +143,7 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
     """Return the row of a job that ends now."""
     granted, job, body = claimed.granted, claimed.job, claimed.body
     history = history_of(granted.attempts, granted.cut, attempt)
-    started_at = history["started_at"]
+    started_at, calls = history["started_at"], history["attempts"]
     usage = answer.usage if answer else Usage()
     model = answer.model if answer else granted.model
     return Result(
@@ -161,7 +161,7 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
         usage=usage,
         cost=cost(model, usage),
         stop_reason=answer.stop_reason if answer else None,
-        request_id=attempt.request_id if attempt else None,
+        request_id=calls[-1].request_id if calls else None,
         request_hash=request_hash(body, rehearsal=rehearsal) if body else None,
         enqueued_at=claimed.enqueued_at,
         finished_at=now_ms(),

@@ -21,6 +21,7 @@ from nightmill.errors import BatchEndedError, QueueRefusedError, QueueUnavailabl
 from nightmill.queue.batches import Batches
 from nightmill.queue.connection import connect
 from nightmill.queue.crashes import read_troubles
+from nightmill.queue.stops import Stops, read_stops
 from nightmill.records.counts import Counts, with_rows
 from nightmill.records.limits import Change, Limits
 from nightmill.store import ResultStore
@@ -94,7 +95,7 @@ class LocalRun:
         self._supervisor = supervisor
         self._interrupted = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
-        self._last: tuple[Counts, int, dict[str, str]] = Counts(), 0, {}
+        self._last: tuple[Counts, int, Stops] = Counts(), 0, Stops()
         self._troubles: list[str] = []
         self._notice = ""
         self._known_limits = Limits()
@@ -161,14 +162,16 @@ class LocalRun:
     ) -> Ending:
         feeding = asyncio.create_task(feeder.feed(lines()))
         recovery = Recovery(feeder, lines, self._served.lease_s)
-        fed, end = Fed(), None
+        fed, end, counts, reason = Fed(), None, Counts(), ""
         try:
             while end is None:
+                before = counts
                 counts, reason = await self._look(batches, show)
                 if feeding.done():
                     latest = feeding.result()
                     fed = fed if fed.total else latest
-                end = self._cut_short(counts, reason)
+                still = feeding.done() or counts == before  # else other jobs may come
+                end = self._cut_short(counts, reason if still else "")
                 if end is None and feeding.done() and counts.drained:
                     step = await self._unless_interrupted(recovery.step(counts))
                     end = None if step is None else _ENDS.get(step)
@@ -181,12 +184,12 @@ class LocalRun:
         finally:
             await end_tasks(feeding)
         await self._stop_workers()
-        counts, reason = await self._look(batches, show)
+        counts, found = await self._look(batches, show)
         return Ending(
             end=end,
             counts=counts,
             fed=fed if fed.total else feeder.fed,
-            reason=recovery.reason or reason,
+            reason=recovery.reason or found or reason,
             lost=recovery.lost,
         )
 
@@ -217,14 +220,17 @@ class LocalRun:
 
     async def _look(self, batches: Batches, show: Show) -> tuple[Counts, str]:
         """Return the counts, and why no more calls can be made ("" when they can)."""
-        counts, refused, account = await self._read(batches, show)
-        show(counts, refused, [*self._troubles, *([self._notice] if self._notice else [])])
-        if account.get("state") == "stopped":
-            return counts, account["reason"]
+        counts, refused, stops = await self._read(batches, show)
+        lines = [*self._troubles, *([self._notice] if self._notice else [])]
+        if counts.waiting:
+            lines += stops.shown(self._batch, [self._account])
+        show(counts, refused, lines)
+        if counts.waiting and (reason := stops.reason(self._batch, [self._account])):
+            return counts, reason
         return counts, f"paused: {counts.reason}" if counts.held else ""
 
-    async def _read(self, batches: Batches, show: Show) -> tuple[Counts, int, dict[str, str]]:
-        """Return the counts, the number of 429s, and the account's state and reason.
+    async def _read(self, batches: Batches, show: Show) -> tuple[Counts, int, Stops]:
+        """Return the counts, the number of 429s, and what is stopped or held.
 
         Waits for a Redis that is away and shows that; once interrupted, returns what was read last.
         Raises QueueRefusedError when Redis refuses before it has answered.
@@ -232,7 +238,7 @@ class LocalRun:
         while True:
             try:
                 async with asyncio.timeout(SLOW_S):
-                    accounts = await batches.accounts()
+                    stops = await read_stops(batches.redis, [self._batch])
                     refused = await batches.refused()
                     counts = await batches.counts(self._batch)
                     self._troubles = await read_troubles(batches.redis)
@@ -246,7 +252,7 @@ class LocalRun:
                 show(shown, refused, [f"trouble: Redis is away: {problem}"])
                 await asyncio.sleep(LOOK_S)
             else:
-                self._last = counts, refused, accounts.get(self._account, {})
+                self._last = counts, refused, stops
                 if counts.fed:
                     self._known_limits = counts.limits
                 self._answered = True

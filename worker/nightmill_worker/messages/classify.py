@@ -1,7 +1,8 @@
 """The one classifier: what an answer means for its job. Retries, limiter and breaker all use it.
 
-The status decides, because proxies keep it. `error.type` decides in two cases: an error inside a
-200 stream, and a 403, which may be about the account or about one request.
+The status decides, because proxies keep it. A code or an `error.type` decides in three cases: an
+error inside a 200 stream, a refusal that names the account, and a 403 that names the request. A
+text comes last, since it may repeat a prompt: it never stops an account.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final, TypeAlias
+
+import msgspec
 
 from nightmill.records.result import ErrorInfo
 from nightmill_worker.messages.error_body import (
@@ -33,11 +36,46 @@ from nightmill_worker.messages.outcome import (
     Retry,
     Snooze,
     StopAccount,
+    Suspect,
 )
 from nightmill_worker.messages.retry_after import retry_after_s
 from nightmill_worker.messages.text import beginning, clean, header
 
-ACCOUNT_TYPES: Final = frozenset({"authentication_error", "billing_error", "permission_error"})
+# Codes of refusals that end when a person acts: `error.details.error_code` of the API, `code` or
+# `type` of gateways.
+ACCOUNT_CODES: Final = frozenset(
+    {
+        "authentication_error",
+        "billing_error",
+        "enforced_spend_limit_reached",
+        "contract_spend_limit_reached",
+        "insufficient_quota",
+        "budget_exceeded",
+        "credit_balance_exhausted",
+        "credit_balance_too_low",
+        "insufficient_credits",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "account_deactivated",
+        "organization_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "project_spend_limit_exceeded",
+    }
+)
+MODEL_CODE: Final = re.compile(r"(?:^|_)model_access_denied$")
+"""A gateway's code for a credential that may not use this one model."""
+REQUEST_CODE: Final = re.compile(
+    r"^(?:invalid_request_error|not_found_error|request_too_large)$"
+    r"|content|safety|policy|moderation|guardrail|filter",
+    re.IGNORECASE,
+)
+"""Codes of a 403 about the content of one request."""
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+FINAL: Final = range(200, 600)
+"""Statuses that can be the last one of a call."""
+CLIENT_ERRORS: Final = range(400, 500)
+STOPS: Final = frozenset({401, 402})
+"""Statuses of a refused account."""
 UNHINTED: Final = frozenset({401, 402, 403, 429})
 """Statuses for which x-should-retry is ignored."""
 
@@ -49,17 +87,22 @@ SPENT_429: Final = re.compile(
 SPENT_400: Final = re.compile(r"credit balance|usage limits|spend(?:ing)?[ _]limit", re.IGNORECASE)
 
 FIXES: Final = {
-    401: "correct API_KEY or AUTH_TOKEN, which the endpoint refuses, then run `nightmill resume`",
-    402: "settle the account's billing, then run `nightmill resume`",
     404: "check `model`, which the endpoint does not know (if every job ends so, check BASE_URL)",
     413: "make the request smaller: shorten the messages, or send documents by URL",
-    429: "raise the spend limit or wait until it is renewed, then run `nightmill resume`",
 }
 FIX_REQUEST: Final = "change the request as the message says and requeue it"
 FIX_FORBIDDEN: Final = "allow the credential to do this or use another, then run `nightmill resume`"
 FIX_CREDIT: Final = "add credit or raise the usage limit, then run `nightmill resume`"
+FIX_SPEND: Final = "raise the spend limit or wait until it is renewed, then run `nightmill resume`"
+FIXES_OF_STOPS: Final = {
+    401: "correct API_KEY or AUTH_TOKEN, which the endpoint refuses, then run `nightmill resume`",
+    402: "settle the account's billing, then run `nightmill resume`",
+    403: FIX_FORBIDDEN,
+    429: FIX_SPEND,
+}
 FIX_REDIRECT: Final = "set BASE_URL to the endpoint itself: it answers with a redirect"
 FIX_HINTED: Final = "change the request: the endpoint says that retrying it is of no use"
+FIX_STATUS: Final = "check BASE_URL and what stands before the endpoint: this is no final answer"
 FIX_NOT_JSON: Final = "check BASE_URL: what answers there is not a Messages endpoint"
 FIX_DEFECT: Final = "report this defect of nightmill; the answer is kept as it came"
 
@@ -73,7 +116,7 @@ FIXES_OF_BREAKS: Final = {
 FINAL_BREAKS: Final = frozenset({"input_cut", "response_too_large"})
 """Breaks that a retry would repeat and pay again."""
 
-_Unsuccessful: TypeAlias = type[Retry | Snooze | Fail | StopAccount]
+_Unsuccessful: TypeAlias = type[Retry | Snooze | Fail | StopAccount | Suspect]
 _Meaning: TypeAlias = tuple[_Unsuccessful, str | None]  # an outcome and what to fix
 
 
@@ -160,39 +203,73 @@ def _of_error(reply: Reply, status: int, error: ErrorBody, now: float) -> Outcom
     """Return the outcome of an error. `status` is the reply's or the one of the error's type."""
     wait_s = retry_after_s(reply.headers, now)
     named = error.type or TYPE_OF_STATUS.get(status) or f"http_{status}"
-    outcome, fix = _meaning(status, named, error, wait_s)
+    outcome, fix = _meaning(status, error, wait_s)
     hint = reply.headers.get("x-should-retry")
     if hint is not None and status not in UNHINTED and reply.status not in SUCCESS:
         outcome, fix = _hinted(outcome, fix, hint.strip().lower())
     message = error.message or f"HTTP {reply.status} without a text"
-    return outcome(
+    if _is_odd(status):
+        named, message = "invalid_response", f"HTTP {status} is no final answer: {message}"
+    made = outcome(
         error=ErrorInfo(type=named, message=message, fix=fix),
         status=reply.status,
         request_id=_request_id(reply.headers),
         retry_after_s=wait_s,
     )
+    if not isinstance(made, Suspect):
+        return made
+    kind, words = f"{status} {error.type or 'text'}", _money_words(status, error.message)
+    return msgspec.structs.replace(made, kind=kind, words=words)
 
 
-def _meaning(status: int, named: str, error: ErrorBody, wait_s: float | None) -> _Meaning:
-    """Return which outcome a status is, and what to fix. `named` is the error's type."""
-    text = f"{named} {error.message} {error.code} {error.details}"
+def _meaning(status: int, error: ErrorBody, wait_s: float | None) -> _Meaning:
+    """Return which outcome a status is, and what to fix."""
+    if status in CLIENT_ERRORS and (found := _of_account(status, error, wait_s)) is not None:
+        return found
     meaning: _Meaning = (Fail, FIXES.get(status, FIX_REQUEST))
     match status:
-        case 429 if wait_s is not None or not SPENT_429.search(text):
+        case 429:
             meaning = (Snooze, None)
-        case 401 | 402 | 429:
-            meaning = (StopAccount, FIXES[status])
-        case 403:
-            meaning = (StopAccount, FIX_FORBIDDEN) if named in ACCOUNT_TYPES else meaning
-        case 400 if SPENT_400.search(text):
-            meaning = (StopAccount, FIX_CREDIT)
         case 408 | 409:
             meaning = (Retry, None)
-        case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status < HTTPStatus.OK:
+        case _ if status in REDIRECTS:  # every job may get it, or the one that a firewall stops
+            meaning = (Suspect, FIX_REDIRECT)
+        case _ if _is_odd(status):
+            meaning = (Retry, FIX_STATUS)
+        case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             meaning = (Retry, None)
-        case _ if status < HTTPStatus.BAD_REQUEST:  # a redirect: every job would get it
-            meaning = (StopAccount, FIX_REDIRECT)
     return meaning
+
+
+def _of_account(status: int, error: ErrorBody, wait_s: float | None) -> _Meaning | None:
+    """Return the meaning of a 4xx that concerns the account, or may concern it; else None."""
+    fix = FIXES_OF_STOPS.get(status, FIX_CREDIT)
+    match status:
+        case 429 if wait_s is not None:
+            return None
+        case 401 | 403 if any(map(MODEL_CODE.search, error.codes)):
+            return Suspect, FIX_FORBIDDEN
+        case _ if status in STOPS or not ACCOUNT_CODES.isdisjoint(error.codes):
+            return StopAccount, fix
+        case 400 | 429 if _money_words(status, error.message):
+            return Suspect, fix
+        case 403 if not (error.type and REQUEST_CODE.search(error.type)):
+            return Suspect, fix
+        case _:
+            return None
+
+
+def _is_odd(status: int) -> bool:
+    """Return whether a status cannot be the last one: 101, 304, 999."""
+    redirect = status // 100 == HTTPStatus.MULTIPLE_CHOICES // 100
+    return status not in FINAL or (redirect and status not in REDIRECTS)
+
+
+def _money_words(status: int, message: str) -> str:
+    """Return the words of a refusal's text that say that money is spent, "" for none."""
+    pattern = {400: SPENT_400, 429: SPENT_429}.get(status)
+    found = pattern.search(message) if pattern else None
+    return found[0] if found else ""
 
 
 def _hinted(outcome: _Unsuccessful, fix: str | None, hint: str) -> _Meaning:

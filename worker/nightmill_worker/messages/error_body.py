@@ -15,7 +15,7 @@ TEXT_CHARS: Final = 200
 MESSAGE_CHARS: Final = 2_000
 """Characters kept of the message of an error that is JSON."""
 DETAILS_BYTES: Final = 4_096
-"""Bytes of an error's `details` that are searched."""
+"""Longest `details` of an error that are read."""
 
 # The status that belongs to an error type: the API's own types, and one that gateways use.
 STATUS_OF_TYPE: Final = {
@@ -47,8 +47,13 @@ class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     code: str = ""
     status: int | None = None
     """The status that belongs to `type`, or a numeric `code`."""
-    details: str = ""
-    """The beginning of `details` as JSON."""
+    error_code: str = ""
+    """The API's `details.error_code`."""
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Its codes. An endpoint takes them from a list: unlike texts, they repeat no prompt."""
+        return self.error_code, self.code, self.type or ""
 
 
 class _Error(msgspec.Struct):
@@ -66,7 +71,14 @@ class _ErrorBody(msgspec.Struct):
     error: _Error | str
 
 
+class _Details(msgspec.Struct):
+    """An error's `details`."""
+
+    error_code: str = ""
+
+
 _decode = msgspec.json.Decoder(_ErrorBody).decode
+_decode_details = msgspec.json.Decoder(_Details).decode
 
 
 def error_in(body: bytes) -> ErrorBody | None:
@@ -103,5 +115,15 @@ def _error(error: _Error) -> ErrorBody:
         message=clean(error.message or "", MESSAGE_CHARS),
         code=clean(code),
         status=status,
-        details=bytes(memoryview(error.details)[:DETAILS_BYTES]).decode(errors="replace"),
+        error_code=_error_code(error.details),
     )
+
+
+def _error_code(details: msgspec.Raw) -> str:
+    """Return `error_code` of an error's details, "" when there is none."""
+    if not 0 < len(bytes(details)) <= DETAILS_BYTES:
+        return ""
+    try:
+        return clean(_decode_details(details).error_code)
+    except NOT_JSON:
+        return ""

@@ -90,7 +90,7 @@ class Succeeded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unsuccessful(msgspec.Struct, frozen=True, kw_only=True):
-    """The base of the four other outcomes."""
+    """The base of the other outcomes."""
 
     error: ErrorInfo
     status: int | None = None
@@ -124,4 +124,16 @@ class StopAccount(Unsuccessful, frozen=True, kw_only=True):
     """The account or the address is wrong, not the job. `error.fix` says what to do."""
 
 
-Outcome: TypeAlias = Succeeded | Retry | Snooze | Fail | StopAccount
+class Suspect(Unsuccessful, frozen=True, kw_only=True):
+    """The account, the model or this one request is refused: only other calls show which.
+
+    The job is given back, and other jobs of its lane are tried (see weigh.lua).
+    """
+
+    kind: str = ""
+    """Refusals of the same kind are alike: the status, and the error's type where it has one."""
+    words: str = ""
+    """The words of its text, and nothing else, that say that the account has no money."""
+
+
+Outcome: TypeAlias = Succeeded | Retry | Snooze | Fail | StopAccount | Suspect

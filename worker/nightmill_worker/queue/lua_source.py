@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Final
@@ -9,20 +10,25 @@ from typing import Final
 from nightmill.queue.wire import ALLOW_OOM, lua_prelude, part
 
 _SHARED: Final = {
-    "claim": ("common", "lane_state", "lane", "batch"),
-    "settle": ("common", "lane_state", "lane"),
+    "claim": ("common", "lane_state", "lane", "account", "trials", "verdict", "batch"),
+    "settle": ("common", "lane_state", "lane", "account", "weigh"),
 }
 _MOVES_BATCHES: Final = ("claim", "finish", "sweep")
 """Scripts that may change the state of a batch: they use the client's flag.lua."""
+_LOCAL: Final = re.compile(r"local (\w+) = .*\n")
 
 
 @cache
 def source(name: str) -> str:
     """Return lua/<name>.lua after the names and the shared parts that it uses.
 
-    A full Redis refuses producers, never workers: only finished jobs give memory back.
+    A full Redis refuses producers, never workers: only finished jobs give memory back. Of the key
+    names, only those that it uses are in it: Lua allows 200 local variables.
     """
     lua = files("nightmill_worker.queue").joinpath("lua")
-    first = ALLOW_OOM + lua_prelude() + (part("flag") if name in _MOVES_BATCHES else "")
     parts = (*_SHARED.get(name, ("common",)), name)
-    return first + "".join(lua.joinpath(f"{each}.lua").read_text() for each in parts)
+    text = part("flag") if name in _MOVES_BATCHES else ""
+    text += "".join(lua.joinpath(f"{each}.lua").read_text() for each in parts)
+    words = set(re.findall(r"\w+", text))
+    names = (found[0] for found in _LOCAL.finditer(lua_prelude()) if found[1] in words)
+    return ALLOW_OOM + "".join(names) + text

@@ -33,7 +33,7 @@ class GrantedJob(msgspec.Struct, frozen=True, kw_only=True):
     refusals: int
     snoozes: int
     calls: int
-    verdict: Literal["run", "alone", "aborted", "poison", "unreadable", "gone"]
+    verdict: Literal["run", "alone", "aborted", "refused", "poison", "unreadable", "gone"]
     reservation: bytes
     attempts: bytes
     cut: bytes
@@ -43,7 +43,8 @@ class GrantedJob(msgspec.Struct, frozen=True, kw_only=True):
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a claim. Times are ms by Redis's clock.
 
-    `account` is {} unless the account is stopped or a trial is under way.
+    `account` has no `state` unless the account is stopped or a trial is under way. `held` is
+    model -> (held or stopped, why) of the lanes whose jobs wait.
     """
 
     now_ms: int
@@ -51,6 +52,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[GrantedJob, ...]
     aborts: frozenset[str]
     account: dict[str, str]
+    held: dict[str, tuple[str, str]]
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -58,7 +60,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     token: str
     model: str
-    outcome: Literal["ok", "refused", "failed", "rejected", "stop", "unsent"]
+    outcome: Literal["ok", "refused", "failed", "rejected", "stop", "suspect", "unsent"]
     reservation: msgspec.Raw
     latency_ms: int
     bytes: int
@@ -68,6 +70,9 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output: int | None = None
     retry_after_ms: int | None = None
     reason: str | None = None
+    job: str | None = None
+    kind: str | None = None
+    own: bool = False
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):

@@ -53,6 +53,7 @@ class RedisUnusableError(QueueRefusedError):
 class _Also(msgspec.Struct, rename={"account": "line"}):  # docs/wire.md keeps the name on the wire
     aborts: list[str] | dict[str, str]
     account: dict[str, str]
+    held: dict[str, tuple[str, str]] = {}
 
 
 _also = msgspec.json.Decoder(_Also)
@@ -108,6 +109,7 @@ class Scripts:
             jobs=tuple(_claimed(row, now) for row in jobs),
             aborts=frozenset(also.aborts),
             account=also.account,
+            held=also.held,
         )
 
     async def renew(self, leases: Sequence[Lease]) -> Late:

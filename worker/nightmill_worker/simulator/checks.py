@@ -7,8 +7,9 @@ from aiohttp import web
 from nightmill_worker.simulator.config import SimulatorConfig
 from nightmill_worker.simulator.ratelimit import CREDIT_EXHAUSTED, SPEND_LIMIT
 from nightmill_worker.simulator.replies import ERROR_MESSAGES, error_kind
-from nightmill_worker.simulator.request import MAX_BODY_BYTES, ContractError, invalid
+from nightmill_worker.simulator.request import MAX_BODY_BYTES, ContractError, Prompt, invalid
 
+ECHO_CHARS = 1000
 TOO_LARGE = "Request exceeds the maximum allowed number of bytes."
 
 
@@ -55,3 +56,12 @@ def check_account(config: SimulatorConfig) -> None:
         raise invalid(CREDIT_EXHAUSTED)
     if config.spend_limit:
         raise ContractError(429, config.rate_limit_type, SPEND_LIMIT)
+
+
+def check_prompt(config: SimulatorConfig, prompt: Prompt) -> None:
+    """Refuse what concerns one model or one prompt; raises `ContractError`."""
+    if config.deny_model is not None and prompt.request.model == config.deny_model:
+        message = f"Your API key may not use the model {config.deny_model}."
+        raise ContractError(403, error_kind(403), message)
+    if config.echo is not None and prompt.has(config.echo):
+        raise invalid(f"messages: this prompt is not accepted: {prompt.text[:ECHO_CHARS]}")

@@ -80,6 +80,12 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Answer every call 400: the credit balance is too low."""
     spend_limit: bool = False
     """Answer every call 429: the spend limit is reached."""
+    block: str | None = None
+    """Answer prompts with this text as a firewall does: 403 and an HTML page."""
+    echo: str | None = None
+    """Answer prompts with this text 400, and repeat the prompt in the error's message."""
+    deny_model: str | None = None
+    """Answer calls of this model 403: the credential may not use it."""
     down: Status | None = None
     """Answer every call with this status."""
     should_retry: bool | None = None

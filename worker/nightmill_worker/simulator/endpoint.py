@@ -10,7 +10,12 @@ from aiohttp import web
 
 from nightmill_worker.simulator.answer import Answer, make_answer
 from nightmill_worker.simulator.call_plan import CallPlan, plan_call
-from nightmill_worker.simulator.checks import check_account, check_headers, read_body
+from nightmill_worker.simulator.checks import (
+    check_account,
+    check_headers,
+    check_prompt,
+    read_body,
+)
 from nightmill_worker.simulator.config import SimulatorConfig
 from nightmill_worker.simulator.ledger import Ledger
 from nightmill_worker.simulator.limiter import Admission, Limiter, Refusal
@@ -18,6 +23,7 @@ from nightmill_worker.simulator.ratelimit import ratelimit_headers, refusal_mess
 from nightmill_worker.simulator.replies import (
     ERROR_MESSAGES,
     MESSAGE_ENCODER,
+    blocked_reply,
     error_kind,
     error_reply,
     json_reply,
@@ -107,8 +113,11 @@ class Endpoint:
             call.key = prompt.key
             nth = self.ledger.recognised(prompt.key)
             check_account(config)
+            check_prompt(config, prompt)
         except ContractError as error:
             return self._error(call, error.status, error.kind, error.message)
+        if config.block is not None and prompt.has(config.block):
+            return blocked_reply(self._headers(call))
         admitted = self.limiter.admit(self.clock(), prompt.input_tokens, prompt.request.max_tokens)
         if isinstance(admitted, Refusal):
             return self._refuse(call, admitted)

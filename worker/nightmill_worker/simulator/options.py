@@ -45,15 +45,23 @@ HELP: dict[str, dict[str, str]] = {
         "drop": "Share of calls whose connection closes without an answer.",
         "wrong_type": "Share of 200s whose body is an HTML page.",
         "should_retry": "Send x-should-retry with every error.",
+        "block": "Answer prompts with this text 403 and an HTML page, as a firewall does.",
+        "echo": "Answer prompts with this text 400, and repeat the prompt in the error.",
     },
     ACCOUNT: {
         "auth": "The only key that is accepted (default: any key).",
         "credit_exhausted": "Answer every call 400: the credit balance is too low.",
         "spend_limit": "Answer every call 429: the spend limit is reached.",
+        "deny_model": "Answer calls of this model 403: the key may not use it.",
         "down": "Answer every call with this status.",
     },
 }
-METAVARS = {"fail": "STATUS:SHARE", "stall": "SHARE[:SECONDS]", "auth": "KEY"}
+METAVARS = {
+    "fail": "STATUS:SHARE",
+    "stall": "SHARE[:SECONDS]",
+    "auth": "KEY",
+    "deny_model": "MODEL",
+}
 
 
 def config_parameters() -> list[inspect.Parameter]:

@@ -27,6 +27,7 @@ ERROR_MESSAGES = {
     504: "The request timed out while it was processed.",
     529: "Overloaded",
 }
+BLOCKED_BODY = b"<html><title>Blocked</title><p>This request was blocked. Incident 4711.</p></html>"
 WRONG_TYPE_BODY = b"<html><body><h1>It works!</h1><p>A proxy answered.</p></body></html>"
 
 
@@ -57,3 +58,10 @@ def error_reply(status: int, kind: str, message: str, headers: dict[str, str]) -
 def wrong_type_reply(headers: dict[str, str]) -> web.Response:
     """Answer a 200 whose body is an HTML page, as a proxy might."""
     return web.Response(body=WRONG_TYPE_BODY, headers={"content-type": "text/html", **headers})
+
+
+def blocked_reply(headers: dict[str, str]) -> web.Response:
+    """Answer a 403 whose body is an HTML page, as a firewall does."""
+    return web.Response(
+        status=403, body=BLOCKED_BODY, headers={"content-type": "text/html", **headers}
+    )

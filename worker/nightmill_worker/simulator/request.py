@@ -83,6 +83,15 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: int
     """The estimate that is charged."""
 
+    def has(self, text: str) -> bool:
+        """Return whether `text` stands in the system prompt or the messages."""
+        return text in self.text
+
+    @property
+    def text(self) -> str:
+        """The system prompt and the messages as JSON."""
+        return _canonical.encode((self.request.system, self.turns)).decode()
+
 
 _decoder = msgspec.json.Decoder(MessagesRequest)
 _canonical = msgspec.json.Encoder(order="deterministic")

@@ -3,36 +3,39 @@
 --          want (jobs at most), lease_ms, functions (names that workers run), model (default),
 --          only? (a batch: claim no other jobs)
 -- ARGV[2]  JSON: the orders of a lane that has never been used
--- Returns  {now_ms, wait_ms until the next claim, JSON: aborts (job ids) and line (the account's hash),
---          job, job, ...}, each job
+-- Returns  {now_ms, wait_ms until the next claim, JSON: aborts (job ids), line (the account's hash) and
+--          held (model -> {held or stopped, why}), job, job, ...}, each job
 --          {id, token, payload or "", queue, model, counted, refusals, snoozes, calls, verdict,
 --          reservation, attempts as JSON, the sums of attempts that were cut out as JSON or ""}.
--- verdict: run | alone (run it in the isolation process) | aborted | poison (workers died too often under it) | unreadable | gone (its payload was evicted, deleted or expired).
+-- verdict: run | alone (run it in the isolation process) | aborted | refused (it fails with its last
+--          error: calls that were sent after it succeeded) | poison (workers died too often under it) |
+--          unreadable | gone (its payload was evicted, deleted or expired).
 -- A repeated seq gets the same jobs again: the answer to the first claim was lost.
 local ask = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local moment = time[1] .. '.' .. time[2] -- part of tokens: two claims never have the same one
 local lease_end = now + ask.lease_ms
-local account_key = ACCOUNT .. ask.account
+local account = open_account(ask.account)
 local grant_key = GRANT .. ask.worker
 local this_claim = ask.seq .. ' '
 local counts = tally()
 local lanes, batches, granted, leased, wait = {}, {}, {}, {}, 1000
--- A job that runs isolated proves there that it ends processes. This bound is for a job whose answer
--- ends the worker itself. It is high: a person who kills workers must not make a good job poison.
-local TOO_MANY_DEATHS = 20
 local LARGEST_PAYLOAD = 33 * 1024 * 1024 -- bytes: the largest MAX_PAYLOAD_BYTES and the job's envelope
 local LONGEST_LEASE_MS = 3600000 -- the largest LEASE_S
 local PUT_OFF_MS = 60000 -- how long a job waits that could not be granted
-local MOST_CALLS = 1e9 -- of one job
 local SIDESTEP_MS = 250
+local KEPT_BACK_MS = 1000 -- how long a refused job waits for others to be tried
+local HELD_MS = 250 -- until the next claim, while a trial is under way
+local want = wanted(account, ask.want, now)
+local tries = tries_jobs(account) -- whether one job at a time is tried somewhere
 local tokens = 0
 
 local function lane_of(model)
   if not lanes[model] then
     lanes[model] = open_lane(ask.account, model, now / 1000, ARGV[2])
     count_slots(lanes[model], now / 1000)
+    note_lane_trial(account, lanes[model])
   end
   return lanes[model]
 end
@@ -40,24 +43,6 @@ end
 local function batch_named(name)
   batches[name] = batches[name] or open_batch(name, now)
   return batches[name]
-end
-
--- The last holder's lease ran out during a call: add a lost attempt to the history, count the death.
-local function note_death(id, record)
-  local claimed_at = bounded(record.claimed_at, 0, now, now)
-  add_attempt(id, cjson.encode({
-    n = bounded(record.calls, 0, MOST_CALLS, 0), started_at = claimed_at, outcome = 'lost',
-    counted = false, worker = record.worker, duration_ms = now - claimed_at,
-  }))
-  record.deaths = (tonumber(record.deaths) or 0) + 1
-end
-
-local function verdict_on(id, record, aborts)
-  if aborts[id] then return 'aborted' end
-  if record.state == 'in_flight' then note_death(id, record) end
-  local deaths = tonumber(record.deaths) or 0
-  if deaths >= TOO_MANY_DEATHS then return 'poison' end
-  return deaths >= 2 and 'alone' or 'run'
 end
 
 -- A counter of a record as a whole number, "0" when it is none.
@@ -90,7 +75,7 @@ local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
     return
   end
   local record = hash(RECORD .. id)
-  local verdict = unfit or verdict_on(id, record, aborts)
+  local verdict = unfit or verdict_on(id, record, aborts, now)
   if record.state ~= 'in_flight' then
     if record.state then counts.add(batch.name, record.state, -1) end
     counts.add(batch.name, 'in_flight', 1)
@@ -99,9 +84,11 @@ local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
   record.token, record.calls = token, bounded(record.calls, 0, MOST_CALLS, 0) + 1
   redis.call('HSET', RECORD .. id, 'state', 'in_flight', 'token', token, 'worker', ask.worker,
     'calls', record.calls, 'claimed_at', now)
+  if record.judged and verdict ~= 'refused' then redis.call('HDEL', RECORD .. id, 'judged') end
   if record.deaths then redis.call('HSET', RECORD .. id, 'deaths', record.deaths) end
   if queue == QUEUE then redis.call('PERSIST', PAYLOAD .. id) end -- arq gives a payload a day to live
   local reservation = take(lane, guess, token, now / 1000, lease_end)
+  note_trial(account, lane, id, verdict, token, lease_end)
   granted[#granted + 1] = granted_job(id, payload, queue, lane.model, record, verdict, reservation)
   leased[queue] = leased[queue] or {}
   table.insert(leased[queue], lease_end)
@@ -139,8 +126,15 @@ local function closed_for(lane, guess)
   return closed
 end
 
+-- Keep a refused job back for others to be tried first. `last` is it, when there are none.
+local function keep_back(lane, id, queue, batch, known)
+  lane.last = lane.last or { id, queue, batch, known }
+  redis.call('ZADD', queue, 'XX', now + KEPT_BACK_MS, id)
+end
+
 -- Grant one due job. Returns the gate that keeps it waiting, nil when the job needs no more attention.
-local function consider(id, payload, queue, batch, known, aborts)
+-- `last`: there is no other job to try.
+local function consider(id, payload, queue, batch, known, aborts, last)
   -- Feeding the batch's source again brings such a job back.
   if not payload and queue ~= QUEUE then return drop(id, queue) end
   local fn, model = read(payload or '', known)
@@ -150,6 +144,12 @@ local function consider(id, payload, queue, batch, known, aborts)
     return
   end
   local lane = lane_of(model or ask.model)
+  local waits = not last and not aborts[id] and kept_back(account, lane, id)
+  if waits == 'job' then return keep_back(lane, id, queue, batch, known) end
+  if waits then
+    wait = min(wait, HELD_MS)
+    return waits
+  end
   local guess = guess_of(lane, payload or '', batch.name)
   local closed = closed_for(lane, guess)
   if closed then return closed end
@@ -186,17 +186,33 @@ local function share_to_read(model, batch, share)
   share = max(0, min(share, batch.room))
   if not model then return share end
   local lane = lane_of(model)
+  if lane_waits(account, lane) then
+    wait = min(wait, HELD_MS)
+    return share
+  end
   if closed_for(lane, guess_of(lane, '', batch.name)) then return 0 end
   return min(share, jobs_to_read(lane))
+end
+
+-- The due ids of a queue to look at: the first ones, or those to try while a trial is waited for.
+local function due_ids(queue, batch, model, share)
+  local lane = model and lane_of(model)
+  if lane and lane_waits(account, lane) then return judged_jobs(account, lane, queue, now, share) end
+  if lane and waits_for_trial(account, lane) then
+    local id, kept = job_to_try(account, lane, queue, now)
+    if kept and not id then lane.last = lane.last or { kept, queue, batch, model } end
+    return { id }
+  end
+  if not model and tries then return due_somewhere(queue, now, share) end
+  -- Skip ids whose score is 1: arq's abort() sets that score before it records the abort, and the
+  -- record is not there yet.
+  return redis.call('ZRANGEBYSCORE', queue, queue == QUEUE and '(1' or '-inf', now, 'LIMIT', 0, share)
 end
 
 local function claim_from(queue, batch, model, most, aborts)
   local share = share_to_read(model, batch, most)
   if share == 0 then return end
-  local least = queue == QUEUE and '(1' or '-inf'
-  -- Skip ids whose score is 1: arq's abort() sets that score before it records the abort, and the
-  -- record is not there yet.
-  local ids = redis.call('ZRANGEBYSCORE', queue, least, now, 'LIMIT', 0, share)
+  local ids = due_ids(queue, batch, model, share)
   if #ids == 0 then
     if queue ~= QUEUE and redis.call('EXISTS', queue) == 0 then redis.call('SREM', QUEUES, queue) end
     return
@@ -235,16 +251,24 @@ local function open_queues()
     found[#found + 1] = { queue = QUEUE, batch = { name = SINGLES, weight = 1, room = math.huge } }
     total = total + 1
   end
+  if found[2] or tries then math.randomseed(tonumber(string.match(moment, '%d+$')) + ask.seq) end
   if not found[2] then return found, total end
-  math.randomseed(tonumber(string.match(moment, '%d+$')) + ask.seq)
   for _, each in ipairs(found) do each.place = -math.log(1 - math.random()) / each.batch.weight end
   table.sort(found, function(a, b) return a.place < b.place end)
   return found, total
 end
 
+-- A refused job is tried again when the lane has no other job: none is due, and none is in flight.
+local function try_last(lane, aborts)
+  if not lane.last or lane.in_flight > 0 or #granted >= want then return end
+  local id, queue, batch, model = unpack(lane.last)
+  if batch.room <= 0 then return end
+  guarded(consider, id, redis.call('GET', PAYLOAD .. id), queue, batch, model, aborts, true)
+end
+
 -- In the first round, each queue gets a share by weight. In the second round, queues that have more
 -- jobs get what is left.
-local function claim(want, aborts)
+local function claim(aborts)
   local queues, total = open_queues()
   for round = 1, 2 do
     for _, each in ipairs(queues) do
@@ -258,6 +282,8 @@ local function claim(want, aborts)
     end
     write_leases()
   end
+  for _, lane in pairs(lanes) do try_last(lane, aborts) end
+  write_leases()
 end
 
 -- Answer a repeated claim with the jobs that it got before.
@@ -288,15 +314,6 @@ local function write_lanes()
   end
 end
 
-local account = hash(account_key)
-local want = ask.want
-local until_ms = bounded(account.until_ms, 0, EXACT, 0)
--- A trial that ends later than any lease began before Redis's clock went back.
-local trial_over = until_ms < now or until_ms > now + LONGEST_LEASE_MS
-if account.state == 'trying' and trial_over then account.state = 'trial' end
-if account.state == 'stopped' or account.state == 'trying' then want = 0 end
-if account.state == 'trial' then want = min(want, 1) end
-
 local aborted, aborts = {}, {}
 for _, id in ipairs(redis.call('ZRANGE', ABORTS, 0, 99)) do
   if is_utf8(id) and redis.call('EXISTS', PAYLOAD .. id) == 1 then
@@ -312,12 +329,11 @@ local last = redis.call('GET', grant_key)
 if last and string.sub(last, 1, #this_claim) == this_claim then
   guarded(grant_again, string.sub(last, #this_claim + 1))
 elseif want > 0 then
-  claim(want, aborts)
+  claim(aborts)
   if #granted > 0 then remember() end
   write_lanes()
   counts.write()
-  if account.state == 'trial' and #granted > 0 then
-    redis.call('HSET', account_key, 'state', 'trying', 'until_ms', lease_end)
-  end
+  guarded(save_holds, account)
 end
-return { now, wait, cjson.encode({ aborts = aborted, line = account }), unpack(granted) }
+local about = { aborts = aborted, line = account.fields, held = shown_holds(account) }
+return { now, wait, cjson.encode(about), unpack(granted) }

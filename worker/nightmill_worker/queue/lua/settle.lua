@@ -1,42 +1,54 @@
 -- Account for answers, many a call: free the slots, charge what was really used, follow the headers,
--- count outcomes for the law, pause the fleet after a 429, and stop the account when no call with its
--- credential can succeed.
+-- count outcomes for the law, pause the fleet after a 429, and stop the account or hold the lane when
+-- calls cannot succeed (see account.lua).
 -- ARGV[1]  JSON: account, items [{token, model, reservation (as claim gave it), outcome, latency_ms,
 --          bytes (of the payload), input, output (tokens), reported? {dimension: [limit a minute,
---          remaining]}, gate? (what a 429 names), retry_after_ms?, reason?}]
+--          remaining]}, gate? (what a 429 names), retry_after_ms?, reason?; of a suspect: job, kind,
+--          own? (the refusal may well concern the job alone)}]
 --          outcome: ok | refused (429) | failed (5xx, broken off) | rejected (the job's own fault) |
---          stop (the account's fault) | unsent (no call was made)
+--          stop (the account's fault) | suspect (the fault of the account, the model or the job) |
+--          unsent (no call was made)
 -- ARGV[2]  JSON: the orders of a lane that has never been used
 -- Each item stands alone: one that cannot be accounted for is logged and counted (`unsettled` in the
 -- lane's `hot`), and its slot is freed.
 -- Returns  1 when this call stopped the account, else 0.
 local ask = cjson.decode(ARGV[1])
-local now = now_ms() / 1000
-local account_key = ACCOUNT .. ask.account
-local state = redis.call('HGET', account_key, 'state')
-local lanes, stopped = {}, 0
+local now = now_ms()
+local account = open_account(ask.account)
+local before = account.fields.state
+local lanes = {}
 
-local function stop_account(item)
-  if state ~= 'stopped' then stopped = 1 end
-  state = 'stopped'
-  local reason = type(item.reason) == 'string' and item.reason or ''
-  redis.call('HSET', account_key, 'state', 'stopped', 'reason', reason, 'stopped_at', now * 1000)
+-- What weigh.lua asks of a model.
+local function facts(model)
+  local hot = lanes[model] and lanes[model].hot or decoded(redis.call('HGET', LANE .. ask.account .. ':' .. model, 'hot'))
+  hot = hot or NONE
+  local ok_at = math.floor(1000 * bounded(hot.ok_at, 0, EXACT / 1000, 0) + 0.5)
+  return { ok_at = ok_at, calls = bounded(hot.sent, 0, EXACT, 0) }
 end
 
 local function account_for(item)
-  if item.outcome == 'stop' then
-    stop_account(item)
-  elseif item.outcome ~= 'unsent' and state == 'trying' then
-    redis.call('DEL', account_key)
-    state = nil
+  local model, outcome = item.model, item.outcome
+  guarded(weigh, account, item, now, facts)
+  if outcome == 'suspect' then -- for the law, a refusal by a limit or an answer about the job
+    item.outcome = string.sub(tostring(item.kind), 1, 3) == '429' and 'refused' or 'rejected'
   end
-  lanes[item.model] = lanes[item.model] or open_lane(ask.account, item.model, now, ARGV[2])
-  settle(lanes[item.model], item, now)
+  lanes[model] = lanes[model] or open_lane(ask.account, model, now / 1000, ARGV[2])
+  settle(lanes[model], item, now / 1000)
 end
 
+-- Suspects come last: what else succeeded says what their refusals concern.
+local suspects = {}
 for _, item in ipairs(ask.items) do
-  local lane = not guarded(account_for, item) and lanes[item.model]
-  if lane then lane.hot.unsettled = bounded(lane.hot.unsettled, 0, LARGEST, 0) + 1 end
+  if item.outcome == 'suspect' then suspects[#suspects + 1] = item end
+end
+for turn = 1, #suspects > 0 and 2 or 1 do
+  for _, item in ipairs(turn == 1 and ask.items or suspects) do
+    if turn == 2 or item.outcome ~= 'suspect' then
+      local lane = not guarded(account_for, item) and lanes[item.model]
+      if lane then lane.hot.unsettled = bounded(lane.hot.unsettled, 0, LARGEST, 0) + 1 end
+    end
+  end
 end
 for _, lane in pairs(lanes) do guarded(save_lane, lane) end
-return stopped
+guarded(save_holds, account)
+return account.fields.state == 'stopped' and before ~= 'stopped' and 1 or 0

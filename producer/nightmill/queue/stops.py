@@ -1,0 +1,196 @@
+"""What is stopped or held: accounts and lanes, and the batches whose jobs wait for that.
+
+A batch is stopped when no running worker can call any of its queued jobs: for each of their models,
+the account or the lane is stopped. An account that no worker uses any more stops nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from nightmill.queue import keys
+from nightmill.queue.connection import redis_errors
+from nightmill.records.counts import text
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+BEAT_S: Final = 5.0
+"""A worker reports that it lives so often, seconds."""
+ALIVE_S: Final = 3 * BEAT_S
+"""A worker that reported within this time is running."""
+_BEAT: Final = re.compile(
+    rb"(?P<at>\d{1,12}) running=\d+ held=\d+(?: account=(?P<account>\S+))?(?: only=(?P<only>.+))?",
+    re.DOTALL,
+)
+
+
+class Beat(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker's sign of life."""
+
+    at: int
+    """Epoch seconds by Redis's clock."""
+    account: str | None = None
+    """Its account; None for workers of older versions."""
+    only: str | None = None
+    """The one batch whose jobs it claims, None for all."""
+
+
+def about(account: str, only: str | None) -> str:
+    """Return what a worker adds to its sign of life: its account, and the batch that it serves."""
+    return f" account={account}" + (f" only={only}" if only else "")
+
+
+class HeldLane(msgspec.Struct, frozen=True, kw_only=True):
+    """A lane whose jobs wait, or are tried one at a time."""
+
+    account: str
+    model: str
+    state: Literal["held", "stopped"]
+    reason: str
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"lane {self.model} is {self.state}: {self.reason}"
+
+
+class Stops(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is stopped or held at one moment."""
+
+    accounts: dict[str, str] = {}
+    """Stopped account -> why."""
+    lanes: tuple[HeldLane, ...] = ()
+    known: frozenset[str] = frozenset()
+    """All accounts that jobs were ever claimed with."""
+    beats: tuple[Beat, ...] = ()
+    """Of the workers that run now."""
+    models: dict[str, tuple[str, ...]] = {}
+    """Batch -> the models of its queued jobs."""
+
+    def usable(self, batch: str, also: Collection[str] = ()) -> frozenset[str]:
+        """Return the accounts that the jobs of `batch` may be called with.
+
+        These are those of the running workers and `also`; without any, all that are known.
+        """
+        beats = [beat for beat in self.beats if beat.only in {None, batch}]
+        if any(beat.account is None for beat in beats):
+            return self.known
+        return frozenset(also).union(b.account for b in beats if b.account) or self.known
+
+    def reason(self, batch: str, also: Collection[str] = ()) -> str:
+        """Return why none of the queued jobs of `batch` can be called, "" when one can."""
+        reason, accounts = "", sorted(self.usable(batch, also))
+        lanes = [lane for lane in self.lanes if lane.state == "stopped"]
+        stopped = {(lane.account, lane.model): str(lane) for lane in lanes}
+        models = self.models.get(batch) or ("",)  # those of single jobs are not known here
+        for model in models:
+            for account in accounts:
+                found = self.accounts.get(account) or stopped.get((account, model))
+                if found is None:
+                    return ""
+                reason = reason or found
+        return reason
+
+    def held(self, batch: str, also: Collection[str] = ()) -> tuple[HeldLane, ...]:
+        """Return the held and stopped lanes that queued jobs of `batch` wait for."""
+        accounts, models = self.usable(batch, also), self.models.get(batch, ())
+        return tuple(
+            lane
+            for lane in self.lanes
+            if lane.account in accounts and (lane.model in models or batch == keys.SINGLES)
+        )
+
+    def shown(self, batch: str, also: Collection[str] = ()) -> list[str]:
+        """Return one line for each thing that holds `batch` up, for its progress."""
+        if reason := self.reason(batch, also):
+            return [f"stopped: {reason}"]
+        return [str(lane) for lane in self.held(batch, also)]
+
+
+class _Hold(msgspec.Struct):
+    """The part of a lane's JSON that is read here; account.lua describes it."""
+
+    state: Literal["held", "stopped", "passed"]
+    reason: str
+
+
+_hold = msgspec.json.Decoder(_Hold)
+
+
+async def read_stops(redis: Redis, batches: Sequence[str]) -> Stops:
+    """Return what is stopped, with the queued models of `batches`.
+
+    Raises QueueUnavailableError.
+    """
+    with redis_errors():
+        async with redis.pipeline(transaction=False) as pipe:
+            pipe.execute_command("TIME")
+            pipe.execute_command("SMEMBERS", keys.LANES)
+            pipe.execute_command("HGETALL", keys.WORKERS)
+            for batch in batches:
+                pipe.execute_command("SMEMBERS", keys.QUEUES_OF + batch)
+            (seconds, _), lanes, workers, *queues_of = await pipe.execute()
+        names = sorted({lane.partition(b":")[0] for lane in lanes})
+        pairs = zip(batches, queues_of, strict=True)
+        queues = [(batch, queue) for batch, found in pairs for queue in found]
+        async with redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.execute_command("HMGET", keys.ACCOUNT.encode() + name, "state", "reason")
+                pipe.execute_command("HGETALL", keys.HELD.encode() + name)
+            for _, queue in queues:
+                pipe.execute_command("ZCARD", queue)
+            found = await pipe.execute()
+    of_accounts, sizes = found[: 2 * len(names)], found[2 * len(names) :]
+    states = zip(names, of_accounts[::2], strict=True)
+    holds = zip(names, of_accounts[1::2], strict=True)
+    return Stops(
+        accounts={
+            text(name): text(reason or b"")
+            for name, (state, reason) in states
+            if state == b"stopped"
+        },
+        lanes=tuple(lane for name, held in holds for lane in _lanes(name, held)),
+        known=frozenset(map(text, names)),
+        beats=tuple(_alive(workers, int(seconds))),
+        models=_models(queues, sizes),
+    )
+
+
+def _lanes(account: bytes, holds: dict[bytes, bytes]) -> Iterator[HeldLane]:
+    for model, raw in sorted(holds.items()):
+        try:
+            hold = _hold.decode(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            continue
+        if hold.state != "passed":
+            yield HeldLane(
+                account=text(account), model=text(model), state=hold.state, reason=hold.reason
+            )
+
+
+def _alive(workers: dict[bytes, bytes], now: int) -> Iterator[Beat]:
+    """Yield the signs of life that are recent; those that cannot be read are no signs."""
+    for raw in workers.values():
+        found = _BEAT.fullmatch(raw)
+        if found and abs(now - int(found["at"])) <= ALIVE_S:
+            account, only = found["account"], found["only"]
+            yield Beat(
+                at=int(found["at"]),
+                account=text(account) if account else None,
+                only=text(only) if only else None,
+            )
+
+
+def _models(
+    queues: Sequence[tuple[str, bytes]], sizes: Sequence[int]
+) -> dict[str, tuple[str, ...]]:
+    models: dict[str, list[str]] = {}
+    for (batch, queue), size in zip(queues, sizes, strict=True):
+        if size:
+            model = text(queue).removeprefix(keys.batch_queue(batch, ""))
+            models.setdefault(batch, []).append(model)
+    return {batch: tuple(sorted(of)) for batch, of in models.items()}
