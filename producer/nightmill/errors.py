@@ -109,6 +109,10 @@ class StoreMissingError(StoreError):
     """Reading stored results needs the store: pip install 'nightmill[store]'."""
 
 
+class StoreMismatchError(StoreError):
+    """The given results store is not the one that this Redis is used with."""
+
+
 class ResultTimeoutError(NightmillError):
     """The result was not there in time; the job is still queued or in flight."""
 

@@ -23,7 +23,7 @@ from nightmill.records.job import Job
 from nightmill.records.limits import Limits
 from nightmill.records.result import Attempt, Result
 from nightmill.records.state import JobState
-from nightmill.store.schema import results
+from nightmill.store.schema import batches, meta, results
 from tests.contract.test_docs import table
 from tests.rig import Rig, hello, rigged, until
 
@@ -81,9 +81,14 @@ def test_the_keys_of_stored_json_are_listed(heading: str, record: type[msgspec.S
     assert sorted(listed(heading)) == sorted(stored(record))
 
 
-def test_the_columns_of_the_results_table_are_listed_in_order() -> None:
+def test_the_columns_of_the_tables_are_listed_in_order() -> None:
     """People query the table with SQL."""
-    assert [row[0] for row in table(PAGE, "column")] == [f"`{c.name}`" for c in results.columns]
+    for heading, columns in {
+        "column": results.columns,
+        "column of `batches`": batches.columns,
+        "column of `meta`": meta.columns,
+    }.items():
+        assert [row[0] for row in table(PAGE, heading)] == [f"`{c.name}`" for c in columns]
 
 
 def test_the_keys_of_status_are_listed() -> None:

@@ -32,8 +32,7 @@ def cancel(
 
     Calls in flight finish, and their results are stored. Jobs that were not called are recorded as
     `cancelled`. Lines that were not fed yet are never fed. This command writes the rows when this
-    machine's store is in use (no --redis-url, or --store-url as well). Otherwise workers write
-    them.
+    machine's store is the one in use. Otherwise workers write them.
 
     For example:
 
@@ -51,8 +50,9 @@ def cancel(
 
 async def _cancel(settings: Settings, batch: str, *, shared_store: bool) -> None:
     from nightmill.cli.session import open_session  # noqa: PLC0415
+    from nightmill.queue.used_store import noted  # noqa: PLC0415
 
-    async with open_session(settings) as session:
+    async with open_session(settings, reads=True) as session:
         await session.batches.require(batch)
         await session.batches.cancel(batch)
         counts = await session.batches.counts(batch)
@@ -61,7 +61,8 @@ async def _cancel(settings: Settings, batch: str, *, shared_store: bool) -> None
             f"finish, {counted(counts.waiting, 'job')} not yet called will be recorded as "
             f"{counts.flag}"
         )
-        if counts.waiting and shared_store:
+        # A store that is noted in Redis as the one in use is shared, whatever the settings say.
+        if counts.waiting and (shared_store or await noted(session.batches.redis)):
             counts = await _write_rows(session, settings, batch)
         echo(_summary(counts))
 

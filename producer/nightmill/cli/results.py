@@ -89,8 +89,8 @@ def results(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
         ordered=order == "input",
         excel_safe=excel_safe,
     )
-    written = asyncio.run(_export(settings, batch, out, work))
-    echo(f'{counted(written, "result")} of batch "{batch}"', err=True)
+    written, missing = asyncio.run(_export(settings, batch, out, work))
+    echo(f'{counted(written, "result")} of batch "{batch}"{missing}', err=True)
 
 
 def _file_source(source: str) -> Source:
@@ -114,14 +114,23 @@ def _names(fields: str | None) -> list[str] | None:
 
 async def _export(
     settings: Settings, batch: str, out: str, work: Callable[[ResultStore], Awaitable[int]]
-) -> int:
+) -> tuple[int, str]:
+    """Return how many rows were written, and how many jobs of the batch have none, as text."""
     from nightmill.cli.session import open_results  # noqa: PLC0415
 
     async with open_results(settings, batch) as store:
         try:
-            return await work(store)
+            return await work(store), await _without_row(store, batch)
         except BrokenPipeError:
             raise
         except OSError as error:
             problem = error.strerror or str(error) or type(error).__name__
             raise StoreError(f"{out}: cannot be written: {problem}") from None
+
+
+async def _without_row(store: ResultStore, batch: str) -> str:
+    known = await store.known(batch)
+    if known is None or known.total is None:
+        return ""
+    missing = known.total - sum((await store.counts(batch)).values())
+    return f"; {missing:,} of its {known.total:,} jobs have no row" if missing > 0 else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightmill.client.producer import Producer
-from nightmill.client.stored import store_beside
+from nightmill.client.stored import store_beside, store_to_read
 from nightmill.errors import BatchNotFoundError, StoreMissingError
 from nightmill.queue.batches import Batches
 from nightmill.queue.connection import connect, redis_errors
@@ -32,12 +32,17 @@ class Session:
 
 
 @asynccontextmanager
-async def open_session(settings: Settings) -> AsyncIterator[Session]:
-    """Connect to Redis and, if this machine has or shares one, to the results store."""
+async def open_session(settings: Settings, *, reads: bool = False) -> AsyncIterator[Session]:
+    """Connect to Redis and, if this machine has or shares one, to the results store.
+
+    Raises StoreMismatchError when another store is used with this Redis; a command that only
+    `reads` goes on without a store then.
+    """
     async with AsyncExitStack() as stack:
         producer = await stack.enter_async_context(Producer(settings=settings))
         batches = await stack.enter_async_context(open_batches(settings))
-        store = await stack.enter_async_context(store_beside(settings))
+        open_store = store_to_read if reads else store_beside
+        store = await stack.enter_async_context(open_store(settings, batches.redis))
         yield Session(producer=producer, batches=batches, store=store)
 
 

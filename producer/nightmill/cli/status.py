@@ -53,11 +53,13 @@ async def _status(settings: Settings, batch: str | None, *, watch: bool, json: b
     from nightmill.cli.session import open_batches  # noqa: PLC0415
     from nightmill.cli.table import opened_view  # noqa: PLC0415
     from nightmill.cli.view import look  # noqa: PLC0415
+    from nightmill.client.corrected import Corrections  # noqa: PLC0415
 
     async with open_batches(settings) as batches:
+        corrections = Corrections(batches, settings, lenient=True)
         with opened_view(watch=watch, json=json) as show:
             while True:
-                view = await look(batches, batch)
+                view = await look(batches, batch, corrections)
                 show(view)
                 if not watch or view.done:
                     return

@@ -73,6 +73,8 @@ def _notes(view: View) -> Iterator[Text]:
     for batch, counts in view.counts.items():
         if counts.reason:
             yield Text(f"{batch} is {counts.state}: {counts.reason}", style="yellow")
+        if batch and counts.gap:
+            yield Text(f"{batch} {counts.gap}", style="red")
     for batch in view.counts:
         if delivery := view.webhook(batch):
             yield Text(f"webhook of {batch}: {delivery}")

@@ -114,7 +114,8 @@ async def _verify(settings: Settings, batch: str, read: Read | None, *, repair: 
 
 async def _require(session: Session, store: ResultStore, batch: str) -> None:
     """Raise BatchNotFoundError unless Redis or the store knows `batch`."""
-    known = {name for name in (*await session.batches.names(), *await store.batches()) if name}
+    in_store = (*await store.batches(), *await store.all_known())
+    known = {name for name in (*await session.batches.names(), *in_store) if name}
     if batch not in known:
         names = ", ".join(sorted(known)) or "none"
         raise BatchNotFoundError(f'no batch "{batch}"; batches: {names}')
@@ -124,16 +125,19 @@ async def _repair(session: Session, batch: str, read: Read) -> None:
     """Feed the source again. Jobs that are stored or queued are skipped."""
     from nightmill.enqueue.feeder import Feeder  # noqa: PLC0415
 
-    async with Feeder(batch, session.producer, session.batches, session.store, "keep") as feeder:
+    async with Feeder(
+        batch, session.producer, session.batches, session.store, "keep", repairs=True
+    ) as feeder:
         fed = await feeder.feed(read())
     echo(f'repaired: {counted(fed.new, "job")} of batch "{batch}" fed again', err=True)
 
 
-def _ids(read: Read | None) -> Iterable[str]:
+def _ids(read: Read | None) -> Iterable[str] | None:
     from nightmill.sources import Line  # noqa: PLC0415
 
-    lines = read() if read else ()
-    return (line.custom_id for line in lines if isinstance(line, Line))
+    if read is None:
+        return None
+    return (line.custom_id for line in read() if isinstance(line, Line))
 
 
 def _report(batch: str, verdict: Verdict) -> list[str]:

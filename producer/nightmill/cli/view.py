@@ -13,6 +13,7 @@ from nightmill.records.counts import Counts
 from nightmill.records.limits import Limits
 
 if TYPE_CHECKING:
+    from nightmill.client.corrected import Corrections
     from nightmill.queue.batches import Batches
     from nightmill.queue.stops import HeldLane
 
@@ -34,10 +35,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def done(self) -> bool:
         """Whether every job has its result and no feeder is at work."""
-        return all(
-            not counts.feeding and (counts.done or (counts.total is None and counts.drained))
-            for counts in self.counts.values()
-        )
+        return all(counts.over and not counts.feeding for counts in self.counts.values())
 
     def stopped(self, batch: str) -> str:
         """Return why none of the batch's waiting jobs can be called, "" when one can."""
@@ -95,22 +93,22 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
             fields["troubles"] = self.troubles
         if counts.webhook:
             fields["webhook"] = self.webhook(batch)
-        if counts.reason:
-            fields["reason"] = counts.reason
+        if reason := counts.reason or counts.gap:
+            fields["reason"] = reason
         return fields
 
 
-async def look(batches: Batches, batch: str | None) -> View:
+async def look(batches: Batches, batch: str | None, corrections: Corrections) -> View:
     """Read `batch`; None reads all batches and the single jobs.
 
     Raises BatchNotFoundError, which lists the known batches.
     """
-    if batch:
-        await batches.require(batch)
     if batch is None:
-        counts = {**await batches.all(), SINGLES: await batches.counts(SINGLES)}
-    else:
+        counts = {**await corrections.all(), SINGLES: await batches.counts(SINGLES)}
+    elif batch == SINGLES:
         counts = {batch: await batches.counts(batch)}
+    else:
+        counts = {batch: await corrections.one(batch)}
     stops = await read_stops(batches.redis, list(counts))
     crashing = tuple(str(crash) for crash in await crashes.read(batches.redis))
     troubles = tuple(await crashes.read_troubles(batches.redis))

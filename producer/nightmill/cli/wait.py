@@ -40,8 +40,12 @@ def wait(  # noqa: PLR0913 - one parameter an option: that is typer's interface
 ) -> None:
     """Wait until every job of a batch has its stored result.
 
+    A batch is done when the results store has a row of every job; where this machine has no store,
+    when Redis has counted them.
+
     Exit codes: 0 all succeeded, 1 some failed, were cancelled or expired, 2 bad usage or no such
-    batch, 3 the batch is paused, its account is stopped or jobs were lost, 124 timeout, 130 Ctrl-C.
+    batch, 3 the batch is paused, its account is stopped, jobs were lost or its source was not fed
+    to its end, 124 timeout, 130 Ctrl-C.
 
     For example:
 
@@ -72,12 +76,14 @@ async def _wait(
     from nightmill.cli.session import open_batches  # noqa: PLC0415
     from nightmill.cli.view import look  # noqa: PLC0415
     from nightmill.client.batch import Batch  # noqa: PLC0415
+    from nightmill.client.corrected import Corrections  # noqa: PLC0415
 
     async with open_batches(settings) as batches:
-        await batches.require(name)
+        corrections = Corrections(batches, settings)
+        await corrections.one(name)  # a name that nobody knows is an error at once
         try:
             async with showing(batches, name):
-                counts = await Batch(batches, name, settings.model).wait(
+                counts = await Batch(batches, name, settings).wait(
                     timeout, keep_waiting=keep_waiting
                 )
         except (BatchStoppedError, BatchTimeoutError) as error:
@@ -85,7 +91,7 @@ async def _wait(
             code = STOPPED if isinstance(error, BatchStoppedError) else TIMED_OUT
         else:
             code = SOME_FAILED if counts.terminal > counts.succeeded else 0
-        return code, await look(batches, name)
+        return code, await look(batches, name, corrections)
 
 
 def _summary(view: View, batch: str) -> str:

@@ -6,16 +6,20 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final, Unpack
 
+import msgspec
+
+from nightmill.client.corrected import Corrections
 from nightmill.errors import BatchStoppedError, BatchTimeoutError
 from nightmill.queue import webhooks
 from nightmill.queue.patience import patiently, waits
 from nightmill.queue.stops import read_stops
+from nightmill.records.counts import Counts
 from nightmill.records.limits import Change
 
 if TYPE_CHECKING:
     from nightmill.queue.batches import Batches
-    from nightmill.records.counts import Counts
     from nightmill.records.limits import Given, Limits
+    from nightmill.settings import Settings
 
 LOOK_S: Final = (0.05, 1.0)
 """Pauses between two looks of `wait`, seconds: the first one, doubled up to the longest."""
@@ -29,11 +33,11 @@ class Batch:
     Every method raises QueueUnavailableError when Redis is away; `wait` first tries for 5 minutes.
     """
 
-    def __init__(self, batches: Batches, name: str, model: str) -> None:
-        """Take the batches of a Redis and a name; `model` is that of requests that name none."""
+    def __init__(self, batches: Batches, name: str, settings: Settings) -> None:
+        """Take the batches of a Redis and a name; `settings` have the model and the store."""
         self.name = name
         self._batches = batches
-        self._model = model
+        self._settings = settings
 
     def __repr__(self) -> str:
         """Name the batch."""
@@ -76,7 +80,7 @@ class Batch:
         `budget_usd` and `budget_tokens` are for the whole batch. A limit that is not named stays
         as it is. The batch needs no job yet. Raises InvalidLimitError that names the limit.
         """
-        return await self._batches.limit(self.name, Change.of(**given), model=self._model)
+        return await self._batches.limit(self.name, Change.of(**given), model=self._settings.model)
 
     async def on_complete(self, url: str) -> None:
         """Send a webhook to `url` when every job enqueued so far has ended.
@@ -97,17 +101,21 @@ class Batch:
     ) -> Counts:
         """Wait until every job of it has its stored result, and return the counts.
 
-        A batch without a feeder is done when none of its jobs is queued or in flight: wait for it
-        after the last enqueue. `timeout` is in seconds, None waits without end. Raises
-        BatchTimeoutError and BatchNotFoundError. Unless `keep_waiting`, it raises
-        BatchStoppedError when no further result can come without a person's help: the batch is
-        paused, its account is stopped, or jobs of it were lost.
+        A batch that was never fed is done when none of its jobs is queued or in flight: wait for
+        it after the last enqueue. A batch that was fed is done when the store has its rows; where
+        this machine has no store, when Redis has counted them. `timeout` is in seconds, None waits
+        without end. Raises BatchTimeoutError and BatchNotFoundError. Unless `keep_waiting`, it
+        raises BatchStoppedError when no further result can come without a person's help: the batch
+        is paused, its account is stopped, jobs of it were lost, or its source was not fed to its
+        end.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         pauses, longest = waits(*LOOK_S), LOOK_S[1]
-        standstill = _Standstill()
+        standstill, counts = _Standstill(), Counts()
+        corrections = Corrections(self._batches, self._settings)
         while True:
-            counts = await patiently(self.counts)
+            now = await patiently(lambda: corrections.one(self.name))
+            counts = remembering(counts, now)
             if over(counts):
                 return counts
             if not keep_waiting and (reason := await self._stopped(counts, standstill)):
@@ -129,9 +137,8 @@ class Batch:
             return f"is {counts.state}: {counts.reason}{way_out}"
         if not standstill.reached(counts, time.monotonic()):
             return ""
-        if counts.drained and counts.total is not None:
-            lost = counts.total - counts.terminal
-            return f"has {lost:,} jobs neither queued nor stored: feed its source again"
+        if counts.gap:
+            return counts.gap
         stops = await patiently(lambda: read_stops(self._batches.redis, [self.name]))
         reason = stops.reason(self.name)
         return f"is stopped: {reason}" if reason else ""
@@ -153,4 +160,11 @@ class _Standstill:
 def over(counts: Counts) -> bool:
     """Tell whether a batch is over: each job that it has or will get has its result."""
     complete = counts.drained and not counts.feeding
-    return counts.done or (complete and (counts.total is None or counts.ended))
+    return counts.done or (complete and (counts.over or (counts.ended and not counts.lost)))
+
+
+def remembering(before: Counts, now: Counts) -> Counts:
+    """Return `now` with what was known before, when Redis has lost it since."""
+    if not before.fed or now.fed or now.feeding:
+        return now
+    return msgspec.structs.replace(now, fed=True, total=now.total or before.total)

@@ -149,7 +149,8 @@ class Producer:
         that is another one now: "rerun", "keep", or None to refuse it.
 
         The first bad row raises InvalidParamsError with its line; the rows before it are fed.
-        Raises BatchBusyError, BatchChangedError and QueueUnavailableError.
+        Raises BatchBusyError, BatchChangedError, QueueUnavailableError, and StoreMismatchError when
+        the results store here is not the one that the workers use.
         """
         check_batch_name(batch)
         return await self.feed_lines(items_of(rows, self.defaults, template), batch, changed)
@@ -163,7 +164,7 @@ class Producer:
     ) -> Fed:
         """Feed checked lines; see `feed`. `start` runs the function that reads them."""
         async with (
-            store_beside(self.settings) as store,
+            store_beside(self.settings, self._redis) as store,
             Feeder(batch, self, Batches(self._redis), store, changed) as feeder,
         ):
             return await feeder.feed(lines, live=True, start=start)
@@ -179,7 +180,7 @@ class Producer:
 
     def batch(self, name: str) -> Batch:
         """Return the batch called `name`; nothing is sent yet."""
-        return Batch(Batches(self._redis), name, self.settings.model)
+        return Batch(Batches(self._redis), name, self.settings)
 
     async def result(self, job_id: str, *, wait: float | None = 0) -> Result:
         """Return a job's result. Wait for it for `wait` seconds; 0 only looks, None has no end.
@@ -209,7 +210,7 @@ class Producer:
 
     async def _read(self, job_id: str, kept: bytes | None) -> Result:
         """Read the store's row, which has all attempts, or else what Redis keeps of the result."""
-        stored = await from_store(self.settings, job_id)
+        stored = await from_store(self.settings, self._redis, job_id)
         if stored is not None:
             return stored
         if kept is None:

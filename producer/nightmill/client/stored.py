@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nightmill.errors import StoreMissingError
+from nightmill.queue.connection import redis_errors
+from nightmill.queue.used_store import UsedStore, differing, mismatch, note
 from nightmill.safety import private
 
 if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
     from nightmill.records.result import Result
     from nightmill.settings import Settings
     from nightmill.store import ResultStore
 
 
 @asynccontextmanager
-async def store_beside(settings: Settings) -> AsyncIterator[ResultStore | None]:
-    """Open the results store; None without the store's extra or without a data directory.
+async def store_beside(settings: Settings, redis: Redis) -> AsyncIterator[ResultStore | None]:
+    """Open the results store to write; None without the store's extra or a data directory.
 
-    Where no data directory is, no result was ever stored.
+    Where no data directory is, no result was ever stored. Raises StoreMismatchError when another
+    store is used with `redis`.
     """
     where = settings.store_at
     nowhere = isinstance(where, Path) and not private.exists(where.parent)
@@ -30,17 +37,53 @@ async def store_beside(settings: Settings) -> AsyncIterator[ResultStore | None]:
     from nightmill.store import ResultStore  # noqa: PLC0415 - optional extra
 
     async with ResultStore.open(where) as store:
+        if problem := await mismatch(redis, await used_store(settings, store)):
+            raise problem
         yield store
 
 
-async def from_store(settings: Settings, job_id: str) -> Result | None:
-    """Return the stored row of a job; None without a store or without a row."""
-    if find_spec("sqlalchemy") is None:
-        return None
+@asynccontextmanager
+async def store_to_read(settings: Settings, redis: Redis) -> AsyncIterator[ResultStore | None]:
+    """Open the results store to read; None when there is none, or another is used with `redis`.
+
+    Nothing is made: where no file is, there are no results.
+    """
+    where = settings.store_at
+    nowhere = isinstance(where, Path) and not private.exists(where)
+    if nowhere or find_spec("sqlalchemy") is None:
+        yield None
+        return
     from nightmill.store import ResultStore  # noqa: PLC0415 - optional extra
 
-    where = settings.store_at
-    if isinstance(where, Path) and not private.exists(where):
-        return None
-    async with ResultStore.open(where) as store:
-        return await store.get(job_id)
+    async with AsyncExitStack() as stack:
+        store: ResultStore | None = None
+        with suppress(StoreMissingError):  # the driver of a server is not installed here
+            store = await stack.enter_async_context(ResultStore.open(where))
+        if store is not None and await mismatch(redis, await used_store(settings, store)):
+            store = None
+        yield store
+
+
+async def used_store(settings: Settings, store: ResultStore) -> UsedStore:
+    """Return what names `store` in Redis."""
+    at = settings.store_at
+    where = f"{at.resolve()} on {socket.gethostname()}" if isinstance(at, Path) else store.where
+    return UsedStore(identity=await store.identity(), where=where)
+
+
+async def join_store(settings: Settings, redis: Redis, store: ResultStore) -> None:
+    """Note `store` in Redis as the one that is used with it, before jobs are run into it.
+
+    Raises StoreMismatchError when another one is noted, and QueueUnavailableError.
+    """
+    mine = await used_store(settings, store)
+    with redis_errors():
+        used = await note(redis, mine)
+    if problem := differing(used, mine):
+        raise problem
+
+
+async def from_store(settings: Settings, redis: Redis, job_id: str) -> Result | None:
+    """Return the stored row of a job; None without a store or without a row."""
+    async with store_to_read(settings, redis) as store:
+        return None if store is None else await store.get(job_id)

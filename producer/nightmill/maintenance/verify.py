@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from nightmill.enqueue.known import total_of
 from nightmill.queue import keys
 from nightmill.queue.connection import redis_errors
 from nightmill.records.state import TERMINAL
@@ -69,8 +70,8 @@ async def verify(
     if orphaned:
         problems.append(f"{orphaned:,} queued jobs lost their payloads")
     rows = sum(stored.values())
-    if counts.total is not None and counts.drained and rows < counts.total and not missing:
-        problems.append(f"{rows:,} rows of {counts.total:,} jobs")
+    if not missing and not counts.feeding:
+        problems += await _gaps(batch, store, counts, rows, known_ids=ids is not None)
     return Verdict(
         rows=rows,
         waiting=counts.waiting + counts.in_flight,
@@ -91,6 +92,25 @@ def _disagreements(counts: Counts, stored: dict[str, int]) -> Iterable[str]:
         counted = getattr(counts, state)
         if counted != stored[state]:
             yield f"{counted:,} {state} by Redis's count, {stored[state]:,} rows"
+
+
+async def _gaps(
+    batch: str, store: ResultStore, counts: Counts, rows: int, *, known_ids: bool
+) -> list[str]:
+    """Return what is missing by the total, which also stands in the store: Redis may lose it."""
+    known = await store.known(batch)
+    total = total_of(counts, known)
+    if total is None:
+        fed = (counts.fed or known is not None) and not counts.ended
+        return ["its source was not fed to the end"] if fed and not known_ids else []
+    if rows + counts.waiting + counts.in_flight < total:
+        queued = "" if counts.drained else f", and {counts.waiting + counts.in_flight:,} in Redis,"
+        return [f"{rows:,} rows{queued} of {total:,} jobs"]
+    source = (known and known.source) or ""
+    comparable = counts.drained and not known_ids and source.startswith(f"{rows}:")
+    if comparable and source != str(await store.ids(batch)):
+        return [f"{rows:,} rows, but not of the {total:,} jobs that were fed"]
+    return []
 
 
 async def _missing(

@@ -65,6 +65,8 @@ CRASHES: Final = "nightmill:crashes"
 """Hash: <host>:<pid> of a supervisor whose workers keep dying at start -> JSON, see crashes.py."""
 TROUBLES: Final = "nightmill:troubles"
 """Hash: a worker that runs but cannot go on as it should -> JSON, see crashes.py."""
+STORE: Final = "nightmill:store"
+"""Hash: the results store that is used with this Redis."""
 CANCELLATION: Final = "nightmill:withdrawal:"
 """String, by batch: the process that takes its queued jobs out after it has ended."""
 

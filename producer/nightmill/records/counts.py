@@ -104,6 +104,17 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
         return self.done or (self.total is None and not self.fed and self.drained)
 
     @property
+    def gap(self) -> str:
+        """What is missing of it while no job is in Redis, "" when nothing is known to be."""
+        if not self.drained or self.feeding:
+            return ""
+        if self.lost:
+            return f"has {self.lost:,} jobs neither queued nor stored: feed its source again"
+        if self.total is None and self.fed and not self.ended:
+            return "was not fed to the end of its source: feed it again"
+        return ""
+
+    @property
     def lost(self) -> int:
         """Jobs that have neither ended nor are in Redis, when the total is known."""
         return 0 if self.total is None else max(0, self.total - self.accepted)

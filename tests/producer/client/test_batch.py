@@ -132,9 +132,11 @@ def test_a_batch_has_ended_when_nothing_more_will_come_of_it() -> None:
     """A source that is still read may be drained for a moment; a cancelled one never fills up."""
     assert over(Counts(total=5, succeeded=5, feeding=True))
     assert over(Counts(succeeded=5))
-    assert over(Counts(total=9, cancelled=5, flag="cancelled"))
+    assert over(Counts(fed=True, cancelled=5, flag="cancelled"))
     assert not over(Counts(succeeded=5, feeding=True))
     assert not over(Counts(total=9, succeeded=5))
+    assert not over(Counts(fed=True, succeeded=5))
+    assert not over(Counts(total=9, cancelled=5, flag="cancelled"))
     assert not over(Counts(total=9, cancelled=5, in_flight=1, flag="cancelled"))
 
 

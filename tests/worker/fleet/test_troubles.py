@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nightmill.cli.view import look
+from nightmill.client.corrected import Corrections
 from nightmill.errors import StoreUnavailableError
 from nightmill.queue.batches import Batches
 from nightmill.queue.connection import connect
@@ -44,9 +45,10 @@ async def test_a_full_disk_is_shown_until_it_is_free(
 
     monkeypatch.setattr(rig.store, refusing, refuse)
     await rig.producer.enqueue(hello())
+    batches = Batches(rig.redis)
     async with rig.working():
         await until(lambda: read_troubles(rig.redis), within=WITHIN_S)
-        view = await look(Batches(rig.redis), None)
+        view = await look(batches, None, Corrections(batches, rig.settings, lenient=True))
         assert view.troubles == ("trouble: store away: results.db: its disk is full",)
         full = False
 

@@ -7,6 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
+from nightmill.cli.terminal import echo
+
 PROBLEM_FOUND: Final = 2
 
 
@@ -15,8 +17,18 @@ def doctor(
         str | None, typer.Option(help="Redis URL. Default: the embedded Valkey.")
     ] = None,
     base_url: Annotated[str | None, typer.Option(help="Endpoint, with or without /v1.")] = None,
+    accept_store: Annotated[
+        bool,
+        typer.Option(
+            "--accept-store",
+            help="Use this results store with this Redis from now on, in place of another one.",
+        ),
+    ] = False,
 ) -> None:
     """Check Redis, the results store, the endpoint and the credential; no call is paid for.
+
+    One Redis is used with one results store: a worker or a command with another one is refused.
+    After the store was moved or lost, stop all workers and give --accept-store.
 
     Exit codes: 0 all checks passed, 2 a check failed.
 
@@ -28,9 +40,12 @@ def doctor(
     """
     from nightmill.cli.console import VisibleConsole  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
+    from nightmill_worker.cli.examine import accept_store as accept  # noqa: PLC0415
     from nightmill_worker.cli.examine import examine  # noqa: PLC0415
 
     settings = load_settings(redis_url=redis_url, base_url=base_url)
+    if accept_store:
+        echo(f"this Redis is used with {asyncio.run(accept(settings))} from now on")
     findings = asyncio.run(examine(settings))
     out = VisibleConsole(soft_wrap=True)
     for finding in findings:

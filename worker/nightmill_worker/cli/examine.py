@@ -10,10 +10,12 @@ from typing import Final
 
 import msgspec
 
-from nightmill.errors import NightmillError
+from nightmill.client.stored import used_store
+from nightmill.errors import NightmillError, StoreMismatchError
 from nightmill.queue import keys
 from nightmill.queue.connection import ALLOW, connect, redis_errors
 from nightmill.queue.locate import with_redis
+from nightmill.queue.used_store import ALIVE_S, alive, mismatch, note, noted
 from nightmill.safety.redaction import Secrets
 from nightmill.settings import Settings
 from nightmill.store import ResultStore
@@ -120,7 +122,46 @@ def _rights(rights: Rights) -> list[Finding]:
 async def _store(settings: Settings) -> list[Finding]:
     async with ResultStore.open(settings.store_at) as store:
         batches = await store.batches()
-    return [Finding(what="store", ok=True, observed=f"{store!r}, {len(batches)} batches")]
+    found = [Finding(what="store", ok=True, observed=f"{store!r}, {len(batches)} batches")]
+    with contextlib.suppress(NightmillError):  # Redis is away, which its own check has found
+        found.append(await _store_in_use(settings))
+    return found
+
+
+async def _store_in_use(settings: Settings) -> Finding:
+    """Compare the store that was given with the one that this Redis is used with."""
+    async with (
+        _served(settings) as served,
+        contextlib.aclosing(connect(served)) as redis,
+        ResultStore.open(settings.store_at) as store,
+    ):
+        problem = await mismatch(redis, await used_store(settings, store))
+        used = await noted(redis)
+    if problem is None:
+        observed = "no worker has run with this Redis yet" if used is None else used.where
+        return Finding(what="store in use", ok=True, observed=observed)
+    observed, _, fix = str(problem).partition(". ")
+    return Finding(what="store in use", ok=False, observed=observed, fix=fix)
+
+
+async def accept_store(settings: Settings) -> str:
+    """Make the given store the one that this Redis is used with, and return where it is.
+
+    Raises StoreMismatchError while a worker with the other store lives.
+    """
+    async with (
+        _served(settings) as served,
+        contextlib.aclosing(connect(served)) as redis,
+        ResultStore.open(settings.store_at) as store,
+    ):
+        mine = await used_store(settings, store)
+        with redis_errors():
+            if await mismatch(redis, mine) and (workers := await alive(redis)):
+                raise StoreMismatchError(
+                    f"{len(workers):,} workers run with the other store: stop them, wait "
+                    f"{ALIVE_S:.0f} s and try again"
+                )
+            return (await note(redis, mine, replace=True)).where
 
 
 async def _endpoint(settings: Settings) -> list[Finding]:

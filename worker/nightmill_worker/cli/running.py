@@ -179,6 +179,8 @@ def _summary(ending: Ending, batch: str, took_s: float, refused: int) -> str:
 def _advice(ending: Ending, batch: str, *, clean: bool) -> list[str]:
     """Return what to do next, if there is anything."""
     lines = []
+    if ending.lost:
+        lines.append(f"Redis lost jobs: {ending.lost:,} without a row were fed again")
     if ending.end is End.STOPPED:
         lines.append(f"stopped: {ending.reason}")
         lines.append("nothing is lost: fix that and run the same command again")

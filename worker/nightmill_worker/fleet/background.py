@@ -56,6 +56,7 @@ class Background:
         cancellation: Cancellation,
         delivery: Delivery,
         restorer: Restorer,
+        check_store: Callable[[], Awaitable[None]],
         trouble: Callable[[], str],
     ) -> None:
         """Take the connections, what the loops work on, and what tells the worker's troubles."""
@@ -67,9 +68,12 @@ class Background:
         self._cancellation = cancellation
         self._delivery = delivery
         self._restorer = restorer
+        self._check_store = check_store
         self._trouble = trouble
         self._noted = ""
         self._last_beat = 0.0
+        self.may_write = False
+        """Whether the store is the one in use with this Redis; until then nothing is swept."""
 
     async def run(self, *, worker: str, lease_s: float, about: str) -> None:
         """Run all loops until cancelled. `about` goes with each sign of life, see `stops`."""
@@ -126,6 +130,8 @@ class Background:
 
     async def _sweep(self) -> None:
         """Sweep the queues and write the rows of ended batches; the fleet shares the work."""
+        if not self.may_write:
+            return
         for batch in await self._scripts.sweep():
             with contextlib.suppress(QueueUnavailableError, StoreUnavailableError):
                 rows = await self._cancel(batch)  # what fails comes again with the next sweep
@@ -148,6 +154,7 @@ class Background:
         if trouble == self._noted and time.monotonic() - self._last_beat < BEAT_S:
             return
         self._last_beat = time.monotonic()
+        await self._check_store()
         seconds, _ = await self._scripts.command("TIME")
         jobs = f"running={self._registry.running} held={len(self._registry)}"
         await self._scripts.command("HSET", keys.WORKERS, worker, f"{seconds} {jobs}{about}")

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from arq import func
 from arq.worker import Worker
 
+from nightmill.client.stored import used_store
+from nightmill.errors import StoreMismatchError, StoreUnavailableError
 from nightmill.maintenance.cancellation import Cancellation
 from nightmill.queue import keys, stops, wire
 from nightmill.queue.batches import Batches
+from nightmill.queue.used_store import UsedStore, differing, note
 from nightmill.safety.redaction import Secrets
 from nightmill_worker.attachments.loader import Attachments
 from nightmill_worker.completion.committer import Committer
@@ -32,7 +35,7 @@ from nightmill_worker.events import (
     WorkerStopped,
 )
 from nightmill_worker.fleet.background import Background
-from nightmill_worker.fleet.claims import Claims
+from nightmill_worker.fleet.claims import STORE_AGAIN_S, Claims
 from nightmill_worker.jobs.decision import Decider
 from nightmill_worker.jobs.defects import Defects
 from nightmill_worker.jobs.executor import Executor
@@ -94,6 +97,9 @@ class FleetWorker(Worker):
         self.account = fingerprint(settings)
         self.registry = InFlight()
         self._settings = settings
+        self._redis, self._store = redis, store
+        self._used_store: UsedStore | None = None
+        self._mismatch: StoreMismatchError | None = None
         self._emit = (events or Events()).emit
         lease_ms = int(settings.lease_s * 1000)
         caps = caps_of(settings)
@@ -142,6 +148,7 @@ class FleetWorker(Worker):
             cancellation=cancellation,
             delivery=delivery,
             restorer=restorer,
+            check_store=self._check_store,
             trouble=self._trouble,
         )
         self._claims = Claims(
@@ -185,7 +192,10 @@ class FleetWorker(Worker):
         return self._secrets.hidden("; ".join(texts))
 
     async def main(self) -> None:
-        """Claim and run jobs until `stop`; return when all is finished or given back."""
+        """Claim and run jobs until `stop`; return when all is finished or given back.
+
+        Raises StoreMismatchError when another results store is used with this Redis.
+        """
         self._emit(WorkerStarted(worker=self.name))
         background = asyncio.create_task(
             self._background.run(
@@ -195,7 +205,7 @@ class FleetWorker(Worker):
             )
         )
         settling = asyncio.create_task(self._settler.run())
-        claiming = asyncio.create_task(self._claims.run())
+        claiming = asyncio.create_task(self._claim())
         stopping = asyncio.create_task(self._stopping.wait())
         tasks: set[asyncio.Task[Any]] = {background, settling, claiming, stopping}
         try:
@@ -214,6 +224,36 @@ class FleetWorker(Worker):
             await self._claims.close()
             await end_tasks(*tasks)
         self._emit(WorkerStopped(worker=self.name, given_back=given_back))
+        if self._mismatch is not None:
+            raise self._mismatch
+
+    async def _claim(self) -> None:
+        """Claim and run jobs, once it is clear that their rows go to the right store."""
+        joined = False
+        while not joined:
+            try:
+                await self._join()
+                joined = True
+            except StoreUnavailableError:
+                await asyncio.sleep(STORE_AGAIN_S)
+        await self._claims.run()
+
+    async def _join(self) -> None:
+        """Note the store in Redis. Raises StoreMismatchError when another one is noted."""
+        mine = self._used_store or await used_store(self._settings, self._store)
+        self._used_store = mine
+        used = await self._scripts.persist(lambda: note(self._redis, mine))
+        if problem := differing(used, mine):
+            raise problem
+        self._background.may_write = True
+
+    async def _check_store(self) -> None:
+        """Note the store again, since Redis may have lost it; stop when another took its place."""
+        try:
+            await self._join()
+        except StoreMismatchError as error:
+            self._mismatch = error
+            self.stop()
 
     async def _settle_last(self, settling: asyncio.Task[None]) -> None:
         """Wait until Redis and the store know all; what they do not take goes to the spool.

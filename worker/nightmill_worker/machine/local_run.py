@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import msgspec
 
 from nightmill.client.producer import Producer
+from nightmill.client.stored import join_store
 from nightmill.enqueue.feeder import Changed, Fed, Feeder
 from nightmill.errors import BatchEndedError, QueueRefusedError, QueueUnavailableError
 from nightmill.queue.batches import Batches
@@ -118,6 +119,7 @@ class LocalRun:
             contextlib.aclosing(connect(self._served)) as redis,
         ):
             batches = Batches(redis)
+            await join_store(self._served, redis, store)
             await batches.try_account_again(self._account)
             if self._limits:
                 await batches.limit(self._batch, self._limits, model=self._served.model)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
-from nightmill.errors import NightmillError, StoreUnavailableError
+from nightmill.errors import NightmillError, StoreMismatchError, StoreUnavailableError
 from nightmill.queue.connection import connect
 from nightmill.safety.redaction import Secrets
 from nightmill.safety.visible import visible
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 END_S: Final = 10.0
 """Time that a process has to end after its last call, or after it failed, seconds."""
 GC_THRESHOLDS: Final = (10_000, 50, 100)
+REFUSED: Final = (RedisUnusableError, StoreMismatchError)
+"""Errors that another start would meet again, also after a worker has run."""
 SPARE_FILES: Final = 256
 """Descriptors in addition to one for each call in flight: Redis, the store, logs."""
 
@@ -66,7 +68,7 @@ def main(*, supervised: bool = False) -> int:
         if supervised:
             lost = isinstance(error, _AnswersLostError)
             send(Report(problem=secrets.hidden(describe(error)), lost=lost))
-        started = stopper.has_worker and not isinstance(error, RedisUnusableError)
+        started = stopper.has_worker and not isinstance(error, REFUSED)
         return FAILED if started else _start_failure(error)
     return 0
 

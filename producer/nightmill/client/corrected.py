@@ -1,0 +1,108 @@
+"""The counts of batches as Redis and the store know them together. Redis may have lost some."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from nightmill.client.stored import store_to_read
+from nightmill.enqueue.known import is_lost, total_of
+from nightmill.errors import StoreError
+from nightmill.queue.keys import SINGLES
+from nightmill.records.counts import Counts, with_rows
+from nightmill.records.state import BATCH_ENDED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nightmill.queue.batches import Batches
+    from nightmill.settings import Settings
+    from nightmill.store import ResultStore
+
+LOST: Final = "it was so before Redis lost it"
+
+
+async def corrected(counts: Counts, batch: str, store: ResultStore | None) -> Counts:
+    """Return `counts` with the total of the store and, while no job is in Redis, its rows.
+
+    Redis's total is used where it is larger. Of a batch that was never fed with this store, the
+    store knows nothing.
+    """
+    known = None if store is None or batch == SINGLES else await store.known(batch)
+    if store is None or known is None:
+        return counts
+    if counts.drained:
+        counts = with_rows(counts, await store.counts(batch))
+    ended = is_lost(counts, known) and known.state in BATCH_ENDED
+    return msgspec.structs.replace(
+        counts,
+        total=total_of(counts, known),
+        fed=True,
+        flag=known.state if ended else counts.flag,
+        reason=LOST if ended else counts.reason,
+    )
+
+
+class Corrections:
+    """Corrects the counts that Redis has, with what the store beside it knows better.
+
+    The store is asked only about batches that may be over or lost, and again only when their counts
+    in Redis have changed.
+    """
+
+    def __init__(self, batches: Batches, settings: Settings, *, lenient: bool = False) -> None:
+        """Take a Redis, and the settings that say where the store is.
+
+        `lenient`: while the store does not answer, Redis's counts are returned as they are.
+        """
+        self._lenient = lenient
+        self._batches = batches
+        self._settings = settings
+        self._known: dict[str, tuple[Counts, Counts]] = {}
+
+    async def one(self, batch: str) -> Counts:
+        """Return the counts of `batch`. Raises BatchNotFoundError, which lists the known ones."""
+        names = await self._batches.names()
+        counts = await self._batches.counts(batch) if batch in names else Counts()
+        found = (await self._correct({batch: counts}))[batch]
+        if batch not in names and not found.fed:
+            await self._batches.require(batch)
+        return found
+
+    async def all(self) -> dict[str, Counts]:
+        """Return the counts of every batch that Redis or the store knows, sorted by name."""
+        counts = await self._batches.all()
+        return dict(sorted((await self._correct(counts, others=True)).items()))
+
+    async def _correct(
+        self, found: dict[str, Counts], *, others: bool = False
+    ) -> dict[str, Counts]:
+        """Return `found` corrected; with `others`, also the batches that Redis has lost."""
+        asked = {name: counts for name, counts in found.items() if self._needs_store(name, counts)}
+        if asked or (others and not found):
+            try:
+                await self._ask_store(asked, found if others else None)
+            except StoreError:
+                if not self._lenient:
+                    raise
+        return found | {
+            name: better
+            for name, (counts, better) in self._known.items()
+            if found.get(name, counts) == counts
+        }
+
+    async def _ask_store(
+        self, asked: dict[str, Counts], found: Mapping[str, Counts] | None
+    ) -> None:
+        """Correct `asked`, and with `found` also the batches that the store knows beside those."""
+        async with store_to_read(self._settings, self._batches.redis) as store:
+            if store is not None and found is not None:
+                asked |= {n: Counts() for n in await store.all_known() if n not in found}
+            for name, counts in asked.items():
+                self._known[name] = counts, await corrected(counts, name, store)
+
+    def _needs_store(self, name: str, counts: Counts) -> bool:
+        unfinished = counts.fed and counts.total is None
+        may_be_over = not counts.feeding and (counts.drained or unfinished)
+        return name != SINGLES and may_be_over and self._known.get(name, (None,))[0] != counts
