@@ -50,12 +50,16 @@ def cancel(
 
 async def _cancel(settings: Settings, batch: str, *, shared_store: bool) -> None:
     from nightmill.cli.session import open_session  # noqa: PLC0415
+    from nightmill.enqueue.known import note  # noqa: PLC0415
     from nightmill.queue.used_store import noted  # noqa: PLC0415
+    from nightmill.records.state import BatchState  # noqa: PLC0415
 
     async with open_session(settings, reads=True) as session:
         await session.batches.require(batch)
         await session.batches.cancel(batch)
         counts = await session.batches.counts(batch)
+        if counts.flag == BatchState.CANCELLED and await noted(session.batches.redis):
+            await note(session.store, batch, "cancelled")  # Redis may lose the flag
         echo(
             f'"{batch}" is {counts.flag}: {counted(counts.in_flight, "call")} in flight may '
             f"finish, {counted(counts.waiting, 'job')} not yet called will be recorded as "

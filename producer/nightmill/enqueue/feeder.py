@@ -203,11 +203,13 @@ class Feeder:
         repair make it smaller.
         """
         await self._lock.require()
+        limits = (await self._batches.counts(self.batch)).limits
         total = await self._batches.total(self.batch, self.fed.total)
         if self._store is not None and not self._repairs:
             known = await self._store.known(self.batch)
             total = max(total, (known and known.total) or 0)
-        await note(self._store, self.batch, "fed", total=total, source=str(self._ids))
+        source = str(self._ids)
+        await note(self._store, self.batch, "fed", total=total, source=source, limits=limits)
         await self._batches.set_total(self.batch, total)
 
     async def _feed_all(self, chunks: AsyncIterator[list[Line | Rejected]]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from nightmill.errors import InvalidLimitError
 from nightmill.queue import keys
 from nightmill.queue.connection import redis_errors
 from nightmill.records.limits import Limits
@@ -29,15 +30,16 @@ SIGN_OF_LIFE_S: Final = 6.0
 _LOOK_S: Final = 0.1
 
 
-async def note(
+async def note(  # noqa: PLR0913 - where, which batch, and its four facts
     store: ResultStore | None,
     batch: str,
     state: FedState,
     *,
     total: int | None = None,
     source: str | None = None,
+    limits: Limits | None = None,
 ) -> None:
-    """Keep the state of `batch` in the store; a total or source that is None stays as it was."""
+    """Keep the state of `batch` in the store; what is None stays as it was."""
     if store is None:
         return
     from nightmill.store import StoredBatch  # noqa: PLC0415 - optional extra
@@ -48,6 +50,9 @@ async def note(
         state=state,
         total=before.total if total is None else total,
         source=before.source if source is None else source,
+        limits=before.limits
+        if limits in (None, Limits())
+        else msgspec.json.encode(limits).decode(),
     )
     if now != before or state == "feeding":
         await store.note(batch, now)
@@ -68,13 +73,21 @@ def total_of(counts: Counts, known: StoredBatch | None) -> int | None:
     return max(totals, default=None)
 
 
+def limits_of(known: StoredBatch) -> Limits:
+    """Return the limits that the store has of a batch; none when they cannot be read."""
+    try:
+        return msgspec.json.decode(known.limits or "{}", type=Limits)
+    except (msgspec.MsgspecError, InvalidLimitError):
+        return Limits()
+
+
 async def remind(batches: Batches, batch: str, store: ResultStore | None) -> bool:
     """Give `batch` its total and its end back if Redis has lost it; return whether it had."""
     known = None if store is None else await store.known(batch)
     counts = await batches.counts(batch)
     if known is None or not is_lost(counts, known):
         return False
-    await batches.remind(batch, total=total_of(counts, known), limits=Limits())
+    await batches.remind(batch, total=total_of(counts, known), limits=limits_of(known))
     if known.state in BATCH_ENDED:
         await batches.end(batch, known.state)
     return True

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nightmill.enqueue.feeder_lock import FeederLock
+from nightmill.enqueue.known import remind
 from nightmill.enqueue.prepare import CHUNK, Ready, Receipt
 from nightmill.enqueue.reconcile import reconcile
 from nightmill.enqueue.window import Window
@@ -67,6 +68,7 @@ async def requeue(  # noqa: PLR0913 - the batch, its three connections, and two 
     """
     done = Requeued()
     async with FeederLock(batches.redis, batch) as lock:
+        await patiently(lambda: remind(batches, batch, store))
         await patiently(lambda: reconcile(batches, batch, store))
         window = Window(batches, batch, producer.settings.window)
         async for rows in _failed(store, batch, error, window.chunk(CHUNK)):

@@ -30,12 +30,13 @@ class StoredBatch(msgspec.Struct, frozen=True, kw_only=True):
 
     `state` is `feeding` until a source was read to its end, then `fed`; or `cancelled` or
     `expired`. `total` is the number of its jobs, None until a source was read to its end.
-    `source` is the IdSet of the source that was fed last, as text.
+    `source` is the IdSet of the source that was fed last, as text. `limits` are its Limits as JSON.
     """
 
     state: FedState
     total: int | None = None
     source: str | None = None
+    limits: str | None = None
 
 
 class Mark(NamedTuple):
@@ -51,7 +52,9 @@ def get(connection: Connection, batch: str | None) -> dict[str, StoredBatch]:
     if batch is not None:
         query = query.where(batches.c.batch == batch_key(batch))
     return {
-        row.batch: StoredBatch(state=row.state, total=row.total, source=row.source)
+        row.batch: StoredBatch(
+            state=row.state, total=row.total, source=row.source, limits=row.limits
+        )
         for row in connection.execute(query)
     }
 
@@ -63,6 +66,7 @@ def note(connection: Connection, batch: str, known: StoredBatch) -> None:
         "state": known.state,
         "total": None if known.total is None else clamped(known.total, MAX_INT),
         "source": known.source,
+        "limits": known.limits,
         "updated_at": now_ms(),
     }
     if connection.dialect.name == "postgresql":

@@ -64,6 +64,7 @@ batches = Table(
     Column("state", Text, nullable=False),  # feeding, fed, cancelled or expired
     Column("total", BigInteger),  # jobs in all; NULL = no source of it was read to its end
     Column("source", Text),  # IdSet of the source that was fed last
+    Column("limits", Text),  # JSON: Limits
     Column("updated_at", BigInteger, nullable=False),
 )
 

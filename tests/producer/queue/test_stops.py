@@ -9,11 +9,13 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from nightmill.cli.view import look
+from nightmill.cli.view import View, look
+from nightmill.client.corrected import Corrections
 from nightmill.queue import keys
 from nightmill.queue.batches import Batches
 from nightmill.queue.stops import about, read_stops
 from nightmill.reports.lanes import Look, read_lanes
+from nightmill.settings import load_settings
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -69,6 +71,12 @@ async def reason(redis: Redis, batch: str = "b") -> str:
     return (await read_stops(redis, [batch])).reason(batch)
 
 
+async def viewed(redis: Redis, batch: str | None = "b") -> View:
+    """Return what `status` shows; there is no results store."""
+    batches = Batches(redis)
+    return await look(batches, batch, Corrections(batches, load_settings(), lenient=True))
+
+
 async def test_a_replaced_credential_stops_no_batch_any_more(redis: Redis) -> None:
     """Its stopped account ended `wait` with code 3, while workers with the new key were at work."""
     await queue(redis, "b", "m")
@@ -77,7 +85,7 @@ async def test_a_replaced_credential_stops_no_batch_any_more(redis: Redis) -> No
     assert await reason(redis) == "401"
     await beat(redis, NEW)
     assert await reason(redis) == ""
-    view = await look(Batches(redis), "b")
+    view = await viewed(redis)
     assert view.state("b") == "running"
     assert "line" not in msgspec.json.decode(view.to_json())
 
@@ -136,7 +144,7 @@ async def test_a_stopped_lane_stops_the_batches_that_need_no_other(redis: Redis)
     await queue(redis, "other", "b")
     await hold(redis, NEW, "a")
     await hold(redis, NEW, "c")
-    view = await look(Batches(redis), None)
+    view = await viewed(redis, None)
     found = {batch: view.stopped(batch) for batch in ("denied", "both", "other")}
     assert found == {"denied": "lane a is stopped: 403", "both": "", "other": ""}
     assert [lane.model for lane in view.held("both")] == ["a"]
@@ -152,7 +160,7 @@ async def test_a_held_lane_is_shown_and_stops_nothing(redis: Redis) -> None:
     stops = await read_stops(redis, ["b"])
     assert stops.reason("b") == ""
     assert stops.shown("b") == ["lane m is held: 403"]
-    printed = msgspec.json.decode((await look(Batches(redis), "b")).to_json())
+    printed = msgspec.json.decode((await viewed(redis)).to_json())
     assert printed["lanes"] == [{"model": "m", "state": "held", "reason": "403"}]
 
 
@@ -161,7 +169,7 @@ async def test_a_batch_without_queued_jobs_waits_for_nothing(redis: Redis) -> No
     await use(redis, NEW)
     await stop(redis, NEW)
     await queue(redis, "b")
-    view = await look(Batches(redis), "b")
+    view = await viewed(redis)
     assert (view.state("b"), view.stopped("b")) == ("done", "")
 
 

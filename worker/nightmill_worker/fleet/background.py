@@ -19,6 +19,7 @@ from nightmill.queue.crashes import note_trouble
 from nightmill.queue.patience import waits
 from nightmill.queue.stops import BEAT_S
 from nightmill_worker.events import JobsCancelled, LeaseLost, failed_loop
+from nightmill_worker.fleet import batch_notes
 from nightmill_worker.limiter.governor import STAND_BY_S, TICK_S, Governor
 from nightmill_worker.queue.scripts import RedisUnusableError
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from nightmill.maintenance.cancellation import Cancellation
     from nightmill_worker.completion.restorer import Restorer
     from nightmill_worker.events import Emit
+    from nightmill_worker.fleet.batch_notes import BatchNotes
     from nightmill_worker.jobs.in_flight import InFlight
     from nightmill_worker.queue.scripts import Scripts
     from nightmill_worker.webhooks.delivery import Delivery
@@ -56,6 +58,7 @@ class Background:
         cancellation: Cancellation,
         delivery: Delivery,
         restorer: Restorer,
+        notes: BatchNotes,
         check_store: Callable[[], Awaitable[None]],
         trouble: Callable[[], str],
     ) -> None:
@@ -68,12 +71,13 @@ class Background:
         self._cancellation = cancellation
         self._delivery = delivery
         self._restorer = restorer
+        self._notes = notes
         self._check_store = check_store
         self._trouble = trouble
         self._noted = ""
         self._last_beat = 0.0
-        self.may_write = False
-        """Whether the store is the one in use with this Redis; until then nothing is swept."""
+        self.may_write = asyncio.Event()
+        """Set when the store is the one in use with this Redis; until then nothing is swept."""
 
     async def run(self, *, worker: str, lease_s: float, about: str) -> None:
         """Run all loops until cancelled. `about` goes with each sign of life, see `stops`."""
@@ -83,6 +87,7 @@ class Background:
             self._repeat("govern", self._govern, 0),
             self._repeat("beat", partial(self._beat, worker, about), LOOK_S),
             self._repeat("sweep", self._sweep, SWEEP_S),
+            self._repeat("note", self._note, batch_notes.EVERY_S),
             self._repeat("deliver", self._delivery.run, 0),
         )
 
@@ -130,13 +135,19 @@ class Background:
 
     async def _sweep(self) -> None:
         """Sweep the queues and write the rows of ended batches; the fleet shares the work."""
-        if not self.may_write:
+        if not self.may_write.is_set():
             return
         for batch in await self._scripts.sweep():
             with contextlib.suppress(QueueUnavailableError, StoreUnavailableError):
                 rows = await self._cancel(batch)  # what fails comes again with the next sweep
                 if rows:
                     self._emit(JobsCancelled(batch=batch, rows=rows))
+
+    async def _note(self) -> None:
+        """Note the batches in the store; what fails comes again."""
+        await self.may_write.wait()
+        with contextlib.suppress(QueueUnavailableError, StoreUnavailableError):
+            await self._notes.run()
 
     async def _cancel(self, batch: str) -> int:
         """Write the rows of one ended batch; its bad value must not keep others from ending."""

@@ -35,6 +35,7 @@ from nightmill_worker.events import (
     WorkerStopped,
 )
 from nightmill_worker.fleet.background import Background
+from nightmill_worker.fleet.batch_notes import BatchNotes
 from nightmill_worker.fleet.claims import STORE_AGAIN_S, Claims
 from nightmill_worker.jobs.decision import Decider
 from nightmill_worker.jobs.defects import Defects
@@ -148,6 +149,7 @@ class FleetWorker(Worker):
             cancellation=cancellation,
             delivery=delivery,
             restorer=restorer,
+            notes=BatchNotes(Batches(redis), store),
             check_store=self._check_store,
             trouble=self._trouble,
         )
@@ -245,7 +247,7 @@ class FleetWorker(Worker):
         used = await self._scripts.persist(lambda: note(self._redis, mine))
         if problem := differing(used, mine):
             raise problem
-        self._background.may_write = True
+        self._background.may_write.set()
 
     async def _check_store(self) -> None:
         """Note the store again, since Redis may have lost it; stop when another took its place."""

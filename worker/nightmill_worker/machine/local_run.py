@@ -22,6 +22,7 @@ from nightmill.errors import BatchEndedError, QueueRefusedError, QueueUnavailabl
 from nightmill.queue.batches import Batches
 from nightmill.queue.connection import connect
 from nightmill.queue.crashes import read_troubles
+from nightmill.queue.patience import patiently
 from nightmill.queue.stops import Stops, read_stops
 from nightmill.records.counts import Counts, with_rows
 from nightmill.records.limits import Change, Limits
@@ -100,6 +101,7 @@ class LocalRun:
         self._troubles: list[str] = []
         self._notice = ""
         self._known_limits = Limits()
+        self._ended_as = ""
         self._answered = False
 
     def interrupt(self, *, at_once: bool = False) -> None:
@@ -179,7 +181,7 @@ class LocalRun:
                     end = None if step is None else _ENDS.get(step)
                     self._notice = recovery.notice
                     if step is Step.FEED:
-                        feeding = asyncio.create_task(self._feed_again(feeder, lines))
+                        feeding = asyncio.create_task(self._feed_again(feeder, batches, lines))
                 if end is None:
                     self._start_workers(counts)
                     await self._rest(feeding)
@@ -195,11 +197,15 @@ class LocalRun:
             lost=recovery.lost,
         )
 
-    async def _feed_again(self, feeder: Feeder, lines: Callable[[], Iterable[Line]]) -> Fed:
-        """Feed what Redis has lost; the batch may be lost as well, with its limits."""
+    async def _feed_again(
+        self, feeder: Feeder, batches: Batches, lines: Callable[[], Iterable[Line]]
+    ) -> Fed:
+        """Feed what Redis has lost; the batch may be lost as well, with its limits and its end."""
+        if self._ended_as:
+            await patiently(lambda: batches.end(self._batch, self._ended_as))
         try:
             await feeder.reopen(self._known_limits)
-        except BatchEndedError:  # only the store still knew that
+        except BatchEndedError:
             return feeder.fed
         return await feeder.feed(lines())
 
@@ -256,7 +262,9 @@ class LocalRun:
             else:
                 self._last = counts, refused, stops
                 if counts.fed:
-                    self._known_limits = counts.limits
+                    if counts.limits != Limits():
+                        self._known_limits = counts.limits
+                    self._ended_as = counts.flag if counts.ended else ""
                 self._answered = True
                 return self._last
 

@@ -19,6 +19,7 @@ def upgrade() -> None:
         Column("state", Text, nullable=False),
         Column("total", BigInteger),
         Column("source", Text),
+        Column("limits", Text),
         Column("updated_at", BigInteger, nullable=False),
     )
     meta = op.create_table(

@@ -1,0 +1,54 @@
+"""Copies what Redis knows of whole batches into the store, since Redis may lose it.
+
+A feeder that has the store does so itself. This is for batches that are fed from a machine without
+it, and for limits and ends that change later.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from nightmill.enqueue.known import note
+from nightmill.records.limits import Limits
+
+if TYPE_CHECKING:
+    from nightmill.queue.batches import Batches
+    from nightmill.records.counts import Counts
+    from nightmill.store import ResultStore
+    from nightmill.store.batches import FedState
+
+EVERY_S: Final = 2.0
+"""Time between two looks, seconds."""
+Facts = tuple["FedState", int | None, Limits]
+
+
+class BatchNotes:
+    """Notes the batches of one Redis in one store; what it noted last is not noted again."""
+
+    def __init__(self, batches: Batches, store: ResultStore) -> None:
+        """Use connections that the caller closes."""
+        self._batches = batches
+        self._store = store
+        self._noted: dict[str, Facts] = {}
+
+    async def run(self) -> None:
+        """Look once. Raises what Redis and the store raise."""
+        for batch, counts in (await self._batches.all()).items():
+            facts = _facts(counts)
+            if facts is None or self._noted.get(batch) == facts:
+                continue
+            state, total, limits = facts
+            known = await self._store.known(batch)
+            if known is None or state != "feeding":
+                total = None if total is None else max(total, (known and known.total) or 0)
+                await note(self._store, batch, state, total=total, limits=limits)
+            self._noted[batch] = facts
+
+
+def _facts(counts: Counts) -> Facts | None:
+    """Return what is to be noted of a batch, None for one that was neither fed nor ended."""
+    if counts.ended:
+        return "expired" if counts.flag == "expired" else "cancelled", counts.total, counts.limits
+    if not counts.fed:
+        return None
+    return "feeding" if counts.total is None else "fed", counts.total, counts.limits
