@@ -33,8 +33,8 @@ $(READY): requirements.lock pyproject.toml
 run: $(READY) ## run 320 prompts: against the simulator, or the endpoint if a credential is set
 	@$(BIN)/python examples/night.py
 
-test: $(READY) ## run all tests; ARGS="-k lease" runs some
-	@$(BIN)/pytest $(ARGS)
+test: $(READY) ## run all tests, two at once; ARGS="-k lease" runs some
+	@$(BIN)/pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 check: $(READY) ## check format, lint, types, import layers, docs, compose file, file sizes
 	@$(BIN)/ruff format --quiet --check .
