@@ -23,7 +23,7 @@ from nightmill.records.job import Job
 from nightmill.records.limits import Limits
 from nightmill.records.result import Attempt, Result
 from nightmill.records.state import JobState
-from nightmill.store.schema import batches, meta, results
+from nightmill.store.schema import BATCHES, META, RESULTS
 from tests.contract.test_docs import table
 from tests.rig import Rig, hello, rigged, until
 
@@ -84,11 +84,11 @@ def test_the_keys_of_stored_json_are_listed(heading: str, record: type[msgspec.S
 def test_the_columns_of_the_tables_are_listed_in_order() -> None:
     """People query the table with SQL."""
     for heading, columns in {
-        "column": results.columns,
-        "column of `batches`": batches.columns,
-        "column of `meta`": meta.columns,
+        "column": RESULTS,
+        "column of `batches`": BATCHES,
+        "column of `meta`": META,
     }.items():
-        assert [row[0] for row in table(PAGE, heading)] == [f"`{c.name}`" for c in columns]
+        assert [row[0] for row in table(PAGE, heading)] == [f"`{name}`" for name in columns]
 
 
 def test_the_keys_of_status_are_listed() -> None:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
-from sqlalchemy import delete, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
 
 from nightmill.records.bounds import MAX_INT
 from nightmill.records.job import now_ms
 from nightmill.store.bounds import batch_key, clamped
-from nightmill.store.schema import batches, meta, results
+from nightmill.store.schema import BATCHES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection
+    from nightmill.store.database import Connection
 
-Insert = TypeVar("Insert", sqlite.Insert, postgresql.Insert)
 FedState = Literal["feeding", "fed", "cancelled", "expired"]
 
 IDS: Final = 20_000
 """Ids that are read at once."""
+_ALL: Final = ", ".join(BATCHES)
+_NOTE: Final = (
+    f"INSERT INTO batches ({_ALL}) VALUES ({', '.join(f':{name}' for name in BATCHES)}) "
+    "ON CONFLICT (batch) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in BATCHES if name != "batch")
+)
 
 
 class StoredBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,14 +51,15 @@ class Mark(NamedTuple):
 
 def get(connection: Connection, batch: str | None) -> dict[str, StoredBatch]:
     """Return name -> what is known, of `batch` or (None) of all batches."""
-    query = select(batches).order_by(batches.c.batch)
-    if batch is not None:
-        query = query.where(batches.c.batch == batch_key(batch))
+    where = "" if batch is None else "WHERE batch = :batch"
     return {
-        row.batch: StoredBatch(
-            state=row.state, total=row.total, source=row.source, limits=row.limits
+        row["batch"]: StoredBatch(
+            state=row["state"], total=row["total"], source=row["source"], limits=row["limits"]
         )
-        for row in connection.execute(query)
+        for row in connection.named(
+            f"SELECT {_ALL} FROM batches {where} ORDER BY batch",
+            {} if batch is None else {"batch": batch_key(batch)},
+        )
     }
 
 
@@ -69,37 +73,32 @@ def note(connection: Connection, batch: str, known: StoredBatch) -> None:
         "limits": known.limits,
         "updated_at": now_ms(),
     }
-    if connection.dialect.name == "postgresql":
-        connection.execute(_replacing(postgresql.insert(batches)), values)
-    else:
-        connection.execute(_replacing(sqlite.insert(batches)), values)
-
-
-def _replacing(insert: Insert) -> Insert:
-    changed = {c.name: insert.excluded[c.name] for c in batches.c if not c.primary_key}
-    return insert.on_conflict_do_update(index_elements=[batches.c.batch], set_=changed)
+    connection.change(_NOTE, values)
 
 
 def forget(connection: Connection, batch: str) -> None:
     """Delete what is known of `batch`."""
-    connection.execute(delete(batches).where(batches.c.batch == batch_key(batch)))
+    connection.change("DELETE FROM batches WHERE batch = :batch", {"batch": batch_key(batch)})
 
 
 def ids(
     connection: Connection, batch: str, after: Mark | None
 ) -> tuple[Sequence[str], Mark | None]:
     """Return the next IDS job ids of the rows of `batch`, and where they end (None: the last)."""
-    columns = (results.c.seq, results.c.job_id)
-    query = (
-        select(*columns).where(results.c.batch == batch_key(batch)).order_by(*columns).limit(IDS)
-    )
+    values: dict[str, object] = {"batch": batch_key(batch)}
+    where = "batch = :batch"
     if after is not None:
-        query = query.where(tuple_(*columns) > tuple(after))
-    found = connection.execute(query).all()
+        where += " AND (seq, job_id) > (:seq, :job_id)"
+        values |= after._asdict()
+    found = connection.rows(
+        f"SELECT seq, job_id FROM results WHERE {where} ORDER BY seq, job_id LIMIT {IDS}",
+        values,
+    )
     more = len(found) == IDS
     return [job_id for _, job_id in found], Mark(*found[-1]) if more else None
 
 
 def identity(connection: Connection) -> str:
     """Return the identity of this store; "" when a person deleted it."""
-    return connection.scalar(select(meta.c.value).where(meta.c.name == "identity")) or ""
+    found = connection.rows("SELECT value FROM meta WHERE name = 'identity'")
+    return str(found[0][0]) if found else ""

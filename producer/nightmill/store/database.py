@@ -1,23 +1,63 @@
-"""The two databases behind one interface: a function is run over a SQLAlchemy connection."""
+"""The two databases behind one interface: a function is run over a connection."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
-
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 from nightmill.errors import StoreError
-from nightmill.store.postgresql import SCAN_S, PostgreSQL
-from nightmill.store.sqlite import SQLite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
-    from sqlalchemy import Connection
+    import sqlalchemy
 
 T = TypeVar("T")
+
+ANSWER_S: Final = 10.0
+"""A server that takes longer for a look-up or a small commit is away, seconds."""
+SCAN_S: Final = 300.0
+"""The same for work that reads all rows of a batch, seconds."""
+
+USE: Final = "use sqlite:///path or postgresql://..."
+
+
+class Row(Protocol):
+    """One row: its values by name."""
+
+    def __getitem__(self, name: str, /) -> Any:  # noqa: ANN401 - as the column has it
+        """Return the value of the column `name`."""
+        ...
+
+
+class Connection(Protocol):
+    """A connection within one transaction. A statement has its values by name, as `:name`."""
+
+    @property
+    def dialect(self) -> Literal["sqlite", "postgresql"]:
+        """Which of the two databases it is, where their SQL differs."""
+        ...
+
+    def rows(self, sql: str, values: Mapping[str, object] = ...) -> Sequence[Sequence[Any]]:
+        """Return the rows of a query, each with its values in order."""
+        ...
+
+    def named(self, sql: str, values: Mapping[str, object] = ...) -> Sequence[Row]:
+        """Return the rows of a query, each with its values by name."""
+        ...
+
+    def change(self, sql: str, values: Mapping[str, object] = ...) -> int:
+        """Run any other statement; return how many rows it changed."""
+        ...
+
+    def change_each(self, sql: str, values: Sequence[Sequence[object]]) -> int:
+        """Run a statement with `?` for each of `values`; return how many rows changed. SQLite."""
+        ...
+
+    def alchemy(self) -> AbstractContextManager[sqlalchemy.Connection]:
+        """Yield SQLAlchemy's connection in the same transaction, for migrations."""
+        ...
 
 
 class Database(Protocol):
@@ -53,18 +93,33 @@ def database(where: str | Path) -> Database:
     Nothing is connected yet. Raises StoreError for another kind of URL, StoreMissingError when
     its driver is not installed, StoreUnavailableError when a SQLite file's folder cannot be made.
     """
-    if isinstance(where, Path) or "://" not in where:
-        return SQLite(URL.create("sqlite", database=str(where)), own=isinstance(where, Path))
-    try:
-        url = make_url(where)
-    except (ArgumentError, ValueError):
-        raise StoreError("STORE_URL is not a URL: use sqlite:///path or postgresql://...") from None
-    if "@" in (url.host or ""):  # messages name the host, and this one begins inside the password
-        raise StoreError("STORE_URL: percent-encode the @ in its password (%40)")
-    match url.get_backend_name():
+    from nightmill.store.sqlite import SQLite  # noqa: PLC0415 - only the database in use
+
+    if isinstance(where, Path):
+        return SQLite(str(where), own=True)
+    kind, separator, rest = where.partition("://")
+    if not separator:
+        return SQLite(where)
+    match kind.partition("+")[0].lower():
         case "sqlite":
-            return SQLite(url.set(drivername="sqlite"))
+            return SQLite(_file(rest))
         case "postgresql" | "postgres":
-            return PostgreSQL(url.set(drivername="postgresql+asyncpg"))
-        case kind:
-            raise StoreError(f"STORE_URL is {kind}://: use sqlite:///path or postgresql://...")
+            from nightmill.store.postgresql import PostgreSQL, parsed  # noqa: PLC0415
+
+            return PostgreSQL(parsed(where))
+        case other:
+            raise StoreError(f"STORE_URL is {other}://: {USE}")
+
+
+def _file(rest: str) -> str:
+    """Return the file of `sqlite://` and `rest`, or its file: URI. Raises StoreError."""
+    path, _, options = rest.removeprefix("/").partition("?")
+    if not rest.startswith("/") or path in {"", ":memory:"}:
+        raise StoreError(f"STORE_URL names no file: {USE}")
+    kept = [option for option in options.split("&") if option and option != "uri=true"]
+    if kept and not path.startswith("file:"):
+        raise StoreError(
+            f"STORE_URL has the option {kept[0]}: SQLite takes options in the form "
+            "sqlite:///file:/path?option"
+        )
+    return f"{path}?{'&'.join(kept)}" if kept else path

@@ -12,9 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-
 from nightmill.errors import StoreError, StoreUnavailableError
 
 # SQLite's primary result code -> advice for the person who reads the error.
@@ -33,11 +30,6 @@ _SQLITE_REFUSES: Final = ("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG
 """A value breaks a constraint, has the wrong type, or is too large."""
 _SQLITE_BINDING: Final = "Error binding parameter"
 """How the message starts for a value that the driver cannot pass to SQLite; it has no code."""
-_POSTGRES_AWAY: Final = ("08", "25006", "40", "53", "55P03", "57014", "57P", "58")
-"""SQLSTATEs and classes of them: connection lost, read-only, serialization failure or deadlock, out
-of disk, memory or slots, lock timeout, statement timeout, shutting down, a disk that fails."""
-_POSTGRES_REFUSES: Final = ("22", "23", "54")
-"""Classes: a value that is out of range or not text, a broken constraint, a value too large."""
 
 
 @contextmanager
@@ -50,54 +42,33 @@ def mapped(where: str, *, opened: bool = False) -> Iterator[None]:
         yield
     except StoreError:
         raise
-    except (DBAPIError, sqlite3.Error) as error:
+    except sqlite3.Error as error:
         raise _named(where, error, opened=opened) from error
     except (OverflowError, RecursionError, UnicodeError) as error:  # a value cannot be encoded
         raise StoreError(f"{where}: {type(error).__name__}: {error}") from error
-    except (OSError, PoolTimeoutError) as error:
+    except OSError as error:
         text = str(error) or "it did not answer in time"
         raise StoreUnavailableError(f"{where}: {text}") from error
-    except (SQLAlchemyError, RuntimeError) as error:  # uvloop: RuntimeError of a lost connection
+    except RuntimeError as error:  # uvloop: of a lost connection
         kind = StoreUnavailableError if opened else StoreError
         raise kind(f"{where}: {type(error).__name__}") from error
 
 
 def locked(error: StoreError) -> bool:
     """Tell whether `error` says that another process held SQLite's lock."""
-    return _sqlite_code(error.__cause__) == "SQLITE_BUSY"
+    return _code(error.__cause__) == "SQLITE_BUSY"
 
 
-def _named(where: str, error: DBAPIError | sqlite3.Error, *, opened: bool) -> StoreError:
-    message = _driver_error(error)
-    if _refuses(error):
-        return StoreError(f"{where}: {message}")
-    if advice := _SQLITE_AWAY.get(_sqlite_code(error)):
-        return StoreUnavailableError(f"{where}: {advice} ({message})")
-    lost = getattr(error, "connection_invalidated", False)
-    away = opened or lost or _sqlstate(error).startswith(_POSTGRES_AWAY)
-    return (StoreUnavailableError if away else StoreError)(f"{where}: {message}")
+def _named(where: str, error: sqlite3.Error, *, opened: bool) -> StoreError:
+    code = _code(error)
+    if code in _SQLITE_REFUSES or str(error).startswith(_SQLITE_BINDING):
+        return StoreError(f"{where}: {error}")
+    if advice := _SQLITE_AWAY.get(code):
+        return StoreUnavailableError(f"{where}: {advice} ({error})")
+    return (StoreUnavailableError if opened else StoreError)(f"{where}: {error}")
 
 
-def _refuses(error: DBAPIError | sqlite3.Error) -> bool:
-    """Tell whether the database refuses a value, rather than that it cannot work now."""
-    cause = _driver_error(error)
-    if _sqlite_code(error) in _SQLITE_REFUSES or _sqlstate(error).startswith(_POSTGRES_REFUSES):
-        return True
-    # asyncpg's DataError, of a value that it cannot encode, is a ValueError without a SQLSTATE.
-    unencodable = cause is not None and isinstance(cause.__cause__, ValueError)
-    return unencodable or str(cause).startswith(_SQLITE_BINDING)
-
-
-def _driver_error(error: BaseException | None) -> BaseException | None:
-    """Return what the driver raised, which SQLAlchemy may have wrapped."""
-    return error.orig if isinstance(error, DBAPIError) else error
-
-
-def _sqlite_code(error: BaseException | None) -> str:
+def _code(error: BaseException | None) -> str:
     """Return the name of the primary code: SQLITE_IOERR for SQLITE_IOERR_WRITE, "" elsewhere."""
-    name = getattr(_driver_error(error), "sqlite_errorname", None) or ""
+    name = getattr(error, "sqlite_errorname", None) or ""
     return "_".join(name.split("_")[:2])
-
-
-def _sqlstate(error: BaseException) -> str:
-    return getattr(_driver_error(error), "sqlstate", None) or ""

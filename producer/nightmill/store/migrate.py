@@ -6,16 +6,14 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Connection, inspect, text
-
 from nightmill.errors import StoreError
 from nightmill.store.faults import locked
-from nightmill.store.schema import SCHEMA_VERSION
+from nightmill.store.schema import NEW_SQLITE, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nightmill.store.database import Database
+    from nightmill.store.database import Connection, Database
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 LOCKED_S: Final = 30.0
@@ -61,23 +59,44 @@ async def _when_unlocked(
         await asyncio.sleep(LOCKED_PAUSE_S)
 
 
+_TABLES: Final = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table'",
+    "postgresql": "SELECT c.relname FROM pg_class c WHERE c.relkind = 'r' "
+    "AND pg_table_is_visible(c.oid) AND c.relname IN ('alembic_version', 'results', 'meta')",
+}
+
+
+def _tables(connection: Connection) -> set[str]:
+    return {name for (name,) in connection.rows(_TABLES[connection.dialect])}
+
+
 def _version(connection: Connection) -> str:
-    if not inspect(connection).has_table("alembic_version"):
+    if "alembic_version" not in _tables(connection):
         return ""
-    return connection.scalar(text("SELECT version_num FROM alembic_version")) or ""
+    found = connection.rows("SELECT version_num FROM alembic_version")
+    return str(found[0][0]) if found else ""
 
 
 def _upgrade(connection: Connection) -> str:
     """Run the missing migrations, unless another process has run them; return the version."""
-    from alembic import command  # noqa: PLC0415 - slow to import, and rarely needed
-    from alembic.config import Config  # noqa: PLC0415
-
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SCHEMA_LOCK})
+    if connection.dialect == "postgresql":
+        connection.rows("SELECT pg_advisory_xact_lock(:key)", {"key": SCHEMA_LOCK})
     version = _version(connection)
     if version >= SCHEMA_VERSION:
         return version
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    command.upgrade(config, "head")
+    if connection.dialect == "sqlite" and not _tables(connection):
+        for statement in NEW_SQLITE:
+            connection.change(statement)
+    else:
+        _migrate(connection)
     return _version(connection)
+
+
+def _migrate(connection: Connection) -> None:
+    from alembic import command  # noqa: PLC0415 - slow to import, and rarely needed
+    from alembic.config import Config  # noqa: PLC0415
+
+    with connection.alchemy() as within:
+        config = Config(attributes={"connection": within})
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        command.upgrade(config, "head")

@@ -3,29 +3,77 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, TypeVar
 
-from nightmill.errors import StoreMissingError
-from nightmill.store.faults import mapped
+from sqlalchemy import Connection as AlchemyConnection
+from sqlalchemy import RowMapping, event, make_url, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError
+
+from nightmill.errors import StoreError, StoreMissingError
+from nightmill.store.database import ANSWER_S, SCAN_S, USE
+from nightmill.store.postgresql_faults import mapped
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-
-    from sqlalchemy import Connection
-    from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from nightmill.store.database import Connection
 
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S: Final = 10.0
 """Longest time to connect, and longest wait for a connection that is free."""
-ANSWER_S: Final = 10.0
-"""A server that takes longer for a look-up or a small commit is away, seconds."""
-SCAN_S: Final = 300.0
-"""The same for work that reads all rows of a batch, seconds."""
 CLOSE_S: Final = 5.0
 """Longest time to close all connections; then the process ends without."""
+
+
+def parsed(where: str) -> URL:
+    """Return a postgresql:// URL for asyncpg. Raises StoreError for one that cannot be read."""
+    try:
+        url = make_url(where)
+    except (ArgumentError, ValueError):
+        raise StoreError(f"STORE_URL is not a URL: {USE}") from None
+    if "@" in (url.host or ""):  # messages name the host, and this one begins inside the password
+        raise StoreError("STORE_URL: percent-encode the @ in its password (%40)")
+    return url.set(drivername="postgresql+asyncpg")
+
+
+_text = cache(text)
+"""Parses a statement once; there are a few dozen."""
+
+
+class PostgreSQLConnection:
+    """A Connection over SQLAlchemy's, which has the pool."""
+
+    dialect: Literal["postgresql"] = "postgresql"
+
+    def __init__(self, connection: AlchemyConnection) -> None:
+        """Take a connection within a transaction."""
+        self._connection = connection
+
+    def rows(self, sql: str, values: Mapping[str, object] | None = None) -> Sequence[Sequence[Any]]:
+        """Return the rows of a query, each with its values in order."""
+        return self._connection.execute(_text(sql), values).all()
+
+    def named(self, sql: str, values: Mapping[str, object] | None = None) -> Sequence[RowMapping]:
+        """Return the rows of a query, each with its values by name."""
+        return self._connection.execute(_text(sql), values).mappings().all()
+
+    def change(self, sql: str, values: Mapping[str, object] | None = None) -> int:
+        """Run any other statement; return how many rows it changed."""
+        return self._connection.execute(_text(sql), values).rowcount
+
+    def change_each(self, sql: str, values: Sequence[Sequence[object]]) -> Never:
+        """Refuse: PostgreSQL takes rows as arrays, which is one round trip for all of them."""
+        raise NotImplementedError
+
+    @contextmanager
+    def alchemy(self) -> Iterator[AlchemyConnection]:
+        """Yield SQLAlchemy's connection."""
+        yield self._connection
 
 
 class PostgreSQL:
@@ -33,7 +81,6 @@ class PostgreSQL:
 
     def __init__(self, url: URL) -> None:
         """Take the URL; nothing is connected yet. Raises StoreMissingError without the driver."""
-        from sqlalchemy import event  # noqa: PLC0415
         from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415  needs greenlet
 
         self.where = url.render_as_string(hide_password=True)
@@ -64,7 +111,9 @@ class PostgreSQL:
             async with self._connected() as connection:
                 with _cut_off(connection, within_s):
                     async with connection.begin():
-                        return await connection.run_sync(work)
+                        return await connection.run_sync(
+                            lambda each: work(PostgreSQLConnection(each))
+                        )
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[AsyncConnection]:

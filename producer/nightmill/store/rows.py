@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import RowMapping
 
 from nightmill.queue.keys import SINGLES
 from nightmill.records.result import Attempt, ErrorInfo, Result, Usage, trimmed
@@ -23,12 +22,12 @@ from nightmill.store.bounds import (
     job_key,
     without_nul,
 )
-from nightmill.store.schema import results
+from nightmill.store.schema import RESULTS
+
+if TYPE_CHECKING:
+    from nightmill.store.database import Row
 
 _encode = msgspec.json.Encoder().encode
-Row: TypeAlias = RowMapping | dict[str, Any]
-"""The columns of a row by name, from the store or from a spool."""
-
 UNKNOWN: Final = ErrorInfo(type="unknown", message="no error was recorded")
 """The error of a failed row that has none."""
 
@@ -37,7 +36,7 @@ _error = msgspec.json.Decoder(ErrorInfo)
 _reasons = msgspec.json.Decoder(dict[str, int])
 
 _STATES: Final = {state.value: state for state in TERMINAL}
-COLUMNS: Final = tuple(column.name for column in results.c)
+COLUMNS: Final = tuple(RESULTS)
 
 
 def to_row(result: Result) -> dict[str, Any]:

@@ -4,73 +4,82 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Table, Text
-
 SCHEMA_VERSION: Final = "0003"
 """The newest revision in `migrations/versions`; revisions sort by name."""
 
-metadata = MetaData()
-
-_NAME: Final = Text().with_variant(Text(collation="C"), "postgresql")
-"""Text that sorts by its bytes, as in SQLite, so that both databases read in the same order."""
-
 # Small columns first: SQLite reads a row's early columns without its overflow pages, so counts and
 # sums stay fast when messages are large. Times are epoch ms.
-results = Table(
-    "results",
-    metadata,
-    Column("job_id", _NAME, primary_key=True),
-    Column("run", Integer, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("batch", _NAME, nullable=False),  # '' for single jobs
-    Column("seq", BigInteger, nullable=False),  # line in the source from 1; 0 = none
-    Column("custom_id", Text),
-    Column("model", Text),
-    Column("request_hash", Text),
-    Column("request_id", Text),
-    Column("stop_reason", Text),
-    Column("worker", Text),
-    Column("attempt_count", Integer, nullable=False),
-    Column("snooze_count", Integer, nullable=False),
-    Column("input_tokens", BigInteger, nullable=False),
-    Column("output_tokens", BigInteger, nullable=False),
-    Column("cache_read_input_tokens", BigInteger, nullable=False),
-    Column("cache_creation_input_tokens", BigInteger, nullable=False),
-    Column("cost", Float),  # dollars; NULL = unknown
-    Column("enqueued_at", BigInteger, nullable=False),
-    Column("started_at", BigInteger),
-    Column("finished_at", BigInteger, nullable=False),
-    Column("error", Text),  # JSON: ErrorInfo
-    Column("attempts", Text, nullable=False),  # JSON: list of Attempt
-    Column("params", Text),  # JSON: the request
-    Column("message", Text),  # JSON: the Message
-    Column("lane", Text),  # endpoint and credential fingerprint:model
-    Column("queue_ms", BigInteger),  # before the first call; NULL = no call
-    Column("call_ms", BigInteger, nullable=False, server_default="0"),  # in calls, summed
-    Column("snooze_reasons", Text),  # JSON: reason -> times
-)
+RESULTS: Final = {
+    "job_id": "TEXT NOT NULL",
+    "run": "INTEGER NOT NULL",
+    "status": "TEXT NOT NULL",
+    "batch": "TEXT NOT NULL",  # '' for single jobs
+    "seq": "BIGINT NOT NULL",  # line in the source from 1; 0 = none
+    "custom_id": "TEXT",
+    "model": "TEXT",
+    "request_hash": "TEXT",
+    "request_id": "TEXT",
+    "stop_reason": "TEXT",
+    "worker": "TEXT",
+    "attempt_count": "INTEGER NOT NULL",
+    "snooze_count": "INTEGER NOT NULL",
+    "input_tokens": "BIGINT NOT NULL",
+    "output_tokens": "BIGINT NOT NULL",
+    "cache_read_input_tokens": "BIGINT NOT NULL",
+    "cache_creation_input_tokens": "BIGINT NOT NULL",
+    "cost": "FLOAT",  # dollars; NULL = unknown
+    "enqueued_at": "BIGINT NOT NULL",
+    "started_at": "BIGINT",
+    "finished_at": "BIGINT NOT NULL",
+    "error": "TEXT",  # JSON: ErrorInfo
+    "attempts": "TEXT NOT NULL",  # JSON: list of Attempt
+    "params": "TEXT",  # JSON: the request
+    "message": "TEXT",  # JSON: the Message
+    "lane": "TEXT",  # endpoint and credential fingerprint:model
+    "queue_ms": "BIGINT",  # before the first call; NULL = no call
+    "call_ms": "BIGINT DEFAULT '0' NOT NULL",  # in calls, summed
+    "snooze_reasons": "TEXT",  # JSON: reason -> times
+}
+"""Column -> its definition in SQLite. The key is job_id."""
+
+# What Redis knows of a batch, and may lose. A batch has its row when it was fed, or has ended.
+BATCHES: Final = {
+    "batch": "TEXT NOT NULL",
+    "state": "TEXT NOT NULL",  # feeding, fed, cancelled or expired
+    "total": "BIGINT",  # jobs in all; NULL = no source of it was read to its end
+    "source": "TEXT",  # IdSet of the source that was fed last
+    "limits": "TEXT",  # JSON: Limits
+    "updated_at": "BIGINT NOT NULL",
+}
+
+META: Final = {
+    "name": "TEXT NOT NULL",  # `identity`: names this store in Redis
+    "value": "TEXT NOT NULL",
+}
 
 # Each order of reading has an index that ends in the key, so that a page can start exactly where
 # the last one ended.
-Index("results_batch_seq", results.c.batch, results.c.seq, results.c.job_id)
-Index("results_batch_finished", results.c.batch, results.c.finished_at, results.c.job_id)
-Index("results_batch_status", results.c.batch, results.c.status)
+_INDEXES: Final = {
+    "results_batch_seq": "batch, seq, job_id",
+    "results_batch_finished": "batch, finished_at, job_id",
+    "results_batch_status": "batch, status",
+}
 
-# What Redis knows of a batch, and may lose. A batch has its row when it was fed, or has ended.
-batches = Table(
-    "batches",
-    metadata,
-    Column("batch", _NAME, primary_key=True),
-    Column("state", Text, nullable=False),  # feeding, fed, cancelled or expired
-    Column("total", BigInteger),  # jobs in all; NULL = no source of it was read to its end
-    Column("source", Text),  # IdSet of the source that was fed last
-    Column("limits", Text),  # JSON: Limits
-    Column("updated_at", BigInteger, nullable=False),
+# What the migrations make of an empty SQLite file. Alembic needs 0.3 s to be imported, which is
+# most of the time that a small first run takes.
+NEW_SQLITE: Final = (
+    *(
+        f"CREATE TABLE {table} ("
+        + "".join(f"{name} {definition}, " for name, definition in columns.items())
+        + f"PRIMARY KEY ({next(iter(columns))}))"
+        for table, columns in {"results": RESULTS, "batches": BATCHES, "meta": META}.items()
+    ),
+    *(f"CREATE INDEX {name} ON results ({columns})" for name, columns in _INDEXES.items()),
+    (
+        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
+        "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+    ),
+    f"INSERT INTO alembic_version VALUES ('{SCHEMA_VERSION}')",
+    "INSERT INTO meta VALUES ('identity', lower(hex(randomblob(16))))",
 )
-
-meta = Table(
-    "meta",
-    metadata,
-    Column("name", _NAME, primary_key=True),  # `identity`: names this store in Redis
-    Column("value", Text, nullable=False),
-)
+"""Statements that make the schema in an empty SQLite file."""

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
-
-from sqlalchemy import create_engine, event
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from nightmill.errors import StoreUnavailableError
 from nightmill.safety import private
 from nightmill.store.faults import mapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import sqlalchemy
 
-    from sqlalchemy import Connection
-    from sqlalchemy.engine import URL
-    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from nightmill.store.database import Connection
 
 T = TypeVar("T")
 
@@ -36,32 +35,81 @@ SLOW_S: Final = 0.005
 """A glance that took longer had to read the disk: the next ones go to a thread."""
 ASIDE_S: Final = 5.0
 """How long glances go to a thread after a slow one, seconds."""
-WRITE: Final = "nightmill_write"
-"""Execution option of connections: whether they write."""
+
+
+class SQLiteConnection:
+    """A Connection over the driver of the standard library, for one thread at a time."""
+
+    dialect: Literal["sqlite"] = "sqlite"
+
+    def __init__(self, driver: sqlite3.Connection) -> None:
+        """Take the driver's connection, which begins no transactions by itself."""
+        self.driver = driver
+        self._named = driver.cursor()
+        self._named.row_factory = sqlite3.Row
+
+    def rows(self, sql: str, values: Mapping[str, object] | None = None) -> Sequence[Sequence[Any]]:
+        """Return the rows of a query, each with its values in order."""
+        return self.driver.execute(sql, values or {}).fetchall()
+
+    def named(self, sql: str, values: Mapping[str, object] | None = None) -> Sequence[sqlite3.Row]:
+        """Return the rows of a query, each with its values by name."""
+        return self._named.execute(sql, values or {}).fetchall()
+
+    def change(self, sql: str, values: Mapping[str, object] | None = None) -> int:
+        """Run any other statement; return how many rows it changed."""
+        return self.driver.execute(sql, values or {}).rowcount
+
+    def change_each(self, sql: str, values: Sequence[Sequence[object]]) -> int:
+        """Run a statement with `?` for each of `values`; return how many rows changed."""
+        return self.driver.executemany(sql, values).rowcount
+
+    @contextmanager
+    def alchemy(self) -> Iterator[sqlalchemy.Connection]:
+        """Yield SQLAlchemy's connection in the same transaction, which it commits."""
+        from sqlalchemy import StaticPool, create_engine  # noqa: PLC0415 - slow, rarely needed
+
+        engine = create_engine("sqlite://", creator=lambda: self.driver, poolclass=StaticPool)
+        with engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold a write transaction.
+
+        It takes the write lock at once; a plain BEGIN that writes later fails when others wrote
+        first. Reads begin nothing: each statement reads its own snapshot, and no checkpoint waits
+        for them.
+        """
+        self.driver.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.driver.commit()
+        except BaseException:
+            self.driver.rollback()
+            raise
 
 
 class SQLite:
     """One SQLite file in WAL mode; every commit is on the disk before it returns."""
 
-    def __init__(self, url: URL, *, own: bool = False) -> None:
-        """Make the file's folder; the first connection makes the file.
+    def __init__(self, database: str, *, own: bool = False) -> None:
+        """Make the folder of the file, a path or a file: URI; the first connection makes the file.
 
         `own` says that the file is in a data directory, which other users must not read.
         """
-        self.where = url.render_as_string()
+        self.where = f"sqlite:///{database}"
         self.opened = False
-        self._file = _File(url.database or "", self.where, own=own)
+        self._database = database
+        self._file = _File(database, self.where, own=own)
         with mapped(self.where):
             self._file.make_folder()
-        self._engine = create_engine(url)
-        event.listen(self._engine, "connect", _configure)
-        event.listen(self._engine, "begin", _begin)
         self._mine = threading.local()
-        self._connections: list[Connection] = []
+        self._connections: list[SQLiteConnection] = []
         name = "nightmill-store"
         self._writing = ThreadPoolExecutor(1, thread_name_prefix=name)  # SQLite has one writer
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix=name)
-        self._near: Connection | None = None
+        self._near: SQLiteConnection | None = None
         self._aside_until = 0.0
 
     async def run(
@@ -98,33 +146,33 @@ class SQLite:
             self._aside_until = 0.0
         return found
 
-    def _open_near(self, _: Connection) -> Connection:
+    def _open_near(self, _: Connection) -> SQLiteConnection:
         near = self._connect()
-        driver(near).execute("PRAGMA busy_timeout=0")
+        near.change("PRAGMA busy_timeout=0")
         return near
 
     def _write(self, work: Callable[[Connection], T]) -> T:
         with mapped(self.where, opened=self.opened):
-            with (connection := self._connection(write=True)).begin():
+            with (connection := self._connection()).writing():
                 done = work(connection)
             self._file.require_same()  # rows in a file that is gone are not stored
         return done
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         with mapped(self.where, opened=self.opened):
-            return work(self._connection(write=False))
+            return work(self._connection())
 
-    def _connection(self, *, write: bool) -> Connection:
+    def _connection(self) -> SQLiteConnection:
         """Return this thread's connection: opening one costs more than most work."""
-        kept: Connection | None = getattr(self._mine, "connection", None)
+        kept: SQLiteConnection | None = getattr(self._mine, "connection", None)
         if kept is None:
-            kept = self._mine.connection = self._connect().execution_options(**{WRITE: write})
+            kept = self._mine.connection = self._connect()
         return kept
 
-    def _connect(self) -> Connection:
+    def _connect(self) -> SQLiteConnection:
         self._file.require_same()  # a connection would make an empty file in its place
         self._file.make()
-        connection = self._engine.connect()
+        connection = SQLiteConnection(_open(self._database))
         self._connections.append(connection)
         self._file.note()
         return connection
@@ -134,8 +182,7 @@ class SQLite:
         for threads in (self._writing, self._reading):
             await asyncio.to_thread(threads.shutdown)
         for connection in self._connections:
-            connection.close()
-        self._engine.dispose()
+            connection.driver.close()
 
 
 class _File:
@@ -194,25 +241,19 @@ class _File:
         return found.st_dev, found.st_ino
 
 
-def _configure(connection: DBAPIConnection, _record: object) -> None:
-    """Switch off the driver's own transactions, and make every commit reach the disk."""
-    connection.isolation_level = None  # the driver's own BEGIN is a plain one: see _begin
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    """Take the write lock at once; a plain BEGIN that writes later fails when others wrote first.
-
-    Reads begin nothing: each statement reads its own snapshot, and no checkpoint waits for them.
-    """
-    if connection.get_execution_options().get(WRITE):
-        driver(connection).execute("BEGIN IMMEDIATE")
-
-
-def driver(connection: Connection) -> Any:  # noqa: ANN401 - what the pool gives
-    """Return the driver's own connection, for statements that run for every job."""
-    return connection.connection.driver_connection
+def _open(database: str) -> sqlite3.Connection:
+    """Open the file so that the driver begins nothing, and every commit reaches the disk."""
+    driver = sqlite3.connect(
+        database,
+        isolation_level=None,
+        check_same_thread=False,  # a thread opens it, and the loop closes it
+        uri=database.startswith("file:"),
+    )
+    try:
+        driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        driver.execute("PRAGMA journal_mode=WAL")
+        driver.execute("PRAGMA synchronous=FULL")
+    except BaseException:
+        driver.close()
+        raise
+    return driver

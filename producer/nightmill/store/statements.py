@@ -1,12 +1,10 @@
-"""The store's SQL: for each operation, one function over a connection."""
+"""The store's SQL: for each operation, one function over a connection of either database."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import ARRAY, Text, any_, bindparam, delete, func, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
 
 from nightmill.errors import StoreUnavailableError
 from nightmill.records.result import Usage
@@ -20,21 +18,16 @@ from nightmill.store.rows import (
     from_row,
     state_of,
     succeeding,
-    to_row,
     to_values,
     usage_of,
 )
-from nightmill.store.schema import results
-from nightmill.store.sqlite import driver
+from nightmill.store.schema import RESULTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from sqlalchemy import Connection
-
     from nightmill.records.result import ErrorInfo, Result
-
-Insert = TypeVar("Insert", sqlite.Insert, postgresql.Insert)
+    from nightmill.store.database import Connection
 
 PAGE_ROWS: Final = 200
 """Rows that are read at once."""
@@ -68,41 +61,53 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     unpriced: int = 0
 
 
-def _upsert(insert: Insert) -> Insert:
-    """Insert rows; a higher run replaces a row, any other is refused."""
-    return insert.on_conflict_do_update(
-        index_elements=[results.c.job_id],
-        set_={c.name: insert.excluded[c.name] for c in results.c if not c.primary_key},
-        where=insert.excluded.run > results.c.run,
-    )
-
-
-# Statements that run for every job go to SQLite's driver as text and tuples, because SQLAlchemy's
-# handling of them was half of their cost. SQLite counts the rows it took; PostgreSQL returns them.
-_UPSERT_SQLITE: Final = str(
-    _upsert(sqlite.insert(results)).compile(dialect=sqlite.dialect(), column_keys=COLUMNS)
+_ALL: Final = ", ".join(COLUMNS)
+_REPLACE: Final = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "job_id")
+# A higher run replaces a row, any other is refused.
+_ON_CONFLICT: Final = (
+    f"ON CONFLICT (job_id) DO UPDATE SET {_REPLACE} WHERE excluded.run > results.run"
 )
-_UPSERT_POSTGRESQL: Final = _upsert(postgresql.insert(results)).returning(results.c.job_id)
-
+UPSERT_SQLITE: Final = (
+    f"INSERT INTO results ({_ALL}) VALUES ({', '.join('?' * len(COLUMNS))}) {_ON_CONFLICT}"
+)
+# All rows of a statement are one parameter a column, so any number of them is the same statement.
+_ARRAYS: Final = ", ".join(
+    f"CAST(:{name} AS {definition.split()[0]}[])" for name, definition in RESULTS.items()
+)
+UPSERT_POSTGRESQL: Final = (
+    f"INSERT INTO results ({_ALL}) SELECT * FROM unnest({_ARRAYS}) {_ON_CONFLICT}"
+)
 # A list of ids is one parameter, so that every length of list is the same prepared statement.
 _AMONG: Final = {
-    "sqlite": results.c.job_id.in_(
-        select(func.json_each(bindparam("ids", type_=Text)).table_valued("value").c.value)
-    ),
-    "postgresql": results.c.job_id == any_(bindparam("ids", type_=ARRAY(Text))),
+    "sqlite": "job_id IN (SELECT value FROM json_each(:ids))",
+    "postgresql": "job_id = ANY(CAST(:ids AS TEXT[]))",
 }
-_STORED: Final = select(results.c.job_id, results.c.run, results.c.status, results.c.request_hash)
-# Every claim runs this lookup. Compiling it each time would cost more than SQLite's answer.
-_LOOKUP_SQLITE: Final = str(_STORED.where(_AMONG["sqlite"]).compile(dialect=sqlite.dialect()))
-_LOOKUP_POSTGRESQL: Final = _STORED.where(_AMONG["postgresql"])
-_TOKENS: Final = [results.c[field] for field in Usage.__struct_fields__]
+_LOOKUP: Final = {
+    dialect: f"SELECT job_id, run, status, request_hash FROM results WHERE {among}"
+    for dialect, among in _AMONG.items()
+}
+# PostgreSQL locks the rows that are about to be replaced; in SQLite there is one writer.
+_REPLACED: Final = {
+    dialect: f"SELECT {_ALL} FROM results WHERE {among}"
+    + (" FOR UPDATE" if dialect == "postgresql" else "")
+    for dialect, among in _AMONG.items()
+}
+# sum() fails over int64 in SQLite; in PostgreSQL it returns a numeric, which has no limit.
+_SPENT: Final = {
+    dialect: "SELECT "
+    + "".join(
+        f"coalesce({total}({name}), 0) AS {name}, " for name in (*Usage.__struct_fields__, "cost")
+    )
+    + 'count(*) AS "rows", count(cost) AS priced FROM results WHERE batch = :batch'
+    for dialect, total in {"sqlite": "total", "postgresql": "sum"}.items()
+}
 
 
 def probe(connection: Connection) -> None:
     """Raise StoreUnavailableError unless the database takes writes; SQLite's BEGIN has shown it."""
-    if connection.dialect.name == "postgresql":
-        query = select(func.current_setting("transaction_read_only"))
-        if connection.scalar(query) == "on":
+    if connection.dialect == "postgresql":
+        ((read_only,),) = connection.rows("SELECT current_setting('transaction_read_only')")
+        if read_only == "on":
             raise StoreUnavailableError("the results store is read-only")
 
 
@@ -110,13 +115,12 @@ def record(connection: Connection, group: Iterable[Result]) -> int:
     """Store `group` in order and return how many of its rows were taken."""
     taken = 0
     for wave in _waves(group):
-        rows = _with_history(connection, wave)
-        if connection.dialect.name == "postgresql":
-            stored = connection.execute(_UPSERT_POSTGRESQL, [to_row(row) for row in rows])
-            taken += len(stored.all())
+        values = [to_values(row) for row in _with_history(connection, wave)]
+        if connection.dialect == "postgresql":
+            arrays = dict(zip(COLUMNS, map(list, zip(*values, strict=True)), strict=True))
+            taken += connection.change(UPSERT_POSTGRESQL, arrays)
         else:
-            values = [to_values(row) for row in rows]
-            taken += driver(connection).executemany(_UPSERT_SQLITE, values).rowcount
+            taken += connection.change_each(UPSERT_SQLITE, values)
     return taken
 
 
@@ -137,8 +141,8 @@ def _with_history(connection: Connection, wave: dict[str, Result]) -> list[Resul
     """
     reruns = [key for key, result in wave.items() if result.run]
     if reruns:
-        query = select(results).where(_AMONG[connection.dialect.name]).with_for_update()
-        rows = connection.execute(query, {"ids": _bound(connection, reruns)}).mappings()
+        ids = {"ids": _bound(connection, reruns)}
+        rows = connection.named(_REPLACED[connection.dialect], ids)
         for old in map(from_row, rows):
             wave[old.job_id] = succeeding(old, wave[old.job_id])
     return list(wave.values())
@@ -148,10 +152,7 @@ def lookup(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
     """Return job_id -> what is stored, for those of `ids` that have a row."""
     keys = {job_id: job_key(job_id) for job_id in ids}
     bound = _bound(connection, list(keys.values()))
-    if isinstance(bound, str):
-        rows = driver(connection).execute(_LOOKUP_SQLITE, (bound,))
-    else:
-        rows = connection.execute(_LOOKUP_POSTGRESQL, {"ids": bound})
+    rows = connection.rows(_LOOKUP[connection.dialect], {"ids": bound})
     found = {
         key: Stored(run=run, status=state_of(status), request_hash=request_hash)
         for key, run, status, request_hash in rows
@@ -161,16 +162,16 @@ def lookup(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
 
 def _bound(connection: Connection, ids: Sequence[str]) -> str | list[str]:
     """Return keys as the one parameter of _AMONG: JSON text, or an array for PostgreSQL."""
-    if connection.dialect.name == "postgresql":
+    if connection.dialect == "postgresql":
         return list(ids)
     return msgspec.json.encode(ids).decode()
 
 
 def get(connection: Connection, job_id: str) -> Result | None:
     """Return the result of `job_id`, None when it has no row."""
-    query = select(results).where(results.c.job_id == job_key(job_id))
-    row = connection.execute(query).mappings().one_or_none()
-    return None if row is None else from_row(row)
+    query = f"SELECT {_ALL} FROM results WHERE job_id = :job_id"
+    rows = connection.named(query, {"job_id": job_key(job_id)})
+    return from_row(rows[0]) if rows else None
 
 
 def page(
@@ -186,40 +187,41 @@ def page(
     They are in the source's order when `ordered`, else in the order in which the jobs finished.
     The place is None after the last page.
     """
-    order = results.c.seq if ordered else results.c.finished_at
-    query = select(results).where(results.c.batch == batch_key(batch))
-    query = query.order_by(order, results.c.job_id).limit(PAGE_ROWS)
+    order = "seq" if ordered else "finished_at"
+    values: dict[str, object] = {"batch": batch_key(batch)}
+    where = "batch = :batch"
     if after is not None:
-        query = query.where(tuple_(order, results.c.job_id) > tuple(after))
+        where += f" AND ({order}, job_id) > (:value, :job_id)"
+        values |= after._asdict()
     if statuses is not None:
-        query = query.where(results.c.status.in_(sorted(statuses)))
-    rows = connection.execute(query).mappings().all()
+        names = ", ".join(f"'{status.value}'" for status in sorted(statuses))
+        where += f" AND status IN ({names or 'NULL'})"
+    rows = connection.named(
+        f"SELECT {_ALL} FROM results WHERE {where} ORDER BY {order}, job_id LIMIT {PAGE_ROWS}",
+        values,
+    )
     more = len(rows) == PAGE_ROWS
-    end = Place(rows[-1][order.name], rows[-1]["job_id"]) if more else None
+    end = Place(rows[-1][order], rows[-1]["job_id"]) if more else None
     return [from_row(row) for row in rows], end
 
 
 def counts(connection: Connection, batch: str | None = None) -> dict[str, dict[JobState, int]]:
     """Return batch -> terminal state -> number of rows, sorted by name; None counts all batches."""
-    columns = (results.c.batch, results.c.status)
-    query = select(*columns, func.count()).group_by(*columns).order_by(*columns)
-    if batch is not None:
-        query = query.where(results.c.batch == batch_key(batch))
+    where = "" if batch is None else "WHERE batch = :batch"
+    query = (
+        f"SELECT batch, status, count(*) FROM results {where} "
+        "GROUP BY batch, status ORDER BY batch, status"
+    )
+    values = {} if batch is None else {"batch": batch_key(batch)}
     found: dict[str, dict[JobState, int]] = {}
-    for name, status, number in connection.execute(query):
+    for name, status, number in connection.rows(query, values):
         found.setdefault(name, dict.fromkeys(sorted(TERMINAL), 0))[state_of(status)] += number
     return found
 
 
 def spent(connection: Connection, batch: str) -> Spent:
     """Return tokens and cost of the rows of `batch`, summed."""
-    # sum() fails over int64 in SQLite; in PostgreSQL it returns a numeric, which has no limit.
-    summed = func.total if connection.dialect.name == "sqlite" else func.sum
-    columns = (*_TOKENS, results.c.cost)
-    sums = [func.coalesce(summed(column), 0).label(column.name) for column in columns]
-    priced = [func.count().label("rows"), func.count(results.c.cost).label("priced")]
-    query = select(*sums, *priced).where(results.c.batch == batch_key(batch))
-    row = connection.execute(query).mappings().one()
+    (row,) = connection.named(_SPENT[connection.dialect], {"batch": batch_key(batch)})
     usage = bounded_fields(usage_of(row))
     return Spent(usage=usage, cost=float(row["cost"]), unpriced=row["rows"] - row["priced"])
 
@@ -227,13 +229,12 @@ def spent(connection: Connection, batch: str) -> Spent:
 def errors(connection: Connection, batch: str) -> list[tuple[ErrorInfo, int, str]]:
     """Return the different errors of `batch`, how many jobs have each, and one such job's id."""
     query = (
-        select(results.c.error, func.count(), func.min(results.c.job_id))
-        .where(results.c.batch == batch_key(batch), results.c.status == JobState.FAILED)
-        .group_by(results.c.error)
+        "SELECT error, count(*), min(job_id) FROM results "
+        "WHERE batch = :batch AND status = 'failed' GROUP BY error"
     )
     return [
         (error_of(error) or UNKNOWN, count, example)
-        for error, count, example in connection.execute(query)
+        for error, count, example in connection.rows(query, {"batch": batch_key(batch)})
     ]
 
 
@@ -242,12 +243,10 @@ def lost(connection: Connection, batch: str) -> tuple[int, float]:
 
     A lost call is estimated at the cost of its job's row, US dollars.
     """
-    query = select(results.c.attempts, results.c.cost).where(
-        results.c.batch == batch_key(batch),
-        results.c.attempts.contains('"outcome":"lost"', autoescape=True),
-    )
+    query = "SELECT attempts, cost FROM results WHERE batch = :batch AND attempts LIKE :lost"
+    values = {"batch": batch_key(batch), "lost": '%"outcome":"lost"%'}
     calls, dollars = 0, 0.0
-    for attempts, cost in connection.execute(query):
+    for attempts, cost in connection.rows(query, values):
         number = sum(each.outcome == "lost" for each in attempts_of(attempts))
         calls += number
         dollars += number * (cost or 0.0)
@@ -260,9 +259,14 @@ def prune(connection: Connection, batch: str | None, before_ms: int | None) -> i
     Only rows of `batch` unless it is None, and only those that ended before `before_ms` unless
     that is None.
     """
-    some = select(results.c.job_id).limit(PRUNE_ROWS)
+    wanted: dict[str, tuple[str, object]] = {}
     if batch is not None:
-        some = some.where(results.c.batch == batch_key(batch))
+        wanted["batch"] = "batch = :batch", batch_key(batch)
     if before_ms is not None:
-        some = some.where(results.c.finished_at < before_ms)
-    return connection.execute(delete(results).where(results.c.job_id.in_(some))).rowcount
+        wanted["before_ms"] = "finished_at < :before_ms", before_ms
+    where = " AND ".join(["true", *(condition for condition, _ in wanted.values())])
+    some = f"SELECT job_id FROM results WHERE {where} LIMIT {PRUNE_ROWS}"
+    return connection.change(
+        f"DELETE FROM results WHERE job_id IN ({some})",
+        {name: value for name, (_, value) in wanted.items()},
+    )

@@ -10,9 +10,8 @@ from nightmill.errors import StoreUnavailableError
 from nightmill.records.id_set import IdSet
 from nightmill.records.state import TERMINAL, JobState
 from nightmill.store import batches, statements
-from nightmill.store.database import database
+from nightmill.store.database import ANSWER_S, database
 from nightmill.store.migrate import prepare
-from nightmill.store.postgresql import ANSWER_S
 from nightmill.store.reduced import reduced
 
 if TYPE_CHECKING:

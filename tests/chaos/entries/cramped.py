@@ -6,28 +6,28 @@ SQLite refuses writes with its own error for a full disk.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from nightmill.store import sqlite
+from nightmill.store.sqlite import SQLiteConnection
 from nightmill_worker.machine import process
 
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
 ROOMY = 1_000_000
-_begin = sqlite._begin
+_writing = SQLiteConnection.writing
 
 
-def begin_within_bounds(connection: Connection) -> None:
+@contextmanager
+def writing_within_bounds(self: SQLiteConnection) -> Iterator[None]:
     """Limit the file to its present size, or lift the limit, before the transaction begins."""
     pages = (
         1 if Path(sys.argv[1]).exists() else ROOMY
     )  # SQLite takes the present size when this is smaller
-    connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
-    _begin(connection)
+    self.rows(f"PRAGMA max_page_count={pages}")
+    with _writing(self):
+        yield
 
 
 if __name__ == "__main__":
-    sqlite._begin = begin_within_bounds
+    SQLiteConnection.writing = writing_within_bounds  # type: ignore[method-assign]
     sys.exit(process.main())

@@ -9,6 +9,6 @@ from nightmill_worker.machine import process
 
 if __name__ == "__main__":
     seconds = float(sys.argv[1])
-    postgresql.ANSWER_S = store.ANSWER_S = seconds  # type: ignore[misc,attr-defined]
+    postgresql.ANSWER_S = store.ANSWER_S = seconds  # type: ignore[attr-defined]
     postgresql.CONNECT_TIMEOUT_S = seconds  # type: ignore[misc]
     sys.exit(process.main())

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from sqlalchemy import Connection
+    from nightmill.store.database import Connection
 
 ROWS = len(NIGHT) + len(GOOD)
 
@@ -106,10 +106,10 @@ async def test_rows_of_an_earlier_version_are_exported(store: ResultStore, tmp_p
 
     def unbounded(connection: Connection) -> None:
         attempts = '[{"n":1,"started_at":100000000000000000000,"outcome":"lost"}]'
-        connection.exec_driver_sql(
+        connection.change(
             "UPDATE results SET enqueued_at = 100000000000000000, started_at = -9000000000000000,"
-            " finished_at = 9223372036854775807, attempts = ?",
-            (attempts,),
+            " finished_at = 9223372036854775807, attempts = :attempts",
+            {"attempts": attempts},
         )
 
     await store._database.run(unbounded, write=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
 from nightmill.records.id_set import IdSet
 from nightmill.store import ResultStore, StoredBatch
 from nightmill.store import batches as statements
@@ -13,7 +11,8 @@ from tests.producer.store.samples import FAILED, SUCCEEDED, numbered
 
 if TYPE_CHECKING:
     import pytest
-    from sqlalchemy import Connection
+
+    from nightmill.store.database import Connection
 
 FED = StoredBatch(state="fed", total=2, source="2:00000000000000ff")
 
@@ -78,7 +77,7 @@ class BatchesConformance:
                 *("DROP TABLE batches", "DROP TABLE meta"),
                 "UPDATE alembic_version SET version_num = '0002'",
             ):
-                connection.execute(text(statement))
+                connection.change(statement)
 
         await store._database.run(age, write=True)
         async with ResultStore.open(where) as migrated:

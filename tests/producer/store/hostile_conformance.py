@@ -11,15 +11,14 @@ from nightmill.records.state import JobState
 from nightmill.store import statements
 from nightmill.store.bounds import MAX_COUNT
 from nightmill.store.reduced import reduced
-from nightmill.store.rows import COLUMNS, to_values
+from nightmill.store.rows import to_values
 from tests.producer.store.hostile import GOOD, HOSTILE, HUGE, LONG_ID, NIGHT, ODD, ended
 from tests.producer.store.samples import FAILED, SUCCEEDED, numbered
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from nightmill.records.result import Result
     from nightmill.store import ResultStore
+    from nightmill.store.database import Connection
 
 
 class HostileConformance:
@@ -109,7 +108,7 @@ class HostileConformance:
         await store.record(rows)
 
         def unbounded(connection: Connection) -> None:  # as rows of earlier versions are
-            connection.exec_driver_sql("UPDATE results SET finished_at = 100000000000000000")
+            connection.change("UPDATE results SET finished_at = 100000000000000000")
 
         await store._database.run(unbounded, write=True)
         for ordered in (True, False):
@@ -122,7 +121,7 @@ class HostileConformance:
         await store.record([SUCCEEDED, FAILED])
 
         def spoil(connection: Connection) -> None:
-            connection.exec_driver_sql(
+            connection.change(
                 "UPDATE results SET status = 'reviewed', error = 'broken', attempts = '{', "
                 "snooze_reasons = '7', message = 'x', enqueued_at = -5"
             )
@@ -155,9 +154,6 @@ class HostileConformance:
             return to_values(result)
 
         monkeypatch.setattr(statements, "to_values", refuse)
-        monkeypatch.setattr(
-            statements, "to_row", lambda r: dict(zip(COLUMNS, refuse(r), strict=True))
-        )
         reduced_rows: list[tuple[str, str]] = []
         stored = await store.record_all(
             GOOD, lambda row, problem: reduced_rows.append((row.job_id, problem))

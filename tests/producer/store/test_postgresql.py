@@ -17,15 +17,14 @@ from nightmill.errors import StoreError, StoreUnavailableError
 from nightmill.store import ResultStore
 from nightmill.store.postgresql import PostgreSQL
 from nightmill.store.rows import to_row
-from nightmill.store.schema import results
+from nightmill.store.statements import UPSERT_POSTGRESQL
 from tests.chaos.proxy import proxied
 from tests.producer.store.samples import FAILED, SUCCEEDED, numbered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from sqlalchemy import Connection
-
+    from nightmill.store.database import Connection
     from tests.chaos.proxy import Proxy
     from tests.postgres import Postgres
 
@@ -54,7 +53,7 @@ async def execute(store: ResultStore, statement: str) -> None:
     """Run a statement in a transaction of its own."""
 
     def work(connection: Connection) -> None:
-        connection.execute(text(statement))
+        connection.change(statement)
 
     await store._database.run(work)
 
@@ -170,7 +169,8 @@ async def test_a_refused_value_is_no_outage(where: str, column: dict[str, object
     """The committer reduces a row that is refused, and waits for a store that is away."""
 
     def insert(connection: Connection) -> None:
-        connection.execute(results.insert(), {**to_row(numbered(1)), **column})
+        row = to_row(numbered(1)) | column
+        connection.change(UPSERT_POSTGRESQL, {name: [value] for name, value in row.items()})
 
     async with ResultStore.open(where) as store:
         with pytest.raises(StoreError) as raised:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import AsyncIterator
 
-    from sqlalchemy import Connection
+    from nightmill.store.database import Connection
 
 WRITER = Path(__file__).with_name("writer.py")
 ROWS = 50
@@ -97,7 +97,7 @@ async def test_every_connection_reaches_the_disk_before_a_commit_returns(
     pragmas = ("journal_mode", "synchronous", "busy_timeout")
 
     def read(connection: Connection) -> list[object]:
-        return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in pragmas]
+        return [connection.rows(f"PRAGMA {name}")[0][0] for name in pragmas]
 
     found = await store._database.run(read)
     assert found == ["wal", 2, databases.BUSY_TIMEOUT_MS]
@@ -107,8 +107,8 @@ async def test_a_write_locks_from_its_start_and_a_read_never(store: ResultStore)
     """A plain BEGIN takes the lock too late and gave 78 % 'database is locked'."""
 
     def in_transaction(connection: Connection) -> bool:
-        driver = connection.connection.driver_connection
-        return isinstance(driver, sqlite3.Connection) and driver.in_transaction
+        assert isinstance(connection, databases.SQLiteConnection)
+        return connection.driver.in_transaction
 
     found = [await store._database.run(in_transaction, write=write) for write in (False, True)]
     assert found == [False, True]
@@ -130,6 +130,28 @@ async def test_a_store_from_before_migrations_is_brought_up_to_date(path: Path) 
         assert kept is not None
         assert (kept.message, kept.lane, kept.call_ms) == (SUCCEEDED.message, None, 0)
         assert await store.record([FAILED]) == 1
+
+
+def schema(path: Path) -> dict[str, object]:
+    """Return what SQLite says of every table and index of the file at `path`."""
+    with closing(sqlite3.connect(path)) as file:
+        tables = file.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        indexes = file.execute("SELECT name FROM sqlite_master WHERE type = 'index'").fetchall()
+        found = {n: sorted(file.execute(f"PRAGMA table_info({n})").fetchall()) for (n,) in tables}
+        return found | {
+            name: file.execute(f"PRAGMA index_info({name})").fetchall() for (name,) in indexes
+        }
+
+
+async def test_a_new_file_gets_what_all_migrations_make(tmp_path: Path) -> None:
+    """A new file is made without Alembic, whose import is most of a small run's time."""
+    for name in ("new.db", "migrated.db"):
+        if name == "migrated.db":  # a table that is there means that the file is not new
+            with closing(sqlite3.connect(tmp_path / name)) as file, file:
+                file.execute("CREATE TABLE meta (schema_version INTEGER)")
+        async with ResultStore.open(tmp_path / name) as store:
+            assert len(await store.identity()) == 32
+    assert schema(tmp_path / "new.db") == schema(tmp_path / "migrated.db")
 
 
 async def test_a_file_that_is_no_database_is_refused() -> None:
@@ -168,7 +190,7 @@ async def test_a_full_disk_is_named_and_the_store_goes_on_once_there_is_room(
 
     async def limit(pages: int) -> None:
         pragma = f"PRAGMA max_page_count={pages}"
-        await store._database.run(lambda c: c.exec_driver_sql(pragma), write=True)
+        await store._database.run(lambda c: c.change(pragma), write=True)
 
     group = [numbered(seq) for seq in range(1, 1001)]
     await limit(50)
@@ -228,7 +250,7 @@ async def test_a_glance_that_meets_a_lock_waits_for_it_in_a_thread(path: Path) -
         return threading.get_ident()
 
     def patience(connection: Connection) -> int:
-        return int(connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one())
+        return int(connection.rows("PRAGMA busy_timeout")[0][0])
 
     try:
         assert await store.glance(patience) == 0
@@ -320,5 +342,5 @@ async def test_only_what_concerns_a_value_is_no_outage(
 async def test_a_value_that_cannot_be_bound_is_no_outage(store: ResultStore, value: object) -> None:
     """The driver raises OverflowError and others, without a code."""
     with pytest.raises(StoreError) as raised:
-        await store._database.run(lambda c: databases.driver(c).execute("SELECT ?", (value,)))
+        await store._database.run(lambda c: c.rows("SELECT :value", {"value": value}))
     assert not isinstance(raised.value, StoreUnavailableError)

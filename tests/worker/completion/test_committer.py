@@ -182,7 +182,7 @@ async def test_a_worker_that_starts_beside_one_whose_store_is_away_claims_nothin
 async def limit_pages(store: ResultStore, pages: int) -> None:
     """Limit the file of `store` to `pages` pages, on the connection that writes."""
     pragma = f"PRAGMA max_page_count={pages}"
-    await store._database.run(lambda c: c.exec_driver_sql(pragma), write=True)
+    await store._database.run(lambda c: c.change(pragma), write=True)
 
 
 async def test_a_row_has_its_lane_its_times_and_its_cost(rig: Rig) -> None:
