@@ -19,6 +19,7 @@ import msgspec
 
 from benchmarks.usage import peak_rss_mb
 from nightmill.export import export
+from nightmill.records.message import Message
 from nightmill.records.result import Attempt, Result, Usage
 from nightmill.records.state import JobState
 from nightmill.store import ResultStore
@@ -33,7 +34,7 @@ GROUP: Final = 500
 WRITERS: Final = 4
 TEXT: Final = "All work and no play makes a long night. " * 40
 PARAMS: Final = msgspec.Raw(b'{"messages":[{"role":"user","content":"Tell me of the night."}]}')
-MESSAGE: Final = msgspec.Raw(
+MESSAGE: Final = Message(
     msgspec.json.encode({"type": "message", "content": [{"type": "text", "text": TEXT}]})
 )
 FORMATS: Final[tuple[Format, ...]] = ("jsonl", "csv", "parquet")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nightmill.enqueue.feeder import Changed, Fed
     from nightmill.enqueue.prepare import Receipt, Taken
     from nightmill.errors import (
+        AnswerNotJSONError,
         BatchBusyError,
         BatchChangedError,
         BatchEndedError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from nightmill.queue.wire import dump, load
     from nightmill.records.counts import Counts
     from nightmill.records.limits import Limits
+    from nightmill.records.message import Message
     from nightmill.records.result import Attempt, ErrorInfo, Result, Usage
     from nightmill.records.state import JobState
     from nightmill.settings import Settings, load_settings
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from nightmill.store import ResultStore
 
 __all__ = [
+    "AnswerNotJSONError",
     "Attempt",
     "Batch",
     "BatchBusyError",
@@ -58,6 +61,7 @@ __all__ = [
     "JobNotFoundError",
     "JobState",
     "Limits",
+    "Message",
     "NightmillError",
     "Producer",
     "QueueUnavailableError",
@@ -80,6 +84,7 @@ if find_spec("sqlalchemy") is not None:  # else `from nightmill import *` would 
     __all__ += ["ResultStore"]
 
 _MODULE_OF = {
+    "AnswerNotJSONError": "errors",
     "Attempt": "records.result",
     "Batch": "client.batch",
     "BatchBusyError": "errors",
@@ -98,6 +103,7 @@ _MODULE_OF = {
     "JobNotFoundError": "errors",
     "JobState": "records.state",
     "Limits": "records.limits",
+    "Message": "records.message",
     "NightmillError": "errors",
     "Producer": "client.producer",
     "QueueUnavailableError": "errors",

@@ -125,6 +125,10 @@ class JobFailedError(NightmillError):
     """The job ended without a message; the text says why and how to fix it."""
 
 
+class AnswerNotJSONError(NightmillError, ValueError):
+    """The text of the answer is not JSON."""
+
+
 class ServerError(NightmillError):
     """The embedded server could not be started."""
 

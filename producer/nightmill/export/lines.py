@@ -5,13 +5,12 @@ Every row of a store becomes a line, whatever its message is.
 
 from __future__ import annotations
 
-import json
-from math import isfinite
 from typing import Final
 
 import msgspec
 
-from nightmill.records.bounds import date_of, without_surrogates
+from nightmill.records.bounds import date_of
+from nightmill.records.message import Message, repaired
 from nightmill.records.result import Attempt, ErrorInfo, Result
 from nightmill.records.state import JobState
 
@@ -66,7 +65,7 @@ def _batches_result(result: Result) -> dict[str, object]:
             return {"type": "errored", "error": {"type": "error", "error": inner}}
 
 
-def _embedded(message: msgspec.Raw | None) -> object:
+def _embedded(message: Message | None) -> object:
     """Return `message` byte for byte, or without the line breaks that would end the line.
 
     One that is not JSON is repaired: NaN becomes null and half a surrogate pair U+FFFD. What
@@ -80,22 +79,9 @@ def _embedded(message: msgspec.Raw | None) -> object:
         if b"\n" in data or b"\r" in data:
             return msgspec.Raw(msgspec.json.format(data, indent=-1))
     except (msgspec.DecodeError, RecursionError):
-        return _repaired(data.decode("utf-8", "replace"))
-    return message
-
-
-def _repaired(text: str) -> object:
-    try:
-        read = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
-        message = json.dumps(read, ensure_ascii=False)
-        return msgspec.Raw(without_surrogates(message).encode())
-    except (ValueError, RecursionError):
-        return text
-
-
-def _finite(number: str) -> float | None:
-    value = float(number)
-    return value if isfinite(value) else None
+        json = repaired(data)
+        return data.decode(errors="replace") if json is None else msgspec.Raw(json)
+    return message.raw
 
 
 def _attempt(attempt: Attempt) -> dict[str, object]:

@@ -9,6 +9,7 @@ import msgspec
 from nightmill.errors import PayloadError, StoreMissingError
 from nightmill.queue import wire
 from nightmill.records.bounds import MAX_INT, DateMs, Int64, without_surrogates
+from nightmill.records.message import Message
 from nightmill.records.result import ErrorInfo, Result, Usage
 from nightmill.records.state import JobState
 
@@ -41,7 +42,7 @@ class _Error(msgspec.Struct, frozen=True, kw_only=True, rename={"error": "$error
 
 def kept(row: Result, queue: str) -> bytes:
     """Return arq's result dict for `row`, as JSON. `r` is a single job's message, or a marker."""
-    result: object = row.message
+    result: object = None if row.message is None else row.message.raw
     if row.error is not None or row.message is None:
         error = row.error or ErrorInfo(type=row.status, message=f"the job was {row.status}")
         cancelled = row.status is JobState.CANCELLED
@@ -93,7 +94,7 @@ def _succeeded(job_id: str, record: _Finished) -> Result:
     model, stop_reason = answer.get("model"), answer.get("stop_reason")
     return msgspec.structs.replace(
         _ended(job_id, record, JobState.SUCCEEDED),
-        message=record.r,
+        message=Message(record.r),
         model=model if isinstance(model, str) else None,
         stop_reason=stop_reason if isinstance(stop_reason, str) else None,
         usage=_usage(answer.get("usage")),

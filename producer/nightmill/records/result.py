@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Final, TypedDict
 
 import msgspec
 
-from nightmill.records.bounds import without_surrogates
+from nightmill.records.message import Message
 from nightmill.records.state import JobState
 
 
@@ -69,8 +68,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     params: msgspec.Raw | None = None
     """The request as it was sent (JSON); None when KEEP_PARAMS is off."""
-    message: msgspec.Raw | None = None
-    """The endpoint's Message (JSON); None unless the job succeeded."""
+    message: Message | None = None
+    """The endpoint's Message, a dict; None unless the job succeeded."""
     error: ErrorInfo | None = None
     attempts: tuple[Attempt, ...] = ()
     """The first 5 and the last 20 calls; the counts below are of all calls."""
@@ -100,10 +99,16 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     lane: str | None = None
     """`<account>:<model>`: whose limits the last call was held to."""
 
+    def __post_init__(self) -> None:
+        """Read a message that is given as raw JSON, which was this field's type before."""
+        given: object = self.message
+        if isinstance(given, msgspec.Raw):
+            msgspec.structs.force_setattr(self, "message", Message(given))
+
     @property
     def text(self) -> str:
         """The text blocks of the message, joined; "" when there are none."""
-        return "" if self.message is None else text_of(self.message)
+        return "" if self.message is None else self.message.text
 
     @property
     def usage_unknown(self) -> bool:
@@ -114,51 +119,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         """Show the job, how it ended, and after how many calls."""
         calls = self.attempt_count + self.snooze_count
         return f"<Result {self.job_id} run={self.run} {self.status} calls={calls}>"
-
-
-def text_of(message: bytes | msgspec.Raw) -> str:
-    """Return the text blocks of a Message (JSON), joined. Never raises: what is no text is ""."""
-    content: object
-    try:
-        content = _message.decode(message).content
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        content = _field(message, "content")
-    blocks = content if isinstance(content, list) else [content]
-    return "".join(map(_text_of_block, blocks))
-
-
-def _text_of_block(block: object) -> str:
-    match block:
-        case _Block(type="text", text=str(text)) | {"type": "text", "text": str(text)} | str(text):
-            return without_surrogates(text)
-        case _:
-            return ""
-
-
-def _field(message: bytes | msgspec.Raw, name: str) -> object:
-    """Return one field of JSON that msgspec refuses, such as JSON with NaN; None without one."""
-    try:
-        text = bytes(message).decode(errors="replace")
-        found = json.loads(text, parse_int=_no, parse_float=_no, parse_constant=_no)
-    except (ValueError, RecursionError):
-        return None
-    return found.get(name) if isinstance(found, dict) else None
-
-
-def _no(_: str) -> None:
-    """Read a number as null: one of 5,000 digits would be an error."""
-
-
-class _Block(msgspec.Struct):
-    type: object = None
-    text: object = None
-
-
-class _Message(msgspec.Struct):
-    content: list[_Block | str] | str | None = None
-
-
-_message = msgspec.json.Decoder(_Message)
 
 
 KEPT_FIRST = 5

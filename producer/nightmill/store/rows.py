@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from nightmill.queue.keys import SINGLES
+from nightmill.records.message import Message
 from nightmill.records.result import Attempt, ErrorInfo, Result, Usage, trimmed
 from nightmill.records.state import TERMINAL, JobState
 from nightmill.store.bounds import (
@@ -114,7 +115,7 @@ def from_row(row: Row) -> Result:
         error=error_of(row["error"]),
         attempts=attempts_of(row["attempts"]),
         params=_raw(row["params"]),
-        message=_raw(row["message"]),
+        message=None if row["message"] is None else Message(msgspec.Raw(row["message"])),
         lane=row["lane"],
         queue_ms=row["queue_ms"],
         call_ms=row["call_ms"],
@@ -177,7 +178,7 @@ def _plain(text: str | None) -> str | None:
     return text and clean(text)
 
 
-def _text(json: msgspec.Raw | None) -> str | None:
+def _text(json: msgspec.Raw | Message | None) -> str | None:
     """Decode JSON for a text column; bytes that are not UTF-8 and NULs are replaced."""
     return None if json is None else without_nul(bytes(json).decode("utf-8", "replace"))
 

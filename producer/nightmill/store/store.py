@@ -221,4 +221,7 @@ class ResultStore:
 
 def _size(group: Sequence[Result]) -> int:
     """Return about how many bytes the rows of `group` have: their messages and requests."""
-    return sum(len(row.message or b"") + len(row.params or b"") for row in group)
+    return sum(
+        len(b"" if row.message is None else row.message.raw) + len(row.params or b"")
+        for row in group
+    )

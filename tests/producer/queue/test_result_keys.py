@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nightmill.errors import PayloadError, StoreMissingError
 from nightmill.queue.result_keys import from_redis, kept
+from nightmill.records.message import Message
 from nightmill.records.result import ErrorInfo, Result, Usage
 from nightmill.records.state import JobState
 
@@ -25,7 +26,7 @@ MESSAGE: dict[str, object] = {
 
 def read(message: dict[str, object]) -> Result:
     """Write a single job's row with this message and read it back."""
-    row = msgspec.structs.replace(ROW, message=msgspec.Raw(json.dumps(message).encode()))
+    row = msgspec.structs.replace(ROW, message=Message(json.dumps(message).encode()))
     return from_redis("j", kept(row, "nightmill:queue"))
 
 
@@ -53,7 +54,7 @@ def test_a_message_with_keys_of_ours_is_still_a_message() -> None:
 
 def test_a_batch_jobs_message_is_in_the_store() -> None:
     """Redis has only the marker."""
-    row = msgspec.structs.replace(ROW, batch="night", message=msgspec.Raw(b"{}"))
+    row = msgspec.structs.replace(ROW, batch="night", message=Message(b"{}"))
     with pytest.raises(StoreMissingError, match=r"j is finished \(succeeded\)"):
         from_redis("j", kept(row, "q"))
 

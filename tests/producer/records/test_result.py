@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightmill.records.result import Attempt, Result, history_of, text_of
+from nightmill.records.message import Message
+from nightmill.records.result import Attempt, Result, history_of
 from nightmill.records.state import JobState
 
 
 def result(message: bytes) -> Result:
     """Return the row of a job with this message."""
-    return Result(job_id="j", status=JobState.SUCCEEDED, message=msgspec.Raw(message))
+    return Result(job_id="j", status=JobState.SUCCEEDED, message=Message(message))
 
 
 @pytest.mark.parametrize(
@@ -61,13 +62,13 @@ BLOCKS = st.recursive(
 def test_any_json_has_a_text_that_can_be_encoded(message: object, escape: bool) -> None:  # noqa: FBT001
     """Whatever the store holds, an export goes on."""
     data = json.dumps(message, ensure_ascii=escape).encode(errors="surrogatepass")
-    assert isinstance(text_of(data).encode(), bytes)
+    assert isinstance(Message(data).text.encode(), bytes)
 
 
 @given(st.binary(max_size=40))
 def test_any_bytes_have_a_text(data: bytes) -> None:
     """The same for a message that is not JSON."""
-    assert isinstance(text_of(data).encode(), bytes)
+    assert isinstance(Message(data).text.encode(), bytes)
 
 
 @pytest.mark.parametrize("past", [b"", b"[x]", b"[1]", b"\xff", b'[{"n":1}]', b"[" * 5000])

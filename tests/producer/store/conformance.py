@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import inspect
 
 from nightmill.errors import StoreError
+from nightmill.records.message import Message
 from nightmill.records.result import KEPT_FIRST, KEPT_LAST, Attempt, Usage
 from nightmill.records.state import JobState
 from nightmill.store import ResultStore, Spent, Stored
@@ -109,7 +110,7 @@ class Conformance:
         store: ResultStore,
     ) -> None:
         """One broken body among 500 rows must not lose the other 499."""
-        broken = numbered(1, message=msgspec.Raw(b'{"text":"\xff"}'))
+        broken = numbered(1, message=Message(b'{"text":"\xff"}'))
         assert await store.record([broken, numbered(2)]) == 2
         kept = await store.get(broken.job_id)
         assert kept is not None

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from nightmill.records.message import Message
 from nightmill.records.result import Attempt, ErrorInfo, Result, Usage
 from nightmill.records.state import JobState
 from tests.producer.store.samples import FAILED, numbered
@@ -23,9 +24,9 @@ TRILLIONS: Final = Usage(
 )
 
 
-def message(blocks: str) -> msgspec.Raw:
+def message(blocks: str) -> Message:
     """Return a message whose content is the JSON `blocks`."""
-    return msgspec.Raw(f'{{"type":"message","content":{blocks}}}'.encode())
+    return Message(f'{{"type":"message","content":{blocks}}}'.encode())
 
 
 HOSTILE: Final[dict[str, Result]] = {
@@ -64,17 +65,17 @@ HOSTILE: Final[dict[str, Result]] = {
     "string blocks": numbered(13, message=message('["a",{"type":"text","text":"b"},7,null]')),
     "a string as content": numbered(14, message=message('"plain"')),
     "null as content": numbered(15, message=message("null")),
-    "no content": numbered(16, message=msgspec.Raw(b'{"type":"message"}')),
+    "no content": numbered(16, message=Message(b'{"type":"message"}')),
     "a number as text": numbered(17, message=message('[{"type":"text","text":7}]')),
     "NaN in a tool": numbered(
         18, message=message('[{"type":"tool_use","input":{"n":NaN}},{"type":"text","text":"x"}]')
     ),
     "half a pair": numbered(19, message=message('[{"type":"text","text":"x\\ud83d"}]')),
-    "half a message": numbered(20, message=msgspec.Raw(b'{"type":"message","content":[{"ty')),
-    "bytes as message": numbered(21, message=msgspec.Raw(b"\xff\xfe\0\r\n")),
-    "no message": numbered(22, message=msgspec.Raw(b"")),
-    "a list as message": numbered(23, message=msgspec.Raw(b"[1]")),
-    "a deep message": numbered(24, message=msgspec.Raw(b"[" * 5_000 + b"]" * 5_000)),
+    "half a message": numbered(20, message=Message(b'{"type":"message","content":[{"ty')),
+    "bytes as message": numbered(21, message=Message(b"\xff\xfe\0\r\n")),
+    "no message": numbered(22, message=Message(b"")),
+    "a list as message": numbered(23, message=Message(b"[1]")),
+    "a deep message": numbered(24, message=Message(b"[" * 5_000 + b"]" * 5_000)),
     "bytes as request": numbered(25, params=msgspec.Raw(b"\xff\0\n")),
     "odd turns": numbered(26, params=msgspec.Raw(b'{"messages":[7,{"role":7,"content":null}]}')),
     "a long batch": numbered(27, batch="x" * 5_000),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from nightmill.records.message import Message
 from nightmill.records.result import Attempt, ErrorInfo, Result, Usage
 from nightmill.records.state import JobState
 
@@ -23,7 +24,7 @@ SUCCEEDED = Result(
     params=msgspec.Raw(
         '{"model":"claude-opus-4-6","messages":[{"role":"user","content":"ü\\u0000"}]}'
     ),
-    message=msgspec.Raw('{"type": "message", "content": [{"type":"text","text":"漢字"}]}'),
+    message=Message('{"type": "message", "content": [{"type":"text","text":"漢字"}]}'),
     attempts=(
         Attempt(n=1, started_at=2_000, outcome="snoozed", counted=False, status=429, wait_ms=1_000),
         Attempt(n=2, started_at=3_500, outcome="succeeded", status=200, request_id="req_2"),

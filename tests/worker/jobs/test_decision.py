@@ -83,6 +83,19 @@ def test_an_answer_without_usage_is_charged_what_was_reserved() -> None:
     assert (finish.input, finish.output) == (30, 200)
 
 
+@pytest.mark.parametrize("named", [b"", b'"model":"",', b'"model":null,'])
+def test_an_answer_that_names_no_model_is_priced_by_the_one_that_was_asked(named: bytes) -> None:
+    """Some gateways leave it out: the row had model "" and no cost, so no budget held."""
+    body = MESSAGE.replace(b'"model":"m",', named)
+    job = claimed(model="claude-opus-4-6")
+    decision = decider().after_call(Answered(job, Reply(status=200, body=body)), 0.0)
+    assert decision.ending is not None
+    row = decision.ending.row
+    assert row is not None
+    assert row.model == "claude-opus-4-6"
+    assert row.cost
+
+
 def test_an_answer_that_raises_is_stored_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is paid for: a second call would be paid again."""
 
@@ -100,7 +113,7 @@ def test_an_answer_that_raises_is_stored_as_it_came(monkeypatch: pytest.MonkeyPa
     assert (row.status, row.error.type) == (JobState.FAILED, INTERNAL)
     assert "ZeroDivisionError: a defect" in row.error.message
     assert row.message is not None
-    assert MESSAGE.decode() in msgspec.json.decode(row.message)
+    assert MESSAGE.decode() in msgspec.json.decode(bytes(row.message))
     assert isinstance(decision.event, JobFaulted)
     assert "in broken" in decision.event.traceback
 

@@ -14,6 +14,7 @@ from nightmill.pricing.cost import cost
 from nightmill.queue import result_keys
 from nightmill.records.job import now_ms, request_hash
 from nightmill.records.limits import NANO
+from nightmill.records.message import Message
 from nightmill.records.result import Attempt, ErrorInfo, Result, Usage, history_of
 from nightmill.records.state import JobState
 from nightmill_worker.messages.outcome import Succeeded
@@ -145,7 +146,7 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
     history = history_of(granted.attempts, granted.cut, attempt)
     started_at, calls = history["started_at"], history["attempts"]
     usage = answer.usage if answer else Usage()
-    model = answer.model if answer else granted.model
+    model = (answer and answer.model) or granted.model  # some gateways leave it out
     return Result(
         job_id=granted.id,
         status=status,
@@ -155,7 +156,7 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
         seq=job.seq,
         model=model,
         params=msgspec.Raw(body) if keep_params and body else None,
-        message=msgspec.Raw(answer.message) if answer else None,
+        message=Message(answer.message) if answer else None,
         error=error,
         **history,
         usage=usage,
