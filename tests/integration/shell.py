@@ -45,7 +45,11 @@ class Shell:
         self.folder = folder
         self.data = folder / ".nightmill"
         ours = ("NIGHTMILL_", "ANTHROPIC_", "PYTHON")  # PYTHONUNBUFFERED would hide a missing flush
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+        self.env = {
+            k: v
+            for k, v in os.environ.items()
+            if k == "PYTHONPATH" or not k.startswith(ours)  # the tests may run from a worktree
+        }
         self.export(lease_s="2", grace_s="10", **env)
 
     def export(self, **env: str) -> None:
@@ -110,7 +114,7 @@ class Shell:
         lines = "".join(f"    {line}\n" for line in code.strip().splitlines())
         condition = "if 'nightmill_worker.machine.process' in sys.orig_argv:"
         (folder / "sitecustomize.py").write_text(f"import sys\n{condition}\n{lines}")
-        self.env["PYTHONPATH"] = str(folder)
+        self.env["PYTHONPATH"] = f"{folder}:{self.env.get('PYTHONPATH', '')}"
 
     def write(self, count: int, name: str = "prompts.jsonl", **fields: object) -> str:
         """Write a file of prompts and return its name."""

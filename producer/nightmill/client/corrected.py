@@ -10,7 +10,7 @@ from nightmill.client.stored import store_to_read
 from nightmill.enqueue.known import is_lost, total_of
 from nightmill.errors import StoreError
 from nightmill.queue.keys import SINGLES
-from nightmill.records.counts import Counts, with_rows
+from nightmill.records.counts import Counts, agree, with_rows
 from nightmill.records.state import BATCH_ENDED
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ async def corrected(counts: Counts, batch: str, store: ResultStore | None) -> Co
     if store is None or known is None:
         return counts
     if counts.drained:
-        counts = with_rows(counts, await store.counts(batch))
+        counts = await with_store(counts, batch, store)
     ended = is_lost(counts, known) and known.state in BATCH_ENDED
     return msgspec.structs.replace(
         counts,
@@ -41,6 +41,17 @@ async def corrected(counts: Counts, batch: str, store: ResultStore | None) -> Co
         fed=True,
         flag=known.state if ended else counts.flag,
         reason=LOST if ended else counts.reason,
+    )
+
+
+async def with_store(counts: Counts, batch: str, store: ResultStore) -> Counts:
+    """Return `counts` with the ends of jobs and the stop reasons that the store has.
+
+    The stop reasons are read only where the ends differ: that reads every row of the batch.
+    """
+    rows = await store.counts(batch)
+    return (
+        counts if agree(counts, rows) else with_rows(counts, rows, await store.stop_reasons(batch))
     )
 
 

@@ -17,6 +17,7 @@ from nightmill.queue import keys, wire
 from nightmill.records.bounds import require_name
 from nightmill.records.counts import ENDED
 from nightmill.records.job import Job, now_ms
+from nightmill.records.stop_reasons import counted_as
 from nightmill.settings import Settings
 from nightmill.sources import row_of
 
@@ -73,6 +74,8 @@ class Ready(msgspec.Struct, frozen=True):
     """Enqueue it even if Redis has a result of its id: the store has been looked up instead."""
     leaves: str = ""
     """The state in which its earlier run ended; "" for a first run."""
+    leaves_stop: str = ""
+    """The name that the answer of its earlier run is counted under, see records.stop_reasons."""
 
 
 def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by keyword
@@ -177,6 +180,7 @@ def ready_line(
         line.warnings,
         again=looked_up,
         leaves=stored.status if stored else "",
+        leaves_stop=counted_as(stored.status, stored.stop_reason) if stored else "",
     )
 
 
@@ -200,6 +204,7 @@ def script_args(jobs: Sequence[Ready], delay_ms: int = 0) -> list[str | bytes | 
         delay_ms,
         int(first.again),
         first.leaves,
+        first.leaves_stop,
     ]
     for job in jobs:
         args.append(job.job_id)
@@ -209,7 +214,7 @@ def script_args(jobs: Sequence[Ready], delay_ms: int = 0) -> list[str | bytes | 
 
 def by_queue(jobs: Iterable[Ready]) -> Iterator[list[Ready]]:
     """Cut `jobs` into script calls, in order: one queue and kind and at most CHUNK jobs each."""
-    for _, run in groupby(jobs, key=attrgetter("queue", "again", "leaves")):
+    for _, run in groupby(jobs, key=attrgetter("queue", "again", "leaves", "leaves_stop")):
         while chunk := list(islice(run, CHUNK)):
             yield chunk
 

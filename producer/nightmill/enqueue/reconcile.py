@@ -8,6 +8,7 @@ from nightmill.enqueue.known import note, remind
 from nightmill.errors import BatchEndedError
 from nightmill.records.limits import NANO
 from nightmill.records.state import TERMINAL
+from nightmill.records.stop_reasons import FIELD
 
 if TYPE_CHECKING:
     from nightmill.queue.batches import Batches
@@ -49,5 +50,7 @@ async def reconcile(batches: Batches, batch: str, store: ResultStore | None) -> 
     fields["output_tokens"] = usage.output_tokens
     fields["nanodollars"] = round(spent.cost * NANO)
     fields["unpriced"] = spent.unpriced
+    stops = {**dict.fromkeys(before.stop_reasons, 0), **await store.stop_reasons(batch)}
+    fields |= {FIELD + name: number for name, number in stops.items()}
     bounded = {name: max(0, min(count, MOST)) for name, count in fields.items()}
     return await batches.set_ended(batch, before.terminal, bounded)

@@ -23,6 +23,7 @@ from nightmill.queue.patience import patiently
 from nightmill.records.bounds import MAX_RUN
 from nightmill.records.job import Job, now_ms
 from nightmill.records.state import JobState
+from nightmill.records.stop_reasons import counted_as
 
 if TYPE_CHECKING:
     from nightmill.client.producer import Producer
@@ -166,6 +167,7 @@ def next_run(
         checked.warnings,
         again=True,
         leaves=row.status,
+        leaves_stop=counted_as(row.status, row.stop_reason),
     )
 
 

@@ -16,6 +16,7 @@ import msgspec
 
 from nightmill.errors import JobFailedError, PayloadError
 from nightmill.queue import keys
+from nightmill.records import stop_reasons
 from nightmill.records.bounds import MAX_NAME_BYTES, DateMs, excess
 from nightmill.records.job import Job, now_ms
 from nightmill.records.state import BATCH_TRANSITIONS, BatchState
@@ -186,8 +187,12 @@ def new_job_id() -> str:
 
 @cache
 def lua_prelude() -> str:
-    """Return Lua locals for the names in `keys`, so scripts and Python use the same keys."""
+    """Return Lua locals for the names in `keys`, so scripts and Python use the same keys.
+
+    STOP begins the fields that count stop reasons, of which a batch has MOST_STOPS at most.
+    """
     names = {name: value for name, value in vars(keys).items() if name.isupper()}
+    names |= {"STOP": stop_reasons.FIELD, "MOST_STOPS": stop_reasons.MOST}
     return "".join(
         f"local {name} = {value!r}\n"
         for name, value in names.items()

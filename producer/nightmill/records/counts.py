@@ -12,6 +12,7 @@ import msgspec
 from nightmill.errors import InvalidLimitError
 from nightmill.records.limits import NANO, Limits
 from nightmill.records.state import TERMINAL, JobState
+from nightmill.records.stop_reasons import FIELD
 
 State = Literal["paused", "paused: budget", "cancelled", "expired", "feeding", "running", "done"]
 
@@ -47,6 +48,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     cancelled: int = 0
     expired: int = 0
+    stop_reasons: dict[str, int] = {}
+    """Stop reason -> rows whose message has it, also of unknown ones; "none": it has none."""
     input_tokens: int = 0
     """Of all calls with a known usage; tokens written to the prompt cache are included."""
     output_tokens: int = 0
@@ -168,6 +171,7 @@ def read_counts(size: int, feeding: int, flat: Sequence[bytes]) -> Counts:
     not_queued = numbers["in_flight"] + numbers["retrying"] + numbers["snoozed"]
     return Counts(
         **numbers,
+        stop_reasons=_stop_reasons(fields),
         total=_number(fields.get(b"total", b"")),
         queued=size - not_queued,
         feeding=bool(feeding),
@@ -179,9 +183,24 @@ def read_counts(size: int, feeding: int, flat: Sequence[bytes]) -> Counts:
     )
 
 
-def with_rows(counts: Counts, rows: Mapping[JobState, int]) -> Counts:
+def with_rows(
+    counts: Counts, rows: Mapping[JobState, int], stop_reasons: Mapping[str, int]
+) -> Counts:
     """Return `counts` with the ends of jobs as the store has them: Redis may have lost some."""
-    return msgspec.structs.replace(counts, **{str(state): rows[state] for state in TERMINAL})
+    ends = {str(state): rows[state] for state in TERMINAL}
+    return msgspec.structs.replace(counts, **ends, stop_reasons=dict(stop_reasons))
+
+
+def agree(counts: Counts, rows: Mapping[JobState, int]) -> bool:
+    """Tell whether `counts` have all the ends, and all the stop reasons, of the store's rows."""
+    same = all(getattr(counts, state) == rows[state] for state in TERMINAL)
+    return same and sum(counts.stop_reasons.values()) >= counts.succeeded
+
+
+def _stop_reasons(fields: Mapping[bytes, bytes]) -> dict[str, int]:
+    start = FIELD.encode()
+    named = {text(f[len(start) :]): _number(fields[f]) for f in fields if f.startswith(start)}
+    return {name: number for name, number in named.items() if number is not None and number > 0}
 
 
 def text(raw: bytes) -> str:

@@ -36,7 +36,7 @@ PRUNE_ROWS: Final = 5_000
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """What the store has of a job: its run, how it ended, and the hash of its request.
+    """What the store has of a job: its run, how it ended and stopped, the hash of its request.
 
     `request_hash` is None for a job whose request could not be read.
     """
@@ -44,6 +44,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     run: int
     status: JobState
     request_hash: str | None
+    stop_reason: str | None = None
 
 
 class Place(NamedTuple):
@@ -83,7 +84,7 @@ _AMONG: Final = {
     "postgresql": "job_id = ANY(CAST(:ids AS TEXT[]))",
 }
 _LOOKUP: Final = {
-    dialect: f"SELECT job_id, run, status, request_hash FROM results WHERE {among}"
+    dialect: f"SELECT job_id, run, status, request_hash, stop_reason FROM results WHERE {among}"
     for dialect, among in _AMONG.items()
 }
 # PostgreSQL locks the rows that are about to be replaced; in SQLite there is one writer.
@@ -154,8 +155,10 @@ def lookup(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
     bound = _bound(connection, list(keys.values()))
     rows = connection.rows(_LOOKUP[connection.dialect], {"ids": bound})
     found = {
-        key: Stored(run=run, status=state_of(status), request_hash=request_hash)
-        for key, run, status, request_hash in rows
+        key: Stored(
+            run=run, status=state_of(status), request_hash=request_hash, stop_reason=stop_reason
+        )
+        for key, run, status, request_hash, stop_reason in rows
     }
     return {job_id: found[key] for job_id, key in keys.items() if key in found}
 
@@ -224,6 +227,20 @@ def spent(connection: Connection, batch: str) -> Spent:
     (row,) = connection.named(_SPENT[connection.dialect], {"batch": batch_key(batch)})
     usage = bounded_fields(usage_of(row))
     return Spent(usage=usage, cost=float(row["cost"]), unpriced=row["rows"] - row["priced"])
+
+
+def stops(connection: Connection, batch: str) -> list[tuple[JobState, str | None, int, str]]:
+    """Return each end of rows of `batch`: status, stop reason, number of rows, one job's id."""
+    query = (
+        "SELECT status, stop_reason, count(*), min(job_id) FROM results "
+        "WHERE batch = :batch GROUP BY status, stop_reason"
+    )
+    return [
+        (state_of(status), stop_reason, number, example)
+        for status, stop_reason, number, example in connection.rows(
+            query, {"batch": batch_key(batch)}
+        )
+    ]
 
 
 def errors(connection: Connection, batch: str) -> list[tuple[ErrorInfo, int, str]]:

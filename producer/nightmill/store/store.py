@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 from nightmill.errors import StoreUnavailableError
 from nightmill.records.id_set import IdSet
 from nightmill.records.state import TERMINAL, JobState
+from nightmill.records.stop_reasons import tallied
 from nightmill.store import batches, statements
 from nightmill.store.database import ANSWER_S, database
 from nightmill.store.migrate import prepare
@@ -158,6 +159,14 @@ class ResultStore:
         """Return each terminal state's number of rows in `batch`, zeros included."""
         found = await self._database.run(partial(statements.counts, batch=batch))
         return found.get(batch) or dict.fromkeys(sorted(TERMINAL), 0)
+
+    async def stops(self, batch: str) -> list[tuple[JobState, str | None, int, str]]:
+        """Return how the rows of `batch` ended: status, stop reason, their number, one job's id."""
+        return await self._database.run(partial(statements.stops, batch=batch))
+
+    async def stop_reasons(self, batch: str) -> dict[str, int]:
+        """Return stop reason -> number of rows of `batch`; see records.stop_reasons."""
+        return tallied(each[:3] for each in await self.stops(batch))
 
     async def spent(self, batch: str) -> Spent:
         """Return the tokens and the US dollars of `batch`, summed over its rows."""

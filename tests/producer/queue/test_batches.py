@@ -205,7 +205,7 @@ async def test_a_count_that_is_not_a_number_is_counted_from_zero(rig: Rig) -> No
         await rig.redis.execute_command("HSET", keys.BATCH + "night", field, "many")
     script = rig.redis.register_script(wire.script("enqueue"))
     queue, payload = keys.batch_queue("night", "model-0"), wire.encode_job(JOB, 0)
-    assert await script(args=[queue, "night", 0, 1, "failed", "night:again", payload]) == b"1"
+    assert await script(args=[queue, "night", 0, 1, "failed", "", "night:again", payload]) == b"1"
     batches = Batches(rig.redis)
     await batches.cancel("night")
     await Cancellation(rig.redis, rig.store, rig.settings).run("night")

@@ -52,7 +52,7 @@ class Desk:
     ) -> None:
         """Enqueue one job of a batch; "" is the shared queue."""
         queue = keys.queue_of(batch or None, model)
-        assert self._enqueue(args=[queue, batch, 0, 0, "", job_id, payload]) == b"1"
+        assert self._enqueue(args=[queue, batch, 0, 0, "", "", job_id, payload]) == b"1"
 
     def claim(self, want: int = 99) -> dict[str, dict[str, Any]]:
         """Claim; return id -> what an item needs, and the verdict."""

@@ -47,7 +47,7 @@ class Fleet(ScriptedFleet):
         """Enqueue jobs: only those that are neither queued nor finished are taken."""
         ids = [f"{batch}:{name}" for name in sorted(names)]
         pairs: list[str | bytes] = [part for job_id in ids for part in (job_id, PAYLOAD)]
-        codes = self.scripts["enqueue"](args=[queue_of(batch), batch, 0, 0, "", *pairs])
+        codes = self.scripts["enqueue"](args=[queue_of(batch), batch, 0, 0, "", "", *pairs])
         for job_id, code in zip(ids, codes.decode(), strict=True):
             known = self.jobs.get(job_id)
             over = known is not None and known.state == "over"
@@ -63,7 +63,7 @@ class Fleet(ScriptedFleet):
         job_id = over[pick % len(over)]
         job = self.jobs[job_id]
         run: tuple[str | int, ...] = (0, 1, job.ended.pop())
-        args = [queue_of(job.batch), job.batch, *run, job_id, PAYLOAD]
+        args = [queue_of(job.batch), job.batch, *run, "", job_id, PAYLOAD]
         assert self.scripts["enqueue"](args=args) == b"1"
         job.state = "queued"
 
@@ -213,7 +213,7 @@ class Fleet(ScriptedFleet):
         lost, gone = self.run_script("renew", account=ACCOUNT, lease_ms=LEASE_MS, items=[item])
         assert [*lost, *gone] == [job_id.encode()]
         if fed_again:
-            args: list[str | int | bytes] = [queue, job.batch, 0, 1, "", job_id, PAYLOAD]
+            args: list[str | int | bytes] = [queue, job.batch, 0, 1, "", "", job_id, PAYLOAD]
             assert self.scripts["enqueue"](args=args) == b"1"
         calling = self.redis.zscore(f"{LANE}:slots", token) is not None
         about = {

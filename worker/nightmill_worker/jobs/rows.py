@@ -17,6 +17,7 @@ from nightmill.records.limits import NANO
 from nightmill.records.message import Message
 from nightmill.records.result import Attempt, ErrorInfo, Result, Usage, history_of
 from nightmill.records.state import JobState
+from nightmill.records.stop_reasons import counted_as
 from nightmill_worker.messages.outcome import Succeeded
 from nightmill_worker.queue.records import Finish, Release, Settlement
 
@@ -193,6 +194,7 @@ def finish_of(claimed: ClaimedJob, row: Result, *, again: bool = False) -> Finis
         cost=UNPRICED if price is None else round(price * NANO),
         fault=_fault(row),
         kept=result_keys.kept(row, granted.queue),
+        stop=counted_as(row.status, row.stop_reason),
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
+from nightmill.client.corrected import with_store
 from nightmill.client.producer import Producer
 from nightmill.client.stored import join_store
 from nightmill.enqueue.feeder import Changed, Fed, Feeder
@@ -24,7 +25,7 @@ from nightmill.queue.connection import connect
 from nightmill.queue.crashes import read_troubles
 from nightmill.queue.patience import patiently
 from nightmill.queue.stops import Stops, read_stops
-from nightmill.records.counts import Counts, with_rows
+from nightmill.records.counts import Counts
 from nightmill.records.limits import Change, Limits
 from nightmill.store import ResultStore
 from nightmill_worker.jobs.tasks import end_tasks
@@ -143,7 +144,7 @@ class LocalRun:
                 if ending.end is End.DONE and ending.counts.webhook:
                     ending = await self._deliver(ending, batches)
                 if ending.end is End.DONE:
-                    counts = with_rows(ending.counts, await store.counts(self._batch))
+                    counts = await with_store(ending.counts, self._batch, store)
                     ending = msgspec.structs.replace(ending, counts=counts)
                 return ending
 

@@ -101,6 +101,8 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     cost: int
     fault: str
     kept: bytes
+    stop: str = ""
+    """The name that the row's answer is counted under; see records.stop_reasons."""
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -5,22 +5,23 @@
 -- ARGV[4]  1 = enqueue a job also when Redis still holds the result of its earlier run: the caller has
 --          looked in the store; 0 = do not
 -- ARGV[5]  for later runs: the state their earlier run ended in, whose count they leave; "" for first runs
--- ARGV[6..] id, payload, id, payload ...
+-- ARGV[6]  the stop reason that the answers of those runs are counted under, "" for none
+-- ARGV[7..] id, payload, id, payload ...
 -- Returns  one digit a job, in order: 1 enqueued, 0 queued or in flight already, 2 ended already;
 --          or the batch's flag, "cancelled" or "expired", when it has ended: no job was enqueued.
 local queue, batch, delay, again = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
-local ended_as = ARGV[5]
+local ended_as, stopped_with = ARGV[5], ARGV[6]
 local flag = batch ~= SINGLES and redis.call('HGET', BATCH .. batch, 'flag')
 if flag == 'cancelled' or flag == 'expired' then return flag end
 local time = redis.call('TIME')
 local due = time[1] * 1000 + math.floor(time[2] / 1000) + delay
 
 local results = {}
-for i = 6, #ARGV, 2 do results[#results + 1] = RESULT .. ARGV[i] end
+for i = 7, #ARGV, 2 do results[#results + 1] = RESULT .. ARGV[i] end
 local any_ended = not again and redis.call('EXISTS', unpack(results)) > 0
 
 local codes, added = {}, {}
-for i = 6, #ARGV, 2 do
+for i = 7, #ARGV, 2 do
   local id = ARGV[i]
   if any_ended and redis.call('EXISTS', RESULT .. id) == 1 then
     codes[#codes + 1] = '2'
@@ -42,6 +43,11 @@ if #added > 0 then
     redis.call('SADD', BATCHES, batch)
   end
   if ended_as ~= '' then add_count(BATCH .. batch, ended_as, -#added / 2) end
+  if stopped_with ~= '' then
+    local field = STOP .. stopped_with
+    if redis.call('HEXISTS', BATCH .. batch, field) == 0 then field = STOP .. 'other' end
+    add_count(BATCH .. batch, field, -#added / 2)
+  end
   redis.pcall('PUBLISH', WAKE, #added / 2) -- best effort: workers also look by themselves
 end
 return table.concat(codes)

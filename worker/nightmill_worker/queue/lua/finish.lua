@@ -2,7 +2,7 @@
 -- ARGV[1]  JSON: canary (identical failures in a row that pause a batch, 0 = never), items [{id,
 --          token, queue, status, again (0 | 1: its row was stored before this claim), input,
 --          output (tokens), cost (nano-dollars, -1 = unknown), fault (the cause of a failure, else
---          "")}]
+--          ""), stop (the stop reason that its answer is counted under, "" for none)}]
 -- ARGV[2..] what to keep under arq:result:<id>, one for each item, in order
 -- Returns  the ids that another worker holds by now; their jobs were not changed. An item that cannot be
 --          finished does not fail the others. It is logged, and its id is returned too: its lease ends,
@@ -33,6 +33,28 @@ local function watch_canary(batch, item)
   end
 end
 
+-- The field that counts a stop reason. Once a batch counts many, it counts further ones as "other": an
+-- endpoint may make up any number of names.
+local stop_fields = {}
+local function stop_field(batch, name)
+  local of = stop_fields[batch]
+  if not of then
+    of = { room = MOST_STOPS }
+    for _, field in ipairs(redis.call('HKEYS', BATCH .. batch)) do
+      if string.sub(field, 1, #STOP) == STOP then
+        of[field], of.room = true, of.room - 1
+      end
+    end
+    stop_fields[batch] = of
+  end
+  local field = STOP .. name
+  if not of[field] then
+    if of.room <= 0 then return STOP .. 'other' end
+    of[field], of.room = true, of.room - 1
+  end
+  return field
+end
+
 local function finish(item, kept)
   local id, batch = item.id, batch_of(item.queue)
   local record = redis.call('HMGET', RECORD .. id, 'token', 'deaths', 'ending')
@@ -54,6 +76,7 @@ local function finish(item, kept)
     counts.add(batch, 'input_tokens', bounded(item.input, 0, EXACT, 0))
     counts.add(batch, 'output_tokens', bounded(item.output, 0, EXACT, 0))
     counts.add(batch, cost < 0 and 'unpriced' or 'nanodollars', math.abs(cost))
+    if type(item.stop) == 'string' and item.stop ~= '' then counts.add(batch, stop_field(batch, item.stop), 1) end
     watch_canary(batch, item)
   end
 end
