@@ -46,7 +46,8 @@ async def judge(fleet: Fleet, fault: str, jobs: int, *, extra: int | None = None
     failed = [row for row in rows if row.status != "succeeded"]
     report.expect("0 lost", kept=not report.lost)
     report.expect("0 duplicate rows", kept=not report.duplicates)
-    report.expect(f"every job succeeds: {failed[:3]}", kept=not failed)
+    why = [(row, row.error, row.attempts) for row in failed[:3]]
+    report.expect(f"every job succeeds: {why}", kept=not failed)
     report.expect("no worker exits by itself", kept=not fleet.crashed())
     report.expect("every exit code is 0", kept=not any(fleet.exits))
     if extra is not None:

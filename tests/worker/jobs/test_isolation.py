@@ -11,7 +11,7 @@ import pytest
 
 from nightmill.queue import keys
 from nightmill.records.state import JobState
-from nightmill_worker.events import JobQuarantined
+from nightmill_worker.events import JobFaulted, JobQuarantined
 from nightmill_worker.jobs import isolation
 from tests.rig import Rig, hello, rigged, until
 
@@ -110,3 +110,46 @@ async def test_an_expired_suspect_is_not_called(rig: Rig) -> None:
     async with rig.working():
         assert (await rig.row("late")).status is JobState.EXPIRED
     assert rig.calls() == 0
+
+
+def noted(starts: Path, ends: int = 0) -> tuple[str, ...]:
+    """Return a command that notes each start; so many of the first processes end at once."""
+    early = f"[ $(wc -l < {starts}) -gt {ends} ] || exit 1"
+    return ("sh", "-c", f"echo >> {starts}; {early}; exec {sys.executable} {MORTAL}")
+
+
+async def test_a_process_runs_one_suspect_after_another(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended after each answer, and a job that met its end on a busy machine became poison."""
+    monkeypatch.setattr(isolation, "COMMAND", noted(tmp_path / "starts"))
+    async with rig.working():
+        for name in ("first", "second", "third"):
+            await suspect(rig, name, "hello")
+            row = await rig.row(name)
+            assert (row.status, row.attempt_count, row.snooze_count) == (JobState.SUCCEEDED, 1, 0)
+    assert (tmp_path / "starts").read_text() == "\n"
+
+
+async def test_a_process_that_ends_before_it_has_the_job_proves_nothing(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that could not start counted as the death of a good job: three made it poison."""
+    monkeypatch.setattr(isolation, "COMMAND", noted(tmp_path / "starts", ends=2))
+    await suspect(rig, "unlucky", "hello")
+    async with rig.working():
+        row = await rig.row("unlucky")
+    assert (row.status, row.attempt_count, row.snooze_count) == (JobState.SUCCEEDED, 1, 0)
+
+
+async def test_a_process_that_never_starts_is_a_fault_of_ours(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job goes back and is tried again; it is no poison."""
+    monkeypatch.setattr(isolation, "COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+    await suspect(rig, "unlucky", "hello")
+    async with rig.working():
+        await until(lambda: rig.events_of(JobFaulted))
+        assert not rig.events_of(JobQuarantined)
+    [fault] = rig.events_of(JobFaulted)
+    assert "does not start: exit code 3" in fault.problem

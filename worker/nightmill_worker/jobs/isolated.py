@@ -2,7 +2,8 @@
 
 `python -m nightmill_worker.jobs.isolated`, started by a worker (see `isolation`), settings from the
 environment. Requests come on standard input, answers leave on standard output: the length (4 bytes,
-big-endian) and MessagePack. It ends when its input closes.
+big-endian) and MessagePack. Before it looks at a request, it answers that it has it: an empty
+message. It ends when its input closes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from nightmill_worker.messages.outcome import Broken, Fail, Reply
 if TYPE_CHECKING:
     from nightmill.settings import Settings
 
+BEGUN: Final = b""
+"""The message that a request has arrived."""
 _request: Final = msgspec.msgpack.Decoder(Request)
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -36,22 +39,30 @@ async def serve(settings: Settings, client: MessagesClient) -> None:
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     attachments = Attachments(settings)
-    while True:
-        try:
-            size = int.from_bytes(await reader.readexactly(LENGTH))
-            request = _request.decode(await reader.readexactly(size))
-        except asyncio.IncompleteReadError:
-            return
+    coming = asyncio.create_task(_next(reader))
+    while (request := await coming) is not None:
+        _put(BEGUN)
+        coming = asyncio.create_task(_next(reader))  # before the answer, only the end can come
         running = asyncio.create_task(_run(request, settings, client, attachments))
-        closed = asyncio.create_task(reader.read(1))  # no request comes before the answer
-        await asyncio.wait({running, closed}, return_when=asyncio.FIRST_COMPLETED)
-        if closed.done():  # the worker is gone: its call would be for nothing
+        await asyncio.wait({running, coming}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():  # the worker is gone: its call would be for nothing
             running.cancel()
             return
-        closed.cancel()
-        answer = _encode(await running)
-        sys.stdout.buffer.write(len(answer).to_bytes(LENGTH) + answer)
-        sys.stdout.buffer.flush()
+        _put(_encode(await running))
+
+
+async def _next(reader: asyncio.StreamReader) -> Request | None:
+    """Return the next request, None when the input closes."""
+    try:
+        size = int.from_bytes(await reader.readexactly(LENGTH))
+        return _request.decode(await reader.readexactly(size))
+    except asyncio.IncompleteReadError:
+        return None
+
+
+def _put(message: bytes) -> None:
+    sys.stdout.buffer.write(len(message).to_bytes(LENGTH) + message)
+    sys.stdout.buffer.flush()
 
 
 async def _run(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
+from nightmill.errors import NightmillError
 from nightmill.records.result import ErrorInfo
 from nightmill.settings import PREFIX
 from nightmill_worker.jobs.decision import Answered
@@ -33,10 +34,18 @@ LENGTH: Final = 4
 """Bytes of a message's length."""
 DIED: Final = "process_died"
 """Error type of an attempt during which the isolation process died."""
+STARTS: Final = 3
+"""How many processes a job is given to that end before they have it."""
+ENDED: Final = (OSError, asyncio.IncompleteReadError)
+"""What the pipes of a process raise that has ended."""
 PROOF: Final = 3
 """A job is poison after so many deaths of the isolation process."""
 STOP_S: Final = 2.0
 """Time that a process has to end after it closed its output, seconds."""
+
+
+class IsolationError(NightmillError):
+    """The isolation process does not start."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,8 +127,11 @@ class Isolation:
             await process.wait()
 
     async def _ask(self, claimed: ClaimedJob, stored_run: int) -> Isolated | None:
-        """Return what the process answers; None when it died."""
-        process = await self._alive()
+        """Return what the process answers; None when it died under the job.
+
+        A process that ends before it has the job says nothing about the job, so another one gets
+        it. Raises IsolationError when STARTS of them end so.
+        """
         granted = claimed.granted
         request = Request(
             job_id=granted.id,
@@ -128,19 +140,26 @@ class Isolation:
             claimed_at=granted.claimed_at,
         )
         data = msgspec.msgpack.encode(request)
-        assert process.stdin is not None  # noqa: S101 - both are pipes, as started below
-        assert process.stdout is not None  # noqa: S101
-        try:
-            process.stdin.write(len(data).to_bytes(LENGTH) + data)
-            await process.stdin.drain()
-            size = int.from_bytes(await process.stdout.readexactly(LENGTH))
-            return _isolated.decode(await process.stdout.readexactly(size))
-        except (OSError, asyncio.IncompleteReadError):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STOP_S):
-                    self._code = await process.wait()
-            await self.close()
-            return None
+        for _ in range(STARTS):
+            process = await self._alive()
+            try:
+                await _give(process, data)
+            except ENDED:
+                await self._note_end(process)
+                continue
+            try:
+                return _isolated.decode(await _frame(process))
+            except ENDED:
+                await self._note_end(process)
+                return None
+        raise IsolationError(f"the isolation process does not start: {_how(self._code)}")
+
+    async def _note_end(self, process: asyncio.subprocess.Process) -> None:
+        """Note how a process ended, and end one that only closed its output."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                self._code = await process.wait()
+        await self.close()
 
     async def _alive(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
@@ -156,8 +175,7 @@ class Isolation:
 
     def _death(self, claimed: ClaimedJob) -> Decision:
         """Decide about a job under which the process died: another try, or poison."""
-        code = self._code
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        how = _how(self._code)
         deaths = claimed.granted.attempts.count(DIED.encode()) + 1
         poison = deaths >= PROOF
         message = f"the process that ran only this job died ({how})"
@@ -167,3 +185,22 @@ class Isolation:
             type="poison" if poison else DIED, message=message, fix="look at its input"
         )
         return self._decider.died(claimed, error, poison=poison)
+
+
+async def _give(process: asyncio.subprocess.Process, data: bytes) -> None:
+    """Send a request, and return when the process has it. Raises one of ENDED."""
+    assert process.stdin is not None  # noqa: S101 - both are pipes, as started above
+    process.stdin.write(len(data).to_bytes(LENGTH) + data)
+    await process.stdin.drain()
+    await _frame(process)
+
+
+async def _frame(process: asyncio.subprocess.Process) -> bytes:
+    """Return the next message of the process. Raises one of ENDED."""
+    assert process.stdout is not None  # noqa: S101
+    size = int.from_bytes(await process.stdout.readexactly(LENGTH))
+    return await process.stdout.readexactly(size)
+
+
+def _how(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

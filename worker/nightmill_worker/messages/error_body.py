@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from nightmill.records.error_types import STANDARD
 from nightmill_worker.messages.outcome import NOT_JSON
 from nightmill_worker.messages.repair import repaired
 from nightmill_worker.messages.text import beginning, clean
@@ -17,21 +18,12 @@ MESSAGE_CHARS: Final = 2_000
 DETAILS_BYTES: Final = 4_096
 """Longest `details` of an error that are read."""
 
-# The status that belongs to an error type: the API's own types, and one that gateways use.
-STATUS_OF_TYPE: Final = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
+STATUS_OF_TYPE: Final = STANDARD | {
     "conflict_error": 409,
     "request_too_large": 413,
-    "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
-    "api_error": 500,
-    "timeout_error": 504,
-    "overloaded_error": 529,
 }
+"""The status that belongs to an error type: the API's own types, and one that gateways use."""
 TYPE_OF_STATUS: Final = {status: name for name, status in reversed(STATUS_OF_TYPE.items())}
 STATUSES: Final = range(400, 600)
 """Numbers that a `code` may have to count as a status."""
