@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from nightmill.records.bounds import date_of
+from nightmill.records.error_types import standard_type
 from nightmill.records.message import Message, repaired
 from nightmill.records.result import Attempt, ErrorInfo, Result
 from nightmill.records.state import JobState
@@ -31,6 +32,7 @@ def nested(result: Result) -> dict[str, object]:
         "run": result.run,
         "model": result.model,
         "stop_reason": result.stop_reason,
+        "error_type": result.error.type if result.error else None,
         "fix": result.error.fix if result.error else None,
         "usage": result.usage,
         "usage_unknown": result.usage_unknown,
@@ -51,7 +53,7 @@ def nested(result: Result) -> dict[str, object]:
 
 
 def _batches_result(result: Result) -> dict[str, object]:
-    """Return the object `result` as the Message Batches API has it."""
+    """Return the object `result` as the Message Batches API has it: with its error types."""
     match result.status:
         case JobState.SUCCEEDED:
             return {"type": "succeeded", "message": _embedded(result.message)}
@@ -61,7 +63,8 @@ def _batches_result(result: Result) -> dict[str, object]:
             return {"type": "expired"}
         case _:
             error = result.error or _UNKNOWN
-            inner = {"type": error.type, "message": error.message}
+            status = result.attempts[-1].status if result.attempts else None
+            inner = {"type": standard_type(error.type, status), "message": error.message}
             return {"type": "errored", "error": {"type": "error", "error": inner}}
 
 

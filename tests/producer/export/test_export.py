@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from nightmill.export import export_jsonl, to_line
+from nightmill.records.result import Attempt, ErrorInfo
 from nightmill.records.state import JobState
 from nightmill.store import ResultStore
 from tests.producer.store.samples import FAILED, SINGLE, SUCCEEDED, numbered
@@ -60,7 +61,27 @@ def test_a_failure_says_what_went_wrong_and_what_to_fix() -> None:
     line = line_of(FAILED)
     error = {"type": "invalid_request_error", "message": "max_tokens: 0"}
     assert line["result"] == {"type": "errored", "error": {"type": "error", "error": error}}
-    assert line["fix"] == "give at least 1"
+    assert (line["error_type"], line["fix"]) == ("invalid_request_error", "give at least 1")
+
+
+def test_an_error_of_our_own_is_exported_as_one_of_the_apis_with_ours_beside_it() -> None:
+    """The SDK's MessageBatchIndividualResponse refused rows with attachment_refused or http_405."""
+    refused = ErrorInfo(type="attachment_refused", message="no PNG")
+    line = line_of(msgspec.structs.replace(FAILED, error=refused))
+    assert line["result"]["error"]["error"] == {
+        "type": "invalid_request_error",
+        "message": "no PNG",
+    }
+    assert line["error_type"] == "attachment_refused"
+
+
+def test_a_gateways_error_is_exported_by_the_status_of_the_last_call() -> None:
+    """A gateway's own type is unknown to the SDK; the status says which of the API's it is."""
+    call = Attempt(n=1, started_at=1, outcome="failed", status=503)
+    error = ErrorInfo(type="server_error", message="busy")
+    line = line_of(msgspec.structs.replace(FAILED, error=error, attempts=(call,)))
+    assert line["result"]["error"]["error"]["type"] == "overloaded_error"
+    assert line["error_type"] == "server_error"
 
 
 @pytest.mark.parametrize(
