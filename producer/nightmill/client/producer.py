@@ -38,7 +38,7 @@ from nightmill.queue.connection import connect, moment, redis_errors
 from nightmill.queue.patience import waits
 from nightmill.records.job import now_ms
 from nightmill.settings import Settings, load_settings
-from nightmill.sources import Start, in_thread, items_of, live_chunks
+from nightmill.sources import Start, in_thread, items_of, live_chunks, rows_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -88,6 +88,7 @@ class Producer:
     ) -> Receipt:
         """Enqueue one request; for an id that is queued or finished, only say so in the receipt.
 
+        `params` is a Messages request, or `{"prompt": "..."}` with other request fields.
         `job_id` defaults to `<batch>:<custom_id>` in a batch and to a UUIDv7 otherwise. `expires`
         is a deadline, or a time from now by Redis's clock; None: none. `delay` is the time before
         the first call may start. Raises InvalidParamsError (naming the field) and
@@ -118,12 +119,12 @@ class Producer:
         """Enqueue many requests, CHUNK in a round trip; use `feed` for a whole batch.
 
         A request may carry a `custom_id` beside its params, or be `{"custom_id", "params"}` (the
-        Message Batches shape); with a `template` it is a row of any columns. The first invalid one
-        raises InvalidParamsError with its line (from 1). Those of earlier round trips are enqueued
-        then; enqueueing them again changes nothing.
+        Message Batches shape) or `{"prompt", ...}`; with a `template` it is a row of any columns.
+        The first invalid one raises InvalidParamsError with its line (from 1). Those of earlier
+        round trips are enqueued then; enqueueing them again changes nothing.
         """
         done: list[Receipt] = []
-        async with aclosing(_chunks(requests)) as chunks:
+        async with aclosing(_chunks(rows_of(requests))) as chunks:
             async for chunk in chunks:
                 first = len(done) + 1
                 done += await self.send(prepare_items(chunk, first, self.defaults, batch, template))
@@ -140,9 +141,9 @@ class Producer:
         """Feed a whole batch of any length, and return how many rows were new, queued or stored.
 
         `rows` are requests, `{"custom_id", "params"}`, `{"prompt", ...}` or, with a `template`,
-        rows of any columns. At most WINDOW jobs of the batch are in Redis at once: the source is
-        read as workers make room, and closed at the end. A source that is not asynchronous is read
-        in a thread.
+        rows of any columns; a DataFrame of pandas or polars is rows too. At most WINDOW jobs of the
+        batch are in Redis at once: the source is read as workers make room, and closed at the end.
+        A source that is not asynchronous is read in a thread.
 
         After a crash, feed the same rows again: rows that are queued or stored are skipped. So
         rows need ids, or the same order each time. `changed` says what to do with a stored request

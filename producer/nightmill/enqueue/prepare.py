@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nightmill.errors import BatchEndedError, InvalidParamsError
-from nightmill.params import Defaults, check, dotted, refused
+from nightmill.params import Defaults, check, decode, refused
 from nightmill.queue import keys, wire
 from nightmill.records.bounds import require_name
 from nightmill.records.counts import ENDED
 from nightmill.records.job import Job, now_ms
 from nightmill.records.stop_reasons import counted_as
 from nightmill.settings import Settings
-from nightmill.sources import row_of
+from nightmill.sources import request_of, row_of
 
 if TYPE_CHECKING:
     from nightmill.sources import Line, Template
@@ -95,9 +95,13 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
     a deadline by Redis's clock. Raises InvalidParamsError naming the field.
     """
     check_batch_name(batch)
+    request, own_id = _unpacked(params)
+    custom_id = own_id if custom_id is None else custom_id  # type: ignore[assignment]
+    if custom_id is not None and not isinstance(custom_id, str):
+        raise refused("custom_id", custom_id, "a string")
     require_name("custom_id", custom_id)
     require_name("job_id", job_id)
-    checked = check(params, defaults)
+    checked = check(request, defaults)
     job = Job(
         params=msgspec.Raw(checked.body),
         custom_id=custom_id,
@@ -124,7 +128,7 @@ def prepare_items(
     batch: str | None,
     template: Template | None,
 ) -> Iterator[Ready]:
-    """Prepare a chunk of many requests: bare params, or `{"custom_id", "params"}`.
+    """Prepare a chunk of many requests: bare params, `{"prompt"}` or `{"custom_id", "params"}`.
 
     With a `template` they are rows of any columns. `first` is the number of the chunk's first
     request, from 1. Raises InvalidParamsError that names a request's number as its line.
@@ -132,29 +136,25 @@ def prepare_items(
     at = now_ms()
     for number, item in enumerate(items, first):
         try:
-            params: Mapping[str, object]
-            if template is None:
-                params, custom_id = _unpacked(item)
-            else:
-                custom_id, params = template.job(row_of(item, number))
-            yield prepare(params, defaults, at, batch=batch, custom_id=custom_id)
+            custom_id = None
+            if template is not None:
+                custom_id, item = template.job(row_of(item, number))  # noqa: PLW2901
+            yield prepare(item, defaults, at, batch=batch, custom_id=custom_id)
         except InvalidParamsError as error:
             raise error.at_line(number) from None
 
 
-def _unpacked(item: Mapping[str, object]) -> tuple[Mapping[str, object], str | None]:
-    custom_id = item.get("custom_id")
-    if custom_id is not None and not isinstance(custom_id, str):
-        raise refused("custom_id", custom_id, "a string")
-    if "params" not in item:
-        return {key: value for key, value in item.items() if key != "custom_id"}, custom_id
-    if others := item.keys() - {"custom_id", "params"}:
-        unknown = dotted((min(others, key=str),))
-        raise InvalidParamsError(unknown, "unknown field beside params; move it into them")
-    params = item["params"]
-    if not isinstance(params, Mapping):
-        raise refused("params", params, "an object, the request")
-    return params, custom_id
+def _unpacked(item: Mapping[str, object] | bytes) -> tuple[Mapping[str, object], object]:
+    """Return the request in any of the shapes that a source's row may have, and its custom_id."""
+    found = decode(item) if isinstance(item, bytes) else item
+    if not isinstance(found, Mapping):
+        raise refused("", found, "an object, the request")
+    custom_id = found.get("custom_id")
+    if "params" in found or "prompt" in found:
+        return request_of(found), custom_id
+    if custom_id is None:
+        return found, None
+    return {key: value for key, value in found.items() if key != "custom_id"}, custom_id
 
 
 def ready_line(

@@ -15,8 +15,8 @@ from msgspec import Meta
 
 from nightmill.errors import InvalidParamsError, PayloadTooLargeError
 from nightmill.params.files import MARK, require_placed
-from nightmill.params.refusal import MAX_DEPTH, refused, require_json
-from nightmill.params.rules import require_request
+from nightmill.params.refusal import MAX_DEPTH, dotted, refused, require_json
+from nightmill.params.rules import KNOWN, require_request, unknown_field
 from nightmill.records.bounds import MAX_INT
 
 BOTH_SAMPLERS: Final = "temperature and top_p are both given; the endpoint advises only one"
@@ -30,6 +30,8 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     """At least 1."""
     max_payload_bytes: int
     """Longest request as JSON, bytes."""
+    allow_unknown: bool = True
+    """Whether a field that is not known here is sent, with a warning. False: it is refused."""
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +85,7 @@ def check(params: Mapping[str, object] | bytes | msgspec.Raw, defaults: Defaults
     request.setdefault("max_tokens", defaults.max_tokens)
     body = _faithful(request)
     _require_size(len(body), defaults.max_payload_bytes)
+    warnings: tuple[str, ...] = ()
     try:
         _decode_plain(body)
     except msgspec.ValidationError:
@@ -90,7 +93,9 @@ def check(params: Mapping[str, object] | bytes | msgspec.Raw, defaults: Defaults
         require_request(decoded)
         if MARK in body:
             require_placed(decoded)
-    warnings = (BOTH_SAMPLERS,) if "temperature" in request and "top_p" in request else ()
+        warnings = _unknown(decoded, allowed=defaults.allow_unknown)
+    if "temperature" in request and "top_p" in request:
+        warnings = (BOTH_SAMPLERS, *warnings)
     return Checked(body=body, model=request["model"], warnings=warnings)
 
 
@@ -144,6 +149,15 @@ def _faithful(request: dict[str, object]) -> bytes:
     if not same or body.count(b"{") + body.count(b"[") > MAX_DEPTH:
         require_json(request)
     return body
+
+
+def _unknown(request: dict[str, object], *, allowed: bool) -> tuple[str, ...]:
+    """Return a warning for each unknown field; raise InvalidParamsError unless it is `allowed`."""
+    names = [name for name in request if name not in KNOWN]
+    if names and not allowed:
+        ways_out = f"--set {dotted((names[0],))}=null leaves it out, --allow-unknown sends it"
+        raise InvalidParamsError(dotted((names[0],)), f"{unknown_field(names[0])}; {ways_out}")
+    return tuple(f"{dotted((name,))} is {unknown_field(name)}" for name in names)
 
 
 def _require_size(size: int, limit: int) -> None:

@@ -1,9 +1,10 @@
 """The contract: one rule for each field and block type.
 
 A rule takes a dotted path and the value at it, and raises InvalidParamsError for a bad value. Rules
-look only at names in the contract, so newer fields and unknown block types pass. null is refused in
-every field with a rule: leave the field out instead. null passes in other fields, such as
-`citations`, which the official clients write as null when an answer is sent back.
+look only at names in the contract, so newer block types pass. Unknown fields pass these rules too:
+`request.check` warns of them or refuses them. null is refused in every field with a rule: leave
+the field out instead. null passes in other fields, such as `citations`, which the official clients
+write as null when an answer is sent back.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from nightmill.params.files import IMAGE_TYPES, require_reference
+from nightmill.params.names import closest
 from nightmill.params.refusal import MISSING, refused
 from nightmill.records.bounds import MAX_INT
 
@@ -108,7 +110,11 @@ def _messages(path: str, value: object) -> None:
         where = f"{path}.{index}"
         message = _object(where, item)
         _role(f"{where}.role", message.get("role", MISSING))
-        _content(f"{where}.content", message.get("content", MISSING))
+        content = message.get("content", MISSING)
+        last = index == len(value) - 1
+        if last and message["role"] == "assistant" and content in ("", []):
+            return  # the endpoint accepts it: the answer starts at nothing
+        _content(f"{where}.content", content)
 
 
 def _role(path: str, value: object) -> None:
@@ -210,4 +216,16 @@ FIELDS: Final[dict[str, Rule]] = {
     "metadata": _an_object,
     "thinking": _a_typed_object,
 }
-"""Request field -> rule. Other fields pass."""
+"""Request field -> rule."""
+
+KNOWN: Final = FIELDS.keys() | {
+    *("anthropic_beta", "anthropic_version", "cache_control", "container", "context_management"),
+    *("inference_geo", "mcp_servers", "output_config", "output_format", "service_tier", "speed"),
+}
+"""Every request field that is known, with a rule or without."""
+
+
+def unknown_field(name: str) -> str:
+    """Return what is wrong with a field that is not in KNOWN, and the field that may be meant."""
+    meant = closest(name, KNOWN)
+    return "not a field of the Messages API" + (f"; did you mean {meant}?" if meant else "")

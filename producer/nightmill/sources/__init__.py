@@ -1,9 +1,11 @@
 """Inputs -> checked jobs. `read_source` reads one line by line; `check_source` checks all of it."""
 
+from nightmill.sources.frames import rows_of
 from nightmill.sources.jobs import items_of, line_of, row_of
 from nightmill.sources.line import Line, Rejected, Row
 from nightmill.sources.live import Start, in_thread, live_chunks
 from nightmill.sources.opening import is_stream, open_as_it_is
+from nightmill.sources.shapes import request_of
 from nightmill.sources.source import (
     Format,
     Source,
@@ -41,8 +43,10 @@ __all__ = [
     "read_rejects",
     "read_rows",
     "read_source",
+    "request_of",
     "require_streamable",
     "row_of",
+    "rows_of",
     "source_of",
     "without_duplicates",
 ]

@@ -7,6 +7,7 @@ from contextlib import closing
 
 from nightmill.errors import InvalidParamsError
 from nightmill.params import Defaults, check, refused
+from nightmill.sources.frames import rows_of
 from nightmill.sources.line import Line, Rejected, Row, rejected
 from nightmill.sources.shapes import plain
 from nightmill.sources.template import Template
@@ -30,8 +31,9 @@ def items_of(
 
     An item is anything that `dict` takes: a mapping, or a database record. An item with an id that
     came before is Rejected. An asynchronous `items` gives an asynchronous iterator. Closing the
-    iterator closes `items`.
+    iterator closes `items`. A DataFrame gives its rows.
     """
+    items = rows_of(items)
     if isinstance(items, AsyncIterable):
         return _async_items(items, defaults, template)
     return _items(items, defaults, template)

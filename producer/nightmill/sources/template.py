@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -11,6 +10,8 @@ from nightmill.errors import InvalidParamsError
 from nightmill.params import FIELDS, dotted, refused
 from nightmill.sources.attaching import Kind, block
 from nightmill.sources.line import Row, custom_id_of
+from nightmill.sources.missing import is_empty
+from nightmill.sources.names import no_column
 from nightmill.sources.shapes import REQUESTS, as_text, plain
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
         else:
             custom_id, params = self._custom_id(row), self._message(row)
         system = self._text("system")
-        if system is not None and (text := system.render(row.columns)):
+        if system is not None and (text := system.render(row.columns, table=row.table)):
             params = {"system": text, **{k: v for k, v in params.items() if k != "system"}}
         if self.set:
             params = {k: v for k, v in {**params, **self.set}.items() if k not in self._removed}
@@ -104,9 +105,9 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
     def _custom_id(self, row: Row) -> str:
         if self.id is None:
             value = row.columns.get("custom_id")
-            return custom_id_of(as_text(None if value == "" else value), row.number)
+            return custom_id_of(as_text(None if is_empty(value) else value), row.number)
         value = _column(row, self.id)
-        if value is None or value == "":
+        if is_empty(value):
             raise InvalidParamsError("custom_id", f'column "{self.id}" is empty in this row')
         return custom_id_of(as_text(value), row.number)
 
@@ -129,12 +130,12 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
         template = self._text("prompt")
         if template is None:
             value = row.columns.get("prompt")
-            if value is None or value == "":
+            if is_empty(value):
                 return None
             if not isinstance(value, str):
                 raise refused("prompt", value, "a non-empty string")
             return value
-        text = template.render(row.columns)
+        text = template.render(row.columns, table=row.table)
         if not text.strip():
             raise refused(
                 "prompt", text, "a prompt that is not blank after the columns are filled in"
@@ -153,9 +154,4 @@ def _column(row: Row, name: str) -> object:
     try:
         return row.columns[name]
     except KeyError:
-        raise InvalidParamsError(dotted((name,)), no_column(row.columns)) from None
-
-
-def no_column(columns: Mapping[str, object]) -> str:
-    """Return the problem of a row without a column; it lists the columns that it has."""
-    return f"no such column in this row; there are: {', '.join(columns) or 'none'}"
+        raise InvalidParamsError(dotted((name,)), no_column(row.columns, name)) from None

@@ -289,6 +289,32 @@ def test_bytes_that_are_not_a_request_are_refused_as_a_whole(data: bytes, messag
     assert message in caught.value.problem
 
 
+@pytest.mark.parametrize("content", ["", []])
+def test_a_final_assistant_message_may_be_empty(content: object) -> None:
+    """The endpoint accepts it there, and nowhere else: the check was stricter."""
+    empty = {"role": "assistant", "content": content}
+    check({"messages": [*HELLO, empty]}, DEFAULTS)
+    assert "messages.1.content: given" in str(refusal({"messages": [*HELLO, empty, *HELLO]}))
+    last = {"role": "user", "content": content}
+    assert "messages.1.content: given" in str(refusal({"messages": [*HELLO, last]}))
+
+
+def test_an_unknown_field_is_a_warning_or_refused() -> None:
+    """Newer fields can be sent. A mistyped one made every answer differ from what was meant."""
+    for name in ("service_tier", "mcp_servers", "cache_control"):
+        assert check(request(**{name: "x"}), DEFAULTS).warnings == ()
+    checked = check(request(max_token=5), DEFAULTS)
+    text = "not a field of the Messages API; did you mean max_tokens?"
+    assert checked.warnings == (f"max_token is {text}",)
+    strict = msgspec.structs.replace(DEFAULTS, allow_unknown=False)
+    with pytest.raises(InvalidParamsError) as caught:
+        check(request(max_token=5), strict)
+    ways_out = "--set max_token=null leaves it out, --allow-unknown sends it"
+    assert str(caught.value) == f"max_token: {text}; {ways_out}"
+    with pytest.raises(InvalidParamsError, match=r"^label: not a field of the Messages API; --set"):
+        check(request(label="x"), strict)
+
+
 def test_temperature_with_top_p_is_a_warning() -> None:
     """The endpoint accepts both, but advises against it."""
     (warning,) = check(request(temperature=0.5, top_p=0.9), DEFAULTS).warnings

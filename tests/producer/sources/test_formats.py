@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from datetime import date
 from decimal import Decimal
@@ -151,6 +152,33 @@ def test_parquet_of_requests_needs_no_template(tmp_path: Path) -> None:
     assert (found["a"]["max_tokens"], found["line-2"]["max_tokens"]) == (5, 64)
 
 
+def test_nulls_inside_a_parquet_value_are_not_given(tmp_path: Path) -> None:
+    """A table gives all structs the same fields, so a text block had "source": null."""
+    text = {"type": "text", "text": "q", "source": None}
+    picture = {"type": "image", "text": None, "source": {"type": "url", "url": "https://e.com/y"}}
+    empty = {"type": "text", "text": "r", "source": {"type": None, "url": None}}
+    messages = [{"role": "user", "content": [text, picture, empty]}]
+    path = parquet(tmp_path, custom_id=["a"], messages=[messages])
+    (line,) = read(path)
+    assert isinstance(line, Line)
+    content = json.loads(line.body)["messages"][0]["content"]
+    assert content == [
+        {"type": "text", "text": "q"},
+        {"type": "image", "source": {"type": "url", "url": "https://e.com/y"}},
+        {"type": "text", "text": "r"},
+    ]
+    asked = [{"role": "user", "content": "Hi"}]
+    params = [
+        {"messages": asked, "temperature": None, "stop_sequences": None},
+        {"messages": asked, "temperature": float("nan"), "stop_sequences": ["x"]},
+    ]
+    found = jobs(parquet(tmp_path, params=params))
+    assert [set(job) for job in found.values()] == [
+        {"messages", "model", "max_tokens"},
+        {"messages", "model", "max_tokens", "stop_sequences"},
+    ]
+
+
 def test_parquet_is_read_in_flat_memory(tmp_path: Path) -> None:
     """Rows of 100 kB, all in one row group: only a page and a few rows are in memory."""
     path = tmp_path / "in.parquet"
@@ -179,7 +207,7 @@ def test_a_checked_table_is_fed_without_its_bad_rows(tmp_path: Path) -> None:
     source = source_of(path, None, Template(prompt="{{ text }}", id="id"))
     checked = check_source(source, DEFAULTS, ids=tmp_path / "ids.db")
     assert [str(each.error).split(";")[0] for each in checked.shown] == [
-        "line 3: prompt: given '' (string)",
+        'line 3: prompt: column "text" is empty in this row',
         "line 4: custom_id: '1' was used on line 2 already",
     ]
     assert [line.custom_id for line in read_checked(checked, DEFAULTS)] == ["1", "4"]

@@ -9,6 +9,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
 from nightmill import Fed, InvalidParamsError, Producer, SyncProducer, Template, load_settings
@@ -134,6 +137,46 @@ async def test_enqueue_many_takes_rows_too(settings: Settings) -> None:
         assert (await payload(producer, single.job_id))["messages"]
         with pytest.raises(InvalidParamsError, match="line 2: prompt"):
             await producer.enqueue_many([{"id": 1, "text": "a"}, {"id": 2}], template=SAY)
+
+
+async def test_a_dataframe_is_a_source(settings: Settings) -> None:
+    """Its rows are read; iterating a DataFrame itself gives the names of its columns."""
+    frame = pd.DataFrame({"id": [1.0, 2.0], "text": ["a", "b"]})
+    for number, table in enumerate((frame, pl.from_pandas(frame), pa.Table.from_pandas(frame))):
+        async with Producer(settings=settings) as producer:
+            assert await producer.feed(table, batch=f"b{number}", template=SAY) == Fed(new=2)
+            assert await payload(producer, f"b{number}:1")
+            receipts = await producer.enqueue_many(table, batch=f"b{number}", template=SAY)
+            assert not any(receipt.new for receipt in receipts)
+    twins = pd.DataFrame([["a", "b"]], columns=["text", "text"])
+    async with Producer(settings=settings) as producer:
+        with pytest.raises(InvalidParamsError, match='two columns have the name "text"'):
+            await producer.feed(twins, batch="t", template=SAY)
+
+
+async def test_a_prompt_is_a_request(settings: Settings) -> None:
+    """{"prompt": ...} worked on the command line and in `feed`, and in no other method."""
+    message = [{"role": "user", "content": "Hi"}]
+    async with Producer(settings=settings) as producer:
+        one = await producer.enqueue({"prompt": "Hi", "max_tokens": 5})
+        asked = await payload(producer, one.job_id)
+        assert (asked["messages"], asked["max_tokens"], "prompt" in asked) == (message, 5, False)
+        as_json = await producer.enqueue(b'{"prompt": "Hi"}')
+        assert (await payload(producer, as_json.job_id))["messages"] == message
+        named = await producer.enqueue({"custom_id": "a", "prompt": "Hi"}, batch="night")
+        assert named.job_id == "night:a"
+        rows: list[dict[str, object]] = [
+            {"custom_id": "b", "prompt": "Hi"},
+            {"custom_id": "c", "params": {"messages": message}},
+        ]
+        many = await producer.enqueue_many(rows, batch="night")
+        assert [receipt.job_id for receipt in many] == ["night:b", "night:c"]
+        for receipt in many:
+            assert (await payload(producer, receipt.job_id))["messages"] == message
+        with pytest.raises(InvalidParamsError, match=r"prompt: given .. \(string"):
+            await producer.enqueue({"prompt": ""})
+        with pytest.raises(InvalidParamsError, match=r"max_token: unknown .* did you mean max_tok"):
+            await producer.enqueue({"prompt": "Hi", "max_token": 5})
 
 
 async def test_a_source_that_blocks_does_not_block_the_loop(settings: Settings) -> None:

@@ -111,7 +111,7 @@ def test_the_id_is_the_column_named_or_custom_id_or_the_line() -> None:
     assert named.custom_id == "7"
     template = Template(prompt="x", id="key")
     assert 'column "key" is empty in this row' in refusal(template, key=None)
-    assert "no such column in this row; there are: id" in refusal(template, id=1)
+    assert 'key: no column "key" in this row; there are: id' in refusal(template, id=1)
     assert "custom_id: given true (boolean)" in refusal(template, key=True)
     assert "custom_id: given" in refusal(template, key="x" * 257)
 
