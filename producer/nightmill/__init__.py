@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         ResultTimeoutError,
         SettingsError,
         StoreMissingError,
+        WrongLoopError,
     )
     from nightmill.queue.wire import dump, load
     from nightmill.records.counts import Counts
@@ -75,6 +76,7 @@ __all__ = [
     "Taken",
     "Template",
     "Usage",
+    "WrongLoopError",
     "dump",
     "load",
     "load_settings",
@@ -118,6 +120,7 @@ _MODULE_OF = {
     "Taken": "enqueue.prepare",
     "Template": "sources",
     "Usage": "records.result",
+    "WrongLoopError": "errors",
     "dump": "queue.wire",
     "load": "queue.wire",
     "load_settings": "settings",

@@ -85,6 +85,17 @@ class BatchTimeoutError(NightmillError):
     """The batch was not done in time; its jobs are still queued or in flight."""
 
 
+class WrongLoopError(NightmillError, RuntimeError):
+    """A Producer belongs to one event loop, and was used in another one.
+
+    Make a Producer in each loop (asyncio.run makes a new loop each time), or use SyncProducer.
+    """
+
+    def __init__(self) -> None:
+        """Say it on one line."""
+        super().__init__(" ".join((self.__doc__ or "").split()))
+
+
 class QueueUnavailableError(NightmillError):
     """Redis cannot be reached."""
 

@@ -23,7 +23,7 @@ from nightmill.records.job import Job
 from nightmill.records.limits import Limits
 from nightmill.records.result import Attempt, Result
 from nightmill.records.state import JobState
-from nightmill.store.schema import BATCHES, META, RESULTS
+from nightmill.store.schema import BATCHES, META, RESULTS, RESULTS_V1
 from tests.contract.test_docs import table
 from tests.rig import Rig, hello, rigged, until
 
@@ -89,6 +89,11 @@ def test_the_columns_of_the_tables_are_listed_in_order() -> None:
         "column of `meta`": META,
     }.items():
         assert [row[0] for row in table(PAGE, heading)] == [f"`{name}`" for name in columns]
+
+
+def test_the_columns_of_the_view_are_listed_in_order() -> None:
+    """Programs in other languages read it; it must not change."""
+    assert listed("column of `results_v1`") == [*RESULTS_V1, "rehearsal"]
 
 
 def test_the_keys_of_status_are_listed() -> None:

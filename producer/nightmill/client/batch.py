@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Unpack
 
 import msgspec
 
 from nightmill.client.corrected import Corrections
+from nightmill.client.stored import store_of_results
 from nightmill.errors import BatchStoppedError, BatchTimeoutError
 from nightmill.queue import webhooks
 from nightmill.queue.patience import patiently, waits
 from nightmill.queue.stops import read_stops
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Change
+from nightmill.records.place import Place
+from nightmill.records.state import JobState
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Collection
+
     from nightmill.queue.batches import Batches
     from nightmill.records.limits import Given, Limits
+    from nightmill.records.result import Result
     from nightmill.settings import Settings
 
 LOOK_S: Final = (0.05, 1.0)
@@ -127,6 +134,39 @@ class Batch:
                     f'batch "{self.name}" is not done after {timeout:g} s; {done}'
                 )
             await asyncio.sleep(min(next(pauses), left))
+
+    async def results(
+        self, *, after: str | None = None, statuses: Collection[JobState | str] | None = None
+    ) -> AsyncGenerator[Result, None]:
+        """Yield its stored results in the order of its source; few of them are in memory at once.
+
+        To go on after an interruption, give the `cursor` of the last result that was handled as
+        `after`. `statuses` chooses some of succeeded, failed, cancelled and expired. While the
+        batch runs, results that are stored later may stand before a cursor: `wait` first to get
+        all. Raises BatchNotFoundError; StoreMissingError and StoreMismatchError where the results
+        cannot be read.
+        """
+        async with aclosing(self.pages(after=after, statuses=statuses)) as pages:
+            async for page in pages:
+                for result in page:
+                    yield result
+
+    async def pages(
+        self, *, after: str | None = None, statuses: Collection[JobState | str] | None = None
+    ) -> AsyncGenerator[list[Result], None]:
+        """Yield its results in lists, as they are read; see `results`."""
+        place = None if after is None else Place.of_cursor(after)
+        chosen = None if statuses is None else {JobState(each) for each in statuses}
+        async with store_of_results(self._settings, self._batches.redis) as store:
+            if store is None or await store.known(self.name) is None:
+                known = store is not None and any((await store.counts(self.name)).values())
+                if not known:
+                    await self._batches.require(self.name)
+            if store is not None:
+                pages = store.pages(self.name, after=place, statuses=chosen, ordered=True)
+                async with aclosing(pages):
+                    async for page in pages:
+                        yield page
 
     async def _stopped(self, counts: Counts, standstill: _Standstill) -> str:
         """Return why the batch can have no further result, "" while it can."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nightmill.errors import StoreMissingError
 from nightmill.queue.connection import redis_errors
-from nightmill.queue.used_store import UsedStore, differing, mismatch, note
+from nightmill.queue.used_store import UsedStore, differing, mismatch, note, noted
 from nightmill.safety import private
 
 if TYPE_CHECKING:
@@ -61,6 +61,31 @@ async def store_to_read(settings: Settings, redis: Redis) -> AsyncIterator[Resul
             store = await stack.enter_async_context(ResultStore.open(where))
         if store is not None and await mismatch(redis, await used_store(settings, store)):
             store = None
+        yield store
+
+
+@asynccontextmanager
+async def store_of_results(settings: Settings, redis: Redis) -> AsyncIterator[ResultStore | None]:
+    """Open the results store that is used with `redis`; None while no job has ended.
+
+    Raises StoreMissingError where the store cannot be read, StoreMismatchError for another one.
+    """
+    where = settings.store_at
+    if find_spec("sqlalchemy") is None:
+        raise StoreMissingError
+    if isinstance(where, Path) and not private.exists(where):
+        if used := await noted(redis):
+            raise StoreMissingError(
+                f"the results are in {used.where}, and {where} does not exist: set "
+                "NIGHTMILL_STORE_URL or NIGHTMILL_DATA_DIR to the store in use"
+            )
+        yield None
+        return
+    from nightmill.store import ResultStore  # noqa: PLC0415 - optional extra
+
+    async with ResultStore.open(where) as store:
+        if problem := await mismatch(redis, await used_store(settings, store)):
+            raise problem
         yield store
 
 

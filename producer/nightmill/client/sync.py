@@ -1,7 +1,8 @@
 """SyncProducer and SyncBatch: Producer and Batch with plain calls, for programs without a loop.
 
-They have no code of their own for Redis: each call runs the asynchronous method in a background
-thread (LoopThread). Only a source is read in the thread that calls.
+They have no code of their own for Redis: each call runs the asynchronous method. A call that only
+enqueues runs it in the calling thread, over a connection that blocks (AtOnce); every other call
+runs it in a background thread (LoopThread). Only a source is read in the thread that calls.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import wraps
 from itertools import islice
 from typing import TYPE_CHECKING, Concatenate, Generic, ParamSpec, Self, TypeVar
 
+from nightmill.client.at_once import AtOnce
 from nightmill.client.batch import Batch
 from nightmill.client.loop_thread import LoopThread
 from nightmill.client.producer import Producer
@@ -20,9 +22,19 @@ from nightmill.enqueue.prepare import CHUNK, Receipt, check_batch_name, prepare_
 from nightmill.sources import items_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import (
+        AsyncGenerator,
+        Callable,
+        Collection,
+        Coroutine,
+        Generator,
+        Iterable,
+        Mapping,
+    )
 
     from nightmill.enqueue.feeder import Changed, Fed
+    from nightmill.records.result import Result
+    from nightmill.records.state import JobState
     from nightmill.settings import Settings
     from nightmill.sources import Template
 
@@ -51,6 +63,21 @@ def _blocking(
     return call
 
 
+def _direct(
+    method: Callable[Concatenate[Producer, P], Coroutine[object, object, T]],
+) -> Callable[Concatenate[SyncProducer, P], T]:
+    """Return `method` as a plain method that runs it in the calling thread, without a loop.
+
+    The way to another thread and back, and the loop there, cost more than the call itself.
+    """
+
+    @wraps(method)
+    def call(self: SyncProducer, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._at_once.run(lambda producer: method(producer, *args, **kwargs))
+
+    return call
+
+
 class SyncProducer(_Blocking[Producer]):
     """Enqueue jobs and read results with plain calls; any thread may call it, also after a fork.
 
@@ -59,14 +86,14 @@ class SyncProducer(_Blocking[Producer]):
 
     def __init__(self, redis_url: str | None = None, *, settings: Settings | None = None) -> None:
         """Take a Redis URL, or settings, or neither (the environment: NIGHTMILL_REDIS_URL)."""
-        checked = Producer(redis_url, settings=settings)  # raises SettingsError here and now
-        self.settings = used = checked.settings
-        self.defaults = checked.defaults
+        self._at_once = AtOnce(redis_url, settings=settings)  # raises SettingsError here and now
+        self.settings = used = self._at_once.settings
+        self.defaults = self._at_once.defaults
         self._thread = LoopThread(lambda: aclosing(Producer(settings=used)))
 
     def __enter__(self) -> Self:
         """Connect. Raises QueueUnavailableError when Redis does not answer."""
-        self._run(Producer.__aenter__)
+        self._at_once.run(Producer.__aenter__)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,9 +103,10 @@ class SyncProducer(_Blocking[Producer]):
     def close(self) -> None:
         """Cancel the calls of other threads, close the connections and end the thread."""
         self._thread.close()
+        self._at_once.run(Producer.aclose)
 
-    enqueue = _blocking(Producer.enqueue)
-    send = _blocking(Producer.send)
+    enqueue = _direct(Producer.enqueue)
+    send = _direct(Producer.send)
     result = _blocking(Producer.result)
 
     def enqueue_many(
@@ -144,6 +172,24 @@ class SyncBatch(_Blocking[Batch]):
     limit = _blocking(Batch.limit)
     on_complete = _blocking(Batch.on_complete)
     wait = _blocking(Batch.wait)
+
+    def results(
+        self, *, after: str | None = None, statuses: Collection[JobState | str] | None = None
+    ) -> Generator[Result]:
+        """Yield its stored results; see Batch.results."""
+
+        async def opened(producer: Producer) -> AsyncGenerator[list[Result], None]:
+            return producer.batch(self.name).pages(after=after, statuses=statuses)
+
+        async def following(_: Producer) -> list[Result] | None:
+            return await anext(pages, None)
+
+        pages = self._thread.run(opened)
+        try:
+            while (page := self._thread.run(following)) is not None:
+                yield from page
+        finally:
+            self._thread.run(lambda _: pages.aclose())
 
     def _run(self, work: Callable[[Batch], Coroutine[object, object, T]]) -> T:
         return self._thread.run(lambda producer: work(producer.batch(self.name)))

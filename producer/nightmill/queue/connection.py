@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import stat
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import redis.asyncio
@@ -20,6 +21,7 @@ from nightmill.errors import (
     QueueRefusedError,
     QueueUnavailableError,
     SettingsError,
+    WrongLoopError,
 )
 from nightmill.safety import private
 
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 SOCKET: Final = "valkey.sock"
 TIMEOUT_S = 10.0
 """Longest wait for a connection, and for one answer, seconds."""
+_TIMEOUTS: Final[dict[str, Any]] = {
+    "socket_timeout": TIMEOUT_S,
+    "socket_connect_timeout": TIMEOUT_S,
+}
 SOCKET_PATH_MAX: Final = 103
 """Longest path of a unix socket that every system takes, bytes."""
 SHORT_SOCKETS: Final = Path("/tmp")  # noqa: S108 - TMPDIR may differ between commands
@@ -100,12 +106,41 @@ def is_private(folder: os.stat_result) -> bool:
 
 
 def connect(settings: Settings) -> redis.asyncio.Redis:
-    """Return an asyncio client; nothing is sent yet."""
+    """Return an asyncio client; nothing is sent yet. It raises WrongLoopError in a second loop."""
     with _url_errors():
-        client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
-            redis_url(settings), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
-        )
+        pool = _OneLoopPool.from_url(redis_url(settings), **_TIMEOUTS)
+    client: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(pool)
     return client
+
+
+def connect_blocking(settings: Settings) -> redis.Redis:
+    """Return a client whose calls block the thread; nothing is sent yet."""
+    with _url_errors():
+        client: redis.Redis = redis.Redis.from_url(redis_url(settings), **_TIMEOUTS)
+    return client
+
+
+class _OneLoopPool(redis.asyncio.ConnectionPool):
+    """Connections of one event loop: in another one they would fail with "loop is closed"."""
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    async def get_connection(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - redis-py's
+        """Return a connection. Raises WrongLoopError when another loop has connections here."""
+        self._require_loop()
+        return await super().get_connection(*args, **kwargs)
+
+    async def disconnect(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - redis-py's
+        """Close all connections; any loop may open new ones then."""
+        self._require_loop()
+        await super().disconnect(*args, **kwargs)
+        self._loop = None
+
+    def _require_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop not in (None, loop):
+            raise WrongLoopError
+        self._loop = loop
 
 
 def moment(seconds: int, micros: int) -> datetime:

@@ -7,6 +7,7 @@ from typing import Final, TypedDict
 import msgspec
 
 from nightmill.records.message import Message
+from nightmill.records.place import Place
 from nightmill.records.state import JobState
 
 
@@ -114,6 +115,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     def usage_unknown(self) -> bool:
         """Whether the answer did not report its tokens; `usage` and `cost` are too low then."""
         return bool(self.attempts) and self.attempts[-1].usage_unknown
+
+    @property
+    def cursor(self) -> str:
+        """Its place in the order of `Batch.results`, which goes on behind it: `after=cursor`."""
+        return Place(self.seq or 0, self.job_id).cursor
 
     def __repr__(self) -> str:
         """Show the job, how it ended, and after how many calls."""

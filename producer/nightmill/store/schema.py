@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = "0003"
+SCHEMA_VERSION: Final = "0004"
 """The newest revision in `migrations/versions`; revisions sort by name."""
 
 # Small columns first: SQLite reads a row's early columns without its overflow pages, so counts and
@@ -65,6 +65,22 @@ _INDEXES: Final = {
     "results_batch_status": "batch, status",
 }
 
+# For programs in other languages: docs/store.md. A column of it is never changed or taken away; a
+# view with other columns would be results_v2.
+RESULTS_V1: Final = (
+    *("job_id", "batch", "custom_id", "seq", "run", "status", "model", "stop_reason"),
+    *("message", "error", "params", "cost", "input_tokens", "output_tokens"),
+    *("cache_read_input_tokens", "cache_creation_input_tokens"),
+    *("attempt_count", "snooze_count", "attempts", "request_id"),
+    *("enqueued_at", "started_at", "finished_at", "queue_ms", "call_ms"),
+)
+"""The columns of the view `results_v1`, which are columns of `results`; `rehearsal` follows."""
+VIEW: Final = (
+    f"CREATE VIEW results_v1 AS SELECT {', '.join(RESULTS_V1)}, "
+    "CASE WHEN request_hash LIKE 'rehearsed-%' THEN 1 ELSE 0 END AS rehearsal FROM results"
+)
+"""The same text as in the migration, which a later change must not edit."""
+
 # What the migrations make of an empty SQLite file. Alembic needs 0.3 s to be imported, which is
 # most of the time that a small first run takes.
 NEW_SQLITE: Final = (
@@ -74,6 +90,7 @@ NEW_SQLITE: Final = (
         + f"PRIMARY KEY ({next(iter(columns))}))"
         for table, columns in {"results": RESULTS, "batches": BATCHES, "meta": META}.items()
     ),
+    VIEW,
     *(f"CREATE INDEX {name} ON results ({columns})" for name, columns in _INDEXES.items()),
     (
         "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from nightmill.errors import StoreUnavailableError
+from nightmill.records.place import Place
 from nightmill.records.result import Usage
 from nightmill.records.state import TERMINAL, JobState
 from nightmill.store.bounds import batch_key, bounded_fields, job_key
@@ -45,13 +46,6 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     status: JobState
     request_hash: str | None
     stop_reason: str | None = None
-
-
-class Place(NamedTuple):
-    """Where a page ended: the row's value in the order of reading, and its key, as stored."""
-
-    value: int
-    job_id: str
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
@@ -16,13 +16,14 @@ from nightmill.store.migrate import prepare
 from nightmill.store.reduced import reduced
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
     from pathlib import Path
 
+    from nightmill.records.place import Place
     from nightmill.records.result import ErrorInfo, Result
     from nightmill.store.batches import StoredBatch
     from nightmill.store.database import Database
-    from nightmill.store.statements import Place, Spent, Stored
+    from nightmill.store.statements import Spent, Stored
 
 
 SLOWEST_BYTES_S: Final = 1 << 20
@@ -146,12 +147,24 @@ class ResultStore:
         those `statuses` unless it is None. Each page is a transaction: rows that are stored
         meanwhile may or may not be among them.
         """
-        after: Place | None = None
+        async with aclosing(self.pages(batch, statuses=statuses, ordered=ordered)) as pages:
+            async for page in pages:
+                for result in page:
+                    yield result
+
+    async def pages(
+        self,
+        batch: str,
+        *,
+        after: Place | None = None,
+        statuses: Collection[JobState] | None = None,
+        ordered: bool = False,
+    ) -> AsyncGenerator[list[Result], None]:
+        """Yield what `stream` yields in lists, from behind the place `after` on."""
         while True:
             work = partial(statements.page, statuses=statuses, ordered=ordered)
             page, after = await self._database.run(partial(work, batch=batch, after=after))
-            for result in page:
-                yield result
+            yield page
             if after is None:
                 return
 
