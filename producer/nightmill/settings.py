@@ -1,43 +1,60 @@
-"""The settings: one frozen object, read from NIGHTMILL_* variables and from options."""
+"""The settings: one frozen object, made of what setting_sources.py finds."""
 
 from __future__ import annotations
 
-import base64
 import os
-import re
 import reprlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 import msgspec
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from nightmill.errors import SettingsError
+from nightmill.setting_sources import (
+    OPTION,
+    PREFIX,
+    Given,
+    given_settings,
+    unknown_variables,
+    variables,
+)
+from nightmill.setting_values import (
+    check_redis_url,
+    endpoint_of,
+    mistyped,
+    parse_headers,
+    signing_key,
+    split_roots,
+)
 
-PREFIX: Final = "NIGHTMILL_"
-CREDENTIALS: Final = ("api_key", "auth_token")
-SECRETS: Final = (*CREDENTIALS, "webhook_secret")
-WEBHOOK_PREFIX: Final = "whsec_"
-WEBHOOK_KEY_BYTES: Final = range(24, 65)
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+SECRETS: Final = ("api_key", "auth_token", "webhook_secret", "headers")
+URLS: Final = ("redis_url", "store_url")
+"""Settings that may hold a password."""
 MOST: Final = 10**12
 """The largest number that a setting may have. Scripts and stores can hold it exactly."""
-_BETWEEN_ROOTS: Final = re.compile(r":(?!//)")
-"""A colon that is not part of "://". A URL with a port therefore needs the JSON list."""
 _short: Final = reprlib.Repr()
 _short.maxstring = _short.maxother = 200
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Every setting of client, commands and workers; passed as an argument, never global.
 
     `description` says what a setting means; its unit ends its name (`_s` seconds, `_bytes` bytes).
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore"
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     redis_url: str | None = Field(
         None, repr=False, description="Redis URL. None: the embedded Valkey of DATA_DIR"
@@ -54,7 +71,7 @@ class Settings(BaseSettings):
     base_url: str = Field(
         "https://api.anthropic.com",
         pattern=r"^https?://",
-        description="Endpoint that is called, with or without /v1",
+        description="Endpoint that is called, with or without /v1 or /v1/messages",
     )
     api_key: SecretStr | None = Field(
         None, description="Credential, sent as x-api-key. None: not sent"
@@ -64,6 +81,11 @@ class Settings(BaseSettings):
     )
     anthropic_version: str = Field(
         "2023-06-01", description="Value of the anthropic-version header"
+    )
+    headers: SecretStr | None = Field(
+        None,
+        description="More headers of each call, one `Name: value` a line or a JSON object, such as "
+        "anthropic-beta",
     )
 
     model: str = Field(
@@ -189,10 +211,38 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return self
 
+    @field_validator("attach_roots", "headers", mode="before")
+    @classmethod
+    def _as_json(cls, given: object) -> object:
+        """Take the lists and tables of a settings file."""
+        return msgspec.json.encode(given).decode() if isinstance(given, list | dict) else given
+
     @field_validator("attach_roots")
     @classmethod
     def _readable_roots(cls, given: str | None) -> str | None:
         split_roots(given)
+        return given
+
+    @field_validator("base_url", mode="before")
+    @classmethod
+    def _callable_url(cls, given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        endpoint_of(given)
+        return given.strip()
+
+    @field_validator("redis_url")
+    @classmethod
+    def _readable_redis_url(cls, given: str | None) -> str | None:
+        if given:
+            check_redis_url(given)
+        return given
+
+    @field_validator("headers")
+    @classmethod
+    def _readable_headers(cls, given: SecretStr | None) -> SecretStr | None:
+        if given is not None:
+            parse_headers(given.get_secret_value())
         return given
 
     @field_validator("webhook_secret")
@@ -201,6 +251,16 @@ class Settings(BaseSettings):
         if given is not None:
             signing_key(given.get_secret_value())
         return given
+
+    @property
+    def endpoint(self) -> str:
+        """Return the address of the endpoint, to which a call adds /v1/messages."""
+        return endpoint_of(self.base_url)
+
+    @property
+    def extra_headers(self) -> dict[str, str]:
+        """Return the headers that each call has beside nightmill's own; names in lower case."""
+        return parse_headers(self.headers.get_secret_value()) if self.headers else {}
 
     @property
     def store_at(self) -> str | Path:
@@ -223,64 +283,60 @@ class Settings(BaseSettings):
         return env
 
 
-def split_roots(given: str | None) -> tuple[str, ...]:
-    """Return the paths and URLs of ATTACH_ROOTS, which are separated by colons or a JSON list.
+class Loaded(NamedTuple):
+    """Settings, and what was given for each: the others have their default."""
 
-    Raises ValueError that says what is allowed.
-    """
-    if not given:
-        return ()
-    if not given.startswith("["):
-        return tuple(part for part in _BETWEEN_ROOTS.split(given) if part)
-    try:
-        return msgspec.json.decode(given, type=tuple[str, ...])
-    except msgspec.MsgspecError:
-        raise ValueError("not a JSON list of paths and URLs") from None
-
-
-def signing_key(secret: str) -> bytes:
-    """Return the key of a WEBHOOK_SECRET: whsec_ and base64, as Standard Webhooks writes it.
-
-    Raises ValueError that says what is allowed.
-    """
-    try:
-        key = base64.b64decode(secret.removeprefix(WEBHOOK_PREFIX), validate=True)
-    except ValueError:
-        key = b""
-    if not secret.startswith(WEBHOOK_PREFIX) or len(key) not in WEBHOOK_KEY_BYTES:
-        raise ValueError("not whsec_ and the base64 of 24 to 64 random bytes")
-    return key
+    settings: Settings
+    given: Mapping[str, Given]
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Read the environment, then apply `overrides`; an override that is None was not given.
+    """Read the settings of this process; an override that is None was not given.
 
-    ANTHROPIC_BASE_URL, ANTHROPIC_API_KEY and ANTHROPIC_AUTH_TOKEN are used where the NIGHTMILL_*
-    variables are not set. The two credentials are taken together from one level, so that a call
-    never mixes them. Raises SettingsError naming the variable, what was given and what is allowed.
+    setting_sources.py says where from, and which source wins. Raises SettingsError naming the
+    source, what was given and what is allowed.
     """
-    given = {name: value for name, value in overrides.items() if value is not None}
+    return load(**overrides).settings
+
+
+def load(**overrides: object) -> Loaded:
+    """Read the settings as `load_settings` does, and tell where each comes from."""
+    chosen = {name: value for name, value in overrides.items() if value is not None}
+    return _validated(given_settings(Settings.model_fields, chosen, os.environ))
+
+
+def settings_from_parent() -> Settings:
+    """Read the settings that `Settings.to_env` gave to this process, and no files."""
+    return _validated(variables(Settings.model_fields, os.environ)).settings
+
+
+def warnings() -> Iterator[str]:
+    """Yield a line for each variable that looks like a setting and is none."""
+    return unknown_variables(Settings.model_fields, os.environ)
+
+
+def _validated(given: Mapping[str, Given]) -> Loaded:
+    for name, each in given.items():
+        kind = Settings.model_fields[name].annotation
+        if each.typed and (problem := mistyped(name, kind, each.value)):
+            shown = "" if name in SECRETS else f" (given: {_short.repr(each.value)})"
+            raise SettingsError(f"{each.source}: {problem}{shown}")
     try:
-        return Settings(**{**_fallbacks(os.environ), **given})  # type: ignore[arg-type]
+        settings = Settings(**{name: each.value for name, each in given.items()})  # type: ignore[arg-type]
     except ValidationError as error:
-        raise SettingsError(_explain(error)) from None
+        raise SettingsError(_explain(error, given)) from None
+    return Loaded(settings, given)
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, given: Mapping[str, Given]) -> str:
     """Return the first error of pydantic as one line, without the value of a secret."""
     first = error.errors()[0]
     problem = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
         return problem
-    name = str(first["loc"][0])
-    secret = name in SECRETS or "@" in str(first["input"])  # a URL may have a password
-    given = "" if secret else f" (given: {_short.repr(first['input'])})"
-    return f"{PREFIX}{name.upper()}: {problem}{given}"
-
-
-def _fallbacks(env: Mapping[str, str]) -> dict[str, str]:
-    """Return field -> value of the ANTHROPIC_* variables whose NIGHTMILL_* ones are not set."""
-    names = [] if env.get(PREFIX + "BASE_URL") else ["base_url"]
-    if not any(env.get(PREFIX + name.upper()) for name in CREDENTIALS):
-        names += CREDENTIALS
-    return {name: env[key] for name in names if env.get(key := "ANTHROPIC_" + name.upper())}
+    name, value = str(first["loc"][0]), str(first["input"])
+    source = given[name].source if name in given else OPTION
+    where = PREFIX + name.upper() if source == OPTION else source
+    secret = name in (*SECRETS, *URLS) or "@" in value or "?" in value  # it may be a password
+    shown = "" if secret else f" (given: {_short.repr(first['input'])})"
+    return f"{where}: {problem}{shown}"

@@ -9,7 +9,8 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from nightmill.records.state import BATCH_TRANSITIONS, TRANSITIONS
-from nightmill.settings import PREFIX, Settings
+from nightmill.setting_sources import PREFIX
+from nightmill.settings import Settings
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 UNITS: Final = {"_s": "seconds", "_bytes": "bytes", "tokens": "tokens", "pm": "per minute"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points, version
@@ -19,19 +20,22 @@ from nightmill.cli.lanes import lanes
 from nightmill.cli.prune import prune
 from nightmill.cli.results import results
 from nightmill.cli.retry import retry
+from nightmill.cli.settings import settings
 from nightmill.cli.show import show
 from nightmill.cli.status import status
 from nightmill.cli.terminal import echo
 from nightmill.cli.verify import verify
 from nightmill.cli.wait import wait
 from nightmill.errors import NightmillError
+from nightmill.setting_sources import PREFIX
 
 GROUP: Final = "nightmill.commands"
 OWN: Final = (
     *(enqueue, status, wait, pause, resume, cancel, adjust, lanes),
-    *(results, show, errors, retry, verify, prune),
+    *(results, show, errors, retry, verify, prune, settings),
 )
 BAD_INPUT: Final = 2
+HELP: Final = frozenset({"--help", "-h", "--version"})
 ABORTED: Final = 1
 
 MORE: Final = (
@@ -42,6 +46,7 @@ MORE: Final = (
 def main() -> None:
     """Run the `nightmill` command. A NightmillError is printed as one line; the exit code is 2."""
     try:
+        _warn_of_unknown_variables()
         code = build(sys.argv[1:2])(standalone_mode=False)
     except NightmillError as error:
         echo(f"error: {error}", err=True)
@@ -52,6 +57,16 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the class of usage errors has no public name
         code = _report_usage(error)
     sys.exit(code)
+
+
+def _warn_of_unknown_variables() -> None:
+    """Name the variables that look like settings and are none; nothing else would tell."""
+    if HELP & set(sys.argv[1:]) or not any(key.upper().startswith(PREFIX) for key in os.environ):
+        return  # most commands need the settings anyway, but `--help` does not
+    from nightmill.settings import warnings  # noqa: PLC0415
+
+    for warning in warnings():
+        echo(warning, err=True)
 
 
 def _report_usage(error: Exception) -> int:

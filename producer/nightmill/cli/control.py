@@ -43,7 +43,7 @@ def resume(
     redis_url: options.RedisUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Let a paused batch go on, or try stopped accounts and lanes again.
+    """Let a paused batch go on, or try a stopped account again.
 
     Without BATCH, each stopped account (endpoint and credential) and each stopped lane (one model
     of an account) may send one job as a trial. The answer to it decides whether it goes on. A

@@ -24,6 +24,7 @@ from nightmill.errors import (
     WrongLoopError,
 )
 from nightmill.safety import private
+from nightmill.setting_values import FIX_URL
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -38,11 +39,6 @@ _TIMEOUTS: Final[dict[str, Any]] = {
 SOCKET_PATH_MAX: Final = 103
 """Longest path of a unix socket that every system takes, bytes."""
 SHORT_SOCKETS: Final = Path("/tmp")  # noqa: S108 - TMPDIR may differ between commands
-
-FIX_URL: Final = (
-    "it cannot be read as a URL; percent-encode a / # ? @ or : in its password (%2F %23 %3F %40 "
-    "%3A)"
-)
 
 
 def redis_url(settings: Settings) -> str:

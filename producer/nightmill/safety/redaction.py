@@ -11,10 +11,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import msgspec
+
+from nightmill.setting_sources import secret_values
+from nightmill.setting_values import parse_headers
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -31,12 +35,15 @@ WORD_CHARS: Final = 20
 SECRETS: Final = ("api_key", "auth_token", "webhook_secret")
 URL_FIELDS: Final = ("redis_url", "store_url")
 """Settings that are URLs with a password."""
-VARIABLES: Final = (
-    *(f"NIGHTMILL_{name.upper()}" for name in SECRETS),
-    *("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
-)
-URL_VARIABLES: Final = tuple(f"NIGHTMILL_{name.upper()}" for name in URL_FIELDS)
+PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
+"""Variables that are URLs of proxies; they are also written in capitals."""
+PASSWORD_OPTIONS: Final = ("password", "sslpassword")
+"""Options of a URL that are passwords."""
+NO_SECRET: Final = "anthropic-"  # noqa: S105 - the name of a header
+"""How the names of headers begin whose values are no secrets."""
 
+_USERINFO: Final = re.compile(r"(://[^/?#:@]*:).*@")
+_PASSWORD_OPTION: Final = re.compile(rf"([?&](?:{'|'.join(PASSWORD_OPTIONS)})=)[^&#]*")
 _URL_USER: Final = re.compile(r"(?<=://)(?!\w*:\*\*\*@)([^/\s\"'@:]*:)?[^/\s\"']*@")
 """User and password of a URL, unless the password is hidden already."""
 # Encoders write some printable characters of ASCII as escapes: \u003c, \/.
@@ -63,13 +70,23 @@ class Secrets:
         """Return the credentials of the settings, with the passwords of its URLs."""
         fields = (getattr(settings, name) for name in SECRETS)
         values = [field.get_secret_value() for field in fields if field is not None]
-        return cls([*values, *_of_urls(getattr(settings, name) for name in URL_FIELDS)])
+        values += _of_headers(settings.extra_headers)
+        urls = [getattr(settings, name) for name in URL_FIELDS]
+        return cls([*values, *_of_urls([*urls, *_proxies(os.environ)])])
 
     @classmethod
     def of_environment(cls, env: Mapping[str, str] = os.environ) -> Self:
-        """Return the credentials of the environment, for a command whose settings are not known."""
-        urls = _of_urls(env.get(name) for name in URL_VARIABLES)
-        return cls([*(env.get(name, "") for name in VARIABLES), *urls])
+        """Return all credentials of this process, for a command whose settings are not known."""
+        values, urls = [], _proxies(env)
+        for name, value in secret_values(env):
+            if name in URL_FIELDS:
+                urls.append(value)
+            elif name in SECRETS:
+                values.append(value)
+            else:
+                with suppress(ValueError):
+                    values += _of_headers(parse_headers(value))
+        return cls([*values, *_of_urls(urls)])
 
     def __repr__(self) -> str:
         """Name how many texts are searched for, and none of them."""
@@ -145,11 +162,30 @@ def _of_urls(urls: Iterable[str | None]) -> Iterator[str]:
     for url in urls:
         try:
             parts = urlsplit(url or "")
-            given = [parts.password or "", *parse_qs(parts.query).get("password", ())]
+            given = [parts.password or ""]
+            options = parse_qs(parts.query)
+            given += (word for name in PASSWORD_OPTIONS for word in options.get(name, ()))
         except ValueError:
             continue
         others = f"{parts.scheme} {parts.username} {parts.hostname} {parts.path}"
         yield from (word for one in given for word in (one, unquote(one)) if word not in others)
+
+
+def shown_url(url: str) -> str:
+    """Return a URL as it may be shown: with *** in the place of passwords."""
+    url = _USERINFO.sub(r"\1***@", url)
+    return _PASSWORD_OPTION.sub(r"\1***", url)
+
+
+def _proxies(env: Mapping[str, str]) -> list[str]:
+    return [env[key] for key in env if key.lower() in PROXIES]
+
+
+def _of_headers(headers: Mapping[str, str]) -> Iterator[str]:
+    """Yield the values of headers that may be secrets, without the scheme in front: Bearer."""
+    for name, value in headers.items():
+        if not name.startswith(NO_SECRET):
+            yield value.rpartition(" ")[2]
 
 
 def _may_be_word(value: str) -> bool:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from nightmill import load_settings
 from nightmill.errors import SettingsError
-from nightmill.settings import split_roots
+from nightmill.setting_values import split_roots
 from nightmill_worker.attachments.roots import FileRefusedError, FileUnavailableError, Found, Roots
 
 LIMIT = 100

@@ -18,7 +18,7 @@ from nightmill.enqueue.feeder import Feeder
 from nightmill.queue import keys, webhooks
 from nightmill.queue.batches import Batches
 from nightmill.queue.webhooks import Webhook
-from nightmill.settings import signing_key
+from nightmill.setting_values import signing_key
 from nightmill.sources import Line
 from nightmill_worker.events import WebhookDelivered, WebhookFailed
 from nightmill_worker.webhooks.delivery import WAITS_S, Delivery, wait_s

@@ -14,7 +14,7 @@ from aiohttp import TooManyRedirects
 
 from nightmill.errors import NightmillError
 from nightmill.records.result import ErrorInfo
-from nightmill.settings import split_roots
+from nightmill.setting_values import split_roots
 from nightmill_worker.attachments.local import open_real
 from nightmill_worker.attachments.urls import read_at, size_at
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -167,16 +166,15 @@ def _settings(  # noqa: PLR0913 - all that settings are made of
     canary: int | None,
 ) -> Settings:
     """Return the settings of a run. Raises SettingsError, also when there is no credential."""
-    from nightmill.settings import PREFIX  # noqa: PLC0415
-
     settings = feed.settings(
         places,
         rehearsal=endpoint.simulate or None,
         canary=canary,
         only_batch=batch,
-        attach_roots=os.environ.get(PREFIX + "ATTACH_ROOTS") or _source_folder(source),
         **endpoint.caps(),
     )
+    if not settings.attach_roots:
+        settings = settings.model_copy(update={"attach_roots": _source_folder(source)})
     if not endpoint.simulate and not settings.has_credential:
         raise SettingsError(f"{NO_CREDENTIAL}; or rehearse without one: add --simulate")
     return settings

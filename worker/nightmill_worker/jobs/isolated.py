@@ -18,7 +18,7 @@ from nightmill.enqueue.prepare import defaults_of
 from nightmill.errors import InvalidParamsError, PayloadError
 from nightmill.params import recheck
 from nightmill.queue import wire
-from nightmill.settings import load_settings
+from nightmill.settings import settings_from_parent
 from nightmill_worker.attachments.loader import Attachments, attached
 from nightmill_worker.jobs.isolation import LENGTH, Isolated, Request
 from nightmill_worker.messages.client import MessagesClient
@@ -96,7 +96,7 @@ def _isolated(reply: Reply | Broken) -> Isolated:
 
 async def main() -> None:
     """Serve with the settings of the environment."""
-    settings = load_settings()
+    settings = settings_from_parent()
     async with MessagesClient(settings) as client:
         await serve(settings, client)
 

@@ -17,7 +17,7 @@ import msgspec
 
 from nightmill.errors import NightmillError
 from nightmill.records.result import ErrorInfo
-from nightmill.settings import PREFIX
+from nightmill.setting_sources import PREFIX
 from nightmill_worker.jobs.decision import Answered
 from nightmill_worker.messages.outcome import Broken, Fail, Reply, Retry
 

@@ -13,5 +13,4 @@ def fingerprint(settings: Settings) -> str:
     """Return the account of `settings`: 16 hex digits for its endpoint and its credential."""
     secret = settings.api_key or settings.auth_token
     key = secret.get_secret_value() if secret else ""
-    base = settings.base_url.rstrip("/").removesuffix("/v1")
-    return hashlib.sha256(f"{base}\n{key}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{settings.endpoint}\n{key}".encode()).hexdigest()[:16]

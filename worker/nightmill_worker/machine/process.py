@@ -24,7 +24,7 @@ from nightmill.errors import NightmillError, StoreMismatchError, StoreUnavailabl
 from nightmill.queue.connection import connect
 from nightmill.safety.redaction import Secrets
 from nightmill.safety.visible import visible
-from nightmill.settings import load_settings
+from nightmill.settings import load_settings, settings_from_parent
 from nightmill.store import ResultStore
 from nightmill_worker.events import Event, Events, WorkerFailed
 from nightmill_worker.fleet.worker import FleetWorker
@@ -58,7 +58,7 @@ def main(*, supervised: bool = False) -> int:
     secrets = Secrets.of_environment()
     stopper = _Stopper(supervised=supervised)
     try:
-        settings = load_settings()
+        settings = settings_from_parent() if supervised else load_settings()
         secrets = Secrets.of(settings)
         _run(settings, stopper, supervised=supervised)
     except Exception as error:  # noqa: BLE001 - whatever it is, it ends this process

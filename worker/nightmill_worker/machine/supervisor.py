@@ -19,7 +19,7 @@ from nightmill.queue.connection import connect
 from nightmill.queue.crashes import Crash
 from nightmill.queue.patience import waits
 from nightmill.safety.visible import visible
-from nightmill.settings import PREFIX
+from nightmill.setting_sources import PREFIX
 from nightmill_worker.machine.control import MAX_REPORT, SUPERVISED, Report, Request, received
 
 if TYPE_CHECKING:

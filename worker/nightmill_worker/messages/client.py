@@ -17,6 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from nightmill.errors import SettingsError
+from nightmill.setting_values import endpoint_of
 from nightmill.settings import Settings
 from nightmill_worker.messages.body import BodyBuilder, too_large
 from nightmill_worker.messages.classify import describe
@@ -67,6 +68,7 @@ class MessagesClient:
             "anthropic-version": settings.anthropic_version,
             "content-type": "application/json",
             "user-agent": f"nightmill/{version('nightmill')}",
+            **settings.extra_headers,
         }
         if value:
             self._headers[name] = value
@@ -171,19 +173,11 @@ class MessagesClient:
 
 
 def messages_url(base_url: str) -> URL:
-    """Return the address of `POST /v1/messages`. `base_url` may end in /v1 and in a slash.
-
-    Raises SettingsError when `base_url` is not an http(s) address or carries a credential.
-    """
+    """Return the address of `POST /v1/messages`; raises SettingsError for one that has none."""
     try:
-        url = URL(base_url.rstrip("/").removesuffix("/v1") + "/v1/messages")
-    except ValueError as error:
-        raise SettingsError(f"NIGHTMILL_BASE_URL: {error} (given: {base_url!r})") from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise SettingsError(f"NIGHTMILL_BASE_URL: not an http(s) address (given: {base_url!r})")
-    if url.raw_user or url.raw_password:  # the message does not show it: it is a secret
-        raise SettingsError("NIGHTMILL_BASE_URL: holds a user or password; set API_KEY instead")
-    return url
+        return URL(endpoint_of(base_url) + "/v1/messages")
+    except ValueError as error:  # neither text shows a credential of the URL
+        raise SettingsError(f"NIGHTMILL_BASE_URL: {error}") from None
 
 
 def _credential(settings: Settings) -> str:

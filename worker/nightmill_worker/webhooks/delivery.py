@@ -18,7 +18,7 @@ from nightmill.errors import NightmillError
 from nightmill.queue import keys, webhooks
 from nightmill.queue.batches import Batches
 from nightmill.queue.webhooks import Webhook
-from nightmill.settings import signing_key
+from nightmill.setting_values import signing_key
 from nightmill_worker.events import WebhookDelivered, WebhookFailed
 from nightmill_worker.webhooks.post import post
 from nightmill_worker.webhooks.signature import sign
