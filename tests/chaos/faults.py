@@ -11,6 +11,7 @@ from typing import Final
 from tests.chaos import (
     backlog,
     clocks,
+    crash,
     endpoint,
     memory,
     payloads,
@@ -51,6 +52,7 @@ _ROWS: Final = (
     Row(stops.group_stop),
     Row(stops.full_disk_stop),
     Row(stops.crash_loop),
+    Row(crash.whole_run),
     Row(valkey.redis_killed),
     Row(valkey.aof_cut),
     Row(valkey.dropped_connections),

@@ -146,7 +146,7 @@ async def crash_loop(folder: Path, _rng: random.Random, scale: int) -> Report:
     async with running_fleet(folder, latency_s=0.1) as fleet:
         env = _broken(fleet, home)
         began = time.monotonic()
-        async with _running(home, env, jobs) as run:
+        async with running(home, env, jobs) as run:
             await until(lambda: DYING in _log(home), within=GIVE_UP_S)
             shown_s = time.monotonic() - began
             status = _output(home, env, "status")
@@ -155,14 +155,14 @@ async def crash_loop(folder: Path, _rng: random.Random, scale: int) -> Report:
             code = await asyncio.to_thread(run.wait, GIVE_UP_S)
             shown = CRASH in _log(home)
             stopped = not server_runs(home)
-        async with _running(home, env, jobs) as run:
+        async with running(home, env, jobs) as run:
             await until(lambda: _log(home).count(CRASH), within=GIVE_UP_S)
             run.kill()
             with suppress(TimeoutError):
                 await until(lambda: not server_runs(home))
             gone = not server_runs(home)
         (home / "repaired").touch()
-        async with _running(home, env, jobs) as run:
+        async with running(home, env, jobs) as run:
             last = await asyncio.to_thread(run.wait, 60)
         async with ResultStore.open(home / ".nightmill" / "results.db") as fleet.store:
             report = await judge(fleet, "workers that crash at their start", jobs, extra=0)
@@ -177,7 +177,7 @@ async def crash_loop(folder: Path, _rng: random.Random, scale: int) -> Report:
 
 
 @asynccontextmanager
-async def _running(
+async def running(
     home: Path, env: dict[str, str], jobs: int
 ) -> AsyncIterator[subprocess.Popen[bytes]]:
     """Run `nightmill run` on a file of jobs for the length of a block; it writes run.log."""
@@ -203,17 +203,17 @@ def _log(home: Path) -> str:
     return (home / "run.log").read_text()
 
 
-def _broken(fleet: Fleet, home: Path) -> dict[str, str]:
-    """Return an environment with an embedded server, and workers that raise."""
+def unshared(fleet: Fleet, home: Path) -> dict[str, str]:
+    """Return an environment whose commands use an embedded server and a store of their own."""
     ours = {k: v for k, v in fleet.settings.to_env().items() if "REDIS_URL" not in k}
+    return {**os.environ, **ours, "NIGHTMILL_DATA_DIR": str(home / ".nightmill")}
+
+
+def _broken(fleet: Fleet, home: Path) -> dict[str, str]:
+    """Return such an environment with workers that raise."""
     path = os.pathsep.join([str(ENTRIES / "crashing"), os.environ.get("PYTHONPATH", "")])
-    return {
-        **os.environ,
-        **ours,
-        "NIGHTMILL_DATA_DIR": str(home / ".nightmill"),
-        "PYTHONPATH": path,
-        "CRASH_UNLESS": str(home / "repaired"),
-    }
+    repaired = str(home / "repaired")
+    return {**unshared(fleet, home), "PYTHONPATH": path, "CRASH_UNLESS": repaired}
 
 
 def _output(home: Path, env: dict[str, str], *command: str) -> str:

@@ -108,6 +108,14 @@ class JobsRestored(Event, frozen=True, kw_only=True):
     """How many."""
 
 
+class LeasesReleased(Event, frozen=True, kw_only=True):
+    """The leases of a worker whose process has ended were ended: its jobs are claimed at once."""
+
+    worker: str
+    jobs: int
+    """How many."""
+
+
 class FinishRefused(Event, frozen=True, kw_only=True):
     """Redis refused a finish or a release because another worker has the job by now."""
 

@@ -32,6 +32,7 @@ LEVELS: Final[dict[type[Event], int]] = {
     events.LeaseLost: logging.WARNING,
     events.FinishRefused: logging.WARNING,
     events.JobsRestored: logging.WARNING,
+    events.LeasesReleased: logging.WARNING,
     events.JobQuarantined: logging.ERROR,
     events.RedisAway: logging.WARNING,
     events.StoreAway: logging.ERROR,

@@ -14,7 +14,7 @@ from nightmill.store.schema import BATCHES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nightmill.store.database import Connection
+    from nightmill.store.connection import Connection
 
 FedState = Literal["feeding", "fed", "cancelled", "expired"]
 

@@ -13,7 +13,7 @@ from nightmill.store.schema import NEW_SQLITE, SCHEMA_VERSION
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nightmill.store.database import Connection, Database
+    from nightmill.store.connection import Connection, Database
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 LOCKED_S: Final = 30.0

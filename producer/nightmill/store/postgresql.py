@@ -14,13 +14,13 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 
 from nightmill.errors import StoreError, StoreMissingError
-from nightmill.store.database import ANSWER_S, SCAN_S, USE
+from nightmill.store.connection import ANSWER_S, SCAN_S, USE
 from nightmill.store.postgresql_faults import mapped
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from nightmill.store.database import Connection
+    from nightmill.store.connection import Connection
 
 T = TypeVar("T")
 

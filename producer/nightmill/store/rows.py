@@ -26,7 +26,7 @@ from nightmill.store.bounds import (
 from nightmill.store.schema import RESULTS
 
 if TYPE_CHECKING:
-    from nightmill.store.database import Row
+    from nightmill.store.connection import Row
 
 _encode = msgspec.json.Encoder().encode
 UNKNOWN: Final = ErrorInfo(type="unknown", message="no error was recorded")

@@ -23,7 +23,7 @@ from nightmill.store.faults import mapped
 if TYPE_CHECKING:
     import sqlalchemy
 
-    from nightmill.store.database import Connection
+    from nightmill.store.connection import Connection
 
 T = TypeVar("T")
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from nightmill.records.result import ErrorInfo, Result
-    from nightmill.store.database import Connection
+    from nightmill.store.connection import Connection
 
 PAGE_ROWS: Final = 200
 """Rows that are read at once."""

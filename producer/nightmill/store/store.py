@@ -11,7 +11,8 @@ from nightmill.records.id_set import IdSet
 from nightmill.records.state import TERMINAL, JobState
 from nightmill.records.stop_reasons import tallied
 from nightmill.store import batches, statements
-from nightmill.store.database import ANSWER_S, database
+from nightmill.store.connection import ANSWER_S
+from nightmill.store.database import database
 from nightmill.store.migrate import prepare
 from nightmill.store.reduced import reduced
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from nightmill.records.place import Place
     from nightmill.records.result import ErrorInfo, Result
     from nightmill.store.batches import StoredBatch
-    from nightmill.store.database import Database
+    from nightmill.store.connection import Database
     from nightmill.store.statements import Spent, Stored
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from nightmill.store.database import Connection
+    from nightmill.store.connection import Connection
 
 ROWS = len(NIGHT) + len(GOOD)
 

@@ -12,7 +12,7 @@ from tests.producer.store.samples import FAILED, SUCCEEDED, numbered
 if TYPE_CHECKING:
     import pytest
 
-    from nightmill.store.database import Connection
+    from nightmill.store.connection import Connection
 
 FED = StoredBatch(state="fed", total=2, source="2:00000000000000ff")
 

@@ -20,7 +20,7 @@ from tests.producer.store.samples import FAILED, SINGLE, SUCCEEDED, numbered
 
 if TYPE_CHECKING:
     from nightmill.records.result import Result
-    from nightmill.store.database import Connection
+    from nightmill.store.connection import Connection
 
 
 class Conformance:

@@ -18,7 +18,7 @@ from tests.producer.store.samples import FAILED, SUCCEEDED, numbered
 if TYPE_CHECKING:
     from nightmill.records.result import Result
     from nightmill.store import ResultStore
-    from nightmill.store.database import Connection
+    from nightmill.store.connection import Connection
 
 
 class HostileConformance:

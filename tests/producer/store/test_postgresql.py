@@ -24,7 +24,7 @@ from tests.producer.store.samples import FAILED, SUCCEEDED, numbered
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from nightmill.store.database import Connection
+    from nightmill.store.connection import Connection
     from tests.chaos.proxy import Proxy
     from tests.postgres import Postgres
 

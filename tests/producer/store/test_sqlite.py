@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import AsyncIterator
 
-    from nightmill.store.database import Connection
+    from nightmill.store.connection import Connection
 
 WRITER = Path(__file__).with_name("writer.py")
 ROWS = 50

@@ -103,6 +103,10 @@ class Spool:
                 if os.fstat(file.fileno()).st_nlink:
                     yield Orphan(path, file)
 
+    def is_used_by(self, name: str) -> bool:
+        """Return whether answers of the process `name` wait here for the store."""
+        return self._path.with_name(f"{name}{SUFFIX}").exists()
+
     def is_used(self) -> bool:
         """Return whether answers of any process, gone or not, wait here for the store."""
         return any(self._folder.glob(f"*{SUFFIX}"))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from nightmill_worker.completion.restorer import Restorer
     from nightmill_worker.events import Emit
     from nightmill_worker.fleet.batch_notes import BatchNotes
+    from nightmill_worker.fleet.dead_workers import DeadWorkers
     from nightmill_worker.jobs.in_flight import InFlight
     from nightmill_worker.queue.scripts import Scripts
     from nightmill_worker.webhooks.delivery import Delivery
@@ -40,6 +41,8 @@ LOOK_S: Final = 1.0
 """Between two looks whether a worker's troubles have changed, seconds."""
 LISTEN_AGAIN_S: Final = 1.0
 SWEEP_S: Final = 0.5
+SPOOL_S: Final = 0.5
+"""Between two looks whether the answers of a dead worker are stored, seconds."""
 AGAIN_S: Final = (0.5, 10.0)
 """First and longest wait of a loop that raised, seconds."""
 
@@ -59,6 +62,7 @@ class Background:
         delivery: Delivery,
         restorer: Restorer,
         notes: BatchNotes,
+        dead: DeadWorkers | None,
         check_store: Callable[[], Awaitable[None]],
         trouble: Callable[[], str],
     ) -> None:
@@ -72,6 +76,7 @@ class Background:
         self._delivery = delivery
         self._restorer = restorer
         self._notes = notes
+        self._dead = dead
         self._check_store = check_store
         self._trouble = trouble
         self._noted = ""
@@ -87,6 +92,7 @@ class Background:
             self._repeat("govern", self._govern, 0),
             self._repeat("beat", partial(self._beat, worker, about), LOOK_S),
             self._repeat("sweep", self._sweep, SWEEP_S),
+            self._repeat("dead", self._release_dead, SPOOL_S),
             self._repeat("note", self._note, batch_notes.EVERY_S),
             self._repeat("deliver", self._delivery.run, 0),
         )
@@ -142,6 +148,12 @@ class Background:
                 rows = await self._cancel(batch)  # what fails comes again with the next sweep
                 if rows:
                     self._emit(JobsCancelled(batch=batch, rows=rows))
+
+    async def _release_dead(self) -> None:
+        """Once, after the start: release the leases of workers that have ended."""
+        await self.may_write.wait()
+        if self._dead is not None and await self._dead.release():
+            self._dead = None
 
     async def _note(self) -> None:
         """Note the batches in the store; what fails comes again."""

@@ -34,9 +34,12 @@ from nightmill_worker.events import (
     WorkerStarted,
     WorkerStopped,
 )
+from nightmill_worker.fleet import dead_workers
 from nightmill_worker.fleet.background import Background
 from nightmill_worker.fleet.batch_notes import BatchNotes
 from nightmill_worker.fleet.claims import STORE_AGAIN_S, Claims
+from nightmill_worker.fleet.dead_workers import DeadWorkers
+from nightmill_worker.fleet.life_lock import LifeLock
 from nightmill_worker.jobs.decision import Decider
 from nightmill_worker.jobs.defects import Defects
 from nightmill_worker.jobs.executor import Executor
@@ -78,11 +81,13 @@ class FleetWorker(Worker):
         *,
         events: Events | None = None,
         rng: random.Random | None = None,
+        embedded: bool = False,
         burst: bool = False,
     ) -> None:
         """Take open connections, which the caller closes after `main` has returned.
 
-        With `burst`, `main` returns when nothing is queued and nothing in flight.
+        `embedded`: Redis is the embedded server of DATA_DIR, so all its workers run on this
+        machine. With `burst`, `main` returns when nothing is queued and nothing in flight.
         """
         super().__init__(
             functions=[func(generate, name=wire.FUNCTION)],
@@ -113,6 +118,8 @@ class FleetWorker(Worker):
             emit=self._emit,
         )
         spool = Spool(settings.data_dir / "spool", self.name)
+        locks = settings.data_dir / dead_workers.FOLDER
+        self._life = LifeLock(locks, self.name) if embedded else None
         self._committer = Committer(store, self._scripts, spool, self._emit, self.registry.forget)
         chance = rng or random.Random()  # noqa: S311 - jitter, no secret
         decider = Decider(settings, chance)
@@ -150,6 +157,7 @@ class FleetWorker(Worker):
             delivery=delivery,
             restorer=restorer,
             notes=BatchNotes(Batches(redis), store),
+            dead=DeadWorkers(locks, spool, self._scripts, self._emit) if embedded else None,
             check_store=self._check_store,
             trouble=self._trouble,
         )
@@ -198,6 +206,8 @@ class FleetWorker(Worker):
 
         Raises StoreMismatchError when another results store is used with this Redis.
         """
+        if self._life:
+            self._life.hold()
         self._emit(WorkerStarted(worker=self.name))
         background = asyncio.create_task(
             self._background.run(
@@ -209,6 +219,7 @@ class FleetWorker(Worker):
         settling = asyncio.create_task(self._settler.run())
         claiming = asyncio.create_task(self._claim())
         stopping = asyncio.create_task(self._stopping.wait())
+        clean = False
         tasks: set[asyncio.Task[Any]] = {background, settling, claiming, stopping}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -218,6 +229,7 @@ class FleetWorker(Worker):
             given_back = await self._drain(claiming)
             self._settler.close()
             await self._settle_last(settling)
+            clean = True
         except BaseException as error:
             self._emit(WorkerFailed(problem=f"{type(error).__name__}: {error}"))
             await self.save()
@@ -225,6 +237,8 @@ class FleetWorker(Worker):
         finally:
             await self._claims.close()
             await end_tasks(*tasks)
+            if self._life:
+                self._life.leave(remove=clean)
         self._emit(WorkerStopped(worker=self.name, given_back=given_back))
         if self._mismatch is not None:
             raise self._mismatch

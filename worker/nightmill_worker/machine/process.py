@@ -84,11 +84,12 @@ def _run(settings: Settings, stopper: _Stopper, *, supervised: bool) -> None:
     """Run a worker until it is stopped. Raises when answers are lost."""
     with contextlib.ExitStack() as servers:
         stopper.begin(settings.grace_s, servers)
-        if settings.redis_url is None:
+        embedded = settings.redis_url is None
+        if embedded:
             server = embedded_server(settings.data_dir, start=not supervised)
             url = servers.enter_context(server)
             settings = settings.model_copy(update={"redis_url": url})
-        uvloop.run(_work(settings, stopper, supervised=supervised))
+        uvloop.run(_work(settings, stopper, supervised=supervised, embedded=embedded))
 
 
 class _AnswersLostError(NightmillError):
@@ -102,7 +103,7 @@ class _AnswersLostError(NightmillError):
         )
 
 
-async def _work(settings: Settings, stopper: _Stopper, *, supervised: bool) -> None:
+async def _work(settings: Settings, stopper: _Stopper, *, supervised: bool, embedded: bool) -> None:
     """Run a worker until it is stopped. Raises when answers are lost."""
     _raise_file_limit(settings.max_in_flight + SPARE_FILES)
     events = Events()
@@ -114,7 +115,7 @@ async def _work(settings: Settings, stopper: _Stopper, *, supervised: bool) -> N
         ResultStore.open(settings.store_at) as store,
         MessagesClient(settings) as client,
     ):
-        worker = FleetWorker(settings, redis, store, client, events=events)
+        worker = FleetWorker(settings, redis, store, client, events=events, embedded=embedded)
         _handle_signals(stopper, settings, supervised=supervised)
         stopper.attach(worker)
         _slow_garbage_collector()

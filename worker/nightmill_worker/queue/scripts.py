@@ -90,7 +90,10 @@ class Scripts:
         self._answered = self._claimed = False
         self._registered = {
             name: redis.register_script(source(name))
-            for name in ("claim", "renew", "restore", "settle", "release", "finish", "sweep")
+            for name in (
+                *("claim", "renew", "restore", "settle"),
+                *("release", "release_dead", "finish", "sweep"),
+            )
         }
 
     @property
@@ -145,6 +148,18 @@ class Scripts:
         for some in _parts(items):
             late.add(await self._run("release", [_json({"items": some})]))
         return late
+
+    async def release_dead(self, worker: str) -> int:
+        """End the leases of a worker whose process has ended; return how many there were."""
+        released = 0
+        for queue in [keys.QUEUE, *await self.command("SMEMBERS", keys.QUEUES)]:
+            name = queue if isinstance(queue, str) else queue.decode(errors="replace")
+            skip, more = 0, 1
+            while more:
+                about = {"worker": worker, "account": self._account, "queue": name, "skip": skip}
+                some, skip, more = await self._run("release_dead", [_json(about)])
+                released += some
+        return released
 
     async def finish(self, items: Sequence[Finish]) -> set[str]:
         """Take finished jobs out of Redis; return the ids that other workers hold by now."""
