@@ -124,7 +124,7 @@ async def test_a_timeout_of_the_server_means_that_the_store_is_away(
 @pytest.mark.parametrize(
     "fault",
     [
-        "DROP TABLE results",
+        "DROP TABLE results CASCADE",
         "ALTER TABLE results DROP COLUMN lane",
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()",
     ],
