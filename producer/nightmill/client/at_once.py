@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def at_once(coroutine: Coroutine[object, object, T]) -> T:
+    """Run a coroutine that waits for nothing, without a loop. Raises TypeError when it waits."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    coroutine.close()
+    raise TypeError("this method waits for something, so it needs an event loop")
+
+
 class AtOnce(Producer):
     """Runs methods of Producer that enqueue in the calling thread; any thread may call it."""
 
@@ -31,14 +42,7 @@ class AtOnce(Producer):
 
     def run(self, work: Callable[[Producer], Coroutine[object, object, T]]) -> T:
         """Return what `work` returns. It must await nothing but commands and the enqueue script."""
-        coroutine = work(self)
-        try:
-            coroutine.send(None)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        coroutine.close()
-        raise TypeError("this method waits for something, so it needs an event loop")
+        return at_once(work(self))
 
 
 class _Blocking:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -51,6 +52,12 @@ class _Blocking(ABC, Generic[A]):
         """Run `work` over the asynchronous object in the background and wait for it."""
 
 
+def _bound(it: A, method: Callable[Concatenate[A, P], R]) -> Callable[P, R]:
+    """Return `method` of `it`, whose class may replace the method."""
+    found: Callable[P, R] = getattr(it, method.__name__)
+    return found
+
+
 def _blocking(
     method: Callable[Concatenate[A, P], Coroutine[object, object, T]],
 ) -> Callable[Concatenate[_Blocking[A], P], T]:
@@ -58,7 +65,7 @@ def _blocking(
 
     @wraps(method)
     def call(self: _Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._run(lambda asynchronous: method(asynchronous, *args, **kwargs))
+        return self._run(lambda it: _bound(it, method)(*args, **kwargs))
 
     return call
 
@@ -73,7 +80,7 @@ def _direct(
 
     @wraps(method)
     def call(self: SyncProducer, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._at_once.run(lambda producer: method(producer, *args, **kwargs))
+        return self._at_once.run(lambda it: _bound(it, method)(*args, **kwargs))
 
     return call
 
@@ -93,7 +100,7 @@ class SyncProducer(_Blocking[Producer]):
 
     def __enter__(self) -> Self:
         """Connect. Raises QueueUnavailableError when Redis does not answer."""
-        self._at_once.run(Producer.__aenter__)
+        self._at_once.run(lambda it: it.__aenter__())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,7 +110,7 @@ class SyncProducer(_Blocking[Producer]):
     def close(self) -> None:
         """Cancel the calls of other threads, close the connections and end the thread."""
         self._thread.close()
-        self._at_once.run(Producer.aclose)
+        self._at_once.run(lambda it: it.aclose())
 
     enqueue = _direct(Producer.enqueue)
     send = _direct(Producer.send)
