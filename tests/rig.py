@@ -111,7 +111,7 @@ async def rigged(
         enter = stack.enter_async_context
         sim = await enter(Simulator(config or SimulatorConfig(latency_s=LATENCY_S)))
         needed = {"redis_url": redis_url, "data_dir": folder, "base_url": sim.url, "api_key": "k"}
-        loaded = load_settings(**{**needed, "lease_s": 2, "grace_s": 2, **settings})
+        loaded = load_settings(**{**needed, "lease_s": 2, "grace_s": 2, "outage_s": 0, **settings})
         redis = connect(loaded)
         stack.push_async_callback(redis.aclose)
         yield Rig(

@@ -132,6 +132,12 @@ class Settings(BaseModel):
     max_attempts: int = Field(
         5, ge=1, le=100, description="Counted attempts after which a job fails"
     )
+    outage_s: float = Field(
+        120,
+        ge=0,
+        le=86_400,
+        description="Time from its first failure in which no job fails by attempts, seconds",
+    )
     job_timeout_s: float = Field(
         600, gt=0, le=86_400, description="Longest time for a whole call, seconds"
     )

@@ -47,6 +47,7 @@ SETTINGS: Final[dict[str, Any]] = {
     "job_timeout_s": 8.0,
     "read_timeout_s": 3.0,
     "max_attempts": 2,
+    "outage_s": 0,
     "max_response_bytes": 8_000_000,
     "max_event_bytes": 1_000_000,
 }

@@ -77,7 +77,9 @@ def revealing(data: bytes) -> bool:
 @pytest.mark.parametrize("name", ["api_key", "auth_token"])
 def test_no_file_and_no_output_has_the_credential(tmp_path: Path, echo: str, name: str) -> None:
     """An SSE error, an error in a 200 and base64 brought it to rows and exports."""
-    shell = Shell(tmp_path, base_url=echo, max_attempts="1", log_level="debug", **{name: KEY})
+    shell = Shell(
+        tmp_path, base_url=echo, max_attempts="1", outage_s="0", log_level="debug", **{name: KEY}
+    )
     kinds = ["plain", "base64", "escaped", "stream", "stream base64", "fine", "fine base64", "page"]
     rows = [{"custom_id": kind, "prompt": kind} for kind in kinds]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -66,7 +66,7 @@ class CallRefused(Event, frozen=True, kw_only=True):
 
 
 class CallFailed(Event, frozen=True, kw_only=True):
-    """An attempt failed and counts against max_attempts."""
+    """A call failed. It counts against max_attempts, except in a short outage."""
 
     job_id: str
     error_type: str

@@ -35,7 +35,7 @@ TRANSITIONS: dict[tuple[JobState, JobState], str] = {
     (JobState.IN_FLIGHT, JobState.FAILED): "the request is wrong, or its attempts are spent",
     (JobState.IN_FLIGHT, JobState.RETRYING): "the attempt failed and counts; another follows",
     (JobState.IN_FLIGHT, JobState.SNOOZED): (
-        "refused (429), account stopped, lane held, shutdown; not counted"
+        "refused (429), account stopped, lane held, short outage, shutdown; not counted"
     ),
     (JobState.IN_FLIGHT, JobState.IN_FLIGHT): "its worker died and another claimed it",
     (JobState.IN_FLIGHT, JobState.CANCELLED): "aborted during its call",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from nightmill.queue import keys
@@ -70,6 +72,46 @@ async def test_a_job_out_of_attempts_fails(rig: Rig) -> None:
     async with rig.working(max_attempts=1):
         row = await rig.row(receipt.job_id)
     assert (row.status, row.attempt_count, rig.calls()) == (JobState.FAILED, 1, 1)
+
+
+@pytest.mark.parametrize("down", [503, 529])
+async def test_a_single_job_outlasts_a_short_outage(rig: Rig, down: int) -> None:
+    """It failed after 16 s, while a batch's breaker kept 200 jobs for a minute."""
+    rig.sim.configure(down=down)
+    receipt = await rig.producer.enqueue(hello())
+    async with rig.working(max_attempts=1, outage_s=120.0):
+        await until(lambda: len(rig.events_of(CallFailed)) == 2)
+        rig.sim.configure(down=None)
+        row = await rig.row(receipt.job_id)
+    assert (row.status, row.attempt_count, row.snooze_count) == (JobState.SUCCEEDED, 1, 2)
+
+
+async def test_a_job_without_attempts_left_outlasts_a_short_outage(rig: Rig) -> None:
+    """A gateway that restarts answers 502; the calls count, and the job goes on all the same."""
+    rig.sim.configure(down=502)
+    receipt = await rig.producer.enqueue(hello())
+    async with rig.working(max_attempts=1, outage_s=120.0):
+        await until(lambda: len(rig.events_of(CallFailed)) == 2)
+        rig.sim.configure(down=None)
+        row = await rig.row(receipt.job_id)
+    assert (row.status, row.attempt_count, row.snooze_count) == (JobState.SUCCEEDED, 3, 0)
+
+
+async def test_an_endpoint_that_nobody_listens_at_leaves_calls_uncounted(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """Connection refused: no call was made, so none counts."""
+    nobody = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    nobody.close()
+    async with rigged(redis_url, tmp_path, base_url=url) as rig:
+        receipt = await rig.producer.enqueue(hello())
+        async with rig.working(max_attempts=1, outage_s=120.0):
+            await until(lambda: rig.events_of(CallFailed))
+        key = keys.ATTEMPTS + receipt.job_id
+        attempts = await rig.redis.execute_command("LRANGE", key, 0, -1)
+    [attempt] = map(msgspec.json.decode, attempts)
+    assert (attempt["error_type"], attempt["counted"]) == ("connection_error", False)
 
 
 async def test_an_expired_job_is_not_called(rig: Rig) -> None:

@@ -219,3 +219,28 @@ def test_a_job_keeps_the_request_id_of_its_last_call() -> None:
     assert decision.ending is not None
     assert decision.ending.row is not None
     assert decision.ending.row.request_id == "req_1"
+
+
+def test_a_call_that_found_the_endpoint_overloaded_is_left_uncounted() -> None:
+    """The release says that it failed, so that Redis notes the time of the first failure."""
+    job = claimed()
+    job.end()
+    release = decider().after_call(Answered(job, Reply(status=503)), 0.0).release
+    assert release is not None
+    assert (release.state, release.counted, release.failed, release.refused) == ("snoozed", 0, 1, 0)
+
+
+@pytest.mark.parametrize(("failed_at", "state"), [(-119_000, "retrying"), (-120_000, ""), (9, "")])
+def test_the_first_failure_is_timed_by_the_clock_of_redis(failed_at: int, state: str) -> None:
+    """Workers' clocks differ. A time that is still to come is of a clock that went back."""
+    job = claimed(counted=4, claimed_at=10**12, failed_at=10**12 + failed_at)
+    job.end()
+    decision = decider().after_call(Answered(job, Reply(status=500)), 0.0)
+    assert (decision.release.state if decision.release else "") == state
+
+
+def test_a_job_of_an_older_worker_fails_by_its_attempts() -> None:
+    """Its record has no time of the first failure: it must not be called for ever."""
+    job = claimed(counted=4)
+    job.end()
+    assert decider().after_call(Answered(job, Reply(status=500)), 0.0).ending is not None

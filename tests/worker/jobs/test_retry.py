@@ -8,7 +8,7 @@ import pytest
 
 from nightmill.records.result import ErrorInfo, Usage
 from nightmill.records.state import JobState
-from nightmill_worker.jobs.retry import Again, End, NextStep, next_step
+from nightmill_worker.jobs.retry import AWAY, Again, End, NextStep, Past, next_step
 from nightmill_worker.messages.outcome import (
     Fail,
     Outcome,
@@ -22,31 +22,48 @@ from nightmill_worker.messages.outcome import (
 ERROR = ErrorInfo(type="api_error", message="oops", fix="wait")
 
 
-def decided(
-    outcome: Outcome, *, attempts: int = 1, refusals: int = 0, excess: str = "", seed: int = 0
+OUTAGE_MS = 120_000
+
+
+def decided(  # noqa: PLR0913 - a history
+    outcome: Outcome,
+    *,
+    attempts: int = 1,
+    refusals: int = 0,
+    outages: int = 1,
+    failed_ms: int = OUTAGE_MS,
+    excess: str = "",
+    seed: int = 0,
 ) -> NextStep:
-    """Decide after one attempt of five, unless a test says otherwise."""
+    """Decide after one attempt of five, the first one long ago, unless a test says otherwise."""
     return next_step(
         outcome,
-        attempts=attempts,
-        refusals=refusals,
+        Past(attempts=attempts, refusals=refusals, outages=outages, failed_ms=failed_ms),
         excess=excess,
         max_attempts=5,
+        outage_ms=OUTAGE_MS,
         rng=random.Random(seed),
     )
 
 
-def waits(outcome: Outcome, *, attempts: int = 1, refusals: int = 0) -> list[float]:
+def waits(
+    outcome: Outcome,
+    *,
+    attempts: int = 1,
+    refusals: int = 0,
+    outages: int = 1,
+    failed_ms: int = OUTAGE_MS,
+) -> list[float]:
     """Return the waits, in seconds, that 200 seeds give a job with attempts to spare."""
     found = []
     for seed in range(200):
         rng = random.Random(seed)
         decision = next_step(
             outcome,
-            attempts=attempts,
-            refusals=refusals,
+            Past(attempts=attempts, refusals=refusals, outages=outages, failed_ms=failed_ms),
             excess="",
             max_attempts=100,
+            outage_ms=OUTAGE_MS,
             rng=rng,
         )
         assert isinstance(decision, Again)
@@ -130,3 +147,53 @@ def test_five_refusals_of_a_job_that_exceeds_a_known_limit_mean_that_it_never_fi
     assert decision.error.type == "exceeds_limit"
     assert excess in decision.error.message
     assert "oops" in decision.error.message
+
+
+AWAY_NOW = Retry(error=ERROR, status=503, away=True)
+
+
+@pytest.mark.parametrize("status", [None, 408, 500, 502, 504])
+def test_no_job_fails_by_attempts_in_a_short_outage(status: int | None) -> None:
+    """A single job was failed after 16 s of outage, while 200 jobs outlasted a minute of it."""
+    outcome = Retry(error=ERROR, status=status)
+    early = decided(outcome, attempts=9, failed_ms=OUTAGE_MS - 1)
+    assert isinstance(early, Again)
+    assert (early.state, early.counted) == (JobState.RETRYING, True)
+    assert isinstance(decided(outcome, attempts=9, failed_ms=OUTAGE_MS), End)
+    assert isinstance(decided(outcome, attempts=4, failed_ms=OUTAGE_MS), Again)
+
+
+def test_an_answer_that_may_be_paid_is_not_repeated_for_two_minutes() -> None:
+    """A 2xx that cannot be used is no outage; each further call may be paid for."""
+    assert isinstance(decided(Retry(error=ERROR, status=200), attempts=5, failed_ms=1), End)
+
+
+def test_a_call_that_found_the_endpoint_away_does_not_count_for_two_minutes() -> None:
+    """Nothing was paid, and the job is not the cause."""
+    early = decided(AWAY_NOW, attempts=5, outages=7, failed_ms=OUTAGE_MS - 1)
+    assert isinstance(early, Again)
+    assert (early.state, early.counted) == (JobState.SNOOZED, False)
+    assert isinstance(decided(AWAY_NOW, attempts=5, outages=7), End)
+    later = decided(AWAY_NOW, attempts=1, outages=7)
+    assert isinstance(later, Again)
+    assert later.counted
+
+
+def test_at_most_twenty_calls_of_a_job_are_left_uncounted() -> None:
+    """A clock that stands still must not call for ever."""
+    last = decided(AWAY_NOW, outages=AWAY, failed_ms=1)
+    assert isinstance(last, Again)
+    assert not last.counted
+    counted = decided(AWAY_NOW, outages=AWAY + 1, failed_ms=1)
+    assert isinstance(counted, Again)
+    assert counted.counted
+
+
+@pytest.mark.parametrize(("attempts", "outages", "base_s"), [(1, 1, 1), (1, 3, 4), (3, 2, 8)])
+def test_the_backoff_of_an_outage_goes_by_all_failures(
+    attempts: int, outages: int, base_s: float
+) -> None:
+    """An endpoint that is away is not called every second."""
+    found = waits(AWAY_NOW, attempts=attempts, outages=outages, failed_ms=1)
+    assert 0.5 * base_s <= min(found) < 0.6 * base_s
+    assert 1.4 * base_s < max(found) <= 1.5 * base_s

@@ -58,7 +58,7 @@ async def claim_one(scripts: Scripts, seq: int) -> GrantedJob:
     return claimed
 
 
-async def call(scripts: Scripts, attempt: Attempt) -> None:
+async def call(scripts: Scripts, attempt: Attempt, *, failed: int = 0) -> GrantedJob:
     """Claim the job, and release it after a call that ended as `attempt` says."""
     claimed = await claim_one(scripts, attempt.n)
     item = Release(
@@ -68,11 +68,13 @@ async def call(scripts: Scripts, attempt: Attempt) -> None:
         state="retrying" if attempt.counted else "snoozed",
         wait_ms=0,
         counted=int(attempt.counted),
-        refused=int(not attempt.counted),
+        refused=int(not attempt.counted and not failed),
+        failed=failed,
         attempt=msgspec.json.encode(attempt).decode(),
     )
     late = await scripts.release([item])
     assert late.lost | late.gone == set()
+    return claimed
 
 
 def history() -> list[Attempt]:
@@ -104,6 +106,25 @@ async def test_a_long_history_keeps_its_ends_and_exact_totals(
     uncounted = Counter(each.error_type or each.outcome for each in past if not each.counted)
     assert row.snooze_reasons == uncounted
     assert (row.started_at, row.call_ms) == (1, sum(each.duration_ms for each in past))
+
+
+async def test_the_time_of_a_first_failure_and_the_outages_are_kept(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """A refusal is no failure; Redis's clock says when the first call failed, and that stays."""
+    kinds = [(False, 0), (False, 1), (True, 1), (False, 1), (False, 0)]
+    async with rigged(redis_url, tmp_path) as rig:
+        await rig.producer.enqueue(hello())
+        scripts = scripts_of(rig)
+        claims = [
+            await call(scripts, Attempt(n=n, started_at=n, outcome="x", counted=counted), failed=of)
+            for n, (counted, of) in enumerate(kinds, 1)
+        ]
+        last = await claim_one(scripts, len(kinds) + 1)
+    assert [each.outages for each in (*claims, last)] == [0, 0, 1, 1, 2, 2]
+    assert [bool(each.failed_at) for each in claims[:2]] == [False, False]
+    assert {each.failed_at for each in claims[2:]} == {last.failed_at}
+    assert claims[1].claimed_at <= last.failed_at <= claims[2].claimed_at
 
 
 async def test_a_script_that_redis_forgets_between_load_and_call_is_tried_again(

@@ -100,6 +100,8 @@ def _held(claimed: ClaimedJob) -> Held:
         counted=granted.counted,
         snoozes=granted.snoozes,
         refusals=granted.refusals,
+        outages=granted.outages,
+        failed_at=granted.failed_at,
         calling=claimed.ended_s is None,
         attempts=texts,
         cut=granted.cut.decode(errors="replace"),

@@ -21,6 +21,7 @@ from nightmill_worker.jobs.retry import REFUSALS, Again, End, next_step
 from nightmill_worker.jobs.rows import (
     attempt_of,
     finish_of,
+    past_of,
     release_of,
     reserved_usage,
     row_of,
@@ -192,13 +193,13 @@ class Decider:
         return self._uncalled_end(claimed, JobState.FAILED, attempt, error=error, event=event)
 
     def _decided(self, claimed: ClaimedJob, outcome: Outcome, settlement: Settlement) -> Decision:
-        granted, refused = claimed.granted, isinstance(outcome, Snooze)
+        refused = isinstance(outcome, Snooze)
         step = next_step(
             outcome,
-            attempts=granted.counted + 1,
-            refusals=granted.refusals + 1,
+            past_of(claimed),
             excess=self._excess(claimed, outcome, settlement) if refused else "",
             max_attempts=self._settings.max_attempts,
+            outage_ms=round(self._settings.outage_s * 1000),
             rng=self._rng,
         )
         if isinstance(step, End):
@@ -211,8 +212,10 @@ class Decider:
         attempt = attempt_of(
             claimed, step.state, counted=step.counted, outcome=outcome, wait_ms=step.wait_ms
         )
-        release = release_of(claimed, step, attempt, refused=refused)
-        return Decision(settlement=settlement, release=release, event=_event(claimed, attempt))
+        failed = isinstance(outcome, Retry)
+        release = release_of(claimed, step, attempt, refused=refused, failed=failed)
+        event = _event(claimed, attempt, failed=failed)
+        return Decision(settlement=settlement, release=release, event=event)
 
     def _excess(self, claimed: ClaimedJob, outcome: Outcome, settlement: Settlement) -> str:
         """Say by how much a job that is refused on and on exceeds a known limit, "" if not."""
@@ -311,11 +314,11 @@ def _settlement(
     )
 
 
-def _event(claimed: ClaimedJob, attempt: Attempt) -> Event:
+def _event(claimed: ClaimedJob, attempt: Attempt, *, failed: bool) -> Event:
     """Return the event of a call that did not succeed and is tried again."""
     job_id, message = claimed.granted.id, attempt.error_message or ""
     wait_ms = attempt.wait_ms or 0
-    if attempt.counted:
+    if failed:
         kind = attempt.error_type or ""
         return CallFailed(job_id=job_id, error_type=kind, message=message, wait_ms=wait_ms)
     return CallRefused(job_id=job_id, message=message, wait_ms=wait_ms)

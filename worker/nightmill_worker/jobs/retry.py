@@ -10,6 +10,7 @@ import msgspec
 from nightmill.records.result import ErrorInfo
 from nightmill.records.state import JobState
 from nightmill_worker.messages.outcome import (
+    SUCCESS,
     Fail,
     Outcome,
     Retry,
@@ -25,6 +26,7 @@ BACKOFF_MAX_S: Final = 60.0
 SNOOZE_S: Final = (1.0, 2.0, 4.0)  # by the number of 429s in a row, the last one for all further
 STOPPED_S: Final = 1.0  # jobs of a stopped account or lane are held back by it, not by this wait
 JITTER: Final = (0.5, 1.5)  # factors, uniform
+AWAY: Final = 20  # calls of a job that an outage leaves uncounted
 REFUSALS: Final = 5  # 429s in a row of a job that is larger than the limit: it never fits
 
 
@@ -46,22 +48,35 @@ class Again(msgspec.Struct, frozen=True, kw_only=True):
     counted: bool
 
 
+class Past(msgspec.Struct, frozen=True, kw_only=True):
+    """A job's calls so far, all numbers with the call that has just ended."""
+
+    attempts: int
+    """Counted ones."""
+    refusals: int
+    """429s in a row."""
+    outages: int
+    """Calls that found the endpoint away."""
+    failed_ms: int
+    """How long ago the first call failed, by Redis's clock, milliseconds; 0 for this one."""
+
+
 NextStep: TypeAlias = End | Again
 
 
-def next_step(  # noqa: PLR0913 - a rule over a history of four numbers
+def next_step(  # noqa: PLR0913 - a rule over a history and three bounds
     outcome: Outcome,
+    past: Past,
     *,
-    attempts: int,
-    refusals: int,
     excess: str,
     max_attempts: int,
+    outage_ms: int,
     rng: random.Random,
 ) -> NextStep:
     """Decide what follows `outcome`.
 
-    `attempts` are the counted ones and `refusals` the 429s in a row, both with this call. `excess`
-    says by how much the job exceeds a known limit, "" when it does not.
+    `excess` says by how much the job exceeds a known limit, "" when it does not. `outage_ms` is how
+    long a job does not fail by its attempts, from its first failure on, milliseconds.
     """
     match outcome:
         case Succeeded():
@@ -70,19 +85,28 @@ def next_step(  # noqa: PLR0913 - a rule over a history of four numbers
             return _failed(outcome.error)
         case StopAccount() | Suspect():
             return _release(outcome, JobState.SNOOZED, STOPPED_S, rng)
-        case Snooze() if excess and refusals >= REFUSALS:
-            return _failed(_exceeds_limit(outcome.error, refusals, excess))
+        case Snooze() if excess and past.refusals >= REFUSALS:
+            return _failed(_exceeds_limit(outcome.error, past.refusals, excess))
         case Snooze():
-            return _release(outcome, JobState.SNOOZED, snooze_s(refusals), rng)
+            return _release(outcome, JobState.SNOOZED, snooze_s(past.refusals), rng)
         case Retry():
-            return _tried(outcome, attempts, max_attempts, rng)
+            lately = past.failed_ms < outage_ms
+            return _tried(outcome, past, max_attempts, lately=lately, rng=rng)
 
 
-def _tried(outcome: Retry, attempts: int, max_attempts: int, rng: random.Random) -> NextStep:
-    """Try again while the job has attempts left, else end it."""
-    if attempts >= max_attempts:
-        return _failed(_given_up(outcome.error, attempts))
-    return _release(outcome, JobState.RETRYING, backoff_s(attempts), rng)
+def _tried(
+    outcome: Retry, past: Past, max_attempts: int, *, lately: bool, rng: random.Random
+) -> NextStep:
+    """Try again in a short outage and while the job has attempts left, else end it.
+
+    A 2xx that cannot be used may be paid, and is no outage: the attempts alone decide about it.
+    """
+    if lately and outcome.away and past.outages <= AWAY:
+        wait_s = backoff_s(past.attempts - 1 + past.outages)
+        return _release(outcome, JobState.SNOOZED, wait_s, rng)
+    if past.attempts >= max_attempts and (outcome.status in SUCCESS or not lately):
+        return _failed(_given_up(outcome.error, past.attempts))
+    return _release(outcome, JobState.RETRYING, backoff_s(past.attempts), rng)
 
 
 def snooze_s(refusals: int) -> float:

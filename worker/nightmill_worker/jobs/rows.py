@@ -18,6 +18,7 @@ from nightmill.records.message import Message
 from nightmill.records.result import Attempt, ErrorInfo, Result, Usage, history_of
 from nightmill.records.state import JobState
 from nightmill.records.stop_reasons import counted_as
+from nightmill_worker.jobs.retry import Past
 from nightmill_worker.messages.outcome import Succeeded
 from nightmill_worker.queue.records import Finish, Release, Settlement
 
@@ -115,10 +116,33 @@ def settlement_of(
     )
 
 
+def past_of(claimed: ClaimedJob) -> Past:
+    """Return the job's calls so far, with the one that has just ended.
+
+    A job of an older worker, or of a clock that went back, has no usable time of its first failure:
+    that was long ago then.
+    """
+    granted, failed_ms = claimed.granted, 0
+    if granted.counted or granted.outages:
+        now = granted.claimed_at + claimed.call_ms  # by Redis's clock
+        failed_ms = now - granted.failed_at if granted.failed_at <= now else now
+    return Past(
+        attempts=granted.counted + 1,
+        refusals=granted.refusals + 1,
+        outages=granted.outages + 1,
+        failed_ms=failed_ms,
+    )
+
+
 def release_of(
-    claimed: ClaimedJob, again: Again, attempt: Attempt | None, *, refused: bool = False
+    claimed: ClaimedJob,
+    again: Again,
+    attempt: Attempt | None,
+    *,
+    refused: bool = False,
+    failed: bool = False,
 ) -> Release:
-    """Return what gives the job back to its queue; `refused` counts a 429."""
+    """Return what gives the job back to its queue; `refused` counts a 429, `failed` a failure."""
     granted = claimed.granted
     return Release(
         id=granted.id,
@@ -128,6 +152,7 @@ def release_of(
         wait_ms=again.wait_ms,
         counted=int(again.counted),
         refused=int(refused),
+        failed=int(failed),
         attempt=msgspec.json.encode(attempt).decode() if attempt else "",
     )
 

@@ -74,6 +74,8 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 FINAL: Final = range(200, 600)
 """Statuses that can be the last one of a call."""
 CLIENT_ERRORS: Final = range(400, 500)
+AWAY: Final = frozenset({503, 529})
+"""Statuses of an endpoint that does no work now."""
 STOPS: Final = frozenset({401, 402})
 """Statuses of a refused account."""
 UNHINTED: Final = frozenset({401, 402, 403, 429})
@@ -168,7 +170,13 @@ def _of_break(broken: Broken) -> Retry | Fail:
             partial=broken.partial,
             raw=broken.partial.encode() if defect else b"",
         )
-    return Retry(error=error, status=broken.status, request_id=request_id, partial=broken.partial)
+    return Retry(
+        error=error,
+        status=broken.status,
+        request_id=request_id,
+        partial=broken.partial,
+        away=broken.kind == "connection_error",
+    )
 
 
 def _of_body(reply: Reply, now: float) -> Outcome:
@@ -216,6 +224,8 @@ def _of_error(reply: Reply, status: int, error: ErrorBody, now: float) -> Outcom
         request_id=_request_id(reply.headers),
         retry_after_s=wait_s,
     )
+    if isinstance(made, Retry) and reply.status in AWAY:
+        return msgspec.structs.replace(made, away=True)
     if not isinstance(made, Suspect):
         return made
     kind, words = f"{status} {error.type or 'text'}", _money_words(status, error.message)

@@ -103,7 +103,10 @@ class Unsuccessful(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retry(Unsuccessful, frozen=True, kw_only=True):
-    """The attempt failed and counts. The same call may succeed later."""
+    """The attempt failed. The same call may succeed later."""
+
+    away: bool = False
+    """Whether the endpoint did no work: it was not reached, or was overloaded (503, 529)."""
 
 
 class Snooze(Unsuccessful, frozen=True, kw_only=True):

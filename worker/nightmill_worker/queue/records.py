@@ -38,6 +38,9 @@ class GrantedJob(msgspec.Struct, frozen=True, kw_only=True):
     attempts: bytes
     cut: bytes
     claimed_at: int
+    outages: int = 0
+    failed_at: int = 0
+    """When its first call failed, epoch ms by Redis's clock; 0 when none has."""
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +88,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     wait_ms: int
     counted: int
     refused: int
+    failed: int
     attempt: str
 
 
@@ -126,6 +130,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     counted: int
     snoozes: int
     refusals: int
+    outages: int
+    failed_at: int
     calling: bool
     """Whether the call is under way: an answered one has given its slot back."""
     attempts: list[str]

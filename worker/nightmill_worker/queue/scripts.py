@@ -291,7 +291,7 @@ def _parts(items: Sequence[T]) -> list[Sequence[T]]:
 
 def _claimed(row: list[bytes], now: int) -> GrantedJob:
     job_id, token, payload, queue, model, counted, refusals, snoozes, calls, *rest = row
-    verdict, reservation, past, cut = rest
+    verdict, reservation, past, cut, outages, failed_at = rest
     return GrantedJob(
         id=job_id.decode(errors="replace"),
         token=token.decode(),
@@ -307,4 +307,6 @@ def _claimed(row: list[bytes], now: int) -> GrantedJob:
         attempts=past,
         cut=cut,
         claimed_at=now,
+        outages=int(outages),
+        failed_at=int(failed_at),
     )

@@ -6,7 +6,8 @@
 -- Returns  {now_ms, wait_ms until the next claim, JSON: aborts (job ids), line (the account's hash) and
 --          held (model -> {held or stopped, why}), job, job, ...}, each job
 --          {id, token, payload or "", queue, model, counted, refusals, snoozes, calls, verdict,
---          reservation, attempts as JSON, the sums of attempts that were cut out as JSON or ""}.
+--          reservation, attempts as JSON, the sums of attempts that were cut out as JSON or "",
+--          outages, failed_at or "0"}.
 -- verdict: run | alone (run it in the isolation process) | aborted | refused (it fails with its last
 --          error: calls that were sent after it succeeded) | poison (workers died too often under it) |
 --          unreadable | gone (its payload was evicted, deleted or expired).
@@ -57,7 +58,8 @@ local function granted_job(id, payload, queue, model, record, verdict, reservati
     cut = redis.call('HGET', RECORD .. id, 'cut')
   end
   return { id, record.token, payload, queue, model, whole(record.counted), whole(record.refusals),
-    whole(record.snoozes), tostring(record.calls), verdict, reservation, attempts, cut or '' }
+    whole(record.snoozes), tostring(record.calls), verdict, reservation, attempts, cut or '',
+    whole(record.outages), whole(record.failed_at) }
 end
 
 -- `unfit` is the verdict on a job that cannot run: gone or unreadable.

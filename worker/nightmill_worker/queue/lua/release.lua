@@ -1,6 +1,7 @@
 -- Give jobs back to their queues: to be tried again, after a 429, or at shutdown.
 -- ARGV[1]  JSON: items [{id, token, queue, state (retrying | snoozed), wait_ms, counted (0 | 1),
---          refused (0 | 1), attempt (JSON, "" when no call was made)}]
+--          refused (0 | 1), failed (0 | 1: the call failed, counted or not), attempt (JSON, "" when no
+--          call was made)}]
 -- Returns  {ids that another worker holds by now; their jobs were not changed}, {ids of which Redis knows
 --          nothing, as renew.lua}. An item that cannot be released does not fail the others. It is
 --          logged, and its id is returned too: its lease ends, and the job is claimed again.
@@ -29,6 +30,10 @@ local function release(item)
     redis.call('HINCRBY', record, 'refusals', 1)
   else
     redis.call('HDEL', record, 'refusals')
+  end
+  if item.failed == 1 then
+    redis.call('HSETNX', record, 'failed_at', now)
+    redis.call('HINCRBY', record, 'outages', 1 - counted)
   end
   if item.attempt ~= '' then
     add_attempt(item.id, item.attempt)

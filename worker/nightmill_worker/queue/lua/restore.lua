@@ -2,7 +2,8 @@
 -- A job that was fed again meanwhile and that nobody has claimed becomes its holder's: its call is
 -- under way. The caller has looked in the store: these jobs have no row.
 -- ARGV[1]  JSON: account, worker, lease_ms, items [{id, token, queue, model, calls, counted, snoozes,
---          refusals, calling (whether its call is under way), attempts [JSON as text ...], cut ("" for none)}]
+--          refusals, outages, failed_at (0 for none), calling (whether its call is under way),
+--          attempts [JSON as text ...], cut ("" for none)}]
 -- ARGV[2..] the payloads, one for each item, in order
 -- Returns  the ids that another worker holds or has ended by now; their jobs were not changed. An item
 --          that cannot be put back does not fail the others. It is logged, and its id is returned too.
@@ -35,7 +36,8 @@ local function restore(item, payload)
     counts.add(batch, 'in_flight', 1)
     redis.call('HSET', record, 'state', 'in_flight', 'token', item.token, 'worker', ask.worker,
       'claimed_at', now, 'calls', item.calls, 'counted', item.counted, 'snoozes', item.snoozes,
-      'refusals', item.refusals)
+      'refusals', item.refusals, 'outages', item.outages)
+    if item.failed_at > 0 then redis.call('HSET', record, 'failed_at', item.failed_at) end
     if item.cut ~= '' then redis.call('HSET', record, 'cut', item.cut) end
     if #item.attempts > 0 then redis.call('RPUSH', ATTEMPTS .. id, unpack(item.attempts)) end
   end
