@@ -60,6 +60,21 @@ async def test_a_call_carries_one_credential_and_the_version(
     assert headers["user-agent"].startswith("nightmill/")
 
 
+async def test_a_call_has_the_headers_of_the_settings() -> None:
+    """Beta features need anthropic-beta, and there was no way to send it."""
+    requests = []
+
+    async def handle(request: web.Request) -> web.Response:
+        requests.append(request.headers)
+        return web.json_response(MESSAGE)
+
+    headers = SecretStr("anthropic-beta: one,two")
+    async with serving(handle) as url, MessagesClient(settings(url, headers=headers)) as client:
+        await client.send(PARAMS)
+    assert requests[0]["anthropic-beta"] == "one,two"
+    assert requests[0]["x-api-key"] == "sk-secret"
+
+
 @pytest.mark.parametrize("base", ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"])
 @pytest.mark.parametrize("path", ["", "/gateway"])
 def test_a_base_url_may_have_v1_a_slash_or_a_path(base: str, path: str) -> None:

@@ -76,9 +76,9 @@ FINAL: Final = range(200, 600)
 CLIENT_ERRORS: Final = range(400, 500)
 AWAY: Final = frozenset({503, 529})
 """Statuses of an endpoint that does no work now."""
-STOPS: Final = frozenset({401, 402})
-"""Statuses of a refused account."""
-UNHINTED: Final = frozenset({401, 402, 403, 429})
+STOPS: Final = frozenset({401, 402, 407})
+"""Statuses of a refused account, and of a proxy that refuses its credential."""
+UNHINTED: Final = frozenset({401, 402, 403, 407, 429})
 """Statuses for which x-should-retry is ignored."""
 
 # An address such as ".../account/billing" in an ordinary refusal says nothing about credit.
@@ -100,6 +100,7 @@ FIXES_OF_STOPS: Final = {
     401: "correct API_KEY or AUTH_TOKEN, which the endpoint refuses, then run `nightmill resume`",
     402: "settle the account's billing, then run `nightmill resume`",
     403: FIX_FORBIDDEN,
+    407: "correct the user and password in HTTPS_PROXY or HTTP_PROXY, then run `nightmill resume`",
     429: FIX_SPEND,
 }
 FIX_REDIRECT: Final = "set BASE_URL to the endpoint itself: it answers with a redirect"

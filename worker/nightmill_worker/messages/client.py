@@ -10,7 +10,7 @@ import io
 from contextlib import suppress
 from importlib.metadata import version
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -25,6 +25,7 @@ from nightmill_worker.messages.connection import CleanConnector
 from nightmill_worker.messages.inflate import ACCEPTED, STEP, Inflater
 from nightmill_worker.messages.limits import AnswerLimits
 from nightmill_worker.messages.outcome import SUCCESS, AnswerError, BreakKind, Broken, Reply
+from nightmill_worker.messages.proxy import proxy_for, refusal
 from nightmill_worker.messages.streaming import REFUSALS, Streaming, streamed
 from nightmill_worker.messages.watch import Watch, Watched
 
@@ -72,6 +73,13 @@ class MessagesClient:
         }
         if value:
             self._headers[name] = value
+        self.proxy = proxy_for(self._url)
+        self._tunnelled: dict[str, Any] = {}
+        if self.proxy and self._url.scheme == "http":  # the proxy reads the call itself
+            self._headers |= self.proxy.headers()
+        elif self.proxy:
+            # aiohttp sends a session's headers to the proxy too, and they have our credential.
+            self._tunnelled = {"headers": self._headers, "proxy_headers": self.proxy.headers()}
         self._timeout = aiohttp.ClientTimeout(sock_connect=settings.connect_timeout_s)
         self._limits_s = (settings.job_timeout_s, settings.read_timeout_s)
         self._limits = AnswerLimits.of(settings)
@@ -83,7 +91,8 @@ class MessagesClient:
         self._session = aiohttp.ClientSession(
             connector=CleanConnector(limit=0, ttl_dns_cache=DNS_TTL_S),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers=self._headers,
+            headers=None if self._tunnelled else self._headers,
+            proxy=self.proxy.url if self.proxy else None,
             timeout=self._timeout,
             auto_decompress=False,
             max_line_size=HEADER_BYTES,
@@ -125,7 +134,9 @@ class MessagesClient:
         data = body if len(body) <= LARGE_BODY else io.BytesIO(body)
         try:
             with self._watch.begin(silent_s) as call:
-                response = await self._session.post(self._url, data=data, allow_redirects=False)
+                response = await self._session.post(
+                    self._url, data=data, allow_redirects=False, **self._tunnelled
+                )
                 status, headers = response.status, response.headers
                 if status not in SUCCESS:
                     found = await _read_error(response)
@@ -198,6 +209,8 @@ def _without_body(
     """
     kind = _kind(error)
     detail = describe(error) if kind == "internal_error" else str(error) or type(error).__name__
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return refusal(error)
     if response is None:
         return Broken(kind=kind, detail=detail)
     status, headers = response.status, response.headers
