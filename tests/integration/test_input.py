@@ -55,7 +55,7 @@ def test_a_bad_line_is_reported_and_nothing_is_enqueued(shell: Shell, bad: bytes
         (b"", "in.jsonl: the file is empty"),
         (b"\n \r\n", "in.jsonl: no jobs in it"),
         (b"\x7fELF\x02\x01\0\0\0\0", "a NUL byte"),
-        (b"\x89PNG\r\n\x1a\n\xff\xfe", "in.jsonl: line 1: "),
+        (b"\x89PNG\r\n\x1a\n\xff\xfe", "in.jsonl: 2 of 3 rows: not UTF-8"),
     ],
 )
 def test_a_file_without_input_is_reported(shell: Shell, content: bytes, message: str) -> None:

@@ -83,10 +83,8 @@ def _report(summary: Summary, side: Path | None) -> None:
         _write_rejects(read_rejects(summary), side)
         _warn_of_skipped(summary.rejected, side)
         return
-    for rejected in summary.shown:
-        echo(f"{summary.source}: {rejected.error}", err=True)
-    if summary.rejected > len(summary.shown):
-        echo(f"... and {summary.rejected - len(summary.shown):,} more", err=True)
+    for line in summary.mistakes.lines(summary.jobs + summary.rejected):
+        echo(f"{summary.source}: {line}", err=True)
     some = f"{summary.rejected:,} of {summary.jobs + summary.rejected:,} rows"
     fix = "correct them, or skip them with --skip-bad" if summary.jobs else "correct them"
     raise SourceError(f"{summary.source}: {some} cannot be jobs, nothing was enqueued; {fix}")

@@ -31,6 +31,8 @@ BYTES_PER_TOKEN: Final = 4
 
 BAD_INPUT: Final = 2
 
+ALL_USABLE: Final = "every row is usable"
+
 
 class _Ceiling(msgspec.Struct):
     """The part of a request that limits its output."""
@@ -121,7 +123,7 @@ def _report(summary: Summary, estimate: _Estimate) -> Iterator[str]:
     for line in estimate.first:
         body = msgspec.json.format(line.body, indent=2).decode()
         yield f'line {line.number}, custom_id "{line.custom_id}":\n{body}\n'
-    bad = counted(summary.rejected, DryRunLabel.BAD_ROW)
+    bad = counted(summary.rejected, DryRunLabel.BAD_ROW) if summary.rejected else ALL_USABLE
     yield f"{summary.source}: {counted(summary.jobs, 'job')}, {bad}"
     per_token = f"{BYTES_PER_TOKEN} bytes per token"
     yield f"{DryRunLabel.INPUT:7} about {estimate.input_tokens:,} tokens ({per_token})"
@@ -134,8 +136,8 @@ def _report(summary: Summary, estimate: _Estimate) -> Iterator[str]:
     for warned in summary.warnings:
         lines = f"{counted(warned.count, 'line')}, first line {warned.first}"
         yield f"{DryRunLabel.WARNING}: {warned.text} ({lines})"
-    for rejected in read_rejects(summary):
-        yield f"{DryRunLabel.BAD_ROW}: {rejected.error}"
+    for mistake in summary.mistakes.lines(summary.jobs + summary.rejected):
+        yield f"{DryRunLabel.BAD_ROW}: {mistake}"
     yield "nothing was enqueued: this is a dry run"
 
 

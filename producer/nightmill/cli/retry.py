@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nightmill.cli import options
-from nightmill.cli.source_options import parse_changes
+from nightmill.cli.source_options import AllowUnknown, parse_changes
 from nightmill.cli.terminal import echo
 from nightmill.errors import JobNotFoundError, StoreMissingError
 from nightmill.reports.progress import counted
@@ -30,6 +30,7 @@ def retry(  # noqa: PLR0913 - one parameter an option: that is typer's interface
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Set a request field; null removes it."),
     ] = None,
+    allow_unknown: AllowUnknown = False,
     window: options.Window = None,
     redis_url: options.RedisUrl = None,
     store_url: options.StoreUrl = None,
@@ -51,7 +52,7 @@ def retry(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     from nightmill.queue.locate import with_redis  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
 
-    patch = parse_changes(changes or ())
+    patch = parse_changes(changes or (), allow_unknown=allow_unknown)
     loaded = load_settings(
         window=window, redis_url=redis_url, store_url=store_url, data_dir=data_dir
     )

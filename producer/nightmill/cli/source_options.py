@@ -14,8 +14,18 @@ from nightmill.errors import InvalidParamsError, SourceError
 if TYPE_CHECKING:
     from nightmill.sources import Source, Template
 
+NOT_SET = frozenset({"custom_id", "params"})
+"""Keys that a template refuses with reasons of its own."""
+
 FROM_FILE = "@"
 """First character of an option's value that names a file to read the value from."""
+
+AllowUnknown = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unknown", help="Send request fields that are not known, such as a server's own."
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,15 +72,20 @@ class SourceOptions:
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Set a request field in every job, also where its row has one; null removes it.",
+            help="Set a request field in every job, also where its row has one; null removes it; "
+            "KEY=@FILE reads the value from a file.",
         ),
     ] = None
+    allow_unknown: AllowUnknown = False
 
     def source(self, location: str) -> Source:
         """Return the source at `location`. Raises SourceError, InvalidParamsError."""
-        from nightmill.sources import source_of  # noqa: PLC0415 - `--help` stays fast
+        from msgspec.structs import replace  # noqa: PLC0415 - `--help` stays fast
 
-        return source_of(location, self.format, self._template())
+        from nightmill.sources import source_of  # noqa: PLC0415
+
+        source = source_of(location, self.format, self._template())
+        return replace(source, allow_unknown=self.allow_unknown)
 
     def _template(self) -> Template | None:
         """Return the template that the options make, None when none of them is given."""
@@ -86,34 +101,52 @@ class SourceOptions:
                 id=self.id,
                 images=tuple(self.image or ()),
                 documents=tuple(self.document or ()),
-                set=parse_changes(self.changes or ()),
+                set=parse_changes(self.changes or (), allow_unknown=self.allow_unknown),
             )
         except InvalidParamsError as error:
             field = error.field if error.field.startswith("--") else f"--{error.field}"
             raise InvalidParamsError(field, error.problem) from None
 
 
-def parse_changes(given: Sequence[str]) -> dict[str, object]:
+def parse_changes(given: Sequence[str], *, allow_unknown: bool) -> dict[str, object]:
     """Return the fields of --set KEY=VALUE; a value is JSON, or text when it is not JSON.
 
-    Raises InvalidParamsError.
+    The value @FILE is the content of that file. Raises InvalidParamsError, also for a field that is
+    not known unless `allow_unknown`; one that is removed need not be known.
     """
-    import msgspec  # noqa: PLC0415 - `--help` stays fast
-
     changes: dict[str, object] = {}
     for change in given:
         key, equals, value = change.partition("=")
         if not key or not equals:
             raise InvalidParamsError("--set", f"{change!r} is not KEY=VALUE, as max_tokens=4096 is")
-        try:
-            changes[key] = msgspec.json.decode(value)
-        except msgspec.DecodeError:
-            changes[key] = value
+        changes[key] = _value(key, value)
+        if not allow_unknown and changes[key] is not None:
+            _require_known(key)
     return changes
 
 
+def _value(key: str, value: str) -> object:
+    import msgspec  # noqa: PLC0415 - `--help` stays fast
+
+    text = _text(f"--set {key}", value) or ""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        if value.startswith(FROM_FILE) and value.endswith(".json"):
+            raise SourceError(f"--set {key}: {value[1:]} is not JSON: {error}") from None
+        return text.removesuffix("\n")
+
+
+def _require_known(key: str) -> None:
+    from nightmill.params import KNOWN, unknown_field  # noqa: PLC0415 - `--help` stays fast
+
+    if key not in KNOWN and key not in NOT_SET:
+        way_out = "--allow-unknown sends it anyway"
+        raise InvalidParamsError("--set", f"{key} is {unknown_field(key, way_out)}")
+
+
 def _text(option: str, given: str | None) -> str | None:
-    """Return the text of a template; for `@FILE`, the content of the file."""
+    """Return the text of an option; for `@FILE`, the content of the file."""
     if given is None or not given.startswith(FROM_FILE):
         return given
     path = given.removeprefix(FROM_FILE)

@@ -156,7 +156,7 @@ def _unknown(request: dict[str, object], *, allowed: bool) -> tuple[str, ...]:
     names = [name for name in request if name not in KNOWN]
     if names and not allowed:
         ways_out = f"--set {dotted((names[0],))}=null leaves it out, --allow-unknown sends it"
-        raise InvalidParamsError(dotted((names[0],)), f"{unknown_field(names[0])}; {ways_out}")
+        raise InvalidParamsError(dotted((names[0],)), unknown_field(names[0], ways_out))
     return tuple(f"{dotted((name,))} is {unknown_field(name)}" for name in names)
 
 

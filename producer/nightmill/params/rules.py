@@ -225,7 +225,9 @@ KNOWN: Final = FIELDS.keys() | {
 """Every request field that is known, with a rule or without."""
 
 
-def unknown_field(name: str) -> str:
+def unknown_field(name: str, ways_out: str = "") -> str:
     """Return what is wrong with a field that is not in KNOWN, and the field that may be meant."""
     meant = closest(name, KNOWN)
-    return "not a field of the Messages API" + (f"; did you mean {meant}?" if meant else "")
+    parts = ["not a field of the Messages API", *([f"did you mean {meant}?"] if meant else [])]
+    text = "; ".join(parts)
+    return text + (" " if meant else "; ") + ways_out if ways_out else text

@@ -52,6 +52,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """Makes a job of a row; None when rows are requests themselves."""
     name: str = ""
     """Its name in messages, if not the location: for a copy of standard input, for example."""
+    allow_unknown: bool = True
+    """Whether request fields that are not known are sent. False: a row that has one is bad."""
 
     def __str__(self) -> str:
         """Return its name in messages."""
@@ -99,6 +101,7 @@ def read_source(source: Source, defaults: Defaults) -> Iterator[Line | Rejected]
     Raises SourceError when the source cannot be read, or when no row of it can be a job.
     """
     found = read_rows(source, ESCAPED * defaults.max_payload_bytes + SLACK_BYTES)
+    defaults = msgspec.structs.replace(defaults, allow_unknown=source.allow_unknown)
     return lines(_require_columns(found, source), defaults, source.template)
 
 

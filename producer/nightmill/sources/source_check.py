@@ -19,10 +19,8 @@ import msgspec
 from nightmill.errors import InvalidParamsError, SourceError
 from nightmill.params import Defaults
 from nightmill.sources.line import Line, Rejected
+from nightmill.sources.mistakes import Mistakes, mistakes_of
 from nightmill.sources.source import Source, read_source
-
-SHOWN: Final = 20
-"""Rejected lines in a summary; `read_rejects` yields all."""
 
 CHUNK: Final = 1000
 """Lines that are written to the table at once."""
@@ -62,8 +60,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Lines that can be fed."""
     rejected: int
     """Lines that cannot."""
-    shown: tuple[Rejected, ...]
-    """The first SHOWN rejected lines."""
+    mistakes: Mistakes
+    """Why they cannot; `read_rejects` yields each."""
     warnings: tuple[Warned, ...]
 
 
@@ -92,10 +90,10 @@ def check_source(
         ids=ids,
         jobs=total - rejected,
         rejected=rejected,
-        shown=(),
+        mistakes=Mistakes(told=(), others=0),
         warnings=tuple(warnings.values()),
     )
-    return msgspec.structs.replace(summary, shown=tuple(islice(read_rejects(summary), SHOWN)))
+    return msgspec.structs.replace(summary, mistakes=mistakes_of(read_rejects(summary)))
 
 
 def read_rejects(summary: Summary) -> Iterator[Rejected]:

@@ -13,6 +13,7 @@ from nightmill.records.result import Usage
 from tests.integration.shell import MODEL, Done, Shell
 
 TABLE = "id,text\n7,first\n8\n9,third\n9,fourth\n10,fifth\n11,sixth\n"
+DRY = ("--prompt", "Summarise: {{ text }}", "--id", "id", "--dry-run")
 TEMPLATE = ("--prompt", "Summarise: {{ text }}", "--id", "id", "--set", "max_tokens=200")
 
 
@@ -68,12 +69,15 @@ def test_an_unknown_price_is_not_guessed(shell: Shell) -> None:
     assert report(shell(*command, "--json"))["max_cost"] is None
 
 
-def test_all_bad_rows_are_listed(shell: Shell) -> None:
-    """`enqueue` shows the first twenty only."""
+def test_one_mistake_is_told_once_and_json_lists_all_rows(shell: Shell) -> None:
+    """3,000 rows without a column printed the same line 3,000 times."""
     (shell.folder / "in.jsonl").write_text('{"prompt": ""}\n' * 30)
     done = shell("enqueue", "in.jsonl", "--dry-run")
     assert done.code == 2
-    assert done.out.count("bad row: line ") == 30
+    mistake = "30 of 30 rows: prompt: given '' (string); allowed: a non-empty string"
+    assert done.out.count("bad row: ") == 1
+    assert f"bad row: {mistake} (first: line 1)" in done.out
+    assert f"in.jsonl: {mistake} (first: line 1)" in shell("enqueue", "in.jsonl").err
     refused = report(shell("run", "in.jsonl", "--dry-run", "--json"))["rows_refused"]
     assert [row["line"] for row in refused] == list(range(1, 31))
     assert refused[0] == {
@@ -82,6 +86,70 @@ def test_all_bad_rows_are_listed(shell: Shell) -> None:
         "problem": "given '' (string); allowed: a non-empty string",
         "snippet": '{"prompt": ""}\N{REPLACEMENT CHARACTER}',
     }
+
+
+def test_a_usable_source_is_told_so(shell: Shell) -> None:
+    """It said "0 rows refused", which a reader must turn round; one bad row was "1 bad rows"."""
+    (shell.folder / "in.csv").write_text("id,text\n1,a\n2,b\n")
+    assert "in.csv: 2 jobs, every row is usable\n" in shell("run", "in.csv", *DRY).out
+    (shell.folder / "in.csv").write_text("id,text\n1,a\n2,b\n3,\n")
+    done = shell("run", "in.csv", *DRY)
+    assert "in.csv: 2 jobs, 1 bad row\n" in done.out
+    assert 'bad row: line 4: prompt: column "text" is empty in this row' in done.out
+
+
+def test_a_mistyped_column_is_told_once_with_what_is_meant(shell: Shell) -> None:
+    """The user sees the number of rows, the columns and the likely name in one line."""
+    (shell.folder / "in.csv").write_text("review_id,stars\n" + "1,2\n" * 50)
+    out = shell("run", "in.csv", "--prompt", "{{ review }}", "--dry-run").out
+    assert (
+        'bad row: 50 of 50 rows: prompt: no column "review" in this row; there are: review_id, '
+        'stars; did you mean "review_id"? (first: line 2)'
+    ) in out
+
+
+@pytest.mark.parametrize("command", [["run", "in.csv", *TEMPLATE, "--dry-run"], ["retry", "b"]])
+def test_a_mistyped_field_of_set_is_refused(shell: Shell, command: list[str]) -> None:
+    """`--set max_token=200` was sent, and each call was refused or ran with another limit."""
+    done = shell(*command, "--set", "max_token=200")
+    assert done.code == 2
+    assert done.err == (
+        "error: --set: max_token is not a field of the Messages API; did you mean max_tokens? "
+        "--allow-unknown sends it anyway\n"
+    )
+
+
+def test_an_unknown_field_is_sent_when_that_is_allowed(shell: Shell) -> None:
+    """Servers have fields of their own. A column beside `messages` was sent to all of them."""
+    done = shell("run", "in.csv", *TEMPLATE, "--set", "top_kk=2", "--allow-unknown", "--dry-run")
+    assert '"top_kk": 2' in done.out
+    assert "warning: top_kk is not a field of the Messages API" in done.out
+    row = '{"messages": [{"role": "user", "content": "x"}], "label": "x"}\n'
+    (shell.folder / "in.jsonl").write_text(row * 3)
+    done = shell("run", "in.jsonl", "--dry-run")
+    assert done.code == 2
+    assert (
+        "bad row: 3 of 3 rows: label: not a field of the Messages API; --set label=null leaves "
+        "it out, --allow-unknown sends it (first: line 1)"
+    ) in done.out
+    for way_out in (["--set", "label=null"], ["--allow-unknown"]):
+        done = shell("run", "in.jsonl", *way_out, "--dry-run")
+        assert done.code == 0
+        assert ('"label": "x"' in done.out) == (way_out == ["--allow-unknown"])
+
+
+def test_set_reads_a_value_from_a_file(shell: Shell) -> None:
+    """Tools do not fit on a command line."""
+    tools = [{"name": "find", "input_schema": {"type": "object"}}]
+    (shell.folder / "tools.json").write_text(json.dumps(tools, indent=2))
+    (shell.folder / "brief.md").write_text("\ufeffBe brief.\n")
+    command = ("run", "in.csv", *DRY, "--json", "--set", "tools=@tools.json")
+    first = report(shell(*command, "--set", "system=@brief.md"))["first"][0]["params"]
+    assert (first["tools"], first["system"]) == (tools, "Be brief.")
+    done = shell(*command, "--set", "tools=@none.json")
+    assert done.err == "error: --set tools: none.json cannot be read: No such file or directory\n"
+    (shell.folder / "tools.json").write_text("[{]")
+    assert "--set tools: tools.json is not JSON: " in shell(*command).err
 
 
 def test_standard_input_and_attachments_are_shown(shell: Shell) -> None:

@@ -240,7 +240,7 @@ def test_a_good_file_is_counted(tmp_path: Path) -> None:
     """`enqueue` prints this summary before it starts."""
     warm = b'{"prompt": "Hi", "temperature": 0.5, "top_p": 0.5}\n'
     summary = checked(tmp_path, GOOD + warm + warm)
-    assert (summary.jobs, summary.rejected, summary.shown) == (3, 0, ())
+    assert (summary.jobs, summary.rejected, summary.mistakes.told) == (3, 0, ())
     (warned,) = summary.warnings
     assert (warned.count, warned.first) == (2, 2)
 
@@ -251,7 +251,7 @@ def test_a_duplicate_names_both_lines(tmp_path: Path) -> None:
     rows.append({"prompt": "d", "custom_id": "line-2"})
     summary = checked(tmp_path, b"\n".join(json.dumps(row).encode() for row in rows))
     assert (summary.jobs, summary.rejected) == (2, 2)
-    assert [str(rejected.error) for rejected in summary.shown] == [
+    assert [str(rejected.error) for rejected in read_rejects(summary)] == [
         "line 3: custom_id: 'x' was used on line 1 already; each needs its own",
         "line 4: custom_id: 'line-2' was used on line 2 already; each needs its own",
     ]
@@ -272,11 +272,13 @@ def test_the_second_reading_skips_the_very_lines_the_check_rejected(tmp_path: Pa
     assert len(fed) == summary.jobs
 
 
-def test_only_the_first_rejects_are_shown_and_all_are_kept(tmp_path: Path) -> None:
-    """A file in the wrong format has an error in every line."""
+def test_one_mistake_is_told_once_and_all_rejects_are_kept(tmp_path: Path) -> None:
+    """A file in the wrong format has an error in every line: the same line came 3,000 times."""
     summary = checked(tmp_path, b"nonsense\n" * 50)
     assert (summary.jobs, summary.rejected) == (0, 50)
-    assert [rejected.number for rejected in summary.shown] == list(range(1, 21))
+    (line,) = summary.mistakes.lines(50)
+    assert line.startswith("50 of 50 rows: not JSON: ")
+    assert line.endswith("(first: line 1)")
     assert len(list(read_rejects(summary))) == 50
 
 
