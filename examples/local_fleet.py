@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from nightmill import Settings, load_settings
-from nightmill.queue.locate import with_redis
+from nightmill_worker.machine.serving import serving_redis
 from nightmill_worker.machine.supervisor import Supervisor
 from nightmill_worker.simulator import Simulator, SimulatorConfig
 
@@ -33,7 +33,7 @@ async def local_fleet() -> AsyncIterator[Settings]:
             settings = load_settings(
                 data_dir=REHEARSAL, base_url=endpoint.url, api_key="simulated", rehearsal=True
             )
-        served = stack.enter_context(with_redis(settings))
+        served = await stack.enter_async_context(serving_redis(settings))
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         log = stack.enter_context((settings.data_dir / "worker.log").open("ab"))
         supervisor = Supervisor(settings, 1, log=log)

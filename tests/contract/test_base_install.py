@@ -87,6 +87,21 @@ def test_base_install_imports_its_command_line(bare_python: Path) -> None:
     run(bare_python, "-I", "-c", "import nightmill.cli", cwd=bare_python.parent)
 
 
+@pytest.mark.parametrize("module", ["nightmill", "nightmill.testing"])
+def test_base_install_imports_every_public_name(bare_python: Path, module: str) -> None:
+    """`from nightmill import *` names what is missing only when it is run without the extras."""
+    code = f"from {module} import *; import {module} as m; print(len(m.__all__))"
+    assert int(run(bare_python, "-I", "-c", code, cwd=bare_python.parent)) > 3
+
+
+def test_base_install_tests_a_service_in_memory(bare_python: Path) -> None:
+    """A service that only enqueues has no other packages to test itself with."""
+    code = "from nightmill.testing import SyncMemoryProducer as P; p = P('yes')\n"
+    code += "m = [{'role': 'user', 'content': 'hi'}]\n"
+    code += "print(p.result(p.enqueue({'messages': m, 'max_tokens': 5}).job_id).text)"
+    assert run(bare_python, "-I", "-c", code, cwd=bare_python.parent) == "yes\n"
+
+
 def test_base_install_enqueues_a_job(bare_python: Path, valkey_url: str) -> None:
     """The client's task is to enqueue into a real server."""
     job_id = run(bare_python, "-I", "-c", ENQUEUE, valkey_url, cwd=bare_python.parent)

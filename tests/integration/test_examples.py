@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import asyncpg
 import pytest
+from redis.exceptions import RedisError
 
+from nightmill.queue.connection import connect
 from tests.integration.shell import PATIENCE_S, Done, Process, Shell, finish
 from tests.postgres import postgres
+from tests.rig import until
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 
@@ -62,6 +66,28 @@ def test_a_dataset_is_generated_and_a_second_run_pays_nothing(bare: Shell) -> No
     assert len({(row["topic"], row["level"], row["kind"]) for row in rows}) == 96
     assert all(row["text"] for row in rows)
     assert "0 new\n96 pairs" in run(bare, "dataset.py").err
+
+
+async def test_the_redis_of_an_example_is_started_again_when_it_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Services copy this file: with_redis alone left them without a server."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    for name in ("NIGHTMILL_REDIS_URL", "NIGHTMILL_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    from local_fleet import local_fleet  # noqa: PLC0415 - a script beside the tests
+
+    async with local_fleet() as settings, aclosing(connect(settings)) as redis:
+        died = (await redis.info("server"))["process_id"]
+        os.kill(died, signal.SIGKILL)
+
+        async def again() -> bool:
+            with suppress(RedisError, OSError):
+                return bool((await redis.info("server"))["process_id"] != died)
+            return False
+
+        await until(again)
 
 
 def test_the_backfill_makes_a_table_of_its_own(bare: Shell) -> None:

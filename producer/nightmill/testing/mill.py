@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from nightmill.client.loop_thread import LoopThread
 from nightmill.errors import ExtraMissingError
-from nightmill.settings import PREFIX, Settings
+from nightmill.setting_sources import PREFIX
+from nightmill.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
