@@ -32,7 +32,7 @@ def hello(text: str = "hello") -> dict[str, object]:
     return {"messages": [{"role": "user", "content": text}], "max_tokens": 50}
 
 
-async def until(true: Callable[[], object], *, within: float = 20) -> None:
+async def until(true: Callable[[], object], *, within: float = 60) -> None:
     """Wait until `true` returns (or resolves to) a true value.
 
     Raises TimeoutError after `within` seconds.
@@ -72,7 +72,7 @@ class Rig:
 
     async def work_off(self) -> None:
         """Run a worker until nothing is queued."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await self._worker({}, burst=True).main()
 
     @asynccontextmanager

@@ -36,7 +36,7 @@ def test_two_commands_at_once_share_one_server(shell: Shell) -> None:
 def test_a_second_feeder_is_refused(shell: Shell, endpoint: Endpoint) -> None:
     """Two feeders would count one batch twice; the first one continues."""
     slowly(shell, endpoint)
-    source = shell.write(1000)
+    source = shell.write(3000)
     with shell.started("run", source) as run:
         until(endpoint.answered)
         second = shell("run", source)
@@ -45,7 +45,7 @@ def test_a_second_feeder_is_refused(shell: Shell, endpoint: Endpoint) -> None:
         assert shell("enqueue", source).code == 2
         endpoint.configure(latency_s=0)
         finish(run, 0)
-    assert endpoint.answered() == [1] * 1000
+    assert endpoint.answered() == [1] * 3000
 
 
 def test_a_killed_server_is_started_again_during_a_run(shell: Shell, endpoint: Endpoint) -> None:

@@ -69,7 +69,7 @@ def test_a_run_whose_batch_was_cancelled_does_not_run_it_after_a_loss(
 
 def ends(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Wait for a command's end; return its exit code and what it printed on stderr."""
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     return process.returncode, err
 
 

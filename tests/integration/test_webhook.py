@@ -115,4 +115,4 @@ def test_workers_go_on_trying_after_a_restart(shell: Shell, receiver: Receiver) 
         worker.terminate()
         finish(worker, 0)
     assert len({name for name, _ in receiver.got}) == 1
-    assert len(receiver.got) == 2
+    assert len(receiver.got) >= 2  # a slow machine makes one try more

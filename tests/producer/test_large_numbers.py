@@ -69,7 +69,7 @@ def test_a_command_ends_with_one_line(tmp_path: Path, command: list[str]) -> Non
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

@@ -57,7 +57,7 @@ class Shell:
         """Run a command to its end; return its exit code, stdout and stderr."""
         handle = subprocess.DEVNULL if stdin is None else subprocess.PIPE
         with self.start(*args, stdin=handle) as process:
-            out, err = process.communicate(stdin, timeout=60)
+            out, err = process.communicate(stdin, timeout=120)
         return process.returncode, out, err
 
     def write(self, rows: Sequence[Mapping[str, object]], name: str = "prompts.jsonl") -> str:
@@ -170,7 +170,7 @@ def test_watching_ends_with_130_on_ctrl_c(shell: Shell) -> None:
         assert watching.stdout is not None
         assert json.loads(watching.stdout.readline())["queued"] == 5
         watching.send_signal(signal.SIGINT)
-        _, err = watching.communicate(timeout=60)
+        _, err = watching.communicate(timeout=120)
     assert (watching.returncode, err) == (130, "")
 
 
@@ -306,7 +306,7 @@ async def test_a_closed_pipe_ends_the_export_quietly(shell: Shell, rig: Rig) -> 
         export.stdout.close()
         assert export.stderr is not None
         assert export.stderr.read() == ""
-        export.wait(timeout=60)
+        export.wait(timeout=120)
 
 
 def test_without_a_redis_url_the_embedded_server_holds_the_jobs(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ async def test_wait_returns_when_every_result_is_stored(rig: Rig) -> None:
     rig.sim.configure(latency_s=0.3)
     await enqueue(rig)
     async with rig.working():
-        counts = await rig.producer.batch("night").wait(timeout=20)
+        counts = await rig.producer.batch("night").wait(timeout=60)
     assert counts.succeeded == sum((await rig.store.counts("night")).values()) == 5
 
 

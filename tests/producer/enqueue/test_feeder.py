@@ -152,7 +152,7 @@ async def test_no_more_jobs_than_the_window_are_in_redis(redis_url: str, tmp_pat
         batches = Batches(rig.redis)
         async with feeder(rig) as one:
             feeding = asyncio.create_task(one.feed(lines(30)))
-            async with rig.working(), asyncio.timeout(20):
+            async with rig.working(), asyncio.timeout(60):
                 while not feeding.done():
                     counts = await batches.counts("night")
                     assert counts.waiting + counts.in_flight <= 8

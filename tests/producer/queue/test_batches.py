@@ -69,7 +69,7 @@ async def test_counts_add_up_while_jobs_move(rig: Rig) -> None:
     """A reader in the middle of claims and finishes counts no job twice and misses none."""
     batches = Batches(rig.redis)
     await enqueue(rig, "night", 40)
-    async with rig.working(), asyncio.timeout(20):
+    async with rig.working(), asyncio.timeout(60):
         while not (counts := await batches.counts("night")).drained:
             assert counts.accepted == 40
             assert counts.queued >= 0
@@ -137,7 +137,7 @@ async def test_a_stopped_account_has_its_reason(redis_url: str, tmp_path: Path) 
     async with rigged(redis_url, tmp_path, config) as rig:
         batches = Batches(rig.redis)
         await enqueue(rig, "night", 1)
-        async with rig.working() as worker, asyncio.timeout(20):
+        async with rig.working() as worker, asyncio.timeout(60):
             while not (accounts := await batches.accounts()):
                 pass
         assert accounts[worker.account]["state"] == "stopped"

@@ -124,7 +124,7 @@ def as_another_user(folder: Path, *command: str, **env: str) -> subprocess.Compl
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
 
 

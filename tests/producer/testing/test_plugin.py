@@ -46,7 +46,7 @@ SERVICE = """
         with SyncProducer(settings=fake_mill.settings) as producer:
             producer.enqueue_many([{"custom_id": "a", **REQUEST}], batch="night")
             batch = producer.batch("night")
-            assert batch.wait(timeout=20).succeeded == 1
+            assert batch.wait(timeout=60).succeeded == 1
             assert [row.custom_id for row in batch.results()] == ["a"]
 
     def test_the_environment_is_as_before():

@@ -50,7 +50,7 @@ async def rig(redis_url: str, tmp_path: Path, server: Postgres) -> AsyncIterator
 
 async def until(true: Callable[[], object]) -> None:
     """Wait until `true` returns a true value."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not true():  # noqa: ASYNC110 - what another program does sets no event here
             await asyncio.sleep(0.01)
 

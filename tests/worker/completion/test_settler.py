@@ -39,7 +39,7 @@ async def test_answers_are_stored_while_redis_is_away(rig: Rig) -> None:
 
         for name in ("settle", "release", "finish", "renew", "claim"):
             setattr(worker._scripts, name, never)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await away.wait()
             worker.stop()
             await until(lambda: _stored(rig, jobs))
@@ -101,7 +101,7 @@ async def test_a_process_with_unsaved_answers_stays_until_it_is_stopped_again(
     worker._committer._store = Stuck(rig.store, locked)  # type: ignore[assignment]
     worker._committer._spool.append = full  # type: ignore[method-assign,assignment]
     running = asyncio.create_task(worker.main())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await stuck.wait()
         await until(lambda: rig.calls() == jobs)
         worker.stop()

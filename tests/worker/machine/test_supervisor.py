@@ -36,7 +36,7 @@ async def supervised(rig: Rig, count: int = 1) -> AsyncIterator[Supervisor]:
             yield supervisor
         finally:
             supervisor.stop(at_once=True)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await running
 
 
@@ -88,7 +88,7 @@ async def test_settings_that_cannot_work_are_not_tried_again(rig: Rig) -> None:
     with path.open("wb") as log:
         supervisor = Supervisor(rig.settings, 2, log=log)
         with pytest.raises(WorkersFailedError):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await supervisor.run()
     assert (supervisor.restarts, supervisor.pids) == (0, [])
     assert b"NIGHTMILL_REDIS_URL" in path.read_bytes()

@@ -61,7 +61,7 @@ async def proxying(answer: bytes) -> AsyncIterator[Heard]:
 
 async def call(base_url: str) -> Reply | Broken:
     """Make one call with the proxies of the environment."""
-    async with asyncio.timeout(20), MessagesClient(settings(base_url)) as client:
+    async with asyncio.timeout(60), MessagesClient(settings(base_url)) as client:
         return await client.send(PARAMS)
 
 
