@@ -20,10 +20,17 @@ GAPS: Final = (2, 1)
 class FittedTable:
     """A table without lines. When it does not fit at all, each row is a paragraph instead."""
 
-    def __init__(self, headings: Sequence[str], *, text_columns: int = 1) -> None:
-        """Start an empty table; columns after the first `text_columns` are aligned right."""
+    def __init__(
+        self, headings: Sequence[str], *, text_columns: int = 1, main: int | None = None
+    ) -> None:
+        """Start an empty table; columns after the first `text_columns` are aligned right.
+
+        Where some cells would be wrapped, columns after the first `main` are a table of their own,
+        which begins with the first column.
+        """
         self._headings = tuple(headings)
         self._text_columns = text_columns
+        self._main = len(self._headings) if main is None else main
         self._rows: list[tuple[str, ...]] = []
 
     def add(self, *cells: str) -> None:
@@ -32,6 +39,14 @@ class FittedTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw it; rich calls this with the width of the terminal."""
+        columns = list(zip(self._headings, *self._rows, strict=True))
+        needed = sum(max(map(len, cells)) + GAPS[0] for cells in columns) - GAPS[0]
+        if self._main < len(columns) and needed > options.max_width:
+            yield self._of(self._headings[: self._main], slice(self._main))
+            yield Text()
+            first, rest = self._headings[0], self._headings[self._main :]
+            yield self._of((first, *rest), slice(self._main, None), beside_first=True)
+            return
         for gap in GAPS:
             widths = self._widths(options.max_width - gap * (len(self._headings) - 1))
             if widths is not None:
@@ -39,9 +54,18 @@ class FittedTable:
                 wider = options.update(width=options.max_width + gap)
                 yield from console.render(self._table(widths, gap), wider)
                 return
-        for first, *rest in self._rows:
-            parts = (f"{name} {cell}" for name, cell in zip(self._headings[1:], rest, strict=True))
-            yield Text(f"{first}: {', '.join(parts)}")
+        for name, *cells in self._rows:
+            parts = map(" ".join, zip(self._headings[1:], cells, strict=True))
+            yield Text(f"{name}: {', '.join(parts)}")
+
+    def _of(
+        self, headings: Sequence[str], columns: slice, *, beside_first: bool = False
+    ) -> FittedTable:
+        """Return a table of some columns, with the first one in front when `beside_first`."""
+        table = FittedTable(headings, text_columns=1 if beside_first else self._text_columns)
+        for row in self._rows:
+            table.add(*(row[:1] if beside_first else ()), *row[columns])
+        return table
 
     def _table(self, widths: Sequence[int], gap: int) -> Table:
         table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")

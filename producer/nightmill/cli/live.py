@@ -1,4 +1,4 @@
-"""Progress on stderr: one line redrawn in place on a terminal, else a plain line every 10 s."""
+"""Progress on stderr: redrawn in place on a terminal, else a plain line every 10 s."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from nightmill.cli.console import VisibleConsole
 from nightmill.errors import QueueUnavailableError
 from nightmill.queue.crashes import read_troubles
 from nightmill.queue.stops import read_stops
-from nightmill.reports.progress import Progress
+from nightmill.reports.labels import NO_WORKER
+from nightmill.reports.progress import Progress, folded
 
 if TYPE_CHECKING:
     from nightmill.queue.batches import Batches
@@ -52,7 +53,9 @@ class Live:
     def show(self, text: str, now: float, *, at_once: bool = False) -> None:
         """Show `text`; `now` is seconds of a monotonic clock. `at_once` waits for no EVERY_S."""
         if self._console.is_terminal:
-            self._drawn.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+            width = self._console.width
+            lines = (folded(line, width) for line in text.splitlines())
+            self._drawn.update(Text("\n".join(lines), overflow="fold"), refresh=True)
         elif now >= self._next or at_once:
             self._next = now + self._every_s
             self._console.print(text)
@@ -82,15 +85,17 @@ async def _follow(batches: Batches, batch: str, shown: Live, over: asyncio.Event
     while not over.is_set():
         now = time.monotonic()
         try:
-            counts, refused = await batches.counts(batch), await batches.refused()
+            counts = await batches.counts(batch)
             troubles = await read_troubles(batches.redis)
-            held = (await read_stops(batches.redis, [batch])).shown(batch)
+            stops = await read_stops(batches.redis, [batch])
         except QueueUnavailableError as error:
             shown.show(f"{batch}: {error}", now)
         else:
-            progress = progress or Progress(counts, now, refused=refused)
-            progress.add(counts, now, refused=refused)
-            text = "\n".join([f"{batch}: {progress.line()}", *troubles, *held])
+            progress = progress or Progress(counts, now)
+            progress.add(counts, now)
+            if stops.no_worker(batch, counts):
+                troubles = [f"waiting: {NO_WORKER}", *troubles]
+            text = "\n".join([f"{batch}: {progress.line()}", *troubles, *stops.shown(batch)])
             shown.show(text, now, at_once=troubles != before)
             before = troubles
         await asyncio.sleep(LOOK_S)

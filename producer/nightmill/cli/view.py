@@ -11,6 +11,7 @@ from nightmill.queue.keys import SINGLES
 from nightmill.queue.stops import Stops, read_stops
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Limits
+from nightmill.reports.progress import remaining_s
 
 if TYPE_CHECKING:
     from nightmill.client.corrected import Corrections
@@ -26,7 +27,9 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     only: str | None
     """The batch that the user named, None for all."""
     stops: Stops = Stops()
-    """What is stopped or held."""
+    """What is stopped or held, and which workers run."""
+    rates: dict[str, float] = {}
+    """Batch -> its jobs that ended a second, lately; without those whose rate is not known."""
     crashes: tuple[str, ...] = ()
     """One line for each supervisor whose workers keep dying at start."""
     troubles: tuple[str, ...] = ()
@@ -46,8 +49,26 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return self.stops.held(batch) if self.counts[batch].waiting else ()
 
     def state(self, batch: str) -> str:
-        """Return the batch's state; "stopped" when no running worker can call its jobs."""
-        return "stopped" if self.stopped(batch) else self.counts[batch].state
+        """Return the batch's state.
+
+        "stopped": no running worker can call its jobs; "waiting": no worker is running for them.
+        """
+        if self.stopped(batch):
+            return "stopped"
+        state = self.counts[batch].state
+        return "waiting" if state == "running" and self.idle(batch) else state
+
+    def workers(self, batch: str) -> int:
+        """Return the number of running workers that claim jobs of the batch."""
+        return len(self.stops.serving(batch))
+
+    def idle(self, batch: str) -> bool:
+        """Tell whether jobs of the batch wait, and no worker is running for them."""
+        return self.stops.no_worker(batch, self.counts[batch])
+
+    def eta_s(self, batch: str) -> float | None:
+        """Return the seconds until the batch is done at its rate, None when that is not known."""
+        return remaining_s(self.counts[batch], self.rates.get(batch))
 
     def webhook(self, batch: str) -> str:
         """Return the state of the batch's webhook, "" when it has none."""
@@ -59,13 +80,16 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         if self.only is not None:
             return msgspec.json.encode(self._fields(self.only))
         batches = {name: self._fields(name) for name in self.counts if name != SINGLES}
-        return msgspec.json.encode({"batches": batches, "single": self._fields(SINGLES)})
+        workers = len(self.stops.workers)
+        everything = {"batches": batches, "single": self._fields(SINGLES), "workers": workers}
+        return msgspec.json.encode(everything)
 
     def _fields(self, batch: str) -> dict[str, object]:
         counts = self.counts[batch]
         fields: dict[str, object] = {
             "batch": batch or None,
             "state": self.state(batch),
+            "workers": self.workers(batch),
             "total": counts.total,
             "queued": counts.queued,
             "in_flight": counts.in_flight,
@@ -75,6 +99,10 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
             "failed": counts.failed,
             "cancelled": counts.cancelled,
             "expired": counts.expired,
+            "stop_reasons": counts.stop_reasons,
+            "rate": self.rates.get(batch),
+            "eta_s": self.eta_s(batch),
+            "refused": counts.refused,
             "utilisation": None if counts.utilisation is None else round(counts.utilisation, 4),
             "tokens": {"input": counts.input_tokens, "output": counts.output_tokens},
             "cost": {"usd": counts.cost, "projected_usd": counts.projected_cost},
@@ -101,6 +129,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 async def look(batches: Batches, batch: str | None, corrections: Corrections) -> View:
     """Read `batch`; None reads all batches and the single jobs.
 
+    Rates are those of the last RATE_S seconds, from the rows in the store.
+
     Raises BatchNotFoundError, which lists the known batches.
     """
     if batch is None:
@@ -112,4 +142,12 @@ async def look(batches: Batches, batch: str | None, corrections: Corrections) ->
     stops = await read_stops(batches.redis, list(counts))
     crashing = tuple(str(crash) for crash in await crashes.read(batches.redis))
     troubles = tuple(await crashes.read_troubles(batches.redis))
-    return View(counts=counts, only=batch, stops=stops, crashes=crashing, troubles=troubles)
+    running = [name for name, each in counts.items() if each.in_flight]
+    return View(
+        counts=counts,
+        only=batch,
+        stops=stops,
+        rates=await corrections.rates(running),
+        crashes=crashing,
+        troubles=troubles,
+    )

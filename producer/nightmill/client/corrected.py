@@ -14,12 +14,14 @@ from nightmill.records.counts import Counts, agree, with_rows
 from nightmill.records.state import BATCH_ENDED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from nightmill.queue.batches import Batches
     from nightmill.settings import Settings
     from nightmill.store import ResultStore
 
+RATE_S: Final = 60.0
+"""Time over which the rate of a batch is measured in the store, seconds."""
 LOST: Final = "it was so before Redis lost it"
 
 
@@ -59,7 +61,7 @@ class Corrections:
     """Corrects the counts that Redis has, with what the store beside it knows better.
 
     The store is asked only about batches that may be over or lost, and again only when their counts
-    in Redis have changed.
+    in Redis have changed. It also measures rates.
     """
 
     def __init__(self, batches: Batches, settings: Settings, *, lenient: bool = False) -> None:
@@ -85,6 +87,19 @@ class Corrections:
         """Return the counts of every batch that Redis or the store knows, sorted by name."""
         counts = await self._batches.all()
         return dict(sorted((await self._correct(counts, others=True)).items()))
+
+    async def rates(self, names: Collection[str]) -> dict[str, float]:
+        """Return the jobs a second of the batches `names` over the last RATE_S seconds.
+
+        It is measured in the store, so without it there are none.
+        """
+        if not names:
+            return {}
+        try:
+            async with store_to_read(self._settings, self._batches.redis) as store:
+                return {} if store is None else {n: await store.rate(n, RATE_S) for n in names}
+        except StoreError:
+            return {}
 
     async def _correct(
         self, found: dict[str, Counts], *, others: bool = False

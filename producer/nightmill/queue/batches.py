@@ -29,15 +29,6 @@ ROWS_S: Final = 15.0
 ROWS_LOOK_S: Final = 0.1
 
 
-class _Lane(msgspec.Struct):
-    """The part of a lane's hash field `hot` that is read here."""
-
-    refused: int = 0
-
-
-_lane = msgspec.json.Decoder(_Lane, strict=False)
-
-
 class Batches:
     """The batches of one Redis. Every method raises QueueUnavailableError when Redis is away."""
 
@@ -232,27 +223,9 @@ class Batches:
         found = [await self.try_account_again(each) for each in stopped.union(stops.accounts)]
         return sum(was for was, _ in found), sum(lanes for _, lanes in found)
 
-    async def refused(self) -> int:
-        """Return how many calls were answered with 429, over all lanes, since the lanes exist."""
-        lanes = await self._members(keys.LANES)
-        with redis_errors():
-            async with self.redis.pipeline(transaction=False) as pipe:
-                for lane in lanes:
-                    pipe.execute_command("HGET", keys.LANE.encode() + lane, "hot")
-                found = await pipe.execute()
-        return sum(_refused(hot) for hot in found if hot is not None)
-
     async def _members(self, key: str) -> list[bytes]:
         with redis_errors():
             async with self.redis.pipeline(transaction=False) as pipe:
                 pipe.smembers(key)
                 (found,) = await pipe.execute()
         return sorted(found)
-
-
-def _refused(hot: bytes) -> int:
-    """Return the refused calls of a lane; 0 when its hash cannot be read."""
-    try:
-        return _lane.decode(hot).refused
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return 0

@@ -6,43 +6,20 @@ the account or the lane is stopped. An account that no worker uses any more stop
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from nightmill.queue import keys
 from nightmill.queue.connection import redis_errors
+from nightmill.queue.live_workers import LiveWorker, live
 from nightmill.records.counts import text
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-BEAT_S: Final = 5.0
-"""A worker reports that it lives so often, seconds."""
-ALIVE_S: Final = 3 * BEAT_S
-"""A worker that reported within this time is running."""
-_BEAT: Final = re.compile(
-    rb"(?P<at>\d{1,12}) running=\d+ held=\d+(?: account=(?P<account>\S+))?(?: only=(?P<only>.+))?",
-    re.DOTALL,
-)
-
-
-class Beat(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker's sign of life."""
-
-    at: int
-    """Epoch seconds by Redis's clock."""
-    account: str | None = None
-    """Its account; None for workers of older versions."""
-    only: str | None = None
-    """The one batch whose jobs it claims, None for all."""
-
-
-def about(account: str, only: str | None) -> str:
-    """Return what a worker adds to its sign of life: its account, and the batch that it serves."""
-    return f" account={account}" + (f" only={only}" if only else "")
+    from nightmill.records.counts import Counts
 
 
 class HeldLane(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +43,8 @@ class Stops(msgspec.Struct, frozen=True, kw_only=True):
     lanes: tuple[HeldLane, ...] = ()
     known: frozenset[str] = frozenset()
     """All accounts that jobs were ever claimed with."""
-    beats: tuple[Beat, ...] = ()
-    """Of the workers that run now."""
+    workers: tuple[LiveWorker, ...] = ()
+    """The workers that run now."""
     models: dict[str, tuple[str, ...]] = {}
     """Batch -> the models of its queued jobs."""
 
@@ -76,10 +53,19 @@ class Stops(msgspec.Struct, frozen=True, kw_only=True):
 
         These are those of the running workers and `also`; without any, all that are known.
         """
-        beats = [beat for beat in self.beats if beat.only in {None, batch}]
-        if any(beat.account is None for beat in beats):
+        workers = self.serving(batch)
+        if any(worker.account is None for worker in workers):
             return self.known
-        return frozenset(also).union(b.account for b in beats if b.account) or self.known
+        return frozenset(also).union(w.account for w in workers if w.account) or self.known
+
+    def serving(self, batch: str) -> tuple[LiveWorker, ...]:
+        """Return the workers that run now and claim jobs of `batch`."""
+        return tuple(worker for worker in self.workers if worker.serves(batch))
+
+    def no_worker(self, batch: str, counts: Counts) -> bool:
+        """Tell whether jobs of `batch` could be called, but no running worker would claim them."""
+        left = counts.waiting or counts.in_flight
+        return bool(left) and not counts.flag and not self.serving(batch)
 
     def reason(self, batch: str, also: Collection[str] = ()) -> str:
         """Return why none of the queued jobs of `batch` can be called, "" when one can."""
@@ -155,7 +141,7 @@ async def read_stops(redis: Redis, batches: Sequence[str]) -> Stops:
         },
         lanes=tuple(lane for name, held in holds for lane in _lanes(name, held)),
         known=frozenset(map(text, names)),
-        beats=tuple(_alive(workers, int(seconds))),
+        workers=live(workers, int(seconds)),
         models=_models(queues, sizes),
     )
 
@@ -169,19 +155,6 @@ def _lanes(account: bytes, holds: dict[bytes, bytes]) -> Iterator[HeldLane]:
         if hold.state != "passed":
             yield HeldLane(
                 account=text(account), model=text(model), state=hold.state, reason=hold.reason
-            )
-
-
-def _alive(workers: dict[bytes, bytes], now: int) -> Iterator[Beat]:
-    """Yield the signs of life that are recent; those that cannot be read are no signs."""
-    for raw in workers.values():
-        found = _BEAT.fullmatch(raw)
-        if found and abs(now - int(found["at"])) <= ALIVE_S:
-            account, only = found["account"], found["only"]
-            yield Beat(
-                at=int(found["at"]),
-                account=text(account) if account else None,
-                only=text(only) if only else None,
             )
 
 

@@ -6,7 +6,6 @@ its rows are where nobody looks for them.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -14,14 +13,12 @@ import msgspec
 from nightmill.errors import StoreMismatchError
 from nightmill.queue import keys, wire
 from nightmill.queue.connection import redis_errors
+from nightmill.queue.live_workers import read_live
 from nightmill.records.counts import text
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-ALIVE_S: Final = 15.0
-"""A worker whose last sign of life is older does not live, seconds: three signs are missing."""
-_BEAT: Final = re.compile(rb"(\d{1,12}) ")
 ACCEPT: Final = "nightmill doctor --accept-store"
 
 
@@ -58,22 +55,10 @@ async def note(redis: Redis, store: UsedStore, *, replace: bool = False) -> Used
     return await run(replace=True) if await _made_anew(redis, used, store) else used
 
 
-async def alive(redis: Redis) -> list[str]:
-    """Return the names of the workers that have shown a sign of life lately."""
-    now, _ = await redis.execute_command("TIME")
-    beats = await redis.execute_command("HGETALL", keys.WORKERS)
-    flat = beats.items() if isinstance(beats, dict) else zip(beats[::2], beats[1::2], strict=True)
-    return [
-        text(name)
-        for name, beat in flat
-        if (found := _BEAT.match(beat)) and abs(int(now) - int(found[1])) < ALIVE_S
-    ]
-
-
 async def _made_anew(redis: Redis, used: UsedStore, store: UsedStore) -> bool:
     """Tell whether `store` was made in the place of `used`, whose file was removed."""
     another = used.identity != store.identity and used.where == store.where
-    return another and not await alive(redis)
+    return another and not await read_live(redis)
 
 
 async def mismatch(redis: Redis, store: UsedStore) -> StoreMismatchError | None:

@@ -19,7 +19,7 @@ State = Literal["paused", "paused: budget", "cancelled", "expired", "feeding", "
 _NUMBERS: Final = (
     *("in_flight", "retrying", "snoozed", "succeeded", "failed", "cancelled", "expired"),
     *("input_tokens", "output_tokens", "nanodollars", "unpriced"),
-    *("metered_ms", "used_ms"),
+    *("refused", "metered_ms", "used_ms"),
 )
 _HELD: Final[dict[str, State]] = {
     "paused": "paused",
@@ -57,6 +57,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """Cost of all calls with a known price; 1e9 are one US dollar."""
     unpriced: int = 0
     """Jobs that used tokens of a model without a known price."""
+    refused: int = 0
+    """Calls that were answered 429."""
     metered_ms: int = 0
     """How long lanes kept jobs of this batch waiting, milliseconds."""
     used_ms: int = 0

@@ -7,17 +7,27 @@ queue.webhooks.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
+
+NO_WORKER: Final = (
+    'no worker is running: start one with "nightmill worker", or run the file again with '
+    '"nightmill run"'
+)
+"""What is wrong, and the fix, while jobs wait and no running worker claims them."""
 
 
 class StatusColumn(StrEnum):
-    """Headings of `nightmill status`; the job states stand between DONE and TOKENS."""
+    """Headings of `nightmill status`; the job states stand between REFUSED and TOKENS."""
 
     BATCH = "batch"
     STATE = "state"
     DONE = "done"
-    TOKENS = "tokens in / out"
-    LIMIT_USED = "limit used"
+    RATE = "rate"
+    ETA = "ETA"
     COST = "cost"
+    REFUSED = "refused (429)"
+    TOKENS = "tokens in / out"
+    LIMIT_USED = "of rate limit"
 
 
 class ProgressLabel(StrEnum):

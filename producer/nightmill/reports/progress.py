@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from nightmill.records.stop_reasons import told
 from nightmill.reports.labels import ProgressLabel
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 SPAN_S: Final = 10.0
 """Time over which the rate is measured, seconds."""
+
+SEPARATOR: Final = " · "
+"""Between two parts of a progress line; a narrow terminal breaks it there."""
 
 _MINUTE: Final = 60
 _HOUR: Final = 3600
@@ -21,24 +25,24 @@ _DAY: Final = 86_400
 class Progress:
     """The progress of a batch; pure. Times are seconds of any monotonic clock."""
 
-    def __init__(self, counts: Counts, now: float, *, refused: int = 0) -> None:
-        """Start with a first sample.
-
-        `refused` is the number of 429s of all lanes so far. The progress shows those since then.
-        """
+    def __init__(self, counts: Counts, now: float) -> None:
+        """Start with a first sample; the progress shows the refused calls since then."""
         self.counts = counts
-        self.refused = 0
-        self._refused_before = refused
+        self._refused_before = counts.refused
         self._ended: deque[tuple[float, int]] = deque([(now, counts.terminal)])
 
     def __repr__(self) -> str:
         """Show the progress line."""
         return f"<Progress {self.line()}>"
 
-    def add(self, counts: Counts, now: float, *, refused: int = 0) -> None:
+    @property
+    def refused(self) -> int:
+        """Calls that were answered 429 since the first sample."""
+        return max(0, self.counts.refused - self._refused_before)
+
+    def add(self, counts: Counts, now: float) -> None:
         """Add a sample that is not older than the last one."""
         self.counts = counts
-        self.refused = max(0, refused - self._refused_before)
         self._ended.append((now, counts.terminal))
         while len(self._ended) > 2 and self._ended[1][0] <= now - SPAN_S:  # noqa: PLR2004 - a pair
             self._ended.popleft()
@@ -52,32 +56,46 @@ class Progress:
     @property
     def eta_s(self) -> float | None:
         """Seconds until the batch is done at this rate; None when the total or rate is unknown."""
-        counts = self.counts
-        if counts.total is None:
-            return None
-        left = max(counts.total - counts.terminal, counts.waiting + counts.in_flight)
-        if not left:
-            return 0.0
-        return left / self.rate if self.rate else None
+        return remaining_s(self.counts, self.rate)
 
     def line(self) -> str:
-        """Return the progress as one line; what matters most comes first, for narrow terminals."""
+        """Return the progress as one line: what matters most within its first 80 characters."""
         counts = self.counts
         total = "" if counts.total is None else f"/{counts.total:,}"
-        parts = [
-            f"{counts.terminal:,}{total} {ProgressLabel.DONE}",
-            f"{counts.failed:,} {ProgressLabel.FAILED}",
-            f"{counts.in_flight:,} {ProgressLabel.IN_FLIGHT}",
-            f"{self.rate:,.1f}/s",
-        ]
+        parts = [f"{counts.terminal:,}{total} {ProgressLabel.DONE}", f"{self.rate:,.1f}/s"]
         if not counts.done:
             parts.append(f"{ProgressLabel.ETA} {duration(self.eta_s)}")
-        if counts.cost:
-            parts.append(dollars(counts.cost))
-        tokens = f"{short(counts.input_tokens)} in + {short(counts.output_tokens)} out"
+        parts.append("cost ?" if counts.cost is None else dollars(counts.cost))
         parts.append(f"{self.refused:,} {ProgressLabel.REFUSED}")
+        parts.append(f"{counts.failed:,} {ProgressLabel.FAILED}")
+        if stops := told(counts.stop_reasons):
+            parts.append(stops)
+        parts.append(f"{counts.in_flight:,} {ProgressLabel.IN_FLIGHT}")
+        tokens = f"{short(counts.input_tokens)} in + {short(counts.output_tokens)} out"
         parts.append(f"{tokens} {ProgressLabel.TOKENS}")
-        return " · ".join(parts)
+        return SEPARATOR.join(parts)
+
+
+def remaining_s(counts: Counts, rate: float | None) -> float | None:
+    """Return the seconds until a batch is done at `rate` jobs a second; None when not known."""
+    if counts.total is None:
+        return None
+    left = max(counts.total - counts.terminal, counts.waiting + counts.in_flight)
+    if not left:
+        return 0.0
+    return left / rate if rate else None
+
+
+def folded(line: str, width: int) -> str:
+    """Return a progress line as several lines of at most `width` characters, where it can be."""
+    lines, after = [""], ""
+    for part in line.split(SEPARATOR):
+        if lines[-1] and len(lines[-1]) + len(after) + len(part) > width:
+            lines.append(f"  {part}")
+        else:
+            lines[-1] += after + part
+        after = SEPARATOR
+    return "\n".join(lines)
 
 
 def counted(number: int, noun: str) -> str:

@@ -223,6 +223,19 @@ def spent(connection: Connection, batch: str) -> Spent:
     return Spent(usage=usage, cost=float(row["cost"]), unpriced=row["rows"] - row["priced"])
 
 
+def ended_since(connection: Connection, batch: str, since_ms: int) -> tuple[int, int]:
+    """Return how many rows of `batch` ended at `since_ms` or later, and when the first did.
+
+    The index of the order of completion has both.
+    """
+    query = (
+        "SELECT count(*), min(finished_at) FROM results "
+        "WHERE batch = :batch AND finished_at >= :since"
+    )
+    ((number, first),) = connection.rows(query, {"batch": batch_key(batch), "since": since_ms})
+    return number, first or 0
+
+
 def stops(connection: Connection, batch: str) -> list[tuple[JobState, str | None, int, str]]:
     """Return each end of rows of `batch`: status, stop reason, number of rows, one job's id."""
     query = (

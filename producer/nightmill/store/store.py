@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from nightmill.errors import StoreUnavailableError
 from nightmill.records.id_set import IdSet
+from nightmill.records.job import now_ms
 from nightmill.records.state import TERMINAL, JobState
 from nightmill.records.stop_reasons import tallied
 from nightmill.store import batches, statements
@@ -181,6 +182,24 @@ class ResultStore:
     async def stop_reasons(self, batch: str) -> dict[str, int]:
         """Return stop reason -> number of rows of `batch`; see records.stop_reasons."""
         return tallied(each[:3] for each in await self.stops(batch))
+
+    async def rate(self, batch: str, within_s: float) -> float:
+        """Return how many jobs of `batch` ended a second, in the last `within_s` seconds or less.
+
+        A batch that began later is measured from its first row of that time.
+        """
+        now = now_ms()
+        since = now - int(within_s * 1000)
+        number, first = await self._database.run(
+            partial(statements.ended_since, batch=batch, since_ms=since)
+        )
+        return number / max(1.0, (now - max(since, first)) / 1000)
+
+    async def ended_before(self, batch: str, at_ms: int) -> int:
+        """Return the number of rows of `batch` that ended before `at_ms`, epoch ms."""
+        rows = sum((await self.counts(batch)).values())
+        since = partial(statements.ended_since, batch=batch, since_ms=at_ms)
+        return rows - (await self._database.run(since))[0]
 
     async def spent(self, batch: str) -> Spent:
         """Return the tokens and the US dollars of `batch`, summed over its rows."""

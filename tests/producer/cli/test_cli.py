@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -40,6 +41,7 @@ class Shell:
         """Use `folder` as the working directory, and `redis_url` as NIGHTMILL_REDIS_URL."""
         self.folder = folder
         self.env = {"PATH": "/usr/bin:/bin", "NIGHTMILL_REDIS_URL": redis_url}
+        self.env |= {k: v for k, v in os.environ.items() if k == "PYTHONPATH"}  # of a worktree
 
     def start(self, *args: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         """Start a command."""
@@ -144,10 +146,13 @@ async def test_status_as_json_has_the_documented_keys(shell: Shell, rig: Rig) ->
         "utilisation": None,
     }
     states = {str(state): 5 if state is JobState.QUEUED else 0 for state in JobState}
-    assert one == {"batch": "prompts", "state": "running", "total": 5} | used | states
+    about = {"batch": "prompts", "state": "waiting", "workers": 0, "total": 5}
+    measured: dict[str, object] = {"stop_reasons": {}, "rate": None, "eta_s": None, "refused": 0}
+    assert one == about | used | states | measured
     both = json.loads(shell("status", "--json")[1])
     assert both["batches"] == {"prompts": one}
     assert (both["single"]["queued"], both["single"]["batch"]) == (1, None)
+    assert both["workers"] == 0
 
 
 async def test_status_is_a_table_for_people(shell: Shell, rig: Rig) -> None:
@@ -160,7 +165,7 @@ async def test_status_is_a_table_for_people(shell: Shell, rig: Rig) -> None:
     assert "5 of 5" in out
     code, out, _ = shell("status", "prompts", "--watch")
     assert code == 0
-    assert out.startswith("prompts done: 5/5 done · 0 failed")
+    assert out.startswith("prompts done: 5/5 done · 0.0/s · $")
 
 
 def test_watching_ends_with_130_on_ctrl_c(shell: Shell) -> None:

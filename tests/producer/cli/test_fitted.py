@@ -11,9 +11,9 @@ HEADINGS = ("lane", "limited by", "in flight", "requests/min", "tokens")
 CELLS = ("claude-opus-4-6 1303f0", "window", "1,200 of 1,200", "1,730 of 3,000 (58%)", "1.2M")
 
 
-def drawn(width: int, cells: tuple[str, ...] = CELLS) -> list[str]:
+def drawn(width: int, cells: tuple[str, ...] = CELLS, main: int | None = None) -> list[str]:
     """Return the lines of a table with one row, drawn on a terminal of `width` columns."""
-    table = FittedTable(HEADINGS, text_columns=2)
+    table = FittedTable(HEADINGS, text_columns=2, main=main)
     table.add(*cells)
     console = Console(width=width, color_system=None)
     with console.capture() as capture:
@@ -36,6 +36,17 @@ def test_a_narrow_terminal_wraps_at_spaces_and_cuts_no_word(width: int) -> None:
     assert max(map(len, lines)) <= width
     words = " ".join(lines).split()
     assert sorted(words) == sorted(" ".join((*HEADINGS, *CELLS)).split())
+
+
+def test_what_matters_most_is_not_wrapped_for_what_matters_less() -> None:
+    """`status` at 80 columns: done, rate, ETA and cost in one table, all else below it."""
+    assert drawn(79, main=3) == [
+        "lane                    limited by       in flight",
+        "claude-opus-4-6 1303f0  window      1,200 of 1,200",
+        "",
+        "lane                            requests/min  tokens",
+        "claude-opus-4-6 1303f0  1,730 of 3,000 (58%)    1.2M",
+    ]
 
 
 def test_rows_that_do_not_fit_become_paragraphs() -> None:

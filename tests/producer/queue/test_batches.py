@@ -144,16 +144,6 @@ async def test_a_stopped_account_has_its_reason(redis_url: str, tmp_path: Path) 
         assert accounts[worker.account]["reason"]
 
 
-async def test_refused_counts_429s_of_all_lanes(redis: Redis) -> None:
-    """Each lane has a hash of its own, and Lua writes numbers as floats."""
-    async with redis.pipeline() as pipe:
-        pipe.sadd(keys.LANES, "f:a", "f:b", "f:c")
-        pipe.hset(keys.LANE + "f:a", "hot", '{"refused":3}')
-        pipe.hset(keys.LANE + "f:b", "hot", '{"refused":4.0,"sent":9}')
-        await pipe.execute()
-    assert await Batches(redis).refused() == 7
-
-
 async def test_names_and_values_that_are_not_utf_8_are_shown(redis: Redis) -> None:
     """Another program may write to our keys: one odd name must not end every command."""
     lane, account = b"f\xff:m", b"f\xff"
@@ -173,7 +163,6 @@ async def test_names_and_values_that_are_not_utf_8_are_shown(redis: Redis) -> No
     assert await batches.accounts() == {
         "f\N{REPLACEMENT CHARACTER}": {"state": "stopped", "reason": "\N{REPLACEMENT CHARACTER}"}
     }
-    assert await batches.refused() == 3
     odd, _, good = sorted(await read_lanes(redis), key=lambda each: -each.hot.refused)
     assert (odd.account, odd.stopped, odd.hot.refused) == (
         "f\N{REPLACEMENT CHARACTER}",

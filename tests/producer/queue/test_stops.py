@@ -13,7 +13,8 @@ from nightmill.cli.view import View, look
 from nightmill.client.corrected import Corrections
 from nightmill.queue import keys
 from nightmill.queue.batches import Batches
-from nightmill.queue.stops import about, read_stops
+from nightmill.queue.live_workers import about
+from nightmill.queue.stops import read_stops
 from nightmill.reports.lanes import Look, read_lanes
 from nightmill.settings import load_settings
 
@@ -177,7 +178,7 @@ async def test_a_batch_without_queued_jobs_waits_for_nothing(redis: Redis) -> No
 async def test_a_sign_of_life_that_cannot_be_read_is_none(redis: Redis, text: str) -> None:
     """Another program may write to the hash."""
     await redis.execute_command("HSET", keys.WORKERS, "w", text)
-    assert (await read_stops(redis, [])).beats == ()
+    assert (await read_stops(redis, [])).workers == ()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"state":"stopped"}', '{"state":7,"reason":""}'])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nightmill.records.counts import Counts
-from nightmill.reports.progress import SPAN_S, Progress, duration, short
+from nightmill.reports.progress import SPAN_S, Progress, duration, folded, short
 
 
 def running(done: int, total: int | None = 100) -> Counts:
@@ -49,24 +49,35 @@ def test_eta_is_unknown_while_the_source_is_open() -> None:
     assert "ETA ?" in progress.line()
 
 
-def test_the_line_has_the_most_important_first() -> None:
-    """A terminal of 80 columns cuts the end of the line. Refusals count from the first sample."""
-    before = Counts(total=1200, queued=1200)
-    progress = Progress(before, 0.0, refused=7)
+def test_80_columns_show_done_rate_eta_cost_and_refusals() -> None:
+    """The end of the line was cut. Refusals count from the first sample."""
+    before = Counts(total=1200, queued=1200, refused=7)
+    progress = Progress(before, 0.0)
     now = Counts(
         total=1200,
         queued=190,
         in_flight=10,
         succeeded=990,
         failed=10,
+        stop_reasons={"end_turn": 885, "max_tokens": 105},
         input_tokens=1_234_567,
         output_tokens=890,
+        nanodollars=1_234_000_000,
+        refused=9,
     )
-    progress.add(now, 10.0, refused=9)
-    assert progress.line() == (
-        "1,000/1,200 done · 10 failed · 10 in flight · 100.0/s · ETA 2s · 2 refused (429)"
-        " · 1.2M in + 890 out tokens"
+    progress.add(now, 10.0)
+    first, second = folded(f"reviews-2026-11: {progress.line()}", 80).splitlines()
+    assert first == (
+        "reviews-2026-11: 1,000/1,200 done · 100.0/s · ETA 2s · $1.23 · 2 refused (429)"
     )
+    assert second == (
+        "  10 failed · 105 cut at max_tokens · 10 in flight · 1.2M in + 890 out tokens"
+    )
+
+
+def test_a_line_is_folded_between_its_parts_only() -> None:
+    """A number that is broken misleads; a part that is longer than the line stays whole."""
+    assert folded("b: " + "x" * 20 + " · 1 · 2", 10) == "b: " + "x" * 20 + "\n  1 · 2"
 
 
 def test_a_finished_batch_has_no_eta() -> None:

@@ -200,5 +200,5 @@ async def test_a_worker_reports_its_account_and_its_batch(redis_url: str, tmp_pa
     """Commands ask which credentials the running workers have."""
     async with rigged(redis_url, tmp_path, QUICK) as rig, rig.working(only_batch="b c") as worker:
         await until(lambda: rig.redis.execute_command("HGET", keys.WORKERS, worker.name))
-        (beat,) = (await read_stops(rig.redis, [])).beats
+        (beat,) = (await read_stops(rig.redis, [])).workers
         assert (beat.account, beat.only) == (worker.account, "b c")

@@ -63,7 +63,7 @@ async def test_a_run_shows_that_redis_is_away(rig: Rig) -> None:
     shown: list[Sequence[str]] = []
     settings = rig.settings.model_copy(update={"redis_url": "unix:///nowhere.sock"})
 
-    def show(_counts: Counts, _refused: int, troubles: Sequence[str]) -> None:
+    def show(_counts: Counts, troubles: Sequence[str]) -> None:
         shown.append(troubles)
 
     local = LocalRun(Supervisor(settings, 1), settings, "night")

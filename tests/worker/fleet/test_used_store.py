@@ -15,7 +15,8 @@ from nightmill.client.stored import join_store, used_store
 from nightmill.errors import StoreMismatchError
 from nightmill.queue import keys
 from nightmill.queue.batches import Batches
-from nightmill.queue.used_store import UsedStore, alive, differing, mismatch, note, noted
+from nightmill.queue.live_workers import read_live
+from nightmill.queue.used_store import UsedStore, differing, mismatch, note, noted
 from nightmill.records.state import JobState
 from nightmill.store import ResultStore
 from nightmill_worker.cli.examine import accept_store
@@ -118,7 +119,7 @@ async def test_a_store_that_was_made_anew_in_its_place_is_accepted(rig: Rig) -> 
     with pytest.raises(StoreMismatchError):
         await join_store(rig.settings, rig.redis, rig.store)
     await beat(rig.redis, ago_s=60)
-    assert await alive(rig.redis) == []
+    assert await read_live(rig.redis) == ()
     assert await mismatch(rig.redis, mine) is None
     assert await noted(rig.redis) == gone, "only a worker replaces it"
     await join_store(rig.settings, rig.redis, rig.store)
@@ -129,7 +130,7 @@ async def test_what_other_programs_write_there_is_no_crash(rig: Rig) -> None:
     """A note or a sign of life that cannot be read."""
     for value in (b"", b"\xff", b"soon running=1", b"99999999999999999999 x"):
         await rig.redis.execute_command("HSET", keys.WORKERS, b"\xff", value)
-        assert await alive(rig.redis) == []
+        assert await read_live(rig.redis) == ()
     await rig.redis.execute_command("HSET", keys.STORE, "id", b"\xff")
     found = await noted(rig.redis)
     assert found is not None

@@ -14,8 +14,9 @@ from nightmill.client.stored import used_store
 from nightmill.errors import NightmillError, StoreMismatchError
 from nightmill.queue import keys
 from nightmill.queue.connection import ALLOW, connect, redis_errors
+from nightmill.queue.live_workers import ALIVE_S, read_live
 from nightmill.queue.locate import with_redis
-from nightmill.queue.used_store import ALIVE_S, alive, mismatch, note, noted
+from nightmill.queue.used_store import mismatch, note, noted
 from nightmill.safety.redaction import Secrets
 from nightmill.settings import Settings
 from nightmill.store import ResultStore
@@ -156,7 +157,7 @@ async def accept_store(settings: Settings) -> str:
     ):
         mine = await used_store(settings, store)
         with redis_errors():
-            if await mismatch(redis, mine) and (workers := await alive(redis)):
+            if await mismatch(redis, mine) and (workers := await read_live(redis)):
                 raise StoreMismatchError(
                     f"{len(workers):,} workers run with the other store: stop them, wait "
                     f"{ALIVE_S:.0f} s and try again"

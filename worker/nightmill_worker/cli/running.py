@@ -139,11 +139,11 @@ class _Shown:
     def refused(self) -> int:
         return self._progress.refused if self._progress else 0
 
-    def counts(self, counts: Counts, refused: int, troubles: Sequence[str]) -> None:
+    def counts(self, counts: Counts, troubles: Sequence[str]) -> None:
         now = time.monotonic()
         if self._progress is None:
-            self._progress = Progress(counts, now, refused=refused)
-        self._progress.add(counts, now, refused=refused)
+            self._progress = Progress(counts, now)
+        self._progress.add(counts, now)
         crash = [str(self._workers.crash)] if self._workers.crash else []
         notes = [*crash, *troubles]
         kinds = {note[:KIND] for note in notes}

@@ -16,8 +16,8 @@ from redis import exceptions
 from nightmill.errors import QueueUnavailableError, StoreUnavailableError
 from nightmill.queue import keys
 from nightmill.queue.crashes import note_trouble
+from nightmill.queue.live_workers import BEAT_S
 from nightmill.queue.patience import waits
-from nightmill.queue.stops import BEAT_S
 from nightmill_worker.events import JobsCancelled, LeaseLost, failed_loop
 from nightmill_worker.fleet import batch_notes
 from nightmill_worker.limiter.governor import STAND_BY_S, TICK_S, Governor
@@ -85,7 +85,7 @@ class Background:
         """Set when the store is the one in use with this Redis; until then nothing is swept."""
 
     async def run(self, *, worker: str, lease_s: float, about: str) -> None:
-        """Run all loops until cancelled. `about` goes with each sign of life, see `stops`."""
+        """Run all loops until cancelled. `about` goes with each sign of life, see live_workers."""
         await asyncio.gather(
             self._repeat("renew", self._renew, lease_s / 3),
             self._repeat("listen", self._listen, LISTEN_AGAIN_S),

@@ -18,7 +18,7 @@ from arq.worker import Worker
 from nightmill.client.stored import used_store
 from nightmill.errors import StoreMismatchError, StoreUnavailableError
 from nightmill.maintenance.cancellation import Cancellation
-from nightmill.queue import keys, stops, wire
+from nightmill.queue import keys, live_workers, wire
 from nightmill.queue.batches import Batches
 from nightmill.queue.used_store import UsedStore, differing, note
 from nightmill.safety.redaction import Secrets
@@ -213,7 +213,7 @@ class FleetWorker(Worker):
             self._background.run(
                 worker=self.name,
                 lease_s=self._settings.lease_s,
-                about=stops.about(self.account, self._settings.only_batch),
+                about=live_workers.about(self.account, self._settings.only_batch),
             )
         )
         settling = asyncio.create_task(self._settler.run())

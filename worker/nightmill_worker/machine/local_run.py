@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from nightmill.sources import Line
     from nightmill_worker.machine.supervisor import Supervisor
 
-Show: TypeAlias = Callable[[Counts, int, Sequence[str]], None]
+Show: TypeAlias = Callable[[Counts, Sequence[str]], None]
 
 LOOK_S: Final = 0.2
 """Between two reads of the counts, seconds."""
@@ -98,7 +98,7 @@ class LocalRun:
         self._supervisor = supervisor
         self._interrupted = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
-        self._last: tuple[Counts, int, Stops] = Counts(), 0, Stops()
+        self._last: tuple[Counts, Stops] = Counts(), Stops()
         self._troubles: list[str] = []
         self._notice = ""
         self._known_limits = Limits()
@@ -113,8 +113,8 @@ class LocalRun:
     async def run(self, lines: Callable[[], Iterable[Line]], show: Show) -> Ending:
         """Feed what `lines()` yields and wait for the end; call `lines` again if Redis lost jobs.
 
-        `show` gets the counts, the number of 429s and one line for each trouble of the workers or
-        of Redis, a few times a second. Raises what the Feeder raises, and WorkersFailedError.
+        `show` gets the counts and one line for each trouble of the workers or of Redis, a few
+        times a second. Raises what the Feeder raises, and WorkersFailedError.
         """
         async with (
             Producer(settings=self._served) as producer,
@@ -155,7 +155,7 @@ class LocalRun:
         interrupted = asyncio.create_task(self._interrupted.wait())
         await asyncio.wait({delivering, interrupted}, return_when=asyncio.FIRST_COMPLETED)
         await end_tasks(delivering, interrupted)
-        counts, _, _ = await self._read(batches, lambda *_: None)
+        counts, _ = await self._read(batches, lambda *_: None)
         return msgspec.structs.replace(ending, counts=counts)
 
     async def _work(
@@ -229,17 +229,17 @@ class LocalRun:
 
     async def _look(self, batches: Batches, show: Show) -> tuple[Counts, str]:
         """Return the counts, and why no more calls can be made ("" when they can)."""
-        counts, refused, stops = await self._read(batches, show)
+        counts, stops = await self._read(batches, show)
         lines = [*self._troubles, *([self._notice] if self._notice else [])]
         if counts.waiting:
             lines += stops.shown(self._batch, [self._account])
-        show(counts, refused, lines)
+        show(counts, lines)
         if counts.waiting and (reason := stops.reason(self._batch, [self._account])):
             return counts, reason
         return counts, f"paused: {counts.reason}" if counts.held else ""
 
-    async def _read(self, batches: Batches, show: Show) -> tuple[Counts, int, Stops]:
-        """Return the counts, the number of 429s, and what is stopped or held.
+    async def _read(self, batches: Batches, show: Show) -> tuple[Counts, Stops]:
+        """Return the counts, and what is stopped or held.
 
         Waits for a Redis that is away and shows that; once interrupted, returns what was read last.
         Raises QueueRefusedError when Redis refuses before it has answered.
@@ -248,7 +248,6 @@ class LocalRun:
             try:
                 async with asyncio.timeout(SLOW_S):
                     stops = await read_stops(batches.redis, [self._batch])
-                    refused = await batches.refused()
                     counts = await batches.counts(self._batch)
                     self._troubles = await read_troubles(batches.redis)
             except (QueueUnavailableError, TimeoutError) as error:
@@ -257,11 +256,10 @@ class LocalRun:
                 if isinstance(error, QueueRefusedError) and not self._answered:
                     raise
                 problem = str(error) or f"no answer within {SLOW_S:.0f} s"
-                shown, refused, _ = self._last
-                show(shown, refused, [f"trouble: Redis is away: {problem}"])
+                show(self._last[0], [f"trouble: Redis is away: {problem}"])
                 await asyncio.sleep(LOOK_S)
             else:
-                self._last = counts, refused, stops
+                self._last = counts, stops
                 if counts.fed:
                     if counts.limits != Limits():
                         self._known_limits = counts.limits

@@ -28,6 +28,7 @@ local function release(item)
   redis.call('HINCRBY', record, 'snoozes', 1 - counted)
   if item.refused == 1 then
     redis.call('HINCRBY', record, 'refusals', 1)
+    counts.add(batch, 'refused', 1)
   else
     redis.call('HDEL', record, 'refusals')
   end

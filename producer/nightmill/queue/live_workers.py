@@ -1,0 +1,72 @@
+"""The signs of life of workers: which run now, with which account, for which batch.
+
+A worker writes its sign every BEAT_S. Everything that must know whether one runs asks here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from nightmill.queue import keys
+from nightmill.records.counts import text
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+BEAT_S: Final = 5.0
+"""A worker reports that it lives so often, seconds."""
+ALIVE_S: Final = 3 * BEAT_S
+"""A worker that reported within this time is running."""
+_SIGN: Final = re.compile(
+    rb"(?P<at>\d{1,12}) running=\d+ held=\d+(?: account=(?P<account>\S+))?(?: only=(?P<only>.+))?",
+    re.DOTALL,
+)
+
+
+class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker process that runs now."""
+
+    name: str
+    at: int
+    """When it reported last, epoch seconds by Redis's clock."""
+    account: str | None = None
+    """Its account; None for workers of older versions."""
+    only: str | None = None
+    """The one batch whose jobs it claims, None for all."""
+
+    def serves(self, batch: str) -> bool:
+        """Tell whether it claims jobs of `batch`."""
+        return self.only in {None, batch}
+
+
+def about(account: str, only: str | None) -> str:
+    """Return what a worker adds to its sign of life: its account, and the batch that it serves."""
+    return f" account={account}" + (f" only={only}" if only else "")
+
+
+async def read_live(redis: Redis) -> tuple[LiveWorker, ...]:
+    """Return the workers that run now. Raises redis-py's errors."""
+    seconds, _ = await redis.execute_command("TIME")
+    signs = await redis.execute_command("HGETALL", keys.WORKERS)
+    return live(signs, int(seconds))
+
+
+def live(signs: dict[bytes, bytes] | list[bytes], now: int) -> tuple[LiveWorker, ...]:
+    """Return the workers in a hash of signs that run `now`; what cannot be read is no sign."""
+    pairs: Iterable[tuple[bytes, bytes]] = (
+        signs.items() if isinstance(signs, dict) else zip(signs[::2], signs[1::2], strict=True)
+    )
+    return tuple(
+        LiveWorker(
+            name=text(name),
+            at=int(found["at"]),
+            account=text(found["account"]) if found["account"] else None,
+            only=text(found["only"]) if found["only"] else None,
+        )
+        for name, sign in pairs
+        if (found := _SIGN.fullmatch(sign)) and abs(now - int(found["at"])) <= ALIVE_S
+    )
