@@ -58,7 +58,8 @@ def test_a_budget_stops_the_run_and_a_larger_one_continues_it(
     source = shell.write(300)
     done = shell("run", source, "--budget-usd", "0.02")
     assert done.code == 3
-    assert re.search(r"stopped: paused: \$0\.0\d+ of \$0\.02 are spent", done.err), done.err
+    why = r"stopped: the budget is used up\. \$0\.0\d+ of \$0\.02 is spent and the next call may "
+    assert re.search(why + r"cost up to \$0\.0\d+\. Raise it: .* --budget-usd 0\.04\.", done.err)
     status = shell.status()
     assert status["state"] == "paused: budget"
     cost = status["cost"]

@@ -22,8 +22,8 @@ def test_a_failed_job_gives_exit_code_1(shell: Shell) -> None:
         file.write('{"custom_id": "bad", "prompt": "x", "model": "missing-x"}\n')
     done = shell("run", source)
     assert done.code == 1
-    assert "3 succeeded, 1 failed" in done.err
-    assert "nightmill results prompts --failed" in done.err
+    assert "3 succeeded (3 cut at max_tokens), 1 failed" in done.err
+    assert "nightmill errors prompts" in done.err
     failed = shell("results", "prompts", "--failed")
     (row,) = failed.out.splitlines()
     assert json.loads(row)["custom_id"] == "bad"

@@ -28,13 +28,13 @@ def test_a_run_calls_every_prompt_once_and_a_second_run_none(
     done = shell("run", source, "--processes", "2")
     assert (done.code, done.out) == (0, "")
     assert "prompts: 2,000/2,000 done · 0 failed" in done.err  # the last state is printed
-    assert "2,000 succeeded, 0 failed" in done.err
+    assert "2,000 succeeded (2,000 cut at max_tokens), 0 failed" in done.err
     assert_whole(shell, MANY)
     assert endpoint.answered() == [1] * MANY
     first = (shell.folder / "prompts.results.jsonl").read_bytes()
     again = shell("run", source, "--processes", "2")
     assert again.code == 0
-    assert "0 new, 2,000 stored before" in again.err
+    assert "2,000 from earlier runs, 0 called now" in again.err
     assert (shell.folder / "prompts.results.jsonl").read_bytes() == first
     assert endpoint.answered() == [1] * MANY
 
@@ -44,7 +44,7 @@ def test_a_rehearsal_at_a_rate_limit_ignores_all_keys(tmp_path: Path) -> None:
     shell = Shell(tmp_path, auth_token="a-real-one")  # noqa: S106 - not a secret
     done = shell("run", shell.write(MANY), "--simulate", "--rpm", "60000", "--latency", "0.1")
     assert done.code == 0
-    assert "2,000 succeeded, 0 failed" in done.err
+    assert "2,000 succeeded (2,000 cut at max_tokens), 0 failed" in done.err
     assert_whole(shell, MANY)
     shell.assert_nothing_runs()
 

@@ -51,7 +51,7 @@ def test_a_table_that_is_run_again_makes_no_call(
     assert answers(shell, "out.jsonl") == {"1": "Say one", "2": "Say two", "3": "Say three"}
     again = shell(*command)
     assert again.code == 0
-    assert "0 new, 3 stored before" in again.err
+    assert "3 from earlier runs, 0 called now" in again.err
     assert endpoint.answered() == [1, 1, 1]
     batch = Path(name).name.partition(".")[0]
     beside = shell(

@@ -16,6 +16,7 @@ from nightmill.cli.cancel import cancel
 from nightmill.cli.control import pause, resume
 from nightmill.cli.enqueue import enqueue
 from nightmill.cli.errors import errors
+from nightmill.cli.groups import GroupedCommands
 from nightmill.cli.lanes import lanes
 from nightmill.cli.prune import prune
 from nightmill.cli.results import results
@@ -91,6 +92,7 @@ def build(arguments: Sequence[str] = ()) -> typer.Typer:
     """
     app = typer.Typer(
         name="nightmill",
+        cls=GroupedCommands,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

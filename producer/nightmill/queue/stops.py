@@ -7,7 +7,7 @@ the account or the lane is stopped. An account that no worker uses any more stop
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from nightmill.records.counts import Counts
+
+
+RESUME: Final = "run `nightmill resume`"
+"""How the reasons of stopped accounts and lanes name the command that tries them again."""
 
 
 class HeldLane(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ import pytest
 from redis import Redis
 
 from nightmill.cli.app import OWN
+from nightmill.cli.groups import GROUPS, LONGEST, OTHERS
 from nightmill.queue import keys
 from nightmill.records.state import JobState
 from tests.rig import Rig, rigged
@@ -106,13 +107,28 @@ def test_version_and_help(shell: Shell) -> None:
         assert f"nightmill {command}" in out
 
 
-def test_help_fits_80_columns(shell: Shell) -> None:
-    """Examples can be copied as they are, and no summary of a command is cut short."""
+def test_help_groups_the_commands_with_one_short_line_each(shell: Shell) -> None:
+    """18 commands stood in one list, `run` as the 15th, and 80 columns cut every line."""
     shell.env["COLUMNS"] = "80"
-    _, _, commands = shell("--help")[1].partition("Commands:")
-    summaries = {line.split()[0]: line for line in commands.splitlines() if line}
+    text = shell("--help")[1]
+    listed = []
+    for heading in GROUPS:
+        _, _, after = text.partition(f"\n{heading}:\n")
+        rows = [line.split(maxsplit=1) for line in after.partition("\n\n")[0].splitlines()]
+        assert rows, heading
+        assert [name for name, _ in rows if name not in GROUPS[heading]] == []
+        assert [summary for _, summary in rows if len(summary) > LONGEST] == []
+        assert [summary for _, summary in rows if not summary.endswith(".")] == []
+        assert [summary for _, summary in rows if summary.endswith("...")] == []
+        listed += [name for name, _ in rows]
+    assert {command.__name__ for command in OWN} | {"run", "worker"} <= set(listed)
+    assert f"\n{OTHERS}:" not in text, "put the new command into a group"
+
+
+def test_examples_can_be_copied_at_80_columns(shell: Shell) -> None:
+    """An example that is wrapped is two commands for a shell."""
+    shell.env["COLUMNS"] = "80"
     for name in (*(command.__name__ for command in OWN), "run"):
-        assert not summaries[name].endswith("...")
         text = shell(name, "--help")[1]
         _, _, after = text.partition("For example:")
         examples, *_ = re.split("^(?:Arguments|Options):", after, flags=re.MULTILINE)

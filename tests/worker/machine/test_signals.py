@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
-from nightmill_worker.machine.signals import NOTICE_S, SAME_STOP_S, StopSignals
+from nightmill_worker.machine.signals import NOTICE_S, SAME_STOP_S, StopSignals, finishing
 
 
 class Loop:
@@ -22,9 +23,9 @@ class Loop:
         """Return the time, seconds."""
         return self.now
 
-    def call_later(self, delay: float, call: Callable[[], None]) -> None:
+    def call_later(self, delay: float, call: Callable[..., None], *args: object) -> None:
         """Call `call` in `delay` seconds."""
-        self._timers.append((self.now + delay, call))
+        self._timers.append((self.now + delay, partial(call, *args)))
 
     def run_to(self, now: float) -> None:
         """Set the time and run the timers that are due."""
@@ -42,6 +43,7 @@ def received(*signals: tuple[float, int]) -> tuple[list[str], float]:
         lambda: stops.append((loop.now, "stop")),
         lambda: stops.append((loop.now, "at once")),
         grace_s=30,
+        calls=lambda: 59,
         loop=loop,  # type: ignore[arg-type]
     )
     for at, number in signals:
@@ -74,9 +76,16 @@ def test_a_second_ctrl_c_counts_once_the_notice_is_printed(
     both = received((0, interrupt), (0, interrupt), (NOTICE_S, interrupt))
     assert both == (["stop", "at once"], NOTICE_S)
     assert capsys.readouterr().err == (
-        "stopping: calls under way have 30 s to finish; "
-        "Ctrl-C again gives their jobs back at once\n"
+        "Ctrl-C: 59 calls are finishing (at most 30 s). Press Ctrl-C again to stop at once; those "
+        "calls would be paid for again.\n"
     )
+
+
+def test_a_stop_without_calls_in_flight_asks_for_no_second_one() -> None:
+    """A worker does not know how many calls its processes have."""
+    assert finishing(0, 30) == "stopping; no call is in flight."
+    assert finishing(1, 30).startswith("1 call is finishing (at most 30 s). Press Ctrl-C again")
+    assert finishing(None, 2.5).startswith("calls in flight are finishing (at most 2.5 s). ")
 
 
 def test_a_ctrl_c_after_a_sigterm_counts_once_the_notice_is_printed() -> None:

@@ -25,7 +25,7 @@ def doctor(
         ),
     ] = False,
 ) -> None:
-    """Check Redis, the results store, the endpoint and the credential; no call is paid for.
+    """Check Redis, the store, the endpoint and the key, for free.
 
     One Redis is used with one results store: a worker or a command with another one is refused.
     After the store was moved or lost, stop all workers and give --accept-store.

@@ -15,14 +15,14 @@ from nightmill.enqueue.feeder import Changed
 from nightmill.enqueue.prepare import defaults_of
 from nightmill.errors import SourceError
 from nightmill.export import export_jsonl
-from nightmill.queue import webhooks
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Change
-from nightmill.reports.progress import Progress, dollars, duration, short
+from nightmill.reports.progress import Progress
 from nightmill.safety import private
 from nightmill.settings import Settings
 from nightmill.sources import Summary, read_checked
 from nightmill.store import ResultStore
+from nightmill_worker.cli.closing import advice, summary
 from nightmill_worker.cli.redis_rights import warnings
 from nightmill_worker.machine.local_run import End, Ending, LocalRun
 from nightmill_worker.machine.serving import serving_redis
@@ -66,7 +66,7 @@ async def run_plan(settings: Settings, checked: Summary, plan: Plan) -> int:
         if ending.end is not End.INTERRUPTED:
             written = await _export(reached, plan.batch, plan.out)
             echo(f"{written:,} results in {plan.out}", err=True)
-    for line in (*unclean, *_advice(ending, plan.batch, clean=not unclean)):
+    for line in (*unclean, *advice(ending, plan.batch, clean=not unclean)):
         echo(line, err=True)
     return _exit_code(ending, clean=not unclean)
 
@@ -88,13 +88,18 @@ async def _run(reached: Settings, checked: Summary, plan: Plan) -> tuple[Ending,
                 on_complete=plan.on_complete,
             )
             StopSignals(
-                local.interrupt, lambda: local.interrupt(at_once=True), grace_s=reached.grace_s
+                local.interrupt,
+                lambda: local.interrupt(at_once=True),
+                grace_s=reached.grace_s,
+                calls=lambda: local.in_flight,
             ).install()
             started = time.monotonic()
             shown = _Shown(live, plan.batch, workers)
             ending = await local.run(lambda: read_checked(checked, defaults), shown.counts)
             took_s = time.monotonic() - started
-    echo(_summary(ending, plan.batch, took_s, shown.refused), err=True)
+    rehearsal = plan.simulator is not None
+    for line in summary(ending, plan.batch, took_s, shown.refused, rehearsal=rehearsal):
+        echo(line, err=True)
     ends = (f"a worker did not stop cleanly ({end}): see {log.name}" for end in workers.unclean)
     return ending, list(ends)
 
@@ -160,38 +165,6 @@ async def _export(settings: Settings, batch: str, out: Path) -> int:
             return await export_jsonl(store, batch, out)
         except OSError as error:
             raise SourceError(f"{out}: cannot be written: {error.strerror}") from None
-
-
-def _summary(ending: Ending, batch: str, took_s: float, refused: int) -> str:
-    """Return the closing summary."""
-    counts, fed = ending.counts, ending.fed
-    left = max(counts.accepted, counts.total or 0) - counts.terminal
-    numbers = {"cancelled": counts.cancelled, "expired": counts.expired, "left": left}
-    parts = [f"{counts.succeeded:,} succeeded", f"{counts.failed:,} failed"]
-    parts += [f"{number:,} {name}" for name, number in numbers.items() if number]
-    tokens = f"{short(counts.input_tokens)} in + {short(counts.output_tokens)} out tokens"
-    detail = f"{fed.new:,} new, {fed.stored_already:,} stored before; {tokens}; {refused:,} 429s"
-    if counts.cost:
-        detail += f"; {dollars(counts.cost)}"
-    return f"{batch}: {', '.join(parts)} in {duration(took_s)} ({detail})"
-
-
-def _advice(ending: Ending, batch: str, *, clean: bool) -> list[str]:
-    """Return what to do next, if there is anything."""
-    lines = []
-    if ending.lost:
-        lines.append(f"Redis lost jobs: {ending.lost:,} without a row were fed again")
-    if ending.end is End.STOPPED:
-        lines.append(f"stopped: {ending.reason}")
-        lines.append("nothing is lost: fix that and run the same command again")
-    if ending.end is End.INTERRUPTED:
-        lost = ", nothing is lost" if clean else ""
-        lines.append(f"interrupted{lost}: run the same command again to go on")
-    if ending.counts.webhook:
-        lines.append(f"webhook: {webhooks.describe(webhooks.decode(ending.counts.webhook))}")
-    if ending.counts.failed:
-        lines.append(f"failed jobs and their errors: nightmill results {batch} --failed")
-    return lines
 
 
 def _exit_code(ending: Ending, *, clean: bool) -> int:

@@ -6,7 +6,7 @@ import typer
 
 
 def simulate(context: typer.Context) -> None:
-    """Simulate the Messages endpoint, to rehearse a run without paying for it."""
+    """Play the Messages endpoint, to rehearse without paying."""
     from nightmill_worker.simulator import command  # noqa: PLC0415 - only this command needs it
 
     app = typer.Typer(

@@ -31,10 +31,11 @@ def worker(
     ] = None,
     base_url: Annotated[str | None, typer.Option(help="Endpoint, with or without /v1.")] = None,
 ) -> None:
-    """Claim jobs, call the endpoint, store the results; until Ctrl-C or SIGTERM.
+    """Claim jobs, call the endpoint and store the answers.
 
-    The first signal lets calls under way finish, for NIGHTMILL_GRACE_S seconds at most. A second
-    one gives their jobs back at once. No job is lost. A worker process that dies is started again.
+    It runs until Ctrl-C or SIGTERM. The first signal lets calls in flight finish, for
+    NIGHTMILL_GRACE_S seconds at most. A second one gives their jobs back at once. No job is lost. A
+    worker process that dies is started again.
 
     Exit codes: 0 stopped, 1 stopped but answers could not be saved or a worker had to be ended, 2
     bad settings, or workers die as soon as they start.

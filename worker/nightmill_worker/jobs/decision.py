@@ -7,6 +7,7 @@ the same little code for each job runs faster in a row than between two calls.
 from __future__ import annotations
 
 import traceback
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -298,12 +299,11 @@ def _settlement(
     settled_as = SETTLED_AS.get(type(outcome), "rejected")
     item = settlement_of(claimed, settled_as, reported=reported)
     wait_s, refused = outcome.retry_after_s, isinstance(outcome, Snooze)
-    fix = f" ({outcome.error.fix})" if outcome.error.fix else ""
     item = msgspec.structs.replace(
         item,
         gate=gate_named(outcome.error.message) if refused else None,
         retry_after_ms=None if wait_s is None else int(wait_s * 1000),
-        reason=f"{outcome.error.type}: {outcome.error.message}{fix}",
+        reason=_reason(outcome.status, outcome.error),
     )
     if not isinstance(outcome, Suspect):
         return item
@@ -312,6 +312,16 @@ def _settlement(
     return msgspec.structs.replace(
         item, job=claimed.granted.id, kind=outcome.kind, own=words in claimed.body.lower()
     )
+
+
+def _reason(status: int | None, error: ErrorInfo) -> str:
+    """Return why an account or a lane stops, and the fix, for a person."""
+    if status == HTTPStatus.UNAUTHORIZED:
+        why = f"the endpoint refused the key (401 {error.message})"
+        fix = error.fix and f". {error.fix[:1].upper()}{error.fix[1:]}"
+    else:
+        why, fix = f"{error.type}: {error.message}", error.fix and f" ({error.fix})"
+    return why + (fix or "")
 
 
 def _event(claimed: ClaimedJob, attempt: Attempt, *, failed: bool) -> Event:

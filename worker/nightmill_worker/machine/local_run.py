@@ -19,13 +19,19 @@ from nightmill.client.corrected import with_store
 from nightmill.client.producer import Producer
 from nightmill.client.stored import join_store
 from nightmill.enqueue.feeder import Changed, Fed, Feeder
-from nightmill.errors import BatchEndedError, QueueRefusedError, QueueUnavailableError
+from nightmill.errors import (
+    BatchEndedError,
+    QueueRefusedError,
+    QueueUnavailableError,
+    StoreUnavailableError,
+)
 from nightmill.queue.batches import Batches
 from nightmill.queue.connection import connect
 from nightmill.queue.crashes import read_troubles
 from nightmill.queue.patience import patiently
 from nightmill.queue.stops import Stops, read_stops
 from nightmill.records.counts import Counts
+from nightmill.records.job import now_ms
 from nightmill.records.limits import Change, Limits
 from nightmill.store import ResultStore
 from nightmill_worker.jobs.tasks import end_tasks
@@ -70,6 +76,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """Why a run of End.STOPPED stopped."""
     lost: int = 0
     """Jobs that Redis lost and that were fed again."""
+    earlier: int = 0
+    """Rows of the batch that ended before this run."""
 
 
 class LocalRun:
@@ -104,6 +112,12 @@ class LocalRun:
         self._known_limits = Limits()
         self._ended_as = ""
         self._answered = False
+        self._started_ms = now_ms()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls of the batch in flight, as they were read last."""
+        return self._last[0].in_flight
 
     def interrupt(self, *, at_once: bool = False) -> None:
         """Stop: calls under way may finish; with `at_once`, their jobs are given back."""
@@ -143,10 +157,17 @@ class LocalRun:
                     await self._stop_workers()
                 if ending.end is End.DONE and ending.counts.webhook:
                     ending = await self._deliver(ending, batches)
-                if ending.end is End.DONE:
-                    counts = await with_store(ending.counts, self._batch, store)
-                    ending = msgspec.structs.replace(ending, counts=counts)
-                return ending
+                return await self._as_stored(ending, store)
+
+    async def _as_stored(self, ending: Ending, store: ResultStore) -> Ending:
+        """Return the ending with what the store knows: the rows, and how many of them are older."""
+        counts = ending.counts
+        if ending.end is End.DONE:
+            counts = await with_store(counts, self._batch, store)
+        with contextlib.suppress(StoreUnavailableError):  # an interrupted run ends all the same
+            earlier = await store.ended_before(self._batch, self._started_ms)
+            ending = msgspec.structs.replace(ending, earlier=earlier)
+        return msgspec.structs.replace(ending, counts=counts)
 
     async def _deliver(self, ending: Ending, batches: Batches) -> Ending:
         """Deliver the webhook of the finished batch, unless interrupted."""
@@ -236,7 +257,7 @@ class LocalRun:
         show(counts, lines)
         if counts.waiting and (reason := stops.reason(self._batch, [self._account])):
             return counts, reason
-        return counts, f"paused: {counts.reason}" if counts.held else ""
+        return counts, counts.reason or counts.state if counts.held else ""
 
     async def _read(self, batches: Batches, show: Show) -> tuple[Counts, Stops]:
         """Return the counts, and what is stopped or held.

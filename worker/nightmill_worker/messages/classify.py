@@ -97,7 +97,8 @@ FIX_FORBIDDEN: Final = "allow the credential to do this or use another, then run
 FIX_CREDIT: Final = "add credit or raise the usage limit, then run `nightmill resume`"
 FIX_SPEND: Final = "raise the spend limit or wait until it is renewed, then run `nightmill resume`"
 FIXES_OF_STOPS: Final = {
-    401: "correct API_KEY or AUTH_TOKEN, which the endpoint refuses, then run `nightmill resume`",
+    401: "set a valid ANTHROPIC_API_KEY (or NIGHTMILL_API_KEY / _AUTH_TOKEN), "
+    "then run `nightmill resume`",
     402: "settle the account's billing, then run `nightmill resume`",
     403: FIX_FORBIDDEN,
     407: "correct the user and password in HTTPS_PROXY or HTTP_PROXY, then run `nightmill resume`",

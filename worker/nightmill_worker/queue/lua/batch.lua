@@ -59,18 +59,32 @@ local function expected(batch, used, ceiling)
   return mean + max(0, ceiling - mean) / (1 + ended * ended)
 end
 
-local function mark_spent(batch, ...)
-  local text = '%s%.7g of %s%.7g%s are spent, and the next job may take %.3g'
-  move_batch(batch.name, 'spend', string.format(text, ...))
+-- An amount with two digits that say something: $25.00, $0.10, $0.083.
+local function dollars(amount)
+  local digits = 2
+  while amount > 0 and digits < 9 and amount * 10 ^ digits < 10 do digits = digits + 1 end
+  local text = string.format('$%.' .. digits .. 'f', amount)
+  return (string.gsub(text, '(%.%d%d%d-)0+$', '%1'))
+end
+
+local function mark_spent(batch, used, budget, each, in_dollars)
+  local text
+  if in_dollars then
+    text = string.format('%s of %s is spent and the next call may cost up to %s',
+      dollars(used), dollars(budget), dollars(each))
+  else
+    text = string.format('%.0f of %.0f tokens are used and the next call may use up to %.0f', used, budget, each)
+  end
+  move_batch(batch.name, 'spend', text)
 end
 
 -- Whether a budget allows one more job beside those in flight. The first job of a batch always may
 -- go: only its answer shows what a job uses. When no job is in flight and the next one does not fit,
 -- no later one will: the budget is spent.
-local function fits(batch, budget, used, ceiling, sign, unit)
+local function fits(batch, budget, used, ceiling, in_dollars)
   local each = expected(batch, used, ceiling)
   if used + (batch.in_flight + 1) * each <= budget or used + batch.in_flight == 0 then return true end
-  if batch.in_flight == 0 then mark_spent(batch, sign, used, sign, budget, unit, each) end
+  if batch.in_flight == 0 then mark_spent(batch, used, budget, each, in_dollars) end
   return false
 end
 
@@ -80,7 +94,7 @@ local function affords(batch, payload)
   local input = #payload / 3
   local output = bounded(string.match(payload, '"max_tokens":%s*(%d+)'), 0, EXACT, 0)
   local tokens, nano = limits.budget_tokens, 1e9
-  if tokens and not fits(batch, tokens, batch.input_tokens + batch.output_tokens, input + output, '', ' tokens') then
+  if tokens and not fits(batch, tokens, batch.input_tokens + batch.output_tokens, input + output, false) then
     return false
   end
   if not limits.budget_usd then return true end
@@ -89,5 +103,5 @@ local function affords(batch, payload)
     return false
   end
   local ceiling = (input * limits.price_in + output * limits.price_out) / nano
-  return fits(batch, limits.budget_usd, batch.nanodollars / nano, ceiling, '$', '')
+  return fits(batch, limits.budget_usd, batch.nanodollars / nano, ceiling, true)
 end

@@ -1,0 +1,111 @@
+"""What `run` says at its end; the texts are those that people read at night."""
+
+from __future__ import annotations
+
+import pytest
+
+from nightmill.enqueue.feeder import Fed
+from nightmill.records.counts import Counts
+from nightmill.records.limits import Limits
+from nightmill_worker.cli.closing import advice, summary
+from nightmill_worker.machine.local_run import End, Ending
+
+DONE = Counts(
+    total=3000,
+    succeeded=3000,
+    stop_reasons={"end_turn": 2895, "max_tokens": 105},
+    input_tokens=365_900,
+    output_tokens=145_600,
+    nanodollars=5_470_000_000,
+)
+KEY = (
+    "the endpoint refused the key (401 invalid x-api-key). Set a valid ANTHROPIC_API_KEY (or "
+    "NIGHTMILL_API_KEY / _AUTH_TOKEN), then run `nightmill resume`"
+)
+
+
+def ended(counts: Counts, end: End = End.DONE, **more: object) -> Ending:
+    """Return the ending of a run."""
+    return Ending(end=end, counts=counts, fed=Fed(), **more)  # type: ignore[arg-type]
+
+
+def test_the_summary_tells_what_was_cut_and_paid() -> None:
+    """105 answers were cut at max_tokens, and the summary said "3,000 succeeded"."""
+    assert summary(ended(DONE), "rv", 31, 0, rehearsal=False) == [
+        (
+            "rv: 3,000 succeeded (105 cut at max_tokens), 0 failed, in 31 s. 365.9k tokens in, "
+            "145.6k out, $5.47. No rate-limit refusals."
+        )
+    ]
+
+
+def test_the_summary_tells_what_was_called_now() -> None:
+    """After Ctrl-C or `retry` it said "0 new, 399 stored before" of 12 that were just called."""
+    counts = Counts(total=399, succeeded=399)
+    (line,) = summary(ended(counts, earlier=387), "few", 2, 7, rehearsal=False)
+    assert "399 succeeded, 0 failed: 387 from earlier runs, 12 called now, in 2 s." in line
+    assert line.endswith("7 rate-limit refusals (429).")
+
+
+def test_a_rehearsal_costs_nothing() -> None:
+    """It showed the list price like a bill."""
+    lines = summary(ended(DONE), "rv", 75, 0, rehearsal=True)
+    assert lines[-1] == (
+        "REHEARSAL, nothing was paid: these tokens would have cost $5.47 at list prices."
+    )
+    assert "$" not in lines[0]
+    assert "in 1m 15s." in lines[0]
+
+
+def test_failures_and_cut_answers_name_the_command_that_explains_them() -> None:
+    """It named `results --failed`, which has no fix."""
+    counts = Counts(failed=12, stop_reasons={"refusal": 2})
+    assert advice(ended(counts), "f 400", clean=True) == [
+        (
+            "12 failed, 2 refused by the model. Why, and how to run them again: nightmill errors "
+            "'f 400'"
+        )
+    ]
+    assert advice(ended(Counts(succeeded=1)), "b", clean=True) == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason", "shown"),
+    [
+        (
+            Limits(budget_usd=0.1),
+            "$0.083 of $0.10 is spent and the next call may cost up to $0.041",
+            (
+                "the budget is used up. $0.083 of $0.10 is spent and the next call may cost up to "
+                "$0.041. Raise it: run the same command again with --budget-usd 0.2."
+            ),
+        ),
+        (
+            Limits(budget_tokens=2500),
+            "2490 of 2500 tokens are used and the next call may use up to 30",
+            (
+                "the budget is used up. 2490 of 2500 tokens are used and the next call may use "
+                "up to 30. Raise it: run the same command again with --budget-tokens 5000."
+            ),
+        ),
+    ],
+)
+def test_a_budget_that_is_used_up_names_the_option_that_raises_it(
+    limits: Limits, reason: str, shown: str
+) -> None:
+    """The same command again, which it advised, sets the same budget again."""
+    counts = Counts(total=5, succeeded=3, queued=2, flag="budget", reason=reason, limits=limits)
+    (line,) = advice(ended(counts, End.STOPPED, reason=reason), "c1", clean=True)
+    assert line == f"stopped: {shown} All 2 jobs are kept."
+
+
+def test_a_refused_key_names_the_variable_and_says_that_no_job_is_lost() -> None:
+    """`resume` needs nothing else after a run: the same command tries the account again."""
+    counts = Counts(total=40, queued=40)
+    assert advice(ended(counts, End.STOPPED, reason=KEY), "k", clean=True) == [
+        (
+            "stopped: the endpoint refused the key (401 invalid x-api-key). Set a valid "
+            "ANTHROPIC_API_KEY (or NIGHTMILL_API_KEY / _AUTH_TOKEN), then run the same command "
+            "again. All 40 jobs are kept."
+        )
+    ]

@@ -1,0 +1,99 @@
+"""What `run` says at its end: the summary, why it stopped, what to do next. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Final
+
+from nightmill.queue import webhooks
+from nightmill.queue.stops import RESUME
+from nightmill.records.stop_reasons import told
+from nightmill.reports.progress import counted, dollars, duration, short
+from nightmill_worker.machine.local_run import End
+
+if TYPE_CHECKING:
+    from nightmill.records.counts import Counts
+    from nightmill_worker.machine.local_run import Ending
+
+AGAIN: Final = "run the same command again"
+_MINUTE_S: Final = 60
+_BUDGET_FACTOR: Final = 2
+"""The budget that is suggested when one is used up, as a multiple of it."""
+
+
+def summary(
+    ending: Ending, batch: str, took_s: float, refused: int, *, rehearsal: bool
+) -> list[str]:
+    """Return how the jobs of the batch ended and what that cost; `refused` calls were 429s."""
+    counts = ending.counts
+    stops = told(counts.stop_reasons)
+    parts = [f"{counts.succeeded:,} succeeded" + (f" ({stops})" if stops else "")]
+    parts.append(f"{counts.failed:,} failed")
+    rare = {"cancelled": counts.cancelled, "expired": counts.expired, "left": _left(counts)}
+    parts += [f"{number:,} {name}" for name, number in rare.items() if number]
+    ends = ", ".join(parts)
+    if ending.earlier:
+        now = max(0, counts.terminal - ending.earlier)
+        ends += f": {ending.earlier:,} from earlier runs, {now:,} called now"
+    took = f"{took_s:.0f} s" if took_s < _MINUTE_S else duration(took_s)
+    tokens = f"{short(counts.input_tokens)} tokens in, {short(counts.output_tokens)} out"
+    cost = "cost unknown" if counts.cost is None else dollars(counts.cost)
+    refusals = f"{refused:,} rate-limit refusals (429)." if refused else "No rate-limit refusals."
+    if rehearsal:
+        paid = f"these tokens would have cost {dollars(counts.cost)} at list prices."
+        return [
+            f"{batch}: {ends}, in {took}. {tokens}. {refusals}",
+            f"REHEARSAL, nothing was paid: {paid}",
+        ]
+    return [f"{batch}: {ends}, in {took}. {tokens}, {cost}. {refusals}"]
+
+
+def advice(ending: Ending, batch: str, *, clean: bool) -> list[str]:
+    """Return what to do next, if there is anything; `clean`: all workers stopped cleanly."""
+    counts, lines = ending.counts, []
+    if ending.lost:
+        lines.append(f"Redis lost jobs: {ending.lost:,} without a row were fed again")
+    if ending.end is End.STOPPED:
+        lines += _stopped(ending)
+    if ending.end is End.INTERRUPTED:
+        lost = ", nothing is lost" if clean else ""
+        lines.append(f"interrupted{lost}: {AGAIN} to go on")
+    if counts.webhook:
+        lines.append(f"webhook: {webhooks.describe(webhooks.decode(counts.webhook))}")
+    odd = [f"{counts.failed:,} failed"] if counts.failed else []
+    odd += [stops] if (stops := told(counts.stop_reasons)) else []
+    if odd:
+        how = f"Why, and how to run them again: nightmill errors {shlex.quote(batch)}"
+        lines.append(f"{', '.join(odd)}. {how}")
+    return lines
+
+
+def _stopped(ending: Ending) -> list[str]:
+    """Return why the run stopped, and what to do about it."""
+    counts = ending.counts
+    kept = f"All {counted(left, 'job')} are kept." if (left := _left(counts)) else ""
+    kept = kept.replace("All 1 job are", "The 1 job left is")
+    if counts.flag == "budget":
+        return [f"stopped: {_budget(counts)} {kept}".rstrip()]
+    if counts.held:
+        return [f"stopped: paused: {ending.reason}", f"nothing is lost: fix that and {AGAIN}"]
+    if RESUME in ending.reason:  # `run` lets a stopped account try again by itself
+        return [f"stopped: {ending.reason.replace(RESUME, AGAIN)}. {kept}".rstrip()]
+    return [f"stopped: {ending.reason}", f"nothing is lost: fix that and {AGAIN}"]
+
+
+def _budget(counts: Counts) -> str:
+    """Return that the budget is used up, and the option that raises it."""
+    limits, reason = counts.limits, counts.reason
+    if limits.budget_usd is not None and counts.unpriced:
+        return f"{reason}. {AGAIN.capitalize()} with --budget-tokens N."
+    if limits.budget_usd is not None and "$" in reason:
+        option = f"--budget-usd {_BUDGET_FACTOR * limits.budget_usd:g}"
+    else:
+        option = f"--budget-tokens {_BUDGET_FACTOR * (limits.budget_tokens or 0)}"
+    return f"the budget is used up. {reason}. Raise it: {AGAIN} with {option}."
+
+
+def _left(counts: Counts) -> int:
+    """Return how many jobs have no result."""
+    return max(counts.accepted, counts.total or 0) - counts.terminal
