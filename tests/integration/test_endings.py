@@ -12,6 +12,7 @@ from tests.integration.shell import Endpoint, Shell
 STATUS_KEYS = {
     *("batch", "state", "total", "queued", "in_flight", "retrying", "snoozed"),
     *("succeeded", "failed", "cancelled", "expired", "tokens", "cost", "utilisation"),
+    *("workers", "stop_reasons", "rate", "eta_s", "refused"),
 }
 
 

@@ -45,7 +45,7 @@ if #added > 0 then
   if ended_as ~= '' then add_count(BATCH .. batch, ended_as, -#added / 2) end
   if stopped_with ~= '' then
     local field = STOP .. stopped_with
-    if redis.call('HEXISTS', BATCH .. batch, field) == 0 then field = STOP .. 'other' end
+    if not redis.call('HGET', BATCH .. batch, field) then field = STOP .. 'other' end
     add_count(BATCH .. batch, field, -#added / 2)
   end
   redis.pcall('PUBLISH', WAKE, #added / 2) -- best effort: workers also look by themselves

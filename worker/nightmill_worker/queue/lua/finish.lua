@@ -40,7 +40,7 @@ local function stop_field(batch, name)
   local of = stop_fields[batch]
   if not of then
     of = { room = MOST_STOPS }
-    for _, field in ipairs(redis.call('HKEYS', BATCH .. batch)) do
+    for field in pairs(hash(BATCH .. batch)) do
       if string.sub(field, 1, #STOP) == STOP then
         of[field], of.room = true, of.room - 1
       end
