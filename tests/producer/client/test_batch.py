@@ -84,9 +84,7 @@ async def test_a_budget_ends_the_wait_and_a_larger_one_lets_it_go_on(rig: Rig) -
     await batch.limit(budget_tokens=1, expires=timedelta(hours=8))
     await enqueue(rig)
     async with rig.working():
-        with pytest.raises(
-            BatchStoppedError, match=r"is paused: budget: \S+ of 1 tokens are used"
-        ):
+        with pytest.raises(BatchStoppedError, match=r"is paused: budget: \S+ of 1 tokens are used"):
             await batch.wait(20)
         limits = await batch.limit(budget_tokens=100_000)
         assert limits.expires_at is not None
@@ -103,7 +101,9 @@ async def test_a_stopped_account_and_lost_jobs_end_the_wait(
     rig.sim.configure(auth="another key")
     await enqueue(rig)
     async with rig.working():
-        with pytest.raises(BatchStoppedError, match=r"is stopped: the endpoint refused the key \(401 "):
+        with pytest.raises(
+            BatchStoppedError, match=r"is stopped: the endpoint refused the key \(401 "
+        ):
             await rig.producer.batch("night").wait(20)
     await rig.redis.flushall()
     await open_batch(Batches(rig.redis), "night", None)
