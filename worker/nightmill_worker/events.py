@@ -177,6 +177,18 @@ class ModelUnpriced(Event, frozen=True, kw_only=True):
     model: str
 
 
+class MediaTypeCorrected(Event, frozen=True, kw_only=True):
+    """A file is not of the type that its request names. It is sent as what it is.
+
+    Emitted once a process for each pair of types.
+    """
+
+    named: str
+    actual: str
+    file: str
+    """The first such file."""
+
+
 class WebhookDelivered(Event, frozen=True, kw_only=True):
     """A receiver accepted the webhook of a finished batch."""
 

@@ -39,6 +39,7 @@ LEVELS: Final[dict[type[Event], int]] = {
     events.SpoolFailed: logging.ERROR,
     events.SpoolDamaged: logging.ERROR,
     events.ModelUnpriced: logging.WARNING,
+    events.MediaTypeCorrected: logging.WARNING,
     events.WebhookFailed: logging.WARNING,
     events.JobFaulted: logging.ERROR,
     events.LoopFailed: logging.ERROR,

@@ -136,10 +136,12 @@ def prepare_items(
     at = now_ms()
     for number, item in enumerate(items, first):
         try:
-            custom_id = None
-            if template is not None:
-                custom_id, item = template.job(row_of(item, number))  # noqa: PLW2901
-            yield prepare(item, defaults, at, batch=batch, custom_id=custom_id)
+            if template is None:
+                yield prepare(item, defaults, at, batch=batch)
+            else:
+                custom_id, params, warnings = template.job(row_of(item, number))
+                job = prepare(params, defaults, at, batch=batch, custom_id=custom_id)
+                yield msgspec.structs.replace(job, warnings=(*warnings, *job.warnings))
         except InvalidParamsError as error:
             raise error.at_line(number) from None
 

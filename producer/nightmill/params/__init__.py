@@ -5,7 +5,8 @@ finds the attachments that a request refers to. Unknown fields are sent with a w
 where a user may have mistyped them.
 """
 
-from nightmill.params.files import MARK, Reference, references
+from nightmill.params.files import IMAGE_TYPES, MARK, Reference, references
+from nightmill.params.media import HEAD_BYTES, PDF, media_type_of, other_type_of
 from nightmill.params.names import closest
 from nightmill.params.refusal import MAX_DEPTH, dotted, refused
 from nightmill.params.request import Checked, Defaults, check, decode, recheck
@@ -13,9 +14,12 @@ from nightmill.params.rules import FIELDS, KNOWN, unknown_field
 
 __all__ = [
     "FIELDS",
+    "HEAD_BYTES",
+    "IMAGE_TYPES",
     "KNOWN",
     "MARK",
     "MAX_DEPTH",
+    "PDF",
     "Checked",
     "Defaults",
     "Reference",
@@ -23,6 +27,8 @@ __all__ = [
     "closest",
     "decode",
     "dotted",
+    "media_type_of",
+    "other_type_of",
     "recheck",
     "references",
     "refused",

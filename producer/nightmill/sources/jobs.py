@@ -80,10 +80,11 @@ def row_of(item: Mapping[str, object], number: int) -> Row:
 def line_of(row: Row, defaults: Defaults, template: Template | None = None) -> Line | Rejected:
     """Return the job of `row`, or the one that `template` makes of it; Rejected if it is none."""
     try:
+        warnings: tuple[str, ...] = ()
         if template is None:
             custom_id, params = plain(row)
         else:
-            custom_id, params = template.job(row)
+            custom_id, params, warnings = template.job(row)
         checked = check(params, defaults)
     except InvalidParamsError as error:
         return rejected(row.number, error, row.raw or _written(row))
@@ -92,7 +93,7 @@ def line_of(row: Row, defaults: Defaults, template: Template | None = None) -> L
         custom_id=custom_id,
         body=checked.body,
         model=checked.model,
-        warnings=checked.warnings,
+        warnings=(*warnings, *checked.warnings),
     )
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from nightmill.errors import InvalidParamsError
 from nightmill.params import FIELDS, dotted, refused
-from nightmill.sources.attaching import Kind, block
+from nightmill.sources.attaching import Attached, attach
 from nightmill.sources.line import Row, custom_id_of
 from nightmill.sources.missing import is_empty
 from nightmill.sources.names import no_column
@@ -55,19 +55,25 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
                 raise InvalidParamsError(name, "is empty; for example: Summarise: {{ text }}")
             self._text(name)
 
-    def job(self, row: Row) -> tuple[str, dict[str, object]]:
-        """Return the custom_id and the request of `row`. Raises InvalidParamsError."""
+    def job(self, row: Row) -> tuple[str, dict[str, object], tuple[str, ...]]:
+        """Return the custom_id, the request and the warnings of `row`.
+
+        Raises InvalidParamsError.
+        """
+        warnings: tuple[str, ...] = ()
         if self.plain:
             named, params = plain(row if self.id is None else _without(row, self.id))
             custom_id = named if self.id is None else self._custom_id(row)
         else:
-            custom_id, params = self._custom_id(row), self._message(row)
+            attached = self._attached(row)
+            custom_id, params = self._custom_id(row), self._message(row, attached)
+            warnings = tuple(each.warning for each in attached if each.warning)
         system = self._text("system")
         if system is not None and (text := system.render(row.columns, table=row.table)):
             params = {"system": text, **{k: v for k, v in params.items() if k != "system"}}
         if self.set:
             params = {k: v for k, v in {**params, **self.set}.items() if k not in self._removed}
-        return custom_id, params
+        return custom_id, params, warnings
 
     def columns(self) -> frozenset[str] | None:
         """Return the columns that it uses; None when it may use any."""
@@ -111,16 +117,19 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidParamsError("custom_id", f'column "{self.id}" is empty in this row')
         return custom_id_of(as_text(value), row.number)
 
-    def _message(self, row: Row) -> dict[str, object]:
+    def _attached(self, row: Row) -> list[Attached]:
+        """Return the row's documents and images, in this order."""
+        return [
+            *(attach("document", name, _column(row, name), self.folder) for name in self.documents),
+            *(attach("image", name, _column(row, name), self.folder) for name in self.images),
+        ]
+
+    def _message(self, row: Row, attached: list[Attached]) -> dict[str, object]:
         """Return the request: one user message, attachments first."""
         text = self._prompt(row)
-        columns: list[tuple[Kind, str]] = [("document", name) for name in self.documents]
-        columns += [("image", name) for name in self.images]
-        if not columns:
+        if not attached:
             return {"messages": [{"role": "user", "content": text}]}
-        content: list[object] = [
-            block(kind, name, _column(row, name), self.folder) for kind, name in columns
-        ]
+        content: list[object] = [each.block for each in attached]
         if text is not None:
             content.append({"type": "text", "text": text})
         return {"messages": [{"role": "user", "content": content}]}

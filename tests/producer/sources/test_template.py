@@ -161,6 +161,76 @@ def source(kind: str, media_type: str, where: str) -> dict[str, object]:
     return {"type": kind, "media_type": media_type, "data": {"$file": where}}
 
 
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8\xff\xe0"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "media_type"),
+    [
+        ("a.png", PNG, "image/png"),
+        ("a.png", JPEG, "image/jpeg"),
+        ("a.jpg", b"GIF89a..", "image/gif"),
+        ("a.jpeg", b"RIFF....WEBPVP8", "image/webp"),
+        ("a.gif", PNG, "image/png"),
+        ("photo", JPEG, "image/jpeg"),
+        ("a.jfif", JPEG, "image/jpeg"),
+    ],
+)
+def test_an_image_is_what_its_first_bytes_say(
+    tmp_path: Path, name: str, data: bytes, media_type: str
+) -> None:
+    """The type by suffix was held against the user, who had named no type."""
+    (tmp_path / name).write_bytes(data)
+    found = line(Template(images=("a",), prompt="?", folder=str(tmp_path)), a=name)
+    source = json.loads(found.body)["messages"][0]["content"][0]["source"]
+    assert source["media_type"] == media_type
+    suffix = name.rpartition(".")[2]
+    right = suffix in {"photo", "jfif", media_type.removeprefix("image/")}
+    text = f'"a": a file named .{suffix} is {media_type}, and is sent as that'
+    assert found.warnings == (() if right else (text,))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.png", b"BM....", "'a.png' is BMP; allowed: image/png, image/jpeg, image/gif, image/w"),
+        ("a.jpg", b"....ftypheic", "'a.jpg' is HEIC; allowed"),
+        ("a.png", b"%PDF-1.7", "'a.png' is application/pdf; allowed"),
+        ("a.png", b"", "'a.png' is empty; allowed"),
+        ("a.png", b"hello", "'a.png' is of an unknown type; allowed"),
+        ("a.xyz", b"hello", "'a.xyz' is no known image type; allowed: .png"),
+    ],
+)
+def test_a_file_of_no_image_type_is_a_bad_row(
+    tmp_path: Path, name: str, data: bytes, message: str
+) -> None:
+    """It failed hours later, at its call."""
+    (tmp_path / name).write_bytes(data)
+    template = Template(images=("a",), prompt="?", folder=str(tmp_path))
+    assert f"a: {message}" in refusal(template, a=name)
+
+
+def test_a_document_is_what_its_first_bytes_say(tmp_path: Path) -> None:
+    """A PDF may have bytes before %PDF-, and a text may be about PDFs."""
+    template = Template(documents=("a",), prompt="?", folder=str(tmp_path))
+    files = {
+        "a.pdf": (b"\xef\xbb\xbf%PDF-1.4", "application/pdf"),
+        "b.txt": (b"%PDF-1.4", "application/pdf"),
+        "c.txt": (b"see %PDF-1.4", "text/plain"),
+        "d": (b"%PDF-1.4", "application/pdf"),
+    }
+    for name, (data, media_type) in files.items():
+        (tmp_path / name).write_bytes(data)
+        source = job(template, a=name)["messages"][0]["content"][0]["source"]
+        assert source["media_type"] == media_type
+        assert source["type"] == ("text" if media_type == "text/plain" else "base64")
+    (tmp_path / "e.pdf").write_bytes(b"hello")
+    assert "'e.pdf' is of an unknown type; allowed: application/pdf" in refusal(template, a="e.pdf")
+    (tmp_path / "f.pdf").write_bytes(PNG)
+    assert "'f.pdf' is image/png; allowed: application/pdf" in refusal(template, a="f.pdf")
+
+
 def test_a_relative_path_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A worker has another working directory."""
     monkeypatch.chdir(tmp_path)

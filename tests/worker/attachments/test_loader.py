@@ -19,7 +19,7 @@ from nightmill.records.state import JobState
 from nightmill_worker.attachments.loader import MAX_IMAGE, MAX_REQUEST, Attachments, Budget, locate
 from nightmill_worker.attachments.readers import Readers
 from nightmill_worker.attachments.roots import FileRefusedError, Found, Roots
-from nightmill_worker.events import CallFailed
+from nightmill_worker.events import CallFailed, MediaTypeCorrected
 from nightmill_worker.messages.outcome import Retry
 from nightmill_worker.simulator.request import read_prompt
 from tests.rig import Rig, rigged, until
@@ -61,6 +61,11 @@ def files(tmp_path: Path) -> Path:
         "a.webp": b"RIFF\0\0\0\0WEBPVP8 ",
         "a.wav": b"RIFF\0\0\0\0WAVE",
         "a.pdf": PDF,
+        "a.bmp": b"BM....",
+        "bom.pdf": b"\xef\xbb\xbf" + PDF,
+        "late.pdf": b"junk " * 200 + PDF,
+        "bom.txt": b"\xef\xbb\xbfhello",
+        "about.txt": b"It begins with %PDF-1.7.",
         "a.txt": "Grüße".encode(),
         "latin.txt": "Grüße".encode("latin-1"),
         "empty": b"",
@@ -137,6 +142,50 @@ async def test_every_kind_is_encoded_as_it_is(files: Path, name: str, media: str
     assert json.loads(await sent(files, params)) == inline(params, name, encoded)
 
 
+@pytest.mark.parametrize("name", ["bom.pdf", "late.pdf"])
+async def test_a_pdf_may_begin_after_other_bytes(files: Path, name: str) -> None:
+    """PDF readers look for %PDF- in the first 1,024 bytes; the check was stricter."""
+    encoded = base64.b64encode((files / name).read_bytes()).decode()
+    assert json.loads(await sent(files, document(name))) == inline(document(name), name, encoded)
+
+
+@pytest.mark.parametrize("kind", ["text", "base64"])
+async def test_the_byte_order_mark_of_a_text_is_not_sent(files: Path, kind: str) -> None:
+    """It went to the model as the character U+FEFF."""
+    params = document("bom.txt", "text/plain", kind)
+    data = "hello" if kind == "text" else base64.b64encode(b"hello").decode()
+    assert json.loads(await sent(files, params)) == inline(params, "bom.txt", data)
+    about = document("about.txt", "text/plain", "text")
+    said = inline(about, "about.txt", "It begins with %PDF-1.7.")
+    assert json.loads(await sent(files, about)) == said
+
+
+@pytest.mark.parametrize("named", ["image/png", "image/jpeg", "image/gif", "image/webp"])
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.gif", "a.webp"])
+async def test_an_image_is_sent_as_what_it_is(files: Path, name: str, named: str) -> None:
+    """A wrong suffix made the job fail, although the first bytes show the type."""
+    true = {"a.png": "image/png", "a.jpg": "image/jpeg", "a.gif": "image/gif"}
+    encoded = base64.b64encode((files / name).read_bytes()).decode()
+    expected = inline(image(name, true.get(name, "image/webp")), name, encoded)
+    assert json.loads(await sent(files, image(name, named))) == expected
+
+
+async def test_a_pdf_that_is_named_as_text_is_sent_as_a_pdf(files: Path) -> None:
+    """Its source then holds base64."""
+    params = document("a.pdf", "text/plain", "text")
+    expected = inline(document("a.pdf"), "a.pdf", base64.b64encode(PDF).decode())
+    assert json.loads(await sent(files, params)) == expected
+
+
+async def test_a_wrong_media_type_is_a_warning_once(rig: Rig) -> None:
+    """A whole batch may have it: one line of the log for each pair of types."""
+    await rig.producer.enqueue_many([image("a.jpg")] * 3)
+    await rig.work_off()
+    assert rig.calls() == 3
+    told = rig.events_of(MediaTypeCorrected)
+    assert [(event.named, event.actual) for event in told] == [("image/png", "image/jpeg")]
+
+
 async def test_a_text_source_gets_the_text_itself(files: Path) -> None:
     """A source of type text holds plain text, not base64."""
     params = document("a.txt", "text/plain", "text")
@@ -164,7 +213,10 @@ async def test_only_real_references_deep_in_a_request_are_replaced(files: Path) 
     [
         (image("gone.png"), "attachment_missing"),
         (image("../out.png"), "attachment_refused"),
-        (image("a.jpg"), "attachment_refused"),
+        (image("a.pdf"), "attachment_refused"),
+        (image("a.bmp"), "attachment_refused"),
+        (document("a.png"), "attachment_refused"),
+        (document("a.txt"), "attachment_refused"),
         (image("empty"), "attachment_refused"),
         (image("a.wav", "image/webp"), "attachment_refused"),
         (document("latin.txt", "text/plain"), "attachment_refused"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import codecs
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,13 +16,23 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from nightmill.params import MARK, Reference, references
+from nightmill.params import (
+    IMAGE_TYPES,
+    MARK,
+    PDF,
+    Reference,
+    media_type_of,
+    other_type_of,
+    references,
+)
 from nightmill_worker.attachments.readers import Readers
 from nightmill_worker.attachments.roots import FileRefusedError, FileUnavailableError, Found, Roots
+from nightmill_worker.events import MediaTypeCorrected
 from nightmill_worker.messages.outcome import Fail, Retry
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
+    from nightmill_worker.events import Emit
 
 T = TypeVar("T")
 
@@ -35,13 +46,7 @@ MAX_REQUEST: Final = 32 << 20
 WHILE_LOADING: Final = 3
 """Memory of a load, times the encoded size: the file, its base64 and the request together."""
 
-# How the files of each media type begin.
-_SIGNATURES: Final = {
-    "image/png": (b"\x89PNG\r\n\x1a\n",),
-    "image/jpeg": (b"\xff\xd8\xff",),
-    "image/gif": (b"GIF87a", b"GIF89a"),
-    "application/pdf": (b"%PDF-",),
-}
+TEXT: Final = "text/plain"
 FIX_SIZE: Final = "attach less, or send it by the endpoint's own URL or file sources"
 _decode = msgspec.json.Decoder(dict[str, object]).decode
 _encode = msgspec.json.Encoder().encode
@@ -50,8 +55,10 @@ _encode = msgspec.json.Encoder().encode
 class Attachments:
     """Loads the attachments of one process's calls, within a memory budget."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, emit: Emit | None = None) -> None:
         """Take the roots and the memory budget. Without roots every attachment is refused."""
+        self._emit = emit
+        self._told: set[tuple[str, str]] = set()
         self._roots = Roots.of(settings)
         self._budget = Budget(settings.attach_memory_bytes)
         self._readers = Readers()
@@ -69,11 +76,21 @@ class Attachments:
         size = min(_size(body, found), MAX_REQUEST)
         held = await self._budget.take(size * WHILE_LOADING)
         try:
-            whole = await self._aside(lambda: load(body, found))
+            corrections: list[MediaTypeCorrected] = []
+            whole = await self._aside(lambda: load(body, found, corrections.append))
+            self._tell(corrections)
             held -= self._budget.give(held - held // WHILE_LOADING)
             yield whole
         finally:
             self._budget.give(held)
+
+    def _tell(self, corrections: list[MediaTypeCorrected]) -> None:
+        """Emit each kind of correction once: a whole batch may have the same wrong type."""
+        for correction in corrections:
+            kind = (correction.named, correction.actual)
+            if self._emit is not None and kind not in self._told:
+                self._told.add(kind)
+                self._emit(correction)
 
     async def _aside(self, work: Callable[[], T]) -> T | Fail | Retry:
         """Do `work` in a thread: a slow disk must not block the event loop."""
@@ -133,19 +150,27 @@ def locate(body: bytes, roots: Roots) -> list[Found]:
     return found
 
 
-def load(body: bytes, found: list[Found]) -> bytes:
+def load(body: bytes, found: list[Found], corrected: Callable[[MediaTypeCorrected], None]) -> bytes:
     """Return `body` with the data of its files. `found` are the files in the order of `body`.
 
-    Raises FileRefusedError and FileUnavailableError.
+    A file is sent as what its first bytes say; `corrected` is called when the request names another
+    type. Raises FileRefusedError and FileUnavailableError.
     """
     request = _decode(body)
     pieces: list[tuple[bytes, bytes]] = []
     for item, file in zip(references(request), found, strict=True):
         data = file.read()
-        _require(item, data)
+        media_type = _true_type(item, data)
+        encoded = item.encoded or media_type == PDF
+        if media_type != item.media_type:
+            item.source["media_type"] = media_type
+            item.source["type"] = "base64" if encoded else "text"
+            corrected(MediaTypeCorrected(named=item.media_type, actual=media_type, file=item.file))
+        if media_type == TEXT:
+            data = data.removeprefix(codecs.BOM_UTF8)  # a model would read it as a character
         mark = uuid.uuid4().hex
         item.source["data"] = mark
-        quoted = base64.b64encode(data) if item.encoded else _encode(data.decode())[1:-1]
+        quoted = base64.b64encode(data) if encoded else _encode(data.decode())[1:-1]
         pieces.append((mark.encode(), quoted))
     whole = _joined(_encode(request), pieces)
     _require_size(len(whole))
@@ -175,25 +200,27 @@ def _size(body: bytes, found: list[Found]) -> int:
     return len(body) + sum(-(-size // 3) * 4 for size in sizes)
 
 
-def _require(item: Reference, data: bytes) -> None:
-    """Raise FileRefusedError for data that is not of the media type that the request names."""
+def _true_type(item: Reference, data: bytes) -> str:
+    """Return the media type to send. Raises FileRefusedError for data that its block cannot have.
+
+    An image may be any image and a text may be a PDF, whatever type the request names.
+    """
     expected = item.media_type
     if not data:
         raise _refused(item, "is empty")
-    if expected == "text/plain":
-        try:
-            data.decode()
-        except UnicodeDecodeError as error:
-            raise _refused(item, f"is not UTF-8 (byte {error.start:,})") from None
-    elif (actual := _media_type_of(data)) != expected:
-        raise _refused(item, f"is not {expected}" + (f" but {actual}" if actual else ""))
-
-
-def _media_type_of(data: bytes) -> str | None:
-    if data.startswith(b"RIFF"):
-        return "image/webp" if data[8:12] == b"WEBP" else None
-    known = _SIGNATURES.items()
-    return next((name for name, signatures in known if data.startswith(signatures)), None)
+    actual = media_type_of(data)
+    if expected == TEXT and not data.startswith(b"%PDF-"):
+        actual = None  # a text may be about PDFs
+    if actual and (expected in IMAGE_TYPES) == (actual in IMAGE_TYPES):
+        return actual
+    if expected != TEXT:
+        what = actual or other_type_of(data)
+        raise _refused(item, f"is not {expected}" + (f" but {what}" if what else ""))
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise _refused(item, f"is not UTF-8 (byte {error.start:,})") from None
+    return TEXT
 
 
 def _refused(item: Reference, problem: str) -> FileRefusedError:

@@ -169,7 +169,9 @@ class FleetWorker(Worker):
             self._emit,
             worker=self.name,
             account=self.account,
-            executor=Executor(client, Attachments(settings), decider, self._settler.put),
+            executor=Executor(
+                client, Attachments(settings, self._emit), decider, self._settler.put
+            ),
             decider=decider,
             defects=defects,
             settler=self._settler,
