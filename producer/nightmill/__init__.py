@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from nightmill.client.batch import Batch
     from nightmill.client.producer import Producer
     from nightmill.client.sync import SyncProducer
-    from nightmill.enqueue.feeder import Changed, Fed
+    from nightmill.enqueue.changes import Changed
+    from nightmill.enqueue.feeder import Fed
     from nightmill.enqueue.prepare import Receipt, Taken
     from nightmill.errors import (
         AnswerNotJSONError,
@@ -95,7 +96,7 @@ _MODULE_OF = {
     "BatchNotFoundError": "errors",
     "BatchStoppedError": "errors",
     "BatchTimeoutError": "errors",
-    "Changed": "enqueue.feeder",
+    "Changed": "enqueue.changes",
     "Counts": "records.counts",
     "ErrorInfo": "records.result",
     "Fed": "enqueue.feeder",

@@ -96,6 +96,48 @@ def test_a_changed_request_is_refused_without_an_option(shell: Shell, endpoint: 
     assert "number one" in (shell.folder / "prompts.results.jsonl").read_text()
 
 
+def test_a_corrected_prompt_is_noticed_while_jobs_are_queued(
+    shell: Shell, endpoint: Endpoint
+) -> None:
+    """Enqueued with prompt A, run with prompt B: 40 answers to A, and `verify` found no fault."""
+    source = shell.write(3)
+    assert shell("enqueue", source).code == 0
+    old = (shell.folder / source).read_text()
+    (shell.folder / source).write_text(old.replace("number", "no."))
+    for command in ("enqueue", "run"):
+        refused = shell(command, source)
+        assert (refused.code, "Traceback" in refused.err) == (2, False)
+        assert 'line 1: "c0" is queued in batch "prompts" with another request' in refused.err
+        assert "3 such jobs: 3 queued" in refused.err
+    verified = shell("verify", "prompts", "--source", source)
+    assert (verified.code, "3 such jobs: 3 queued" in verified.out) == (1, True)
+    assert shell.status()["total"] == 3, "a refused command changes nothing"
+    assert shell("run", source, "--changed", "rerun").code == 0
+    assert endpoint.answered() == [1] * 3
+    assert "no. 1" in (shell.folder / "prompts.results.jsonl").read_text()
+    assert shell("verify", "prompts", "--source", source).code == 0
+
+
+def test_after_the_canary_a_corrected_prompt_reaches_all_jobs(
+    shell: Shell, endpoint: Endpoint
+) -> None:
+    """1,279 of 3,000 rows had the old request, because it was queued."""
+    source = shell.write(60)
+    endpoint.configure(down=400)
+    stopped = shell("run", source)
+    assert stopped.code == 3
+    assert "queued jobs still have the OLD request; --changed rerun replaces them" in stopped.err
+    endpoint.configure(down=None)
+    old = (shell.folder / source).read_text()
+    (shell.folder / source).write_text(old.replace("number", "no."))
+    assert shell("run", source).code == 2
+    assert shell("run", source, "--changed", "rerun").code == 0
+    rows = shell.rows()
+    assert len(rows) == 60
+    assert all("succeeded" in str(row["result"]) for row in rows)
+    assert shell("verify", "prompts", "--source", source).code == 0
+
+
 def test_status_has_the_promised_keys(shell: Shell) -> None:
     """Scripts rely on these keys."""
     assert shell("enqueue", shell.write(3)).code == 0

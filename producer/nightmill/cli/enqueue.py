@@ -18,7 +18,8 @@ from nightmill.reports.progress import counted
 
 if TYPE_CHECKING:
     from nightmill import sources
-    from nightmill.enqueue.feeder import Changed, Fed
+    from nightmill.enqueue.changes import Changed
+    from nightmill.enqueue.feeder import Fed
     from nightmill.records.limits import Change
     from nightmill.settings import Settings
 

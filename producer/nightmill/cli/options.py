@@ -52,6 +52,9 @@ Window = Annotated[
     typer.Option(min=0, help="Jobs of the batch in Redis at once; 0: all.  [default: 50000]"),
 ]
 Model = Annotated[str | None, typer.Option(help="Model of requests that name none.")]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=1, help="max_tokens of requests that name none.")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +89,7 @@ class FeedOptions:
     changed: Annotated[
         Literal["rerun", "keep"] | None,
         typer.Option(
-            help="If a request differs from the stored one: run it again, or keep its result."
+            help="If a request is not the stored or queued one: run the new one, or keep the old."
         ),
     ] = None
     on_complete: Annotated[
@@ -94,9 +97,7 @@ class FeedOptions:
         typer.Option(metavar="URL", help="Post a signed webhook there when the batch is done."),
     ] = None
     model: Model = None
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="max_tokens of requests that name none.")
-    ] = None
+    max_tokens: MaxTokens = None
 
     def settings(self, places: PlaceOptions, **more: object) -> Settings:
         """Return the environment's settings with these options and `more` applied.

@@ -41,6 +41,8 @@ def verify(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
         bool, typer.Option("--repair", help="Feed missing jobs again; needs --source.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    model: options.Model = None,
+    max_tokens: options.MaxTokens = None,
     redis_url: options.RedisUrl = None,
     store_url: options.StoreUrl = None,
     data_dir: options.DataDir = None,
@@ -48,8 +50,8 @@ def verify(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
     """Check that every accepted job has exactly one stored result.
 
     Exits with 0 when that is so and with 1 when it is not. With --source, give the same options as
-    when the batch was fed: jobs are found by their ids. The batch may still run: jobs that are not
-    finished are not missing. Calls lost in crashes are shown as well.
+    when the batch was fed: jobs are found by their ids, and their requests are compared. The batch
+    may still run: jobs that are not finished are not missing. Calls lost in crashes are shown, too.
 
     For example:
 
@@ -64,7 +66,13 @@ def verify(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
 
     if repair and source is None:
         raise SourceError("--repair needs --source IN.jsonl, the file that was fed")
-    loaded = load_settings(redis_url=redis_url, store_url=store_url, data_dir=data_dir)
+    loaded = load_settings(
+        redis_url=redis_url,
+        store_url=store_url,
+        data_dir=data_dir,
+        model=model,
+        max_tokens=max_tokens,
+    )
     opened = nullcontext() if source is None else _opened(rows.source(source), loaded)
     with opened as read, with_redis(loaded) as settings:
         verdict = asyncio.run(_verify(settings, batch, read, repair=repair))
@@ -103,13 +111,13 @@ async def _verify(settings: Settings, batch: str, read: Read | None, *, repair: 
         if store is None:
             raise StoreMissingError
         await _require(session, store, batch)
-        verdict = await check(batch, store, session.batches, _ids(read))
+        verdict = await check(batch, store, session.batches, _lines(read), settings)
         if verdict.holds or not repair or read is None:
             return verdict
         for problem in verdict.problems:
             echo(f"found: {problem}", err=True)
         await _repair(session, batch, read)
-        return await check(batch, store, session.batches, _ids(read))
+        return await check(batch, store, session.batches, _lines(read), settings)
 
 
 async def _require(session: Session, store: ResultStore, batch: str) -> None:
@@ -132,12 +140,12 @@ async def _repair(session: Session, batch: str, read: Read) -> None:
     echo(f'repaired: {counted(fed.new, "job")} of batch "{batch}" fed again', err=True)
 
 
-def _ids(read: Read | None) -> Iterable[str] | None:
-    from nightmill.sources import Line  # noqa: PLC0415
+def _lines(read: Read | None) -> Iterable[Line] | None:
+    from nightmill.sources import Line  # noqa: PLC0415 - `--help` stays fast
 
     if read is None:
         return None
-    return (line.custom_id for line in read() if isinstance(line, Line))
+    return (line for line in read() if isinstance(line, Line))
 
 
 def _report(batch: str, verdict: Verdict) -> list[str]:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
         Mapping,
     )
 
-    from nightmill.enqueue.feeder import Changed, Fed
+    from nightmill.enqueue.changes import Changed
+    from nightmill.enqueue.feeder import Fed
     from nightmill.records.result import Result
     from nightmill.records.state import JobState
     from nightmill.settings import Settings

@@ -15,39 +15,41 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import msgspec
 
+from nightmill.enqueue.changes import CHOICES, Changed, Changes
 from nightmill.enqueue.chunks import chunks_at_hand, chunks_of, good_lines
 from nightmill.enqueue.feeder_lock import FeederLock
 from nightmill.enqueue.known import let_workers_report, note
-from nightmill.enqueue.prepare import CHUNK, Ready, Receipt, Taken, ready_line
+from nightmill.enqueue.planning import Chunk, Planner
+from nightmill.enqueue.prepare import CHUNK, Ready, Receipt, Taken
 from nightmill.enqueue.reconcile import open_batch, reconcile
+from nightmill.enqueue.unfinished import Replacement, Replacer, unfinished
 from nightmill.enqueue.window import Window
 from nightmill.errors import BatchChangedError, BatchEndedError
 from nightmill.queue import keys, webhooks
 from nightmill.queue.patience import patiently
 from nightmill.records.id_set import IdSet
-from nightmill.records.job import now_ms, request_hash
 from nightmill.sources import Line, Rejected, Start, in_thread, live_chunks
 
 if TYPE_CHECKING:
+    from nightmill.enqueue.unfinished import Unfinished
+    from nightmill.params import Defaults
     from nightmill.queue.batches import Batches
     from nightmill.records.limits import Limits
     from nightmill.settings import Settings
     from nightmill.store import ResultStore, Stored
     from nightmill.store.batches import FedState
 
-Changed = Literal["rerun", "keep"]
-"""What to do with a stored request that has changed: call the new one, or keep the stored row."""
-
 
 class Fed(msgspec.Struct, frozen=True, kw_only=True):
     """How many lines of one pass over a source were new, queued already or stored already.
 
-    `changed` of them are stored with another request. `cut_short`: the batch was cancelled or
-    expired before the source ended, and the lines after that were not accepted.
+    `changed` of them are stored, queued or in flight with another request. `cut_short`: the
+    batch was cancelled or expired before the source ended, and the lines after that were not
+    accepted.
     """
 
     new: int = 0
@@ -66,6 +68,7 @@ class Sender(Protocol):
     """The part of a Producer that a feeder uses."""
 
     settings: Settings
+    defaults: Defaults
 
     async def send(self, jobs: Iterable[Ready]) -> list[Receipt]:
         """Send prepared jobs; the receipts come in their order."""
@@ -91,8 +94,9 @@ class Feeder:
     ) -> None:
         """Feed through `producer`; with `store` None, only Redis knows which jobs are finished.
 
-        `changed` says what to do with a request that is not the one stored under its id: "rerun"
-        calls it and replaces the row, "keep" leaves the row, None refuses it. At most
+        `changed` says what to do with a request that is not the one stored, queued or in flight
+        under its id: "rerun" calls it and replaces the row, "keep" leaves the old one, None refuses
+        it. At most
         `producer.settings.window` jobs of the batch are in Redis at once; 0 means any number.
         `on_complete` is the URL of the batch's webhook; None: the webhook is not changed. With
         `repairs` the lines are all that the batch should have: its total may become smaller.
@@ -106,6 +110,11 @@ class Feeder:
         self._lock = FeederLock(batches.redis, batch)
         self._ids = IdSet()
         self._window = Window(batches, batch, producer.settings.window)
+        self._replacer = Replacer(batches.redis, batch)
+        rehearsal = producer.settings.rehearsal
+        self._planner = Planner(batch, changed, rehearsal=rehearsal, looked_up=bool(store))
+        self._in_redis = False
+        self._total_before: int | None = None
 
     def __repr__(self) -> str:
         """Show the batch and how many lines were fed."""
@@ -128,6 +137,7 @@ class Feeder:
 
     async def _open(self) -> bool:
         """Make the batch known; return whether Redis had lost it."""
+        self._total_before = (await self._batches.counts(self.batch)).total
         lost = await open_batch(self._batches, self.batch, self._store)
         if self._on_complete:
             await webhooks.arm(self._batches.redis, self.batch, self._on_complete)
@@ -154,14 +164,28 @@ class Feeder:
         await self._lock.__aexit__()
 
     async def check(self, lines: Iterable[Line | Rejected]) -> None:
-        """Raise BatchChangedError for the first changed line; call it before anything is fed."""
-        if self._changed or not (await self._batches.counts(self.batch)).terminal:
+        """Raise BatchChangedError when lines have changed; call it before anything is fed."""
+        counts = await self._batches.counts(self.batch)
+        self._in_redis = not counts.drained
+        if self._changed or not counts.accepted:
             return
+        changes = Changes()
         for chunk in chunks_of(lines, CHUNK):
             good = good_lines(chunk)
-            found = await self._stored(good)
-            for line in good:
-                self._require_same(line, found.get(self._id(line)))
+            self._planner.plan(good, *await self._known(good), changes)
+        if changes.first and self._total_before is not None:  # nothing is fed: it stays as it was
+            await note(self._store, self.batch, "fed")
+            await self._batches.set_total(self.batch, self._total_before)
+        await self._refuse(changes)
+
+    async def _refuse(self, changes: Changes) -> None:
+        """Raise BatchChangedError when there are `changes`."""
+        if changes.first is None:
+            return
+        job_id = self._id(changes.first[0])
+        row = None if self._store is None else await self._store.get(job_id)
+        kept = None if row is None or row.params is None else bytes(row.params)
+        raise BatchChangedError(f"{changes.text(self.batch, kept)}; {CHOICES}")
 
     async def feed(
         self,
@@ -179,6 +203,8 @@ class Feeder:
         lost, and what Redis and the store raise when they are away for longer than PATIENCE_S.
         """
         self.fed, self._ids = Fed(), IdSet()
+        counts = await patiently(lambda: self._batches.counts(self.batch))
+        self._in_redis = not counts.drained
         size = self._window.chunk(CHUNK)
         if live or isinstance(lines, AsyncIterable):
             chunks = live_chunks(lines, size, start)
@@ -218,11 +244,13 @@ class Feeder:
         try:
             async for chunk in chunks:
                 good = good_lines(chunk)
-                jobs, changed = self._jobs(good, await self._stored(good))
+                changes = Changes()
+                planned = self._planner.plan(good, *await self._known(good), changes)
+                if self._changed is None:
+                    await self._refuse(changes)
                 if sending is not None:
                     await sending
-                ids = [self._id(line) for line in good]
-                sending = asyncio.create_task(self._send(jobs, ids, changed))
+                sending = asyncio.create_task(self._send(planned))
                 if len(good) < len(chunk) and isinstance(bad := chunk[len(good)], Rejected):
                     raise bad.error
         except asyncio.CancelledError:
@@ -260,66 +288,53 @@ class Feeder:
         """Tell whether the row of the run that was fed is there, not only one of an earlier run."""
         if stored is None or self._changed != "rerun" or stored.request_hash is None:
             return stored is not None
-        return not self._differs(line, stored)
+        return not self._planner.differs(line, stored)
 
-    async def _send(self, jobs: list[Ready], ids: Sequence[str], changed: int) -> None:
-        """Send `jobs` once the window has room, and count all `ids` of their chunk."""
-        await self._window.make_room(len(jobs))
+    async def _send(self, chunk: Chunk) -> None:
+        """Send the jobs of `chunk` once the window has room, and count its lines."""
+        gone = await self._replace(chunk.replacements) if chunk.replacements else []
+        await self._window.make_room(len(chunk.jobs))
 
         async def send() -> list[Receipt]:
             await self._lock.require()  # each time: Redis may have been away for long
-            return await self._producer.send(jobs)
+            return await self._producer.send(chunk.jobs)
 
         receipts = await patiently(send)
-        self._ids.add(ids)
+        self._ids.add([self._id(line) for line in chunk.lines])
         fed = self.fed
+        waiting = chunk.waiting + len(chunk.replacements)
+        done = len(chunk.lines) - len(chunk.jobs) - waiting
         self.fed = Fed(
             new=fed.new + _count(receipts, Taken.ENQUEUED),
-            queued_already=fed.queued_already + _count(receipts, Taken.ALREADY_QUEUED),
-            stored_already=fed.stored_already
-            + _count(receipts, Taken.ALREADY_FINISHED)
-            + len(ids)
-            - len(jobs),
-            changed=fed.changed + changed,
+            queued_already=fed.queued_already + _count(receipts, Taken.ALREADY_QUEUED) + waiting,
+            stored_already=fed.stored_already + _count(receipts, Taken.ALREADY_FINISHED) + done,
+            changed=fed.changed + chunk.changed,
         )
+        if gone:  # they ended meanwhile: their rows are there now
+            again = self._planner.plan(gone, await self._stored(gone), {}, Changes())
+            await patiently(lambda: self._producer.send(again.jobs))
 
-    def _jobs(self, lines: list[Line], found: dict[str, Stored]) -> tuple[list[Ready], int]:
-        """Return the jobs of those `lines` that are to be enqueued, and how many had changed."""
-        at = now_ms()
-        jobs, changed = [], 0
-        for line in lines:
-            stored = found.get(self._id(line))
-            if stored is None:
-                looked_up = self._store is not None
-                jobs.append(ready_line(line, self.batch, at, looked_up=looked_up))
-            elif self._differs(line, stored):
-                changed += 1
-                if self._changed is None:
-                    self._require_same(line, stored)
-                if self._changed == "rerun":
-                    jobs.append(ready_line(line, self.batch, at, stored))
-        return jobs, changed
+    async def _replace(self, items: Sequence[tuple[Line, Replacement]]) -> list[Line]:
+        """Give jobs that have not ended their new requests; return the lines whose jobs ended."""
 
-    def _differs(self, line: Line, stored: Stored) -> bool:
-        """Tell whether the stored row answers another request.
+        async def replace() -> list[bool]:
+            await self._lock.require()
+            return await self._replacer.replace([item for _, item in items])
 
-        The row of an unreadable job has no hash. It counts as this request's row, except when
-        changed requests are to be called.
+        there = await patiently(replace)
+        return [line for (line, _), found in zip(items, there, strict=True) if not found]
+
+    async def _known(self, lines: list[Line]) -> tuple[dict[str, Stored], dict[str, Unfinished]]:
+        """Return what Redis and the store have of `lines`: Redis first, since jobs end meanwhile.
+
+        Redis is asked only when it had jobs of the batch before this feeding.
         """
-        if stored.request_hash is None:
-            return self._changed == "rerun"
-        now = request_hash(line.body, rehearsal=self._producer.settings.rehearsal)
-        return stored.request_hash != now
-
-    def _require_same(self, line: Line, stored: Stored | None) -> None:
-        if stored is not None and self._differs(line, stored):
-            message = (
-                f'line {line.number}: "{line.custom_id}" is stored in batch "{self.batch}" with '
-                "another request (its text, model or settings changed, or one of the two is a "
-                "rehearsal): --changed rerun calls it and pays again, --changed keep leaves the "
-                "stored result, --batch NAME starts a new batch"
-            )
-            raise BatchChangedError(message)
+        waiting: dict[str, Unfinished] = {}
+        if self._in_redis:
+            redis, defaults = self._batches.redis, self._producer.defaults
+            ids = [self._id(line) for line in lines]
+            waiting = await patiently(lambda: unfinished(redis, ids, defaults))
+        return await self._stored(lines), waiting
 
     async def _stored(self, lines: list[Line]) -> dict[str, Stored]:
         store = self._store

@@ -159,8 +159,14 @@ def _unpacked(item: Mapping[str, object] | bytes) -> tuple[Mapping[str, object],
     return {key: value for key, value in found.items() if key != "custom_id"}, custom_id
 
 
-def ready_line(
-    line: Line, batch: str, at: int, stored: Stored | None = None, *, looked_up: bool = True
+def ready_line(  # noqa: PLR0913 - a line, its batch and what is known of its earlier runs
+    line: Line,
+    batch: str,
+    at: int,
+    stored: Stored | None = None,
+    *,
+    looked_up: bool = True,
+    run: int = 0,
 ) -> Ready:
     """Encode the job of a source's line, enqueued `at` (epoch ms); its reader has validated it.
 
@@ -172,7 +178,7 @@ def ready_line(
         custom_id=line.custom_id,
         batch=batch,
         seq=line.number,
-        run=stored.run + 1 if stored else 0,
+        run=stored.run + 1 if stored else run,
     )
     return Ready(
         keys.job_id(batch, line.custom_id),

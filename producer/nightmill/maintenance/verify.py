@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from itertools import islice
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from nightmill.enqueue.changes import Changes, differs_stored, differs_unfinished
+from nightmill.enqueue.chunks import chunks_of
 from nightmill.enqueue.known import total_of
+from nightmill.enqueue.prepare import defaults_of
+from nightmill.enqueue.unfinished import unfinished
 from nightmill.queue import keys
 from nightmill.queue.connection import redis_errors
 from nightmill.records.state import TERMINAL
+from nightmill.settings import load_settings
+from nightmill.sources import Line
 
 if TYPE_CHECKING:
+    from nightmill.enqueue.unfinished import Unfinished
     from nightmill.queue.batches import Batches
     from nightmill.records.counts import Counts
-    from nightmill.store import ResultStore
+    from nightmill.settings import Settings
+    from nightmill.store import ResultStore, Stored
 
-CHUNK: Final = 5_000
+CHUNK: Final = 500
 """Ids that are looked up at once."""
 SHOWN: Final = 20
 """Missing ids that a Verdict names."""
@@ -28,13 +35,15 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What `verify` found; `problems` is empty when all is well.
 
     `missing` ids of the source have neither a row nor a job and must be fed again; `examples` are
-    the first SHOWN of them. `orphaned` jobs are queued without their payload. `lost_calls` ended
+    the first SHOWN of them. `changed` ids have another request than in the source: stored, queued
+    or in flight. `orphaned` jobs are queued without their payload. `lost_calls` ended
     with their worker; `lost_dollars` estimates their cost, each as the cost of its job's row.
     """
 
     rows: int
     waiting: int
     missing: int
+    changed: int
     orphaned: int
     examples: tuple[str, ...]
     lost_calls: int
@@ -48,36 +57,40 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def verify(
-    batch: str, store: ResultStore, batches: Batches, ids: Iterable[str] | None = None
+    batch: str,
+    store: ResultStore,
+    batches: Batches,
+    source: Iterable[Line | str] | None = None,
+    settings: Settings | None = None,
 ) -> Verdict:
-    """Check `batch` in the store and Redis; `ids` are the custom_ids of its source, None: unknown.
+    """Check `batch` in the store and Redis; `source` are its lines, or only their custom_ids.
 
-    The batch may still run: jobs that are queued or in flight are not missing. Raises what the
-    store raises, and QueueUnavailableError.
+    None: the source is not known. The requests of lines are compared as well; `settings` have what
+    requests without a model get. The batch may still run: jobs that are queued or in flight are
+    not missing. Raises what the store raises, and QueueUnavailableError.
     """
-    missing, examples = 0, []
-    async for each in _missing(batch, store, batches, ids or ()):
-        missing += 1
-        if missing <= SHOWN:
-            examples.append(each)
+    compared = await _compared(batch, store, batches, source or (), settings or load_settings())
     counts = await batches.counts(batch)
     stored = await store.counts(batch)
     orphaned = await _orphaned(batch, batches)
     calls, dollars = await store.lost(batch)
     problems = [*_disagreements(counts, {str(s): n for s, n in stored.items()})]
-    if missing:
-        problems.append(f"{missing:,} ids have neither a row nor a job")
+    if compared.missing:
+        problems.append(f"{compared.missing:,} ids have neither a row nor a job")
+    if len(compared.changes):
+        problems.append(await _changed(batch, store, compared.changes))
     if orphaned:
         problems.append(f"{orphaned:,} queued jobs lost their payloads")
     rows = sum(stored.values())
-    if not missing and not counts.feeding:
-        problems += await _gaps(batch, store, counts, rows, known_ids=ids is not None)
+    if not compared.missing and not counts.feeding:
+        problems += await _gaps(batch, store, counts, rows, known_ids=source is not None)
     return Verdict(
         rows=rows,
         waiting=counts.waiting + counts.in_flight,
-        missing=missing,
+        missing=compared.missing,
+        changed=len(compared.changes),
         orphaned=orphaned,
-        examples=tuple(examples),
+        examples=tuple(compared.examples),
         lost_calls=calls,
         lost_dollars=dollars,
         problems=tuple(problems),
@@ -113,28 +126,57 @@ async def _gaps(
     return []
 
 
-async def _missing(
-    batch: str, store: ResultStore, batches: Batches, ids: Iterable[str]
-) -> AsyncIterator[str]:
-    each = iter(ids)
-    while chunk := list(islice(each, CHUNK)):
-        names = {keys.job_id(batch, custom_id): custom_id for custom_id in chunk}
-        queued = await _queued(batches, list(names))
-        rest = [name for name in names if name not in queued]
-        found = await store.lookup(rest)  # after Redis: a job that ends meanwhile is found here
-        for name in rest:
-            if name not in found:
-                yield names[name]
+class _Compared:
+    """What the lines of a source show: ids without row and job, and requests that changed."""
+
+    def __init__(self) -> None:
+        self.missing = 0
+        self.examples: list[str] = []
+        self.changes = Changes()
+
+    def add_missing(self, custom_id: str) -> None:
+        self.missing += 1
+        if len(self.examples) < SHOWN:
+            self.examples.append(custom_id)
 
 
-async def _queued(batches: Batches, names: list[str]) -> set[str]:
-    """Return those of `names` that have a payload in Redis."""
-    with redis_errors():
-        async with batches.redis.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.exists(keys.PAYLOAD + name)
-            found = await pipe.execute()
-    return {name for name, exists in zip(names, found, strict=True) if exists}
+async def _compared(
+    batch: str,
+    store: ResultStore,
+    batches: Batches,
+    source: Iterable[Line | str],
+    settings: Settings,
+) -> _Compared:
+    """Look for each line in Redis, then in the store: a job that ends meanwhile is found there."""
+    compared, defaults = _Compared(), defaults_of(settings)
+    for chunk in chunks_of(source, CHUNK):
+        names = [
+            keys.job_id(batch, each if isinstance(each, str) else each.custom_id) for each in chunk
+        ]
+        queued = await unfinished(batches.redis, names, defaults)
+        found = await store.lookup(names)
+        for name, each in zip(names, chunk, strict=True):
+            job, row = queued.get(name), found.get(name)
+            if job is None and row is None:
+                compared.add_missing(name.partition(":")[2])
+            elif isinstance(each, Line) and _differs(each, job, row, rehearsal=settings.rehearsal):
+                compared.changes.add(each, row, job)
+    return compared
+
+
+def _differs(line: Line, job: Unfinished | None, row: Stored | None, *, rehearsal: bool) -> bool:
+    if job is not None:
+        return differs_unfinished(line, job)
+    return row is not None and differs_stored(line, row, rehearsal=rehearsal)
+
+
+async def _changed(batch: str, store: ResultStore, changes: Changes) -> str:
+    """Return the problem of requests that are not those of the source."""
+    custom_id = changes.first[0].custom_id if changes.first else ""
+    row = await store.get(keys.job_id(batch, custom_id))
+    kept = None if row is None or row.params is None else bytes(row.params)
+    fix = "feed the source with --changed rerun to replace them"
+    return f"{changes.text(batch, kept)}; {fix}"
 
 
 async def _orphaned(batch: str, batches: Batches) -> int:

@@ -94,6 +94,7 @@ _SHARED: Final = {
     "counts": ("size",),
     "reconcile": ("size",),
     "enqueue": ("add_count",),
+    "replace": ("add_count", "request"),
     "cancellation": ("add_count",),
     "move": ("flag",),
 }

@@ -12,7 +12,8 @@ from nightmill.client.at_once import at_once
 from nightmill.client.batch import Batch
 from nightmill.client.producer import Producer
 from nightmill.client.sync import SyncProducer
-from nightmill.enqueue.feeder import Changed, Fed
+from nightmill.enqueue.changes import Changed
+from nightmill.enqueue.feeder import Fed
 from nightmill.enqueue.prepare import Ready, Receipt, Taken, defaults_of, ready_line
 from nightmill.errors import (
     BatchEndedError,

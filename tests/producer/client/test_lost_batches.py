@@ -13,6 +13,7 @@ from nightmill import BatchStoppedError
 from nightmill.cli.view import look
 from nightmill.client.corrected import Corrections
 from nightmill.enqueue import known
+from nightmill.enqueue.changes import Changes
 from nightmill.enqueue.feeder import Feeder
 from nightmill.errors import StoreMissingError, StoreUnavailableError
 from nightmill.maintenance.verify import verify
@@ -92,7 +93,7 @@ async def test_a_batch_that_was_not_fed_to_its_end_is_no_success(rig: Rig, shell
     """Its feeder was killed: the jobs that it had fed were all done, and `wait` returned 0."""
     batches = Batches(rig.redis)
     async with Feeder("night", rig.producer, batches, rig.store) as feeder:
-        await feeder._send(*feeder._jobs(list(lines(3)), {})[:1], [], 0)
+        await feeder._send(feeder._planner.plan(list(lines(3)), {}, {}, Changes()))
     await rig.work_off()
     assert (await batches.counts("night")).state == "running"
     with pytest.raises(BatchStoppedError, match="was not fed to the end of its source"):

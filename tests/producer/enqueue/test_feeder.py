@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nightmill.enqueue.feeder import Changed, Fed, Feeder
+from nightmill.enqueue.changes import Changed
+from nightmill.enqueue.feeder import Fed, Feeder
 from nightmill.enqueue.feeder_lock import FeederLock
 from nightmill.errors import BatchBusyError, BatchChangedError, InvalidParamsError
 from nightmill.params import Defaults, check

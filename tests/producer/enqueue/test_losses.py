@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from nightmill.enqueue import known
-from nightmill.enqueue.feeder import Changed, Fed, Feeder
+from nightmill.enqueue.changes import Changed
+from nightmill.enqueue.feeder import Fed, Feeder
 from nightmill.errors import BatchEndedError
 from nightmill.maintenance.cancellation import Cancellation
 from nightmill.maintenance.prune import prune

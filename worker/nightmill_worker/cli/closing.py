@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from nightmill_worker.machine.local_run import Ending
 
 AGAIN: Final = "run the same command again"
+ALIKE: Final = " jobs in a row failed alike: "
+"""Between the number and the error in the reason of a batch that its canary paused (finish.lua)."""
 _MINUTE_S: Final = 60
 _BUDGET_FACTOR: Final = 2
 """The budget that is suggested when one is used up, as a multiple of it."""
@@ -54,7 +56,7 @@ def advice(ending: Ending, batch: str, *, clean: bool) -> list[str]:
     if ending.lost:
         lines.append(f"Redis lost jobs: {ending.lost:,} without a row were fed again")
     if ending.end is End.STOPPED:
-        lines += _stopped(ending)
+        lines += _stopped(ending, batch)
     if ending.end is End.INTERRUPTED:
         lost = ", nothing is lost" if clean else ""
         lines.append(f"interrupted{lost}: {AGAIN} to go on")
@@ -68,9 +70,11 @@ def advice(ending: Ending, batch: str, *, clean: bool) -> list[str]:
     return lines
 
 
-def _stopped(ending: Ending) -> list[str]:
+def _stopped(ending: Ending, batch: str) -> list[str]:
     """Return why the run stopped, and what to do about it."""
     counts = ending.counts
+    if counts.held and ALIKE in counts.reason:
+        return _alike(counts, batch)
     kept = f"All {counted(left, 'job')} are kept." if (left := _left(counts)) else ""
     kept = kept.replace("All 1 job are", "The 1 job left is")
     if counts.flag == "budget":
@@ -80,6 +84,19 @@ def _stopped(ending: Ending) -> list[str]:
     if RESUME in ending.reason:  # `run` lets a stopped account try again by itself
         return [f"stopped: {ending.reason.replace(RESUME, AGAIN)}. {kept}".rstrip()]
     return [f"stopped: {ending.reason}", f"nothing is lost: fix that and {AGAIN}"]
+
+
+def _alike(counts: Counts, batch: str) -> list[str]:
+    """Return that the canary paused the batch, and what the queued jobs still ask."""
+    number, _, error = counts.reason.partition(ALIKE)
+    many = f"{number} failures in a row with the same error"
+    lines = [f"stopped after {many}, before spending more: {error}"]
+    lines.append(f"Look: nightmill errors {shlex.quote(batch)}")
+    if counts.waiting:
+        jobs = "job still has" if counts.waiting == 1 else "jobs still have"
+        old = f"The {counts.waiting:,} queued {jobs} the OLD request"
+        lines.append(f"{old}; --changed rerun replaces them.")
+    return lines
 
 
 def _budget(counts: Counts) -> str:

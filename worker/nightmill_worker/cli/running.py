@@ -11,7 +11,7 @@ from typing import IO, Final
 
 from nightmill.cli.live import Live
 from nightmill.cli.terminal import echo
-from nightmill.enqueue.feeder import Changed
+from nightmill.enqueue.changes import Changed
 from nightmill.enqueue.prepare import defaults_of
 from nightmill.errors import SourceError
 from nightmill.export import export_jsonl

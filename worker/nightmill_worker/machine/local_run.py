@@ -18,7 +18,8 @@ import msgspec
 from nightmill.client.corrected import with_store
 from nightmill.client.producer import Producer
 from nightmill.client.stored import join_store
-from nightmill.enqueue.feeder import Changed, Fed, Feeder
+from nightmill.enqueue.changes import Changed
+from nightmill.enqueue.feeder import Fed, Feeder
 from nightmill.errors import (
     BatchEndedError,
     QueueRefusedError,

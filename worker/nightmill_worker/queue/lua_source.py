@@ -13,8 +13,13 @@ _SHARED: Final = {
     "claim": ("common", "lane_state", "lane", "account", "trials", "verdict", "batch"),
     "settle": ("common", "lane_state", "lane", "account", "weigh"),
 }
-_MOVES_BATCHES: Final = ("claim", "finish", "sweep")
-"""Scripts that may change the state of a batch: they use the client's flag.lua."""
+_CLIENTS: Final = {
+    "claim": ("flag", "request"),
+    "finish": ("flag", "request"),
+    "release": ("request",),
+    "sweep": ("flag",),
+}
+"""Scripts -> the shared parts of the client's scripts that they use."""
 _LOCAL: Final = re.compile(r"local (\w+) = .*\n")
 
 
@@ -27,7 +32,7 @@ def source(name: str) -> str:
     """
     lua = files("nightmill_worker.queue").joinpath("lua")
     parts = (*_SHARED.get(name, ("common",)), name)
-    text = part("flag") if name in _MOVES_BATCHES else ""
+    text = "".join(map(part, _CLIENTS.get(name, ())))
     text += "".join(lua.joinpath(f"{each}.lua").read_text() for each in parts)
     words = set(re.findall(r"\w+", text))
     names = (found[0] for found in _LOCAL.finditer(lua_prelude()) if found[1] in words)

@@ -78,6 +78,10 @@ local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
   end
   local record = hash(RECORD .. id)
   local verdict = unfit or verdict_on(id, record, aborts, now)
+  if record.next then -- its worker died, and its request was replaced during that call: see replace.lua
+    counts.add(batch.name, 'in_flight', -1)
+    return put_request(id, batch.name, queue, record.next_queue or queue, record.next, now)
+  end
   if record.state ~= 'in_flight' then
     if record.state then counts.add(batch.name, record.state, -1) end
     counts.add(batch.name, 'in_flight', 1)

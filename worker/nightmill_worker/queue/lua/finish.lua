@@ -1,4 +1,5 @@
--- Take finished jobs out of their queues; called only after their rows are committed.
+-- Take finished jobs out of their queues; called only after their rows are committed. A job whose request
+-- was replaced during its call (replace.lua) is queued with the new one: its next run.
 -- ARGV[1]  JSON: canary (identical failures in a row that pause a batch, 0 = never), items [{id,
 --          token, queue, status, again (0 | 1: its row was stored before this claim), input,
 --          output (tokens), cost (nano-dollars, -1 = unknown), fault (the cause of a failure, else
@@ -55,29 +56,56 @@ local function stop_field(batch, name)
   return field
 end
 
+local function count_state(batch, item, change)
+  counts.add(batch, item.status, change)
+  if type(item.stop) == 'string' and item.stop ~= '' then
+    counts.add(batch, stop_field(batch, item.stop), change)
+  end
+end
+
+-- Count an end; the state of a job that runs again at once is not counted.
+local function count(batch, item, again)
+  local cost = bounded(item.cost, -1, EXACT, -1)
+  counts.add(batch, 'input_tokens', bounded(item.input, 0, EXACT, 0))
+  counts.add(batch, 'output_tokens', bounded(item.output, 0, EXACT, 0))
+  counts.add(batch, cost < 0 and 'unpriced' or 'nanodollars', math.abs(cost))
+  if again then return end
+  count_state(batch, item, 1)
+  watch_canary(batch, item)
+end
+
+-- The new request of a job, nil when it has none or does not run again: it or its batch was cancelled.
+local function next_request(batch, item, record)
+  if not record[4] or item.status == 'cancelled' then return nil end
+  local flag = redis.call('HGET', BATCH .. batch, 'flag')
+  return flag ~= 'cancelled' and flag ~= 'expired' and record[4] or nil
+end
+
 local function finish(item, kept)
   local id, batch = item.id, batch_of(item.queue)
-  local record = redis.call('HMGET', RECORD .. id, 'token', 'deaths', 'ending')
+  local record = redis.call('HMGET', RECORD .. id, 'token', 'deaths', 'ending', 'next', 'next_queue')
   if record[1] ~= item.token then
     late[#late + 1] = id
     return
   end
-  redis.call('SET', RESULT .. id, kept, 'PX', RESULT_TTL_MS)
-  local n = #keys
-  keys[n + 1], keys[n + 2], keys[n + 3], keys[n + 4] = PAYLOAD .. id, IN_PROGRESS .. id, RECORD .. id, ATTEMPTS .. id
-  ids_of[item.queue] = ids_of[item.queue] or {}
-  table.insert(ids_of[item.queue], id)
+  local again = next_request(batch, item, record)
+  if again then
+    redis.call('DEL', RECORD .. id, ATTEMPTS .. id)
+    put_request(id, batch, item.queue, record[5], again, now_ms())
+  else
+    redis.call('SET', RESULT .. id, kept, 'PX', RESULT_TTL_MS)
+    local n = #keys
+    keys[n + 1], keys[n + 2], keys[n + 3], keys[n + 4] = PAYLOAD .. id, IN_PROGRESS .. id, RECORD .. id, ATTEMPTS .. id
+    ids_of[item.queue] = ids_of[item.queue] or {}
+    table.insert(ids_of[item.queue], id)
+  end
   counts.add(batch, 'in_flight', -1)
   -- A row that was stored before was counted then, unless the job's worker died, or a cancellation that
   -- wrote it (`ending`): they may have died between the commit and the count.
   if item.again == 0 or record[3] or bounded(record[2], 0, EXACT, 0) > 0 then
-    local cost = bounded(item.cost, -1, EXACT, -1)
-    counts.add(batch, item.status, 1)
-    counts.add(batch, 'input_tokens', bounded(item.input, 0, EXACT, 0))
-    counts.add(batch, 'output_tokens', bounded(item.output, 0, EXACT, 0))
-    counts.add(batch, cost < 0 and 'unpriced' or 'nanodollars', math.abs(cost))
-    if type(item.stop) == 'string' and item.stop ~= '' then counts.add(batch, stop_field(batch, item.stop), 1) end
-    watch_canary(batch, item)
+    count(batch, item, again)
+  elseif again then
+    count_state(batch, item, -1)
   end
 end
 

@@ -1,4 +1,5 @@
--- Give jobs back to their queues: to be tried again, after a 429, or at shutdown.
+-- Give jobs back to their queues: to be tried again, after a 429, or at shutdown. A job whose request was
+-- replaced during its call (replace.lua) is queued with the new one.
 -- ARGV[1]  JSON: items [{id, token, queue, state (retrying | snoozed), wait_ms, counted (0 | 1),
 --          refused (0 | 1), failed (0 | 1: the call failed, counted or not), attempt (JSON, "" when no
 --          call was made)}]
@@ -16,6 +17,12 @@ local function release(item)
     local of = is_gone(item.id) and gone or late
     of[#of + 1] = item.id
     return
+  end
+  local replaced = redis.call('HMGET', record, 'next', 'next_queue')
+  if replaced[1] then
+    if item.attempt ~= '' then add_attempt(item.id, item.attempt) end
+    counts.add(batch, 'in_flight', -1)
+    return put_request(item.id, batch, item.queue, replaced[2], replaced[1], now)
   end
   local counted = bounded(item.counted, 0, 1, 0)
   redis.call('ZADD', item.queue, 'XX', now + bounded(item.wait_ms, 0, LONGEST_WAIT_MS, 0), item.id)

@@ -49,9 +49,10 @@ local function note_job(jobs, id, value)
   if known < MOST_JOBS or jobs[id] then jobs[id] = value end
 end
 
--- Let a job fail when it is claimed next, with the error of its last attempt.
+-- Let a job fail when it is claimed next, with the error of its last attempt; not when its request was
+-- replaced since it was refused.
 local function judge(hold, id)
-  if redis.call('EXISTS', RECORD .. id) == 0 then return end
+  if redis.call('HEXISTS', RECORD .. id, 'refused_at') == 0 then return end
   redis.call('HSET', RECORD .. id, 'judged', 1)
   if hold then note_job(hold.judged, id, 1) end
 end

@@ -1,0 +1,91 @@
+"""Decides what is to be done with the lines of a source: enqueued, replaced, or nothing. No I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from nightmill.enqueue.changes import differs_stored, differs_unfinished
+from nightmill.enqueue.prepare import Ready, ready_line
+from nightmill.enqueue.unfinished import Replacement
+from nightmill.queue import keys
+from nightmill.records.job import now_ms
+
+if TYPE_CHECKING:
+    from nightmill.enqueue.changes import Changed, Changes
+    from nightmill.enqueue.unfinished import Unfinished
+    from nightmill.sources import Line
+    from nightmill.store import Stored
+
+
+class Chunk(NamedTuple):
+    """What is to be done with the lines that were read together."""
+
+    lines: list[Line]
+    jobs: list[Ready]
+    replacements: list[tuple[Line, Replacement]]
+    waiting: int
+    """How many lines have their job in Redis already, with this request or as `keep` leaves it."""
+    changed: int
+
+
+class Planner:
+    """Plans for the lines of one batch."""
+
+    def __init__(
+        self, batch: str, changed: Changed | None, *, rehearsal: bool, looked_up: bool
+    ) -> None:
+        """Take what to do with changed requests; `looked_up`: the store was asked for rows."""
+        self._batch = batch
+        self._rerun = changed == "rerun"
+        self._rehearsal = rehearsal
+        self._looked_up = looked_up
+
+    def plan(
+        self,
+        lines: list[Line],
+        found: dict[str, Stored],
+        waiting: dict[str, Unfinished],
+        changes: Changes,
+    ) -> Chunk:
+        """Decide what is to be done with `lines`; add those that changed to `changes`.
+
+        `found` are the rows of their ids, `waiting` the jobs that have not ended: such a job
+        decides before the row, which it will replace.
+        """
+        at, before = now_ms(), len(changes)
+        jobs: list[Ready] = []
+        replacements: list[tuple[Line, Replacement]] = []
+        same = 0
+        for line in lines:
+            job_id = keys.job_id(self._batch, line.custom_id)
+            stored, job = found.get(job_id), waiting.get(job_id)
+            if job is not None and not differs_unfinished(line, job, rerun=self._rerun):
+                same += 1
+            elif job is not None:
+                changes.add(line, stored, job)
+                if self._rerun:
+                    replacements.append((line, self._replacement(line, stored, job, at)))
+                else:
+                    same += 1
+            elif stored is None:
+                jobs.append(ready_line(line, self._batch, at, looked_up=self._looked_up))
+            elif self.differs(line, stored):
+                changes.add(line, stored, None)
+                if self._rerun:
+                    jobs.append(ready_line(line, self._batch, at, stored))
+        return Chunk(lines, jobs, replacements, same, len(changes) - before)
+
+    def differs(self, line: Line, stored: Stored) -> bool:
+        """Tell whether the stored row answers another request."""
+        return differs_stored(line, stored, rehearsal=self._rehearsal, rerun=self._rerun)
+
+    def _replacement(
+        self, line: Line, stored: Stored | None, job: Unfinished, at: int
+    ) -> Replacement:
+        """Return the new request of a job. When its row answers that one, it is not called again.
+
+        It is a run after both: the row of the old run may be committed at any moment.
+        """
+        run = max(job.run, stored.run if stored else 0) + 1
+        row = None if stored is None or self.differs(line, stored) else stored
+        return Replacement(ready_line(line, self._batch, at, run=run), row)
