@@ -80,7 +80,9 @@ WEBHOOK: Final = "nightmill:webhook:"
 
 # Times to live, milliseconds.
 RESULT_TTL_MS: Final = 3_600_000
-"""Of RESULT."""
+"""Of a single job's RESULT."""
+MARKER_TTL_MS: Final = 60_000
+"""Of a batch job's RESULT: its row says the same, and a million of them slow a server's start."""
 FEEDER_TTL_MS: Final = 15_000
 """Of FEEDER; the feeder renews it."""
 CANCELLATION_TTL_MS: Final = 5_000

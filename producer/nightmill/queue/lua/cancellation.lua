@@ -23,7 +23,7 @@ for i = 6, #ARGV, 3 do
     if state then changes[state] = (changes[state] or 0) - 1 end
     changes[ended_as] = (changes[ended_as] or 0) + 1
     for _, prefix in ipairs({ PAYLOAD, RECORD, ATTEMPTS }) do deleted[#deleted + 1] = prefix .. id end
-    redis.call('SET', RESULT .. id, ARGV[i + 2], 'PX', RESULT_TTL_MS)
+    redis.call('SET', RESULT .. id, ARGV[i + 2], 'PX', MARKER_TTL_MS)
     redis.call('ZREM', ABORTS, id)
   end
 end

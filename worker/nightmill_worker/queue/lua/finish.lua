@@ -93,7 +93,7 @@ local function finish(item, kept)
     redis.call('DEL', RECORD .. id, ATTEMPTS .. id)
     put_request(id, batch, item.queue, record[5], again, now_ms())
   else
-    redis.call('SET', RESULT .. id, kept, 'PX', RESULT_TTL_MS)
+    redis.call('SET', RESULT .. id, kept, 'PX', batch == SINGLES and RESULT_TTL_MS or MARKER_TTL_MS)
     local n = #keys
     keys[n + 1], keys[n + 2], keys[n + 3], keys[n + 4] = PAYLOAD .. id, IN_PROGRESS .. id, RECORD .. id, ATTEMPTS .. id
     ids_of[item.queue] = ids_of[item.queue] or {}
