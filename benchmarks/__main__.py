@@ -13,6 +13,7 @@ from typing import Final
 
 import uvloop
 
+from benchmarks.again import run_again
 from benchmarks.control import run_control
 from benchmarks.depth import run_depth
 from benchmarks.endpoint import Endpoint, endpoint
@@ -28,7 +29,7 @@ from benchmarks.table import Table
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 NAMES: Final = (
     *("cpu", "fleet", "wide", "enqueue", "latency", "grant"),
-    *("depth", "memory", "lanes", "feed", "control"),
+    *("depth", "memory", "lanes", "feed", "control", "again"),
 )
 INTERRUPTED: Final = 130
 NOTES: Final = """\
@@ -91,7 +92,13 @@ async def _scenario(name: str, simulator: Endpoint, *, quick: bool) -> Table:
         return await run_depth(simulator, quick=quick)
     if name == "control":
         return await run_control(simulator, quick=quick)
-    others = {"enqueue": run_enqueue, "latency": run_latency, "grant": run_grant, "feed": run_feed}
+    others = {
+        "enqueue": run_enqueue,
+        "latency": run_latency,
+        "grant": run_grant,
+        "feed": run_feed,
+        "again": run_again,
+    }
     return await others[name](quick=quick)
 
 
