@@ -61,7 +61,8 @@ class BatchEndedError(NightmillError):
             how = f'the deadline of batch "{batch}" has passed'
             way_out = f"nightmill adjust {batch} --expires 24h sets another, "
         else:
-            how, way_out = f'batch "{batch}" was cancelled, which is final', ""
+            how = f'batch "{batch}" was cancelled'
+            way_out = f"nightmill retry {batch} --cancelled runs its cancelled jobs after all, "
         super().__init__(f"{how}: {way_out}--batch NAME starts a new batch")
 
 

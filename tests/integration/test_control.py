@@ -34,7 +34,7 @@ def test_cancel_ends_a_run_and_keeps_what_was_answered(shell: Shell, endpoint: E
     assert status["cancelled"] == 2000 - calls
     again = shell("run", source)
     assert again.code == 2
-    assert 'batch "prompts" was cancelled, which is final: --batch NAME' in again.err
+    assert 'batch "prompts" was cancelled: nightmill retry prompts --cancelled' in again.err
     for command in ("pause", "resume"):
         refused = shell(command, "prompts")
         assert (refused.code, refused.out) == (2, "")

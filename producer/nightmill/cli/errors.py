@@ -25,8 +25,9 @@ def errors(
 ) -> None:
     """Show why jobs of a batch failed, and how to run them again.
 
-    Failures that differ only in numbers and ids are one group. Each group has its count, its
-    message, one example, and the command that runs its jobs again.
+    Also shows answers that are not whole: cut at max_tokens, refused by the model. Failures that
+    differ only in numbers and ids are one group. Each group has its count, its message, one
+    example, and the command that runs its jobs again.
 
     For example:
 
@@ -35,27 +36,27 @@ def errors(
     from nightmill.settings import load_settings  # noqa: PLC0415 - `--help` stays fast
 
     found = asyncio.run(_errors(load_settings(store_url=store_url, data_dir=data_dir), batch))
-    echo("\n\n".join(map(_group, found)) or f'no job of batch "{batch}" failed')
+    whole = f'no job of batch "{batch}" failed, and no answer was cut or refused'
+    echo("\n\n".join(map(_group, found)) or whole)
 
 
 async def _errors(settings: Settings, batch: str) -> list[Failure]:
     from nightmill.cli.session import open_results  # noqa: PLC0415
-    from nightmill.reports.failures import failures  # noqa: PLC0415
+    from nightmill.reports.failures import failures, not_whole_answers  # noqa: PLC0415
 
     async with open_results(settings, batch) as store:
-        return await failures(store, batch)
+        return [*await failures(store, batch), *await not_whole_answers(store, batch)]
 
 
 def _group(failure: Failure) -> str:
-    """Return a group of failures as a few lines."""
-    lines = [f"{failure.count:,} x {failure.type}: {failure.message}"]
-    lines += [
-        f"  {label:10} {text}"
-        for label, text in (
-            (FailureLabel.EXAMPLE, f"nightmill show {shlex.quote(failure.example)}"),
-            (FailureLabel.FIX, failure.fix),
-            (FailureLabel.RUN_AGAIN, failure.command),
+    """Return a group of failures as a few lines; the command is on one line, to be copied."""
+    label, text = FailureLabel.RUN_AGAIN, failure.command
+    if failure.fix:
+        label, text = FailureLabel.FIX, f"{failure.fix}, then: {failure.command}"
+    return "\n".join(
+        (
+            f"{failure.count:,} x {failure.type}: {failure.message}",
+            f"  {FailureLabel.EXAMPLE:10} nightmill show {shlex.quote(failure.example)}",
+            f"  {label:10} {text}",
         )
-        if text
-    ]
-    return "\n".join(lines)
+    )

@@ -1,4 +1,4 @@
-"""`nightmill retry`: run the failed jobs of a batch again with their stored requests."""
+"""`nightmill retry`: run ended jobs of a batch again with their stored requests."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nightmill.cli import options
+from nightmill.cli.grouped import grouped
 from nightmill.cli.source_options import AllowUnknown, parse_changes
 from nightmill.cli.terminal import echo
+from nightmill.cli.which_options import WhichOptions
 from nightmill.errors import JobNotFoundError, StoreMissingError
+from nightmill.records.state import JobState
+from nightmill.records.stop_reasons import told
 from nightmill.reports.progress import counted
 
 if TYPE_CHECKING:
     from nightmill.maintenance.requeue import Requeued
+    from nightmill.queue.batches import Batches
     from nightmill.settings import Settings
     from nightmill.store import ResultStore
 
 
+@grouped
 def retry(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     batch: Annotated[str, typer.Argument(metavar="BATCH", help='The batch; "" for single jobs.')],
     *,
-    error: Annotated[
-        str | None, typer.Option(metavar="TYPE", help="Only jobs that failed with this error type.")
-    ] = None,
+    which: WhichOptions,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Set a request field; null removes it."),
@@ -36,10 +40,11 @@ def retry(  # noqa: PLR0913 - one parameter an option: that is typer's interface
     store_url: options.StoreUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Enqueue the failed jobs of a batch again.
+    """Enqueue failed, cut or cancelled jobs of a batch again.
 
-    Their stored requests are sent, with the changes of --set. A VALUE is JSON, or text when it is
-    not JSON. Earlier attempts are kept. Exits with 1 when a failed job had to be left out.
+    Without an option that says which, all failed jobs. Their stored requests are sent, with the
+    changes of --set. A VALUE is JSON, or text when it is not JSON. Earlier attempts are kept.
+    Exits with 1 when a job had to be left out.
 
     For example:
 
@@ -47,27 +52,33 @@ def retry(  # noqa: PLR0913 - one parameter an option: that is typer's interface
 
     nightmill retry prompts --error overloaded_error
 
-    nightmill retry prompts --error invalid_request_error --set max_tokens=4096
+    nightmill retry prompts --truncated --set max_tokens=4096
+
+    nightmill retry prompts --stop-reason refusal --set model=NAME
+
+    nightmill retry prompts --cancelled
     """
     from nightmill.queue.locate import with_redis  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
 
     patch = parse_changes(changes or (), allow_unknown=allow_unknown)
+    which.require(patch)
     loaded = load_settings(
         window=window, redis_url=redis_url, store_url=store_url, data_dir=data_dir
     )
     with with_redis(loaded) as settings:
-        done = asyncio.run(_retry(settings, batch, error, patch))
-    echo(_summary(batch, done))
+        done, hints = asyncio.run(_retry(settings, batch, which, patch))
+    none_selected = not (done.new or done.queued_already)
+    echo(("; " if none_selected else " ").join([_summary(batch, which, done), *hints]))
     if done.left_out:
         echo(_left_out(batch, done), err=True)
         raise typer.Exit(1)
 
 
 async def _retry(
-    settings: Settings, batch: str, error: str | None, patch: dict[str, object]
-) -> Requeued:
-    """Requeue the failed jobs and show the progress.
+    settings: Settings, batch: str, which: WhichOptions, patch: dict[str, object]
+) -> tuple[Requeued, list[str]]:
+    """Requeue the selected jobs and show the progress; return what to do next, too.
 
     A paused batch is pointed out first: its jobs do not run until it is resumed.
     """
@@ -79,28 +90,70 @@ async def _retry(
         if session.store is None:
             raise StoreMissingError
         await require_rows(session.store, batch)
-        if error is not None:
-            await _require_type(session.store, batch, error)
+        await _require_known(session.store, batch, which)
         if (counts := await session.batches.counts(batch)).flag == "paused":
             resume = f"nightmill resume {shlex.quote(batch)}"
             echo(f"the batch is paused ({counts.reason}): {resume}", err=True)
         async with showing(session.batches, batch):
-            return await requeue(
-                batch, session.store, session.producer, session.batches, error=error, patch=patch
+            done = await requeue(
+                *(batch, session.store, session.producer, session.batches),
+                which=which.selection(),
+                patch=patch,
             )
+        if done.new or done.queued_already:
+            return done, await _worker_hint(session.batches, batch, patched=bool(patch))
+        return done, await _other_jobs(session.store, batch, which)
 
 
-async def _require_type(store: ResultStore, batch: str, error: str) -> None:
-    """Raise JobNotFoundError, which lists the known types, unless a job failed with `error`."""
-    types = sorted({info.type for info, _, _ in await store.errors(batch)})
-    if error not in types:
-        known = ", ".join(types) or "none"
-        raise JobNotFoundError(f'no job of batch "{batch}" failed with {error}; types: {known}')
+async def _require_known(store: ResultStore, batch: str, which: WhichOptions) -> None:
+    """Raise JobNotFoundError, which lists the known ones, for an error or stop reason of no job."""
+    if which.error is not None:
+        types = sorted({info.type for info, _, _ in await store.errors(batch)})
+        _require_in(types, which.error, f'no job of batch "{batch}" failed with', "types")
+    if (reason := which.stopped_with) is not None and not which.truncated:
+        reasons = sorted(await store.stop_reasons(batch))
+        _require_in(
+            *(reasons, reason, f'no answer of batch "{batch}" stopped with'), "stop reasons"
+        )
 
 
-def _summary(batch: str, done: Requeued) -> str:
-    already = f", {done.queued_already:,} queued already" if done.queued_already else ""
-    return f'requeued {counted(done.new, "failed job")} of batch "{batch}"{already}'
+def _require_in(known: list[str], given: str, problem: str, what: str) -> None:
+    if given not in known:
+        raise JobNotFoundError(f"{problem} {given}; {what}: {', '.join(known) or 'none'}")
+
+
+async def _worker_hint(batches: Batches, batch: str, *, patched: bool) -> list[str]:
+    """Return how to run the jobs while no worker does."""
+    from nightmill.queue.stops import read_stops  # noqa: PLC0415 - `--help` stays fast
+
+    if (await read_stops(batches.redis, [batch])).serving(batch):
+        return []
+    run = '"nightmill run" command with --changed keep' if patched else '"nightmill run" command'
+    again = f'run the same {run}, or start "nightmill worker"' if batch else "nightmill worker"
+    return [f"No worker is running: {again}."]
+
+
+async def _other_jobs(store: ResultStore, batch: str, which: WhichOptions) -> list[str]:
+    """Return which other jobs could run again, when none was selected, and the commands."""
+    name, rows = shlex.quote(batch), await store.counts(batch)
+    hints = [
+        f"its {rows[state]:,} {state} ones are not retried: nightmill retry {name} --{state}"
+        for state in (JobState.CANCELLED, JobState.EXPIRED)
+        if rows[state] and state not in which.selection().statuses
+    ]
+    stops = told(await store.stop_reasons(batch))
+    return [*hints, f"{stops}: nightmill errors {name}"] if stops else hints
+
+
+def _summary(batch: str, which: WhichOptions, done: Requeued) -> str:
+    if done.new:
+        already = f" ({done.queued_already:,} were queued already)" if done.queued_already else ""
+        are = "is" if done.new == 1 else "are"
+        return f'{counted(done.new, which.noun)} of "{batch}" {are} queued again{already}.'
+    if done.queued_already:
+        are = "is" if done.queued_already == 1 else "are"
+        return f'{counted(done.queued_already, which.noun)} of "{batch}" {are} queued already.'
+    return f'"{batch}" has no {which.noun}s'
 
 
 def _left_out(batch: str, done: Requeued) -> str:

@@ -1,18 +1,18 @@
-"""Requeueing: failed jobs run again from their stored requests, with a patch if one is given.
+"""Requeueing: ended jobs run again from their stored requests, with a patch if one is given.
 
-Each becomes its job's next run. The row of that run replaces the failed one and keeps its
+Each becomes its job's next run. The row of that run replaces the earlier one and keeps its
 attempts. A chunk of rows is in memory at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from nightmill.enqueue.feeder_lock import FeederLock
-from nightmill.enqueue.known import remind
+from nightmill.enqueue.known import note, remind
 from nightmill.enqueue.prepare import CHUNK, Ready, Receipt
 from nightmill.enqueue.reconcile import reconcile
 from nightmill.enqueue.window import Window
@@ -32,8 +32,29 @@ if TYPE_CHECKING:
     from nightmill.store import ResultStore
 
 
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which ended jobs run again: those in one of `statuses`, and with the error or stop reason."""
+
+    statuses: frozenset[JobState] = frozenset({JobState.FAILED})
+    error: str | None = None
+    """An error type, None for any."""
+    stop_reason: str | None = None
+    """A stop reason as it is counted, None for any."""
+
+    def has(self, row: Result) -> bool:
+        """Tell whether the job of `row` is to run again."""
+        if row.status not in self.statuses:
+            return False
+        if self.error is not None and (row.error is None or row.error.type != self.error):
+            return False
+        return self.stop_reason in {None, counted_as(row.status, row.stop_reason)}
+
+
+FAILED: Final = Selection()
+
+
 class Requeued(msgspec.Struct, frozen=True, kw_only=True):
-    """How many failed jobs of a batch were enqueued again, and how many were not.
+    """How many of the selected jobs of a batch were enqueued again, and how many were not.
 
     `without_request` rows have no stored request. `invalid` rows have a request that breaks the
     Messages contract after the patch; `problem` is the error of the first of them, "" for none.
@@ -47,7 +68,7 @@ class Requeued(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def left_out(self) -> int:
-        """The number of failed jobs that stay failed."""
+        """The number of jobs that stay as they are."""
         return self.without_request + self.invalid
 
 
@@ -57,38 +78,41 @@ async def requeue(  # noqa: PLR0913 - the batch, its three connections, and two 
     producer: Producer,
     batches: Batches,
     *,
-    error: str | None = None,
+    which: Selection = FAILED,
     patch: Mapping[str, object] | None = None,
 ) -> Requeued:
-    """Enqueue the failed jobs of `batch`, "" for the single jobs, as their next runs.
+    """Enqueue the jobs of `batch` that `which` selects as their next runs; "": the single jobs.
 
-    With `error` (an error type), only jobs that failed with it. `patch` replaces fields of their
-    requests; a field that is None is removed. A second call enqueues no job twice. Raises
-    BatchBusyError while the batch is being fed, and what Redis and the store raise when they are
-    away for longer than PATIENCE_S.
+    `patch` replaces fields of their requests; a field that is None is removed. A second call
+    enqueues no job twice. A cancelled batch is opened again when its cancelled jobs are selected.
+    Raises BatchEndedError for another batch that has ended, BatchBusyError while the batch is
+    being fed, and what Redis and the store raise when they are away for longer than PATIENCE_S.
     """
     done = Requeued()
     async with FeederLock(batches.redis, batch) as lock:
         await patiently(lambda: remind(batches, batch, store))
+        if JobState.CANCELLED in which.statuses and (await batches.counts(batch)).ended:
+            await batches.reopen(batch)
+            await note(store, batch, "fed")
         await patiently(lambda: reconcile(batches, batch, store))
         window = Window(batches, batch, producer.settings.window)
-        async for rows in _failed(store, batch, error, window.chunk(CHUNK)):
+        async for rows in _selected(store, batch, which, window.chunk(CHUNK)):
             await window.make_room(len(rows))
             current = await _unchanged(store, rows)
             done = await _send(producer, lock, current, patch or {}, done)
     return done
 
 
-async def _failed(
-    store: ResultStore, batch: str, error: str | None, size: int
+async def _selected(
+    store: ResultStore, batch: str, which: Selection, size: int
 ) -> AsyncIterator[list[Result]]:
-    """Yield the failed rows, at most `size` at once, in the order of the source.
+    """Yield the selected rows, at most `size` at once, in the order of the source.
 
-    A job that fails again meanwhile keeps its place in that order, so it is not read twice.
+    A job that ends again meanwhile keeps its place in that order, so it is not read twice.
     """
     rows: list[Result] = []
-    async for row in store.stream(batch, statuses={JobState.FAILED}, ordered=True):
-        if error is None or (row.error is not None and row.error.type == error):
+    async for row in store.stream(batch, statuses=which.statuses, ordered=True):
+        if which.has(row):
             rows.append(row)
         if len(rows) == size:
             yield rows

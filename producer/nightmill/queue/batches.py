@@ -97,6 +97,13 @@ class Batches:
         with suppress(BatchEndedError):
             await self._move(batch, BatchMove.CANCEL, "by nightmill cancel")
 
+    async def reopen(self, batch: str) -> None:
+        """Let a cancelled `batch` go on: its cancelled jobs are to be retried.
+
+        Any other batch stays as it is. Raises BatchEndedError when its deadline has passed.
+        """
+        await self._move(batch, BatchMove.REOPEN)
+
     async def end(self, batch: str, flag: str) -> None:
         """End `batch` as it had ended before Redis lost it; `flag` is `cancelled` or `expired`."""
         move = BatchMove.CANCEL if flag == BatchState.CANCELLED else BatchMove.EXPIRE

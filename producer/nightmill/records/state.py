@@ -82,10 +82,12 @@ class BatchMove(StrEnum):
     EXPIRE = "expire"
     RESUME = "resume"
     ADJUST = "adjust"
+    REOPEN = "reopen"
 
 
 # (state, move) -> (the state after it, and why). What is not in the table changes nothing: a
-# batch that was cancelled stays so, and an expired one goes on only after its limits were changed.
+# batch that was cancelled goes on only when its cancelled jobs are retried, and an expired one only
+# after its limits were changed.
 # flag.lua holds every script to this table.
 BATCH_TRANSITIONS: dict[tuple[BatchState, BatchMove], tuple[BatchState, str]] = {
     (BatchState.OPEN, BatchMove.PAUSE): (BatchState.PAUSED, "by a person, or by the canary"),
@@ -102,6 +104,7 @@ BATCH_TRANSITIONS: dict[tuple[BatchState, BatchMove], tuple[BatchState, str]] = 
     (BatchState.BUDGET, BatchMove.CANCEL): (BatchState.CANCELLED, "by a person"),
     (BatchState.BUDGET, BatchMove.EXPIRE): (BatchState.EXPIRED, "its deadline has passed"),
     (BatchState.EXPIRED, BatchMove.ADJUST): (BatchState.OPEN, "its limits were changed"),
+    (BatchState.CANCELLED, BatchMove.REOPEN): (BatchState.OPEN, "its cancelled jobs are retried"),
 }
 BATCH_ENDED = frozenset({BatchState.CANCELLED, BatchState.EXPIRED})
 """States of a batch that takes no more jobs."""

@@ -37,6 +37,15 @@ _TOLD: Final = {
 }
 
 
+FIXES: Final = {
+    TRUNCATED: "raise max_tokens",
+    "model_context_window_exceeded": "shorten the request, or use a model with a larger context",
+    REFUSAL: "change the prompt, or use another model",
+    "pause_turn": "send the answer back as the assistant's turn, so that the model goes on",
+}
+"""What to change before a request is sent again whose answer is not whole."""
+
+
 def counted_as(status: JobState, stop_reason: str | None) -> str:
     """Return the name under which a row is counted, "" for a row that has no answer."""
     if stop_reason:

@@ -9,16 +9,27 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from nightmill.records.result import ErrorInfo
+from nightmill.records.stop_reasons import (
+    FIXES,
+    REFUSAL,
+    TRUNCATED,
+    counted_as,
+    described,
+    not_whole,
+)
 
 if TYPE_CHECKING:
     from nightmill.store import ResultStore
 
 _VARIES: Final = re.compile(r"\b(?:req_\w+|[0-9a-f]{12,}|\d[\d,.]*)\b")
 """Numbers and ids: messages that differ in nothing else are one group."""
-_RETRY_UNCHANGED: Final = frozenset(
-    {"api_error", "overloaded_error", "rate_limit_error", "timeout_error", "connection_error"}
-)
-"""Error types that say nothing against the request."""
+_FIELDS: Final = {
+    "invalid_request_error": "FIELD=VALUE",
+    "not_found_error": "model=NAME",
+    "input_cut": "max_tokens=N",
+    "response_too_large": "max_tokens=N",
+}
+"""Error types that a field of the request causes -> what --set is to change."""
 _FEED_AGAIN: Final = frozenset({"invalid_payload", "payload_gone"})
 """Error types of jobs whose row has no request that could be sent again."""
 
@@ -66,6 +77,31 @@ def _command(batch: str, kind: str) -> str:
     name, error = shlex.quote(batch), shlex.quote(kind)
     if kind in _FEED_AGAIN:
         return f"nightmill enqueue IN.jsonl --batch {name} --changed rerun"
-    if kind in _RETRY_UNCHANGED:
-        return f"nightmill retry {name} --error {error}"
-    return f"nightmill retry {name} --error {error} --set FIELD=VALUE"
+    change = f" --set {_FIELDS[kind]}" if kind in _FIELDS else ""
+    return f"nightmill retry {name} --error {error}{change}"
+
+
+async def not_whole_answers(store: ResultStore, batch: str) -> list[Failure]:
+    """Return the answers of `batch` that are not whole, by stop reason, as failures do."""
+    groups: dict[str, Failure] = {}
+    for status, stop_reason, count, example in await store.stops(batch):
+        name = counted_as(status, stop_reason)
+        before = groups[name].count if name in groups else 0
+        groups[name] = Failure(
+            type=f"stop reason {name}",
+            message=described(name),
+            count=before + count,
+            example=example,
+            fix=FIXES.get(name),
+            command=_stop_command(batch, name),
+        )
+    numbers = not_whole({name: group.count for name, group in groups.items() if name})
+    return [groups[name] for name in numbers]
+
+
+def _stop_command(batch: str, name: str) -> str:
+    retry = f"nightmill retry {shlex.quote(batch)}"
+    if name == TRUNCATED:
+        return f"{retry} --truncated --set max_tokens=N"
+    change = " --set model=NAME" if name == REFUSAL else ""
+    return f"{retry} --stop-reason {shlex.quote(name)}{change}"

@@ -29,11 +29,14 @@ async def test_failed_jobs_run_again_and_counts_stay_right(shell: Shell, rig: Ri
     await failed_batch(shell, rig)
     batches = Batches(rig.redis)
     done = shell("retry", "night")
-    assert (done.code, done.out) == (0, 'requeued 3 failed jobs of batch "night"\n')
+    worker = (
+        'No worker is running: run the same "nightmill run" command, or start "nightmill worker".'
+    )
+    assert (done.code, done.out) == (0, f'3 failed jobs of "night" are queued again. {worker}\n')
     counts = await batches.counts("night")
     assert (counts.queued, counts.failed, counts.total) == (3, 0, 3)
     again = shell("retry", "night")
-    assert again.out == 'requeued 0 failed jobs of batch "night", 3 queued already\n'
+    assert again.out == f'3 failed jobs of "night" are queued already. {worker}\n'
     await rig.work_off()
     counts = await batches.counts("night")
     assert (counts.succeeded, counts.failed, counts.done) == (3, 0, True)
@@ -49,7 +52,7 @@ async def test_a_command_requeues_each_job_once(shell: Shell, rig: Rig) -> None:
     rig.sim.configure(down=400)
     async with rig.working():
         done = await asyncio.to_thread(shell, "retry", "night", "--window", "1")
-    assert done.out == 'requeued 3 failed jobs of batch "night"\n'
+    assert done.out == '3 failed jobs of "night" are queued again.\n'
     await rig.work_off()
     assert {row.run async for row in rig.store.stream("night")} == {1}
 
@@ -79,7 +82,7 @@ async def test_only_failures_of_one_type(shell: Shell, rig: Rig) -> None:
     params = msgspec.Raw('{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"x"}]}')
     await rig.store.record([FAILED, msgspec.structs.replace(other, params=params)])
     done = shell("retry", "night", "--error", "overloaded_error")
-    assert done.out == 'requeued 1 failed job of batch "night"\n'
+    assert done.out.startswith('1 failed job of "night" is queued again. ')
     counts = await Batches(rig.redis).counts("night")
     assert (counts.queued, counts.failed) == (1, 1)
     done = shell("retry", "night", "--error", "overload")
@@ -92,7 +95,7 @@ async def test_jobs_that_cannot_run_again_are_left_out(shell: Shell, rig: Rig) -
     bare = msgspec.structs.replace(FAILED, job_id="night:b", custom_id="b", seq=9, params=None)
     await rig.store.record([FAILED, bare])
     done = shell("retry", "night", "--set", "temperature=9")
-    assert (done.code, done.out) == (1, 'requeued 0 failed jobs of batch "night"\n')
+    assert (done.code, done.out) == (1, '"night" has no failed jobs\n')
     assert "1 would be invalid requests (line-8: temperature: " in done.err
     assert "nightmill enqueue IN.jsonl --batch night --changed rerun" in done.err
 

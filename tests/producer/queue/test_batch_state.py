@@ -64,17 +64,20 @@ def test_every_order_of_moves_follows_the_table(redis: Redis, moves: list[BatchM
         reason = redis.execute_command("HGET", KEY, "reason")
         assert reason == (None if state is BatchState.OPEN else b"why")
         if before in BATCH_ENDED:
-            assert state is before or (before, move) == (BatchState.EXPIRED, BatchMove.ADJUST)
+            assert state is before or move in {BatchMove.ADJUST, BatchMove.REOPEN}
 
 
-def test_only_another_deadline_opens_a_batch_that_ended() -> None:
-    """No state follows `cancelled`."""
+def test_what_ended_opens_only_by_another_deadline_or_a_retry_of_what_was_cancelled() -> None:
+    """Neither `resume` nor a second run brings a cancelled batch back."""
     after = {
         (before, move, state)
         for (before, move), (state, _) in BATCH_TRANSITIONS.items()
         if before in BATCH_ENDED
     }
-    assert after == {(BatchState.EXPIRED, BatchMove.ADJUST, BatchState.OPEN)}
+    assert after == {
+        (BatchState.EXPIRED, BatchMove.ADJUST, BatchState.OPEN),
+        (BatchState.CANCELLED, BatchMove.REOPEN, BatchState.OPEN),
+    }
 
 
 @pytest.mark.parametrize("flag", [b"later", b"", b"\xff"])
@@ -90,7 +93,7 @@ async def test_a_cancelled_batch_refuses_pause_and_resume(batches: Batches) -> N
     """Both said that they had done it."""
     await batches.cancel("b")
     for refused in (batches.pause("b", "why"), batches.resume("b")):
-        with pytest.raises(BatchEndedError, match='batch "b" was cancelled, which is final'):
+        with pytest.raises(BatchEndedError, match='"b" was cancelled: nightmill retry b --canc'):
             await refused
     await batches.cancel("b")
     assert (await batches.counts("b")).state == "cancelled"

@@ -105,8 +105,11 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
     row is a request: {"prompt": ...} and other request fields, or {"custom_id": ..., "params":
     {...}}.
 
-    Exit codes: 0 all succeeded, 1 some failed, 2 bad usage or input, 3 stopped with jobs left,
-    130 interrupted. The first Ctrl-C lets calls in flight finish. A second one stops at once.
+    Exit codes: 0 all succeeded, 1 some failed, were cancelled or expired, or a worker did not stop
+    cleanly, 2 bad usage or input, 3 stopped with jobs left, 130 interrupted.
+
+    The first Ctrl-C or SIGTERM lets calls in flight finish, for NIGHTMILL_GRACE_S seconds at most. A
+    second one stops at once; those calls would be paid for again.
 
     For example:
 

@@ -92,7 +92,7 @@ FIXES: Final = {
     404: "check `model`, which the endpoint does not know (if every job ends so, check BASE_URL)",
     413: "make the request smaller: shorten the messages, or send documents by URL",
 }
-FIX_REQUEST: Final = "change the request as the message says and requeue it"
+FIX_REQUEST: Final = "correct the field the message names"
 FIX_FORBIDDEN: Final = "allow the credential to do this or use another, then run `nightmill resume`"
 FIX_CREDIT: Final = "add credit or raise the usage limit, then run `nightmill resume`"
 FIX_SPEND: Final = "raise the spend limit or wait until it is renewed, then run `nightmill resume`"
