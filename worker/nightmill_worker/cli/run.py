@@ -108,8 +108,8 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
     Exit codes: 0 all succeeded, 1 some failed, were cancelled or expired, or a worker did not stop
     cleanly, 2 bad usage or input, 3 stopped with jobs left, 130 interrupted.
 
-    The first Ctrl-C or SIGTERM lets calls in flight finish, for NIGHTMILL_GRACE_S seconds at most. A
-    second one stops at once; those calls would be paid for again.
+    The first Ctrl-C or SIGTERM lets calls in flight finish, for NIGHTMILL_GRACE_S seconds at most.
+    A second one stops at once; those calls would be paid for again.
 
     For example:
 
