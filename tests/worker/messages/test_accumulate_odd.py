@@ -252,3 +252,30 @@ def test_blocks_are_bounded() -> None:
     with pytest.raises(AnswerError) as caught:
         accumulator.add(event(block(3, {"type": "text"})[0]))
     assert caught.value.kind == "response_too_large"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'{"error":{"message":"upstream 429: rate limit","type":"None","code":"429"}}',
+        b'{"error":"upstream 429"}',
+        b'{"code":429,"message":"upstream 429"}',
+        b'{"object":"error","message":"upstream 429","code":429}',
+    ],
+)
+def test_an_error_frame_of_another_api_ends_a_stream(frame: bytes) -> None:
+    """Its text was lost: the stream had "ended without message_stop"."""
+    assert fed(START, *HELLO, raw("message", frame)).body() == frame
+
+
+def test_an_error_event_that_is_no_json_is_an_error_with_that_text() -> None:
+    """A proxy wrote its own words in the place of the API's object."""
+    body = fed(START, raw("error", b"upstream is gone")).body()
+    assert msgspec.json.decode(body)["error"] == "upstream is gone"
+
+
+@pytest.mark.parametrize("frame", [b'{"odd":"the reason"}', b"the reason"])
+def test_the_last_words_of_a_cut_stream_are_kept(frame: bytes) -> None:
+    """An event of no known kind may say why the stream was cut."""
+    with pytest.raises(AnswerError, match=r"message_stop; its last event: .*the reason"):
+        fed(START, *HELLO, raw("message", frame), raw("message", b"[DONE]")).body()

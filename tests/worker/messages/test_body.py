@@ -91,3 +91,10 @@ def test_what_was_received_is_kept() -> None:
     assert broken_off(sse(EVENTS[:-1])).partial() == "hey"
     assert broken_off(JSON[:9], JSON[9:20]).partial() == JSON[:20].decode()
     assert broken_off().partial() == ""
+
+
+@pytest.mark.parametrize("text", [b"<html><title>Sign in</title></html>", b"upstream is gone"])
+def test_a_text_that_is_named_a_stream_is_kept(text: bytes) -> None:
+    """Its words were lost: the stream had "ended without message_stop"."""
+    assert built(text, content_type="text/event-stream") == text
+    assert broken_off(text, content_type="text/event-stream").partial() == text.decode()

@@ -160,7 +160,7 @@ def test_a_page_in_place_of_a_message_is_shown_with_the_fix() -> None:
     """A sign-in page comes from a proxy or a wrong BASE_URL."""
     outcome = outcome_of(b"\n<html><title>Sign in - proxy</title></html>")
     assert isinstance(outcome, Retry)
-    assert outcome.error.message == "not a Message: <html><title>Sign in - proxy</title></html>"
+    assert outcome.error.message == "not a Message: an HTML page: Sign in - proxy"
     assert "BASE_URL" in (outcome.error.fix or "")
 
 

@@ -25,6 +25,7 @@ from nightmill_worker.messages.blocks import (
     decode_fields,
     has_many_fields,
 )
+from nightmill_worker.messages.error_body import as_error, error_in, words_of
 from nightmill_worker.messages.outcome import NOT_JSON, PARTIAL_BYTES, AnswerError, BreakKind
 from nightmill_worker.messages.repair import repaired
 from nightmill_worker.messages.sse import Event
@@ -123,6 +124,7 @@ class Accumulator:
         self._fields = 0
         self._marked = False  # whether texts hold marks for halves of surrogate pairs
         self._error: bytes | None = None
+        self._stray = b""  # the last event of no known kind
 
     @property
     def complete(self) -> bool:
@@ -142,7 +144,7 @@ class Accumulator:
         if event.name == "content_block_delta" and self._append(event.data):
             return
         if event.name == "error":
-            self._error, self.done = event.data, True
+            self._error, self.done = as_error(event.data), True
             return
         try:
             self._take(event, _decode(event.data))
@@ -157,7 +159,10 @@ class Accumulator:
         if self._error is not None and not self._stopped:
             return self._error
         if not self.complete or (self._start is None and not self._blocks):
-            raise AnswerError("truncated_response", "the stream ended without message_stop")
+            if error_in(self._stray) is not None:
+                return self._stray
+            said = f"; its last event: {words_of(self._stray)}" if self._stray else ""
+            raise AnswerError("truncated_response", f"the stream ended without message_stop{said}")
         message = {**(self._start or EMPTY), **self._end}
         message.setdefault("type", EMPTY["type"])
         usage = {**_object(message.get("usage", NULL)), **self._usage}
@@ -216,7 +221,8 @@ class Accumulator:
             if event.name in STRICT:
                 message = f"bad {event.name} event: {error}"
                 raise AnswerError("invalid_response", message) from None
-            # else such as `data: [DONE]`
+            if event.data.strip() != b"[DONE]":
+                self._stray = event.data
 
     def _take(self, event: Event, data: _Data) -> None:
         """Take one event by its type."""
@@ -238,6 +244,8 @@ class Accumulator:
                 self._error, self.done = event.data, True
             case "message" if bytes(data.error) != b"null":  # neither name nor type: another API's
                 self._error, self.done = event.data, True
+            case _:
+                self._stray = event.data
 
     def _begin(self, message: Fields) -> None:
         """Take a message_start. A second one starts the stream anew: a proxy called again."""

@@ -50,6 +50,12 @@ class BodyBuilder:
         """Whether no later chunk can change the body."""
         return self._accumulator.done
 
+    @property
+    def _is_text(self) -> bool:
+        """Whether a body that is named a stream has no event: it is a page, or a proxy's text."""
+        begins = self._first.lstrip()
+        return not self._events and bool(begins) and not begins.startswith(STREAM_BEGINS)
+
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes, decompressed. Raises AnswerError."""
         self._size += len(chunk)
@@ -71,6 +77,8 @@ class BodyBuilder:
             return self._received()
         if not self._accumulator.done:
             self._finish(self._decoder)
+        if self._is_text:
+            return self._first
         return self._accumulator.body()
 
     def rescued(self) -> bytes | None:
@@ -87,7 +95,7 @@ class BodyBuilder:
 
     def partial(self) -> str:
         """Return the beginning of what was received: texts of a stream, else the body."""
-        if self._decoder is not None:
+        if self._decoder is not None and not self._is_text:
             return self._accumulator.partial()
         return beginning(self._first + self._rest[:PARTIAL_BYTES], PARTIAL_BYTES)
 
@@ -123,6 +131,7 @@ class BodyBuilder:
         """Take the last event, whose blank line is missing. Half an event is ignored."""
         try:
             for event in decoder.finish():
+                self._events += 1
                 self._accumulator.add(event)
         except AnswerError:
             return  # the stream was cut inside the event

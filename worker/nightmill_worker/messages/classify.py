@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
@@ -23,6 +24,7 @@ from nightmill_worker.messages.error_body import (
     ErrorBody,
     error_in,
     error_of,
+    words_of,
 )
 from nightmill_worker.messages.message import read_message
 from nightmill_worker.messages.outcome import (
@@ -34,11 +36,23 @@ from nightmill_worker.messages.outcome import (
     Outcome,
     Reply,
     Retry,
-    Snooze,
     StopAccount,
     Suspect,
 )
+from nightmill_worker.messages.page import page_words
 from nightmill_worker.messages.retry_after import retry_after_s
+from nightmill_worker.messages.statuses import (
+    AWAY,
+    FIX_FORBIDDEN,
+    FIX_MODEL,
+    FIX_REQUEST,
+    REDIRECTS,
+    Meaning,
+    Unsuccessful,
+    is_odd,
+    meaning_of,
+    phrase_of,
+)
 from nightmill_worker.messages.text import beginning, clean, header
 
 # Codes of refusals that end when a person acts: `error.details.error_code` of the API, `code` or
@@ -70,15 +84,14 @@ REQUEST_CODE: Final = re.compile(
     re.IGNORECASE,
 )
 """Codes of a 403 about the content of one request."""
-REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-FINAL: Final = range(200, 600)
-"""Statuses that can be the last one of a call."""
 CLIENT_ERRORS: Final = range(400, 500)
-AWAY: Final = frozenset({503, 529})
-"""Statuses of an endpoint that does no work now."""
 STOPS: Final = frozenset({401, 402, 407})
-"""Statuses of a refused account, and of a proxy that refuses its credential."""
-UNHINTED: Final = frozenset({401, 402, 403, 407, 429})
+"""Statuses of a refused account, or of a proxy that refuses every call."""
+OF_ACCOUNT: Final = STOPS | {403}
+"""Statuses of an account that may be refused."""
+NAMES_MODEL: Final = re.compile(r"model|^not_found_error$", re.IGNORECASE)
+"""A 404 that knows what a model is comes from a Messages API, not from another server."""
+UNHINTED: Final = OF_ACCOUNT | {429}
 """Statuses for which x-should-retry is ignored."""
 
 # An address such as ".../account/billing" in an ordinary refusal says nothing about credit.
@@ -88,25 +101,9 @@ SPENT_429: Final = re.compile(
 )
 SPENT_400: Final = re.compile(r"credit balance|usage limits|spend(?:ing)?[ _]limit", re.IGNORECASE)
 
-FIXES: Final = {
-    404: "check `model`, which the endpoint does not know (if every job ends so, check BASE_URL)",
-    413: "make the request smaller: shorten the messages, or send documents by URL",
-}
-FIX_REQUEST: Final = "correct the field the message names"
-FIX_FORBIDDEN: Final = "allow the credential to do this or use another, then run `nightmill resume`"
 FIX_CREDIT: Final = "add credit or raise the usage limit, then run `nightmill resume`"
 FIX_SPEND: Final = "raise the spend limit or wait until it is renewed, then run `nightmill resume`"
-FIXES_OF_STOPS: Final = {
-    401: "set a valid ANTHROPIC_API_KEY (or NIGHTMILL_API_KEY / _AUTH_TOKEN), "
-    "then run `nightmill resume`",
-    402: "settle the account's billing, then run `nightmill resume`",
-    403: FIX_FORBIDDEN,
-    407: "correct the user and password in HTTPS_PROXY or HTTP_PROXY, then run `nightmill resume`",
-    429: FIX_SPEND,
-}
-FIX_REDIRECT: Final = "set BASE_URL to the endpoint itself: it answers with a redirect"
 FIX_HINTED: Final = "change the request: the endpoint says that retrying it is of no use"
-FIX_STATUS: Final = "check BASE_URL and what stands before the endpoint: this is no final answer"
 FIX_NOT_JSON: Final = "check BASE_URL: what answers there is not a Messages endpoint"
 FIX_DEFECT: Final = "report this defect of nightmill; the answer is kept as it came"
 
@@ -119,9 +116,6 @@ FIXES_OF_BREAKS: Final = {
 }
 FINAL_BREAKS: Final = frozenset({"input_cut", "response_too_large"})
 """Breaks that a retry would repeat and pay again."""
-
-_Unsuccessful: TypeAlias = type[Retry | Snooze | Fail | StopAccount | Suspect]
-_Meaning: TypeAlias = tuple[_Unsuccessful, str | None]  # an outcome and what to fix
 
 
 def classify(reply: Reply | Broken, now: float) -> Outcome:
@@ -194,12 +188,15 @@ def _of_body(reply: Reply, now: float) -> Outcome:
 
 def _not_a_message(reply: Reply, wrong: str) -> Retry:
     """Return the outcome of a 2xx without a Message: a page of a proxy, or a body that was cut."""
-    begins = beginning(reply.body.strip(), TEXT_CHARS)
-    page = bool(begins) and not begins.startswith("{")
+    words, whole = words_of(reply.body), not reply.body.lstrip().startswith(b"{")
+    with suppress(*NOT_JSON):
+        msgspec.json.decode(reply.body, type=msgspec.Raw)
+        whole = True
+    kind = "an HTML page" if page_words(reply.body, TEXT_CHARS) is not None else wrong
     error = ErrorInfo(
         type="invalid_response",
-        message=f"not a Message: {begins if page else wrong}",
-        fix=FIX_NOT_JSON if page else None,
+        message=f"not a Message: {kind}: {words}" if words else f"not a Message: {kind}",
+        fix=FIX_NOT_JSON if whole and words else None,
     )
     return Retry(
         error=error,
@@ -217,8 +214,8 @@ def _of_error(reply: Reply, status: int, error: ErrorBody, now: float) -> Outcom
     hint = reply.headers.get("x-should-retry")
     if hint is not None and status not in UNHINTED and reply.status not in SUCCESS:
         outcome, fix = _hinted(outcome, fix, hint.strip().lower())
-    message = error.message or f"HTTP {reply.status} without a text"
-    if _is_odd(status):
+    message = _message(reply, error)
+    if is_odd(status):
         named, message = "invalid_response", f"HTTP {status} is no final answer: {message}"
     made = outcome(
         error=ErrorInfo(type=named, message=message, fix=fix),
@@ -234,47 +231,43 @@ def _of_error(reply: Reply, status: int, error: ErrorBody, now: float) -> Outcom
     return msgspec.structs.replace(made, kind=kind, words=words)
 
 
-def _meaning(status: int, error: ErrorBody, wait_s: float | None) -> _Meaning:
-    """Return which outcome a status is, and what to fix."""
+def _message(reply: Reply, error: ErrorBody) -> str:
+    """Return the endpoint's own words; of a redirect, where it goes."""
+    to = reply.headers.get("location") if reply.status in REDIRECTS else None
+    if to:  # what follows the "?" may hold a key
+        return f"{phrase_of(reply.status)}, to {header(to).partition('?')[0]}"
+    return error.message or f"{phrase_of(reply.status)}, without a text"
+
+
+def _meaning(status: int, error: ErrorBody, wait_s: float | None) -> Meaning:
+    """Return which outcome an error is, and what to fix."""
     if status in CLIENT_ERRORS and (found := _of_account(status, error, wait_s)) is not None:
         return found
-    meaning: _Meaning = (Fail, FIXES.get(status, FIX_REQUEST))
-    match status:
-        case 429:
-            meaning = (Snooze, None)
-        case 408 | 409:
-            meaning = (Retry, None)
-        case _ if status in REDIRECTS:  # every job may get it, or the one that a firewall stops
-            meaning = (Suspect, FIX_REDIRECT)
-        case _ if _is_odd(status):
-            meaning = (Retry, FIX_STATUS)
-        case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            meaning = (Retry, None)
-    return meaning
+    if status == HTTPStatus.FORBIDDEN:  # about the content of this one request
+        return Meaning(Fail, FIX_REQUEST)
+    if status == HTTPStatus.NOT_FOUND and any(map(NAMES_MODEL.search, error.texts)):
+        return Meaning(Fail, FIX_MODEL)
+    return meaning_of(status)
 
 
-def _of_account(status: int, error: ErrorBody, wait_s: float | None) -> _Meaning | None:
+def _of_account(status: int, error: ErrorBody, wait_s: float | None) -> Meaning | None:
     """Return the meaning of a 4xx that concerns the account, or may concern it; else None."""
-    fix = FIXES_OF_STOPS.get(status, FIX_CREDIT)
+    fix = FIX_SPEND if status == HTTPStatus.TOO_MANY_REQUESTS else FIX_CREDIT
+    if status in OF_ACCOUNT:
+        fix = meaning_of(status).fix or fix
     match status:
         case 429 if wait_s is not None:
             return None
         case 401 | 403 if any(map(MODEL_CODE.search, error.codes)):
-            return Suspect, FIX_FORBIDDEN
+            return Meaning(Suspect, FIX_FORBIDDEN)
         case _ if status in STOPS or not ACCOUNT_CODES.isdisjoint(error.codes):
-            return StopAccount, fix
+            return Meaning(StopAccount, fix)
         case 400 | 429 if _money_words(status, error.message):
-            return Suspect, fix
+            return Meaning(Suspect, fix)
         case 403 if not (error.type and REQUEST_CODE.search(error.type)):
-            return Suspect, fix
+            return Meaning(Suspect, fix)
         case _:
             return None
-
-
-def _is_odd(status: int) -> bool:
-    """Return whether a status cannot be the last one: 101, 304, 999."""
-    redirect = status // 100 == HTTPStatus.MULTIPLE_CHOICES // 100
-    return status not in FINAL or (redirect and status not in REDIRECTS)
 
 
 def _money_words(status: int, message: str) -> str:
@@ -284,13 +277,13 @@ def _money_words(status: int, message: str) -> str:
     return found[0] if found else ""
 
 
-def _hinted(outcome: _Unsuccessful, fix: str | None, hint: str) -> _Meaning:
+def _hinted(outcome: Unsuccessful, fix: str | None, hint: str) -> Meaning:
     """Let `x-should-retry` choose, but only between failed and retrying."""
     if outcome is Fail and hint == "true":
-        return Retry, fix
+        return Meaning(Retry, fix)
     if outcome is Retry and hint == "false":
-        return Fail, FIX_HINTED
-    return outcome, fix
+        return Meaning(Fail, FIX_HINTED)
+    return Meaning(outcome, fix)
 
 
 def _request_id(headers: Mapping[str, str]) -> str | None:
