@@ -29,7 +29,8 @@ FIX_MODEL: Final = (
 FIX_REQUEST: Final = "correct the field the message names"
 FIX_SMALLER: Final = "make the request smaller: shorten the messages, or send documents by URL"
 FIX_CREDENTIAL: Final = (
-    "set a valid ANTHROPIC_API_KEY (or NIGHTMILL_API_KEY / _AUTH_TOKEN), then run `nightmill resume`"
+    "set a valid ANTHROPIC_API_KEY (or NIGHTMILL_API_KEY / _AUTH_TOKEN),"
+    " then run `nightmill resume`"
 )
 FIX_BILLING: Final = "settle the account's billing, then run `nightmill resume`"
 FIX_FORBIDDEN: Final = "allow the credential to do this or use another, then run `nightmill resume`"
