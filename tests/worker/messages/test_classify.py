@@ -210,7 +210,7 @@ def test_a_403_about_one_request_is_not_retried_on_a_hint() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(404, "model"), (413, "smaller"), (400, "request"), (401, "API_KEY")]
+    ("status", "words"), [(404, "model"), (413, "smaller"), (400, "field"), (401, "API_KEY")]
 )
 def test_a_fix_says_what_to_change(status: int, words: str) -> None:
     """The fix is in the stored row, which may be all that the reader has."""
