@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nightmill.errors import StoreError
+from nightmill.errors import StoreError, StoreMissingError
 from nightmill.store.connection import USE
+from nightmill.store.postgresql_url import parsed
 from nightmill.store.sqlite import SQLite
 
 if TYPE_CHECKING:
     from nightmill.store.connection import Database
+    from nightmill.store.postgresql_url import Address
 
 
 def database(where: str | Path) -> Database:
@@ -28,11 +30,20 @@ def database(where: str | Path) -> Database:
         case "sqlite":
             return SQLite(_file(rest))
         case "postgresql" | "postgres":
-            from nightmill.store.postgresql import PostgreSQL, parsed  # noqa: PLC0415 - slow
-
-            return PostgreSQL(parsed(where))
+            return _postgresql(parsed(where))
         case other:
             raise StoreError(f"STORE_URL is {other}://: {USE}")
+
+
+def _postgresql(address: Address) -> Database:
+    try:
+        from nightmill.store.postgresql import PostgreSQL  # noqa: PLC0415 - slow
+
+        return PostgreSQL(address)
+    except ImportError as error:  # SQLAlchemy, asyncpg or greenlet
+        raise StoreMissingError(
+            f"NIGHTMILL_STORE_URL is PostgreSQL: pip install 'nightmill[postgres]' ({error.name})"
+        ) from None
 
 
 def _file(rest: str) -> str:

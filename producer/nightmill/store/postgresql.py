@@ -9,36 +9,21 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, Never, TypeVar
 
 from sqlalchemy import Connection as AlchemyConnection
-from sqlalchemy import RowMapping, event, make_url, text
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import RowMapping, text
 
-from nightmill.errors import StoreError, StoreMissingError
-from nightmill.store.connection import ANSWER_S, SCAN_S, USE
+from nightmill.store.connection import ANSWER_S, SCAN_S
 from nightmill.store.postgresql_faults import mapped
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from nightmill.store.connection import Connection
+    from nightmill.store.postgresql_url import Address
 
 T = TypeVar("T")
 
-CONNECT_TIMEOUT_S: Final = 10.0
-"""Longest time to connect, and longest wait for a connection that is free."""
 CLOSE_S: Final = 5.0
 """Longest time to close all connections; then the process ends without."""
-
-
-def parsed(where: str) -> URL:
-    """Return a postgresql:// URL for asyncpg. Raises StoreError for one that cannot be read."""
-    try:
-        url = make_url(where)
-    except (ArgumentError, ValueError):
-        raise StoreError(f"STORE_URL is not a URL: {USE}") from None
-    if "@" in (url.host or ""):  # messages name the host, and this one begins inside the password
-        raise StoreError("STORE_URL: percent-encode the @ in its password (%40)")
-    return url.set(drivername="postgresql+asyncpg")
 
 
 _text = cache(text)
@@ -79,28 +64,33 @@ class PostgreSQLConnection:
 class PostgreSQL:
     """One PostgreSQL database, for workers on several machines."""
 
-    def __init__(self, url: URL) -> None:
-        """Take the URL; nothing is connected yet. Raises StoreMissingError without the driver."""
+    def __init__(self, address: Address) -> None:
+        """Take the address; nothing is connected yet. Raises ImportError without the drivers."""
         from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415  needs greenlet
 
-        self.where = url.render_as_string(hide_password=True)
+        self.where = address.where
         self.opened = False
-        try:
-            self._engine = create_async_engine(
-                url,
-                connect_args={"timeout": CONNECT_TIMEOUT_S},
-                pool_timeout=CONNECT_TIMEOUT_S,
-            )
-        except ModuleNotFoundError as error:
-            raise StoreMissingError(
-                f"{self.where} needs {error.name}: pip install 'nightmill[postgres]'"
-            ) from None
+        self._address = address
+        self._pooled: bool | None = None
         self._new: dict[object, Any] = {}
-        event.listen(self._engine.sync_engine.pool, "connect", self._note_new, insert=True)
+        self._engine = create_async_engine(
+            "postgresql+asyncpg://", async_creator=self._open, pool_timeout=address.total_s
+        )
 
-    def _note_new(self, connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's
-        """Note a connection before its first query, which may wait."""
-        self._new[asyncio.current_task()] = connection.driver_connection
+    async def _open(self) -> Any:  # noqa: ANN401 - asyncpg has no annotations
+        """Return an asyncpg connection; note it before its first query, which may wait.
+
+        Behind a pooler, each transaction may have another connection of the server: then no
+        statement is prepared for longer than its transaction.
+        """
+        connection = await self._address.connect(prepares=not self._pooled)
+        self._new[asyncio.current_task()] = connection
+        if self._pooled is None:
+            self._pooled = await _is_pooled(connection)
+            if self._pooled:
+                await connection.close()
+                return await self._open()
+        return connection
 
     async def run(
         self, work: Callable[[Connection], T], *, write: bool = False, within_s: float = SCAN_S
@@ -117,22 +107,22 @@ class PostgreSQL:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[AsyncConnection]:
-        """Yield a connection; wait for it CONNECT_TIMEOUT_S at most.
+        """Yield a connection; wait for it as long as its hosts may take.
 
         A pooler such as PgBouncer takes a client at once, and lets its first query wait until a
         connection of the pool is free: for 120 s, if nobody sets it otherwise.
         """
         async with AsyncExitStack() as stack:
             try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                async with asyncio.timeout(self._address.total_s):
                     connection = await stack.enter_async_context(self._engine.connect())
             except TimeoutError as error:
                 if new := self._new.get(asyncio.current_task()):
                     new.terminate()
                 raise TimeoutError(
-                    f"it did not answer a new connection within {CONNECT_TIMEOUT_S:.3g} s; if it "
-                    "is a pooler, its pool has none free (PgBouncer: raise default_pool_size, or "
-                    "run fewer workers)"
+                    f"it did not answer a new connection within {self._address.total_s:.3g} s; "
+                    "if it is a pooler, its pool has none free (PgBouncer: raise "
+                    "default_pool_size, or run fewer workers)"
                 ) from error
             finally:
                 self._new.pop(asyncio.current_task(), None)
@@ -147,6 +137,15 @@ class PostgreSQL:
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self._engine.dispose()
+
+
+async def _is_pooled(connection: Any) -> bool:  # noqa: ANN401 - asyncpg has no annotations
+    """Return whether a pooler answers: the process id that it gives is not that of the server."""
+    await connection.execute("BEGIN")
+    query = await connection.prepare("SELECT pg_backend_pid()", name="")
+    server = await query.fetchval()
+    await connection.execute("COMMIT")
+    return bool(server != connection.get_server_pid())
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import asyncpg
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -18,6 +19,14 @@ of disk, memory or slots, lock timeout, statement timeout, shutting down, a disk
 _REFUSES: Final = ("22", "23", "54")
 """Classes: a value that is out of range or not text, a broken constraint, a value too large."""
 
+_FIXES: Final = {
+    "unsupported startup parameter": "; take it out of STORE_URL, or let PgBouncer ignore it: "
+    "ignore_startup_parameters",
+    "unrecognized configuration parameter": "; take it out of STORE_URL: neither asyncpg nor the "
+    "server knows it",
+}
+"""Words of an error -> what to do."""
+
 
 @contextmanager
 def mapped(where: str, *, opened: bool = False) -> Iterator[None]:
@@ -26,7 +35,8 @@ def mapped(where: str, *, opened: bool = False) -> Iterator[None]:
         try:
             yield
         except DBAPIError as error:
-            raise _named(where, error, opened=opened) from error
+            lost = opened or error.connection_invalidated
+            raise _named(where, error.orig, opened=lost) from error
         except PoolTimeoutError as error:
             raise StoreUnavailableError(f"{where}: {error}") from error
         except SQLAlchemyError as error:
@@ -34,11 +44,14 @@ def mapped(where: str, *, opened: bool = False) -> Iterator[None]:
             raise kind(f"{where}: {type(error).__name__}") from error
 
 
-def _named(where: str, error: DBAPIError, *, opened: bool) -> StoreError:
-    sqlstate = getattr(error.orig, "sqlstate", None) or ""
+def _named(where: str, error: BaseException | None, *, opened: bool) -> StoreError:
+    """Return the error of what the driver raised."""
+    sqlstate = getattr(error, "sqlstate", None) or ""
     # asyncpg's DataError, of a value that it cannot encode, is a ValueError without a SQLSTATE.
-    unencodable = error.orig is not None and isinstance(error.orig.__cause__, ValueError)
+    unencodable = error is not None and isinstance(error.__cause__, ValueError)
     if unencodable or sqlstate.startswith(_REFUSES):
-        return StoreError(f"{where}: {error.orig}")
-    away = opened or error.connection_invalidated or sqlstate.startswith(_AWAY)
-    return (StoreUnavailableError if away else StoreError)(f"{where}: {error.orig}")
+        return StoreError(f"{where}: {error}")
+    no_host = error is not None and isinstance(error.__cause__, asyncpg.InternalClientError)
+    away = opened or no_host or sqlstate.startswith(_AWAY)
+    fix = next((fix for words, fix in _FIXES.items() if words in str(error)), "")
+    return (StoreUnavailableError if away else StoreError)(f"{where}: {error}{fix}")

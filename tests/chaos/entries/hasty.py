@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from nightmill.store import postgresql, store
+from nightmill.store import postgresql, postgresql_url, store
 from nightmill_worker.machine import process
 
 if __name__ == "__main__":
     seconds = float(sys.argv[1])
     postgresql.ANSWER_S = store.ANSWER_S = seconds  # type: ignore[attr-defined]
-    postgresql.CONNECT_TIMEOUT_S = seconds  # type: ignore[misc]
+    postgresql_url.CONNECT_TIMEOUT_S = seconds  # type: ignore[misc]
     sys.exit(process.main())

@@ -84,7 +84,7 @@ async def test_a_half_open_connection_means_that_the_store_is_away(
     server: Postgres, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without deadlines look-ups and commits would wait for ever, and no answer were spooled."""
-    for name in ("store.ANSWER_S", "postgresql.ANSWER_S", "postgresql.CONNECT_TIMEOUT_S"):
+    for name in ("store.ANSWER_S", "postgresql.ANSWER_S", "postgresql_url.CONNECT_TIMEOUT_S"):
         monkeypatch.setattr(f"nightmill.store.{name}", 0.3)
     async with linked(server, where) as (link, url), ResultStore.open(url) as store:
         await store.record([SUCCEEDED])
