@@ -16,24 +16,30 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from nightmill.queue.batches import Batches
     from nightmill.reports.lanes import Lane, Look
     from nightmill.settings import Settings
 
 LOOK_S: Final = 1.0
 """Time over which rates and shares are measured, seconds."""
+UNUSED_S: Final = 86_400.0
+"""A lane that was not used for so long is shown with --all only, seconds."""
 DIMENSIONS: Final = ("requests", "input", "output")
 
 
 def lanes(
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every second.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also lanes that were not used for a day.")
+    ] = False,
     redis_url: options.RedisUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
     """Show the use of each lane's limits, and what limits it now.
 
     A lane is an account (endpoint and credential) and a model. Rates and shares are measured over
-    one second; refusals (429) are counted since the lane began.
+    one second; refusals (429) are counted since the lane began. Also says how many workers run.
 
     For example:
 
@@ -45,10 +51,11 @@ def lanes(
     from nightmill.settings import load_settings  # noqa: PLC0415
 
     with with_redis(load_settings(redis_url=redis_url, data_dir=data_dir)) as settings:
-        asyncio.run(_lanes(settings, watch=watch))
+        asyncio.run(_lanes(settings, watch=watch, every=every))
 
 
-async def _lanes(settings: Settings, *, watch: bool) -> None:
+async def _lanes(settings: Settings, *, watch: bool, every: bool) -> None:
+    from rich.console import Group  # noqa: PLC0415
     from rich.live import Live  # noqa: PLC0415
 
     from nightmill.cli.console import VisibleConsole  # noqa: PLC0415
@@ -62,43 +69,62 @@ async def _lanes(settings: Settings, *, watch: bool) -> None:
             while True:
                 await asyncio.sleep(LOOK_S)
                 now = await read_lanes(batches.redis)
-                live.update(_drawn(_looks(before, now)), refresh=True)
+                jobs_wait, workers = await _work(batches)
+                looks = _looks(before, now, jobs_wait=jobs_wait)
+                live.update(Group(_drawn(looks, every=every), workers), refresh=True)
                 if not watch:
                     return
                 before = now
 
 
-def _looks(before: Iterable[Lane], now: Iterable[Lane]) -> list[Look]:
+async def _work(batches: Batches) -> tuple[bool, str]:
+    """Return whether jobs wait, and how many workers run, as a line of text."""
+    from nightmill.queue.keys import SINGLES  # noqa: PLC0415
+    from nightmill.queue.stops import read_stops  # noqa: PLC0415
+    from nightmill.reports.labels import NO_WORKER  # noqa: PLC0415
+    from nightmill.reports.progress import counted  # noqa: PLC0415
+
+    counts = [*(await batches.all()).values(), await batches.counts(SINGLES)]
+    workers = len((await read_stops(batches.redis, [])).workers)
+    line = f"{counted(workers, 'worker')} running" if workers else NO_WORKER.capitalize()
+    return any(each.waiting for each in counts), line
+
+
+def _looks(before: Iterable[Lane], now: Iterable[Lane], *, jobs_wait: bool) -> list[Look]:
     from nightmill.reports.lanes import Look  # noqa: PLC0415
 
     known = {(lane.account, lane.model): lane for lane in before}
-    return [Look(before=known.get((lane.account, lane.model), lane), now=lane) for lane in now]
+    return [
+        Look(before=known.get((lane.account, lane.model), lane), now=lane, jobs_wait=jobs_wait)
+        for lane in now
+    ]
 
 
-def _drawn(looks: list[Look]) -> RenderableType:
+def _drawn(looks: list[Look], *, every: bool) -> RenderableType:
     from rich.console import Group  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     from nightmill.cli.fitted import FittedTable  # noqa: PLC0415
     from nightmill.reports.labels import LaneColumn  # noqa: PLC0415
+    from nightmill.reports.progress import counted  # noqa: PLC0415
 
     if not looks:
         return Text("no lane yet: no job was ever claimed here")
-    table = FittedTable(tuple(LaneColumn), text_columns=2)
-    for look in looks:
+    used = [look for look in looks if every or look.now.idle_s < UNUSED_S]
+    left_out = len(looks) - len(used)
+    more = [Text(f"{counted(left_out, 'lane')} unused for a day: nightmill lanes --all")]
+    table = FittedTable(tuple(LaneColumn), text_columns=2, main=len(LaneColumn) - len(DIMENSIONS))
+    for look in used:
         lane = look.now
         table.add(
-            _name(lane),
-            look.limited_by,
+            lane.name,
+            "-" if look.limited_by == "nothing" else look.limited_by,
             f"{lane.in_flight:,} of {lane.orders.window:,}",
-            *(_use(look, dimension) for dimension in DIMENSIONS),
             f"{lane.hot.refused:,} ({lane.refused_share:.2%})",
+            *(_use(look, dimension) for dimension in DIMENSIONS),
         )
-    return Group(table, *(Text(f"{_name(look.now)}: {look.why}") for look in looks))
-
-
-def _name(lane: Lane) -> str:
-    return f"{lane.model} {lane.account[:6]}"
+    why = (Text(f"{look.now.name}: {look.why}") for look in used)
+    return Group(*([table] if used else ()), *why, *(more if left_out else ()))
 
 
 def _use(look: Look, dimension: str) -> str:

@@ -47,10 +47,10 @@ class LaneColumn(StrEnum):
     LANE = "lane"
     LIMITED_BY = "limited by"
     IN_FLIGHT = "in flight"
+    REFUSED = "refused (429)"
     REQUESTS = "requests/min"
     INPUT = "input/min"
     OUTPUT = "output/min"
-    REFUSED = "refused (429)"
 
 
 class HistoryLabel(StrEnum):

@@ -8,7 +8,7 @@ import msgspec
 
 from nightmill.queue import keys
 from nightmill.queue.connection import redis_errors
-from nightmill.queue.stops import HeldLane, read_stops
+from nightmill.queue.stops import RESUME, HeldLane, read_stops
 from nightmill.records.counts import text
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ UNITS: Final = {"requests": "requests", "input": "input tokens", "output": "outp
 """Dimension of a rate limit -> what it counts."""
 
 SENTENCES: Final = {
-    "stopped": "The {what} is stopped: {reason}. Fix that, then run: nightmill resume",
+    "stopped": "The {what} is stopped: {reason}",
     "held": "A call was refused, and other jobs are tried one at a time: {reason}",
     "breaker": "The endpoint fails. Calls wait, then one call tests it.",
     "pause": "The endpoint refused a call. All calls wait for another {left:.1f} s.",
     "window": "{window:,} calls in flight are the most that this lane allows so far.",
     "pace": "The lane starts slowly: calls are spaced until the endpoint's limits are known.",
-    "nothing": "Nothing limits it: no jobs are waiting, or there are too few workers.",
+    "nothing": "Nothing limits it: there are too few workers.",
 }
 """What limits a lane, when it is no rate limit -> one sentence for people."""
 
@@ -71,6 +71,8 @@ class Hot(msgspec.Struct, frozen=True, kw_only=True, rename={"reported": "told"}
     """Input tokens of calls that succeeded."""
     used_output: float = 0.0
     epoch: int = 0
+    refilled_at: float = 0.0
+    """When jobs were claimed for it last, epoch seconds of Redis."""
     pause_until: float = 0.0
     """Epoch seconds of Redis; no call is sent before."""
     bound: dict[str, int] = {}
@@ -90,10 +92,23 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
     hot: Hot
     orders: Orders
+    endpoint: str = ""
+    """Host of the endpoint, "" when no worker has noted it."""
     stopped: str | None = None
     """Why the account is stopped, None when it is not."""
     hold: HeldLane | None = None
     """Why the lane itself is held or stopped, None when it is not."""
+
+    @property
+    def idle_s(self) -> float:
+        """The time since a job was claimed for it last, seconds."""
+        return self.at - self.hot.refilled_at
+
+    @property
+    def name(self) -> str:
+        """The model, the endpoint's host and the start of the account."""
+        at = f" at {self.endpoint}" if self.endpoint else ""
+        return f"{self.model}{at} ({self.account[:6]})"
 
     @property
     def refused_share(self) -> float:
@@ -114,6 +129,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
     before: Lane
     now: Lane
+    jobs_wait: bool = True
+    """Whether jobs wait in Redis, for any lane."""
 
     @property
     def seconds(self) -> float:
@@ -151,13 +168,18 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     def why(self) -> str:
         """One sentence about what limits the lane."""
         now, limited_by = self.now, self.limited_by
+        if limited_by == "nothing" and not self.jobs_wait:
+            return "Idle: no jobs are waiting."
         if limited_by in SENTENCES:
-            return SENTENCES[limited_by].format(
+            reason = now.stopped or (now.hold.reason if now.hold else "")
+            known = RESUME in reason or limited_by != "stopped"
+            sentence = SENTENCES[limited_by].format(
                 what="lane" if now.stopped is None else "account",
-                reason=now.stopped or (now.hold.reason if now.hold else ""),
+                reason=reason,
                 left=max(0.0, now.hot.pause_until - now.at),
                 window=now.orders.window,
             )
+            return sentence if known else f"{sentence}. Fix that, then {RESUME}"
         source = (
             "the endpoint reports it" if limited_by in now.hot.reported else "learned or configured"
         )
@@ -170,12 +192,17 @@ async def read_lanes(redis: Redis) -> list[Lane]:
     with redis_errors():
         seconds, micros = await redis.time()
         names = sorted(await redis.execute_command("SMEMBERS", keys.LANES))
+        hosts = await redis.execute_command("HGETALL", keys.ACCOUNTS)
         holds = {(lane.account, lane.model): lane for lane in (await read_stops(redis, [])).lanes}
-        return [await _read(redis, name, seconds + micros / 1e6, holds) for name in names]
+        return [await _read(redis, name, seconds + micros / 1e6, holds, hosts) for name in names]
 
 
 async def _read(
-    redis: Redis, name: bytes, now: float, holds: Mapping[tuple[str, str], HeldLane]
+    redis: Redis,
+    name: bytes,
+    now: float,
+    holds: Mapping[tuple[str, str], HeldLane],
+    hosts: Mapping[bytes, bytes],
 ) -> Lane:
     account, _, model = name.partition(b":")
     key = keys.LANE.encode() + name
@@ -191,6 +218,7 @@ async def _read(
         in_flight=in_flight,
         hot=_decoded(hot, Hot),
         orders=_decoded(orders, Orders),
+        endpoint=text(hosts.get(account, b"")),
         stopped=text(reason or b"") if state == b"stopped" else None,
         hold=holds.get((text(account), text(model))),
     )

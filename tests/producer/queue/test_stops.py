@@ -211,7 +211,7 @@ async def test_lanes_shows_what_is_held_or_stopped(redis: Redis) -> None:
     await hold(redis, NEW, "o", "passed")
     looks = [Look(before=lane, now=lane) for lane in await read_lanes(redis)]
     assert [look.limited_by for look in looks] == ["stopped", "held", "nothing"]
-    assert looks[0].why == "The lane is stopped: 403. Fix that, then run: nightmill resume"
+    assert looks[0].why == "The lane is stopped: 403. Fix that, then run `nightmill resume`"
     assert "403" in looks[1].why
     await stop(redis, NEW)
     (first, *_) = await read_lanes(redis)

@@ -17,6 +17,7 @@ from nightmill.queue.connection import ALLOW, connect, redis_errors
 from nightmill.queue.live_workers import ALIVE_S, read_live
 from nightmill.queue.locate import with_redis
 from nightmill.queue.used_store import mismatch, note, noted
+from nightmill.reports.labels import NO_WORKER
 from nightmill.safety.redaction import Secrets
 from nightmill.settings import Settings
 from nightmill.store import ResultStore
@@ -77,11 +78,17 @@ async def _redis(settings: Settings) -> list[Finding]:
             saved = await redis.info("persistence")
         version = f"version {server['redis_version']} answers"
         rights = await missing_rights(redis)
+        with redis_errors():
+            workers = len(await read_live(redis))
         found = [Finding(what="redis", ok=True, observed=version), *_rights(rights)]
         policy, stock = await evicts(redis), False
         if not rights.commands:
             with redis_errors():
                 stock = await redis.exists(f"{keys.QUEUE}:health-check")
+    running = f"{workers:,} running" if workers else NO_WORKER.partition(":")[0]
+    fix = "" if workers else NO_WORKER.partition(": ")[2]
+    idle = not workers
+    found.append(Finding(what="workers", ok=True, warns=idle, observed=running, fix=fix))
     if not saved["aof_enabled"]:
         fix = "appendonly yes, or a restart of Redis loses queued jobs (stored results are safe)"
         found.append(Finding(what="redis persistence", ok=False, observed="AOF is off", fix=fix))

@@ -84,13 +84,18 @@ class Background:
         self.may_write = asyncio.Event()
         """Set when the store is the one in use with this Redis; until then nothing is swept."""
 
-    async def run(self, *, worker: str, lease_s: float, about: str) -> None:
-        """Run all loops until cancelled. `about` goes with each sign of life, see live_workers."""
+    async def run(
+        self, *, worker: str, lease_s: float, about: str, account: tuple[str, str]
+    ) -> None:
+        """Run all loops until cancelled. `about` goes with each sign of life, see live_workers.
+
+        `account` is the account and the host of its endpoint.
+        """
         await asyncio.gather(
             self._repeat("renew", self._renew, lease_s / 3),
             self._repeat("listen", self._listen, LISTEN_AGAIN_S),
             self._repeat("govern", self._govern, 0),
-            self._repeat("beat", partial(self._beat, worker, about), LOOK_S),
+            self._repeat("beat", partial(self._beat, worker, about, account), LOOK_S),
             self._repeat("sweep", self._sweep, SWEEP_S),
             self._repeat("dead", self._release_dead, SPOOL_S),
             self._repeat("note", self._note, batch_notes.EVERY_S),
@@ -171,7 +176,7 @@ class Background:
             self._emit(failed_loop(f"cancel {batch}", error, SWEEP_S))
             return 0
 
-    async def _beat(self, worker: str, about: str) -> None:
+    async def _beat(self, worker: str, about: str, account: tuple[str, str]) -> None:
         """Report that this worker lives, now and then, and its troubles as soon as they change."""
         trouble = self._trouble()
         if trouble == self._noted and time.monotonic() - self._last_beat < BEAT_S:
@@ -181,6 +186,7 @@ class Background:
         seconds, _ = await self._scripts.command("TIME")
         jobs = f"running={self._registry.running} held={len(self._registry)}"
         await self._scripts.command("HSET", keys.WORKERS, worker, f"{seconds} {jobs}{about}")
+        await self._scripts.command("HSET", keys.ACCOUNTS, *account)
         if trouble or self._noted:
             await self._scripts.persist(lambda: note_trouble(self._redis, worker, trouble))
             self._noted = trouble

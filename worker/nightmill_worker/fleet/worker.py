@@ -45,7 +45,7 @@ from nightmill_worker.jobs.defects import Defects
 from nightmill_worker.jobs.executor import Executor
 from nightmill_worker.jobs.in_flight import InFlight
 from nightmill_worker.jobs.tasks import end_tasks
-from nightmill_worker.limiter.account import fingerprint
+from nightmill_worker.limiter.account import fingerprint, host_of
 from nightmill_worker.limiter.governor import Governor, caps_of, first_orders
 from nightmill_worker.queue.scripts import Scripts
 from nightmill_worker.webhooks.delivery import Delivery
@@ -216,6 +216,7 @@ class FleetWorker(Worker):
                 worker=self.name,
                 lease_s=self._settings.lease_s,
                 about=live_workers.about(self.account, self._settings.only_batch),
+                account=(self.account, host_of(self._settings)),
             )
         )
         settling = asyncio.create_task(self._settler.run())

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
+
+
+def host_of(settings: Settings) -> str:
+    """Return the host of the endpoint, with its port unless it is the usual one, for a person."""
+    url = urlsplit(settings.endpoint)
+    return (url.hostname or "") + (f":{url.port}" if url.port else "")
 
 
 def fingerprint(settings: Settings) -> str:

@@ -1,0 +1,74 @@
+"""No worker looks like no worker: in status, lanes, wait and doctor, as text and as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from nightmill.queue import keys
+from nightmill.queue.live_workers import read_live
+from tests.integration.shell import Shell
+from tests.rig import Rig, until
+
+NO_WORKER = 'no worker is running: start one with "nightmill worker"'
+
+
+def test_status_says_that_no_worker_is_running(shell: Shell) -> None:
+    """It said "running" and "ETA ?", and people waited for a night."""
+    assert shell("enqueue", shell.write(3, "nw.jsonl")).code == 0
+    shown = shell("status", "nw")
+    assert f"waiting: {NO_WORKER}" in shown.out
+    assert "nw     waiting  0 of 3" in shown.out
+    status = shell.status("nw")
+    assert (status["state"], status["workers"]) == ("waiting", 0)
+
+
+def test_wait_says_that_no_worker_is_running(shell: Shell) -> None:
+    """It waited without a word."""
+    assert shell("enqueue", shell.write(3, "nw.jsonl")).code == 0
+    done = shell("wait", "nw", "--timeout", "0.5")
+    assert done.code == 124
+    assert f"waiting: {NO_WORKER}" in done.err
+    assert done.out.startswith(f"nw: 0 succeeded, 3 left; {NO_WORKER}")
+    as_json = shell("wait", "nw", "--timeout", "0.1", "--json")
+    assert json.loads(as_json.out)["workers"] == 0
+
+
+async def test_lanes_and_doctor_count_workers(shell: Shell, rig: Rig) -> None:
+    """A lane without jobs is idle, which is no reason to look for a fault."""
+    await rig.producer.enqueue({"messages": [{"role": "user", "content": "x"}]}, job_id="j")
+    async with rig.working():
+        await rig.row("j")
+        await until(lambda: rig.redis.execute_command("HLEN", keys.ACCOUNTS))
+        assert len(await read_live(rig.redis)) == 1
+        lanes = await asyncio.to_thread(shell, "lanes")
+        status = await asyncio.to_thread(shell, "status", "--json")
+        doctor = await asyncio.to_thread(shell, "doctor")
+    assert "1 worker running" in lanes.out
+    assert "Idle: no jobs are waiting." in lanes.out
+    assert "claude-opus-4-6 at 127.0.0.1:" in lanes.out
+    assert json.loads(status.out)["workers"] == 1
+    assert "workers: 1 running" in doctor.out
+    await until(lambda: _none(rig))
+    assert NO_WORKER.capitalize() in shell("lanes").out
+    assert "workers: no worker is running" in shell("doctor").out
+
+
+async def _none(rig: Rig) -> bool:
+    return not await read_live(rig.redis)
+
+
+async def test_a_lane_that_was_not_used_for_a_day_is_shown_on_request(
+    shell: Shell, rig: Rig
+) -> None:
+    """Old keys and models filled the screen."""
+    seconds, _ = await rig.redis.execute_command("TIME")
+    old, new = json.dumps({"refilled_at": seconds - 90_000}), json.dumps({"refilled_at": seconds})
+    await rig.redis.execute_command("SADD", keys.LANES, "a:old-model", "a:new-model")
+    await rig.redis.execute_command("HSET", keys.LANE + "a:old-model", "hot", old)
+    await rig.redis.execute_command("HSET", keys.LANE + "a:new-model", "hot", new)
+    shown = shell("lanes").out
+    assert "new-model (a)" in shown
+    assert "old-model" not in shown
+    assert "1 lane unused for a day: nightmill lanes --all" in shown
+    assert "old-model (a)" in shell("lanes", "--all").out
