@@ -24,12 +24,13 @@ from benchmarks.lanes import run_lanes
 from benchmarks.latency import run_latency
 from benchmarks.loads import LOADS, run_load
 from benchmarks.machine import describe, load_average
+from benchmarks.start import run_start
 from benchmarks.table import Table
 
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 NAMES: Final = (
     *("cpu", "fleet", "wide", "enqueue", "latency", "grant"),
-    *("depth", "memory", "lanes", "feed", "control", "again"),
+    *("depth", "memory", "lanes", "feed", "control", "again", "start"),
 )
 INTERRUPTED: Final = 130
 NOTES: Final = """\
@@ -98,6 +99,7 @@ async def _scenario(name: str, simulator: Endpoint, *, quick: bool) -> Table:
         "grant": run_grant,
         "feed": run_feed,
         "again": run_again,
+        "start": run_start,
     }
     return await others[name](quick=quick)
 

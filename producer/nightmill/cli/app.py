@@ -6,34 +6,23 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.metadata import entry_points, version
 from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli.adjust import adjust
-from nightmill.cli.cancel import cancel
-from nightmill.cli.control import pause, resume
-from nightmill.cli.enqueue import enqueue
-from nightmill.cli.errors import errors
 from nightmill.cli.groups import GroupedCommands
-from nightmill.cli.lanes import lanes
-from nightmill.cli.prune import prune
-from nightmill.cli.results import results
-from nightmill.cli.retry import retry
-from nightmill.cli.settings import settings
-from nightmill.cli.show import show
-from nightmill.cli.status import status
 from nightmill.cli.terminal import echo
-from nightmill.cli.verify import verify
-from nightmill.cli.wait import wait
 from nightmill.errors import NightmillError
 from nightmill.setting_sources import PREFIX
 
 GROUP: Final = "nightmill.commands"
+MODULES: Final = {"pause": "control", "resume": "control"}
+"""Command -> its module, where the two have different names."""
 OWN: Final = (
-    *(enqueue, status, wait, pause, resume, cancel, adjust, lanes),
-    *(results, show, errors, retry, verify, prune, settings),
+    *("enqueue", "status", "wait", "pause", "resume", "cancel", "adjust", "lanes"),
+    *("results", "show", "errors", "retry", "verify", "prune", "settings"),
 )
 BAD_INPUT: Final = 2
 HELP: Final = frozenset({"--help", "-h", "--version"})
@@ -88,7 +77,7 @@ def _report_usage(error: Exception) -> int:
 def build(arguments: Sequence[str] = ()) -> typer.Typer:
     """Return the application with every command that is installed.
 
-    When the first of `arguments` is a command of the client, other packages are not imported.
+    When the first of `arguments` is a command, only what it needs is imported.
     """
     app = typer.Typer(
         name="nightmill",
@@ -99,10 +88,13 @@ def build(arguments: Sequence[str] = ()) -> typer.Typer:
         rich_markup_mode=None,  # plain help: brackets stay, and rich need not be imported
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for command in OWN:
-        app.command()(command)
-    own = arguments and arguments[0] in {command.__name__ for command in OWN}
-    problem = None if own else _add_installed(app)
+    first = arguments[0] if arguments else ""
+    problem = None if first in OWN else _add_installed(app)
+    installed = {each.callback.__name__ for each in app.registered_commands if each.callback}
+    if first not in installed:
+        for name in (first,) if first in OWN else OWN:
+            module = import_module(f"nightmill.cli.{MODULES.get(name, name)}")
+            app.command()(getattr(module, name))
     app.callback(epilog=f"{MORE} ({problem})" if problem else None)(nightmill)
     return app
 

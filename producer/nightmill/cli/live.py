@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Self
 
-from rich import live
-from rich.text import Text
-
-from nightmill.cli.console import VisibleConsole
+from nightmill.cli.terminal import echo
 from nightmill.errors import QueueUnavailableError
 from nightmill.queue.crashes import read_troubles
 from nightmill.queue.stops import read_stops
@@ -19,6 +17,8 @@ from nightmill.reports.labels import NO_WORKER
 from nightmill.reports.progress import Progress, folded
 
 if TYPE_CHECKING:
+    from rich import live
+
     from nightmill.queue.batches import Batches
 
 EVERY_S: Final = 10.0
@@ -30,38 +30,49 @@ LOOK_S: Final = 0.5
 class Live:
     """Shows one line at a time within a `with` block. The last line stays when the block ends."""
 
-    def __init__(self, console: VisibleConsole | None = None, *, every_s: float = EVERY_S) -> None:
-        """Print to `console`, None means stderr; `every_s` as EVERY_S."""
-        self._console = console or VisibleConsole(stderr=True, soft_wrap=True)
+    def __init__(self, *, every_s: float = EVERY_S) -> None:
+        """Show on stderr; `every_s` as EVERY_S."""
         self._every_s = every_s
         self._next = 0.0
         self._printed = self._latest = ""
-        self._drawn = live.Live(console=self._console, auto_refresh=False)
+        self._redraws = sys.stderr.isatty()
+        self._drawn: live.Live | None = None
 
     def __enter__(self) -> Self:
-        """Start to redraw the last line of the terminal, if there is one."""
-        if self._console.is_terminal:
-            self._drawn.start()
+        """Show nothing yet."""
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop to redraw. Without a terminal, print the latest line if it is not printed yet."""
-        self._drawn.stop()
+        if self._drawn is not None:
+            self._drawn.stop()
         if self._latest != self._printed:
-            self._console.print(self._latest)
+            echo(self._latest, err=True)
 
     def show(self, text: str, now: float, *, at_once: bool = False) -> None:
         """Show `text`; `now` is seconds of a monotonic clock. `at_once` waits for no EVERY_S."""
-        if self._console.is_terminal:
-            width = self._console.width
-            lines = (folded(line, width) for line in text.splitlines())
-            self._drawn.update(Text("\n".join(lines), overflow="fold"), refresh=True)
+        if self._redraws:
+            self._redraw(text)
         elif now >= self._next or at_once:
             self._next = now + self._every_s
-            self._console.print(text)
+            echo(text, err=True)
             self._printed = self._latest = text
         else:
             self._latest = text
+
+    def _redraw(self, text: str) -> None:
+        """Show `text` in place of the last line of the terminal."""
+        from rich import live  # noqa: PLC0415 - slow to import, and only for a terminal
+        from rich.text import Text  # noqa: PLC0415
+
+        from nightmill.cli.console import VisibleConsole  # noqa: PLC0415
+
+        if self._drawn is None:
+            console = VisibleConsole(stderr=True, soft_wrap=True)
+            self._drawn = live.Live(console=console, auto_refresh=False)
+            self._drawn.start()
+        lines = (folded(line, self._drawn.console.width) for line in text.splitlines())
+        self._drawn.update(Text("\n".join(lines), overflow="fold"), refresh=True)
 
 
 @asynccontextmanager

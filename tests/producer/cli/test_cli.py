@@ -121,14 +121,14 @@ def test_help_groups_the_commands_with_one_short_line_each(shell: Shell) -> None
         assert [summary for _, summary in rows if not summary.endswith(".")] == []
         assert [summary for _, summary in rows if summary.endswith("...")] == []
         listed += [name for name, _ in rows]
-    assert {command.__name__ for command in OWN} | {"run", "worker"} <= set(listed)
+    assert set(OWN) | {"run", "worker"} <= set(listed)
     assert f"\n{OTHERS}:" not in text, "put the new command into a group"
 
 
 def test_examples_can_be_copied_at_80_columns(shell: Shell) -> None:
     """An example that is wrapped is two commands for a shell."""
     shell.env["COLUMNS"] = "80"
-    for name in (*(command.__name__ for command in OWN), "run"):
+    for name in (*OWN, "run"):
         text = shell(name, "--help")[1]
         _, _, after = text.partition("For example:")
         examples, *_ = re.split("^(?:Arguments|Options):", after, flags=re.MULTILINE)

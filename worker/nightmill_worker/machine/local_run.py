@@ -38,7 +38,6 @@ from nightmill.store import ResultStore
 from nightmill_worker.jobs.tasks import end_tasks
 from nightmill_worker.limiter.account import fingerprint
 from nightmill_worker.machine.recovery import Recovery, Step
-from nightmill_worker.webhooks.delivery import Delivery
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -172,6 +171,8 @@ class LocalRun:
 
     async def _deliver(self, ending: Ending, batches: Batches) -> Ending:
         """Deliver the webhook of the finished batch, unless interrupted."""
+        from nightmill_worker.webhooks.delivery import Delivery  # noqa: PLC0415 - needs aiohttp
+
         delivery = Delivery(self._served, batches.redis, lambda _: None, Random())  # noqa: S311
         delivering = asyncio.create_task(delivery.see_to(self._batch, WEBHOOK_S))
         interrupted = asyncio.create_task(self._interrupted.wait())
