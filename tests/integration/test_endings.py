@@ -184,8 +184,9 @@ def test_workers_that_cannot_start_end_the_run(shell: Shell) -> None:
     done = shell("run", shell.write(3), env={"PYTHONPATH": path})
     assert done.code == 2
     last = done.err.splitlines()[-1]
-    assert last.startswith("error: workers die as soon as they start (exit code 1)")
-    assert last.endswith("worker.log ends with: RuntimeError: uvloop is broken here")
+    problem = "(exit code 1): RuntimeError: uvloop is broken here (log: "
+    assert last.startswith(f"error: workers die as soon as they start {problem}")
+    assert last.endswith("worker.log)")
 
 
 def test_help_loads_no_module_it_does_not_need(tmp_path: Path) -> None:

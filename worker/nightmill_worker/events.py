@@ -32,6 +32,26 @@ class WorkerStarted(Event, frozen=True, kw_only=True):
     worker: str
 
 
+class WorkerDied(Event, frozen=True, kw_only=True):
+    """A worker process ended that was not stopped; its supervisor starts another."""
+
+    pid: int
+    signal: str | None
+    """Name of the signal that killed it, None when it exited by itself."""
+    exit_code: int | None
+    problem: str
+    """The exception that ended it, "" when it is not known."""
+    restart_in_s: float
+
+
+class WorkersCrash(Event, frozen=True, kw_only=True):
+    """Worker processes keep dying soon after their start."""
+
+    problem: str
+    deaths: int
+    """Deaths in a row, each within a minute of the start."""
+
+
 class WorkerStopped(Event, frozen=True, kw_only=True):
     """A worker process ended. It holds no jobs any more."""
 

@@ -29,6 +29,8 @@ LEVELS: Final[dict[type[Event], int]] = {
     events.LaneStopped: logging.ERROR,
     events.LaneHeld: logging.WARNING,
     events.WorkerFailed: logging.ERROR,
+    events.WorkerDied: logging.ERROR,
+    events.WorkersCrash: logging.ERROR,
     events.LeaseLost: logging.WARNING,
     events.FinishRefused: logging.WARNING,
     events.JobsRestored: logging.WARNING,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from nightmill import load_settings
 from nightmill.queue import crashes
 from nightmill_worker.machine import supervisor as module
 from nightmill_worker.machine.supervisor import Supervisor, WorkersFailedError
@@ -50,6 +52,34 @@ async def test_a_dead_worker_is_started_again(rig: Rig) -> None:
         await until(lambda: supervisor.restarts == 1 and len(supervisor.pids) == 1)
         assert supervisor.pids != [pid]
         await rig.sim.until(lambda: rig.calls() == 2)
+
+
+async def test_the_death_of_a_worker_is_an_event_of_the_log(
+    rig: Rig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was plain text among lines of JSON, so no log collector could read it."""
+    supervisor = Supervisor(rig.settings.model_copy(update={"log_format": "json"}), 1)
+    running = asyncio.create_task(supervisor.run())
+    await until(lambda: supervisor.pids)
+    [pid] = supervisor.pids
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: supervisor.restarts == 1)
+    supervisor.stop(at_once=True)
+    await running
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if "worker died" in each]
+    event = json.loads(line)
+    assert (event["event"], event["level"], event["pid"]) == ("worker died", "error", pid)
+    assert (event["signal"], event["exit_code"], event["restart_in_s"]) == ("SIGKILL", None, 0.5)
+
+
+def test_a_failed_start_is_told_once(tmp_path: Path) -> None:
+    """`run` ended with "error: workers cannot run ...; worker.log ends with: error: ..."."""
+    settings = load_settings(data_dir=tmp_path, api_key="k")
+    with (tmp_path / "worker.log").open("wb") as log:
+        log.write(b"started\nerror: no space left\n")
+        log.flush()
+        told = Supervisor(settings, 1, log=log)._end_of_log()
+    assert told == f"no space left (log: {log.name})"
 
 
 async def test_stops_and_signals_to_workers_let_calls_finish(rig: Rig) -> None:

@@ -20,10 +20,12 @@ from nightmill.queue.crashes import Crash
 from nightmill.queue.patience import waits
 from nightmill.safety.visible import visible
 from nightmill.setting_sources import PREFIX
+from nightmill_worker.events import WorkerDied, WorkersCrash
 from nightmill_worker.machine.control import MAX_REPORT, SUPERVISED, Report, Request, received
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
+    from nightmill_worker.events import Event
 
 RESTART_S: Final = (0.5, 10.0)
 """First and longest wait before a dead worker is started again, seconds; doubled while it is young.
@@ -96,7 +98,7 @@ class Supervisor:
             if not self._failed:  # else `status` still shows it for a while
                 await self._forget_crashes(*self._crashes)
         if self._failed:
-            raise WorkersFailedError(self._failed + self._end_of_log())
+            raise WorkersFailedError(f"{self._failed}: {self._end_of_log()}")
 
     def stop(self, *, at_once: bool = False) -> None:
         """Ask the workers to drain; with `at_once`, to give their jobs back at once.
@@ -134,17 +136,18 @@ class Supervisor:
             if self._gives_up(ended, newborn_deaths):
                 return
             self.restarts += 1
-            sys.stderr.write(visible(f"a worker ended ({ended}); starting another\n"))
+            pause_s = next(pauses)
+            self._tell(f"a worker ended ({ended}); starting another", ended.event(pause_s))
             if young_deaths >= CRASHING:
                 await self._note_crash(slot, ended, young_deaths)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(next(pauses)):
+                async with asyncio.timeout(pause_s):
                     await self._stopping.wait()
 
     def _gives_up(self, ended: _Ended, newborn_deaths: int) -> bool:
         """Stop all workers if another start would end as this one did; return whether it would."""
         if ended.code == UNUSABLE:
-            self._failed = "workers cannot run with these settings"
+            self._failed = "workers cannot run"
         elif newborn_deaths >= HOPELESS:
             self._failed = f"workers die as soon as they start ({ended})"
         if self._failed:
@@ -153,12 +156,21 @@ class Supervisor:
 
     async def _note_crash(self, slot: int, ended: _Ended, deaths: int) -> None:
         """Show why workers keep dying: here, in Redis for `status`, and on stderr."""
-        problem = ended.problem or f"{ended}{self._end_of_log()}"
+        problem = ended.problem or f"{ended}: {self._end_of_log()}"
         crash = Crash(problem=problem, deaths=deaths, log=self._log.name if self._log else "")
         if slot not in self._crashes:
-            sys.stderr.write(visible(f"{crash}\n"))
+            self._tell(str(crash), WorkersCrash(problem=problem, deaths=deaths))
         self._crashes[slot] = crash
         await self._record(crash)
+
+    def _tell(self, text: str, event: Event) -> None:
+        """Write a line to stderr: text beside a progress line, else an event in LOG_FORMAT."""
+        if self._log is not None:
+            sys.stderr.write(visible(f"{text}\n"))
+            return
+        from nightmill_worker.logs import log_events  # noqa: PLC0415 - `run` does not need it
+
+        log_events(self._settings)(event)
 
     async def _forget_crashes(self, *slots: int) -> None:
         """Note that the workers of `slots` live longer than a minute, or are stopped."""
@@ -174,15 +186,15 @@ class Supervisor:
                     await (crashes.write(redis, crash) if crash else crashes.clear(redis))
 
     def _end_of_log(self) -> str:
-        """Return where to read more: the end of the workers' log, if it is a file of its own."""
+        """Return the end of the workers' log, if it is a file of its own, and where that is."""
         if self._log is None:
-            return "; the reason is above"
+            return "the reason is above"
         try:
             text = Path(self._log.name).read_text(encoding="utf-8", errors="replace")
         except OSError as error:
-            return f"; {self._log.name} cannot be read: {error.strerror}"
-        lines = text.splitlines()
-        return f"; {self._log.name} ends with: {lines[-1] if lines else 'nothing'}"
+            return f"{self._log.name} cannot be read: {error.strerror}"
+        lines = text.splitlines() or ["no reason was written"]
+        return f"{lines[-1].removeprefix('error: ')} (log: {self._log.name})"
 
     async def _run_one(self, slot: int) -> _Ended:
         """Start a worker and wait for its end."""
@@ -205,6 +217,7 @@ class Supervisor:
 class _Ended(msgspec.Struct, frozen=True, kw_only=True):
     """How a worker process ended."""
 
+    pid: int
     code: int
     """Exit code; of a process that was killed, the negative number of the signal."""
     report: Report | None
@@ -225,10 +238,24 @@ class _Ended(msgspec.Struct, frozen=True, kw_only=True):
             return self.report.lost
         return self.code < 0 and self.code != -signal.SIGTERM
 
+    @property
+    def signal(self) -> str | None:
+        """The name of the signal that killed it, None when it exited by itself."""
+        return signal.Signals(-self.code).name if self.code < 0 else None
+
+    def event(self, restart_in_s: float) -> WorkerDied:
+        """Return the event of this death."""
+        return WorkerDied(
+            pid=self.pid,
+            signal=self.signal,
+            exit_code=None if self.signal else self.code,
+            problem=self.problem,
+            restart_in_s=restart_in_s,
+        )
+
     def __str__(self) -> str:
         """Return exit code or signal, and the exception if it is known."""
-        killed = self.code < 0
-        how = f"killed by {signal.Signals(-self.code).name}" if killed else f"exit code {self.code}"
+        how = f"killed by {self.signal}" if self.signal else f"exit code {self.code}"
         return f"{how}: {self.problem}" if self.problem else how
 
 
@@ -255,7 +282,7 @@ class _WorkerProcess:
         sent = b""
         with contextlib.suppress(OSError):  # nothing was sent
             sent = self._control.recv(MAX_REPORT)
-        return _Ended(code=code, report=received(sent))
+        return _Ended(pid=self.pid, code=code, report=received(sent))
 
     def stop(self, *, at_once: bool) -> None:
         request = Request.STOP_AT_ONCE if at_once else Request.STOP
