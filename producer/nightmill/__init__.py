@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nightmill.client.producer import Producer
     from nightmill.client.sync import SyncProducer
     from nightmill.enqueue.changes import Changed
-    from nightmill.enqueue.feeder import Fed
+    from nightmill.enqueue.fed import Fed
     from nightmill.enqueue.prepare import Receipt, Taken
     from nightmill.errors import (
         AnswerNotJSONError,

@@ -18,6 +18,7 @@ from nightmill.cli.terminal import echo
 from nightmill.enqueue.prepare import check_batch_name
 from nightmill.errors import SourceError
 from nightmill.reports.progress import counted
+from nightmill.safety import private
 from nightmill.sources import (
     Line,
     Rejected,
@@ -30,6 +31,7 @@ from nightmill.sources import (
 
 if TYPE_CHECKING:
     from nightmill.params import Defaults
+    from nightmill.settings import Settings
     from nightmill.sources import Source, Summary
 
 
@@ -43,6 +45,18 @@ def batch_name(source: Source, given: str | None) -> str:
     name = plain_name(source.location).replace(":", "-") if given is None else given
     check_batch_name(name)
     return name
+
+
+async def fed_before(settings: Settings, batch: str, content: str | None) -> int | None:
+    """Return how many jobs a source of this content gave, if `batch` was fed with it last."""
+    where = settings.store_at
+    if content is None or (isinstance(where, Path) and not private.exists(where)):
+        return None
+    from nightmill.store import ResultStore  # noqa: PLC0415 - optional extra
+
+    async with ResultStore.open(where) as store:
+        known = await store.known(batch)
+    return known.total if known is not None and known.content == content else None
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from nightmill.reports.progress import counted
 if TYPE_CHECKING:
     from nightmill import sources
     from nightmill.enqueue.changes import Changed
-    from nightmill.enqueue.feeder import Fed
+    from nightmill.enqueue.fed import Fed
     from nightmill.records.limits import Change
     from nightmill.settings import Settings
 

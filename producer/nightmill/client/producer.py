@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from nightmill.client.batch import Batch
 from nightmill.client.stored import from_store, store_beside
 from nightmill.enqueue.changes import Changed
-from nightmill.enqueue.feeder import Fed, Feeder
+from nightmill.enqueue.fed import Fed
+from nightmill.enqueue.feeder import Feeder
 from nightmill.enqueue.prepare import (
     CHUNK,
     Ready,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
 
     from nightmill.enqueue.changes import Changed
-    from nightmill.enqueue.feeder import Fed
+    from nightmill.enqueue.fed import Fed
     from nightmill.records.result import Result
     from nightmill.records.state import JobState
     from nightmill.settings import Settings

@@ -21,8 +21,10 @@ import msgspec
 
 from nightmill.enqueue.changes import CHOICES, Changed, Changes
 from nightmill.enqueue.chunks import chunks_at_hand, chunks_of, good_lines
+from nightmill.enqueue.fed import Fed, count
+from nightmill.enqueue.fed_whole import FedWhole
 from nightmill.enqueue.feeder_lock import FeederLock
-from nightmill.enqueue.known import let_workers_report, note
+from nightmill.enqueue.known import FedFacts, let_workers_report, note
 from nightmill.enqueue.planning import Chunk, Planner
 from nightmill.enqueue.prepare import CHUNK, Ready, Receipt, Taken
 from nightmill.enqueue.reconcile import open_batch, reconcile
@@ -41,27 +43,7 @@ if TYPE_CHECKING:
     from nightmill.records.limits import Limits
     from nightmill.settings import Settings
     from nightmill.store import ResultStore, Stored
-    from nightmill.store.batches import FedState
-
-
-class Fed(msgspec.Struct, frozen=True, kw_only=True):
-    """How many lines of one pass over a source were new, queued already or stored already.
-
-    `changed` of them are stored, queued or in flight with another request. `cut_short`: the
-    batch was cancelled or expired before the source ended, and the lines after that were not
-    accepted.
-    """
-
-    new: int = 0
-    queued_already: int = 0
-    stored_already: int = 0
-    changed: int = 0
-    cut_short: bool = False
-
-    @property
-    def total(self) -> int:
-        """The number of lines of the pass that were accepted."""
-        return self.new + self.queued_already + self.stored_already
+    from nightmill.store.batches import FedState, StoredBatch
 
 
 class Sender(Protocol):
@@ -91,6 +73,7 @@ class Feeder:
         *,
         on_complete: str | None = None,
         repairs: bool = False,
+        content: str | None = None,
     ) -> None:
         """Feed through `producer`; with `store` None, only Redis knows which jobs are finished.
 
@@ -100,6 +83,7 @@ class Feeder:
         `producer.settings.window` jobs of the batch are in Redis at once; 0 means any number.
         `on_complete` is the URL of the batch's webhook; None: the webhook is not changed. With
         `repairs` the lines are all that the batch should have: its total may become smaller.
+        With `content`, the content_of of the source, what has all its rows is not read again.
         """
         self.batch = batch
         self.fed = Fed()
@@ -113,6 +97,8 @@ class Feeder:
         self._replacer = Replacer(batches.redis, batch)
         rehearsal = producer.settings.rehearsal
         self._planner = Planner(batch, changed, rehearsal=rehearsal, looked_up=bool(store))
+        self._whole = FedWhole(batch, content, rehearsal=rehearsal)
+        self._all_stored: StoredBatch | None = None
         self._in_redis = False
         self._total_before: int | None = None
 
@@ -167,7 +153,9 @@ class Feeder:
         """Raise BatchChangedError when lines have changed; call it before anything is fed."""
         counts = await self._batches.counts(self.batch)
         self._in_redis = not counts.drained
-        if self._changed or not counts.accepted:
+        if not self._in_redis:
+            self._all_stored = await self._whole.stored(self._store)
+        if self._all_stored or self._changed or not counts.accepted:
             return
         changes = Changes()
         for chunk in chunks_of(lines, CHUNK):
@@ -202,7 +190,12 @@ class Feeder:
         error is raised. Also raises BatchChangedError, BatchBusyError when the feeder's lock was
         lost, and what Redis and the store raise when they are away for longer than PATIENCE_S.
         """
+        if (known := self._all_stored) is not None:
+            self.fed = Fed(stored_already=known.total or 0)
+            await patiently(self._set_known_total)
+            return self.fed
         self.fed, self._ids = Fed(), IdSet()
+        self._whole.begin()
         counts = await patiently(lambda: self._batches.counts(self.batch))
         self._in_redis = not counts.drained
         size = self._window.chunk(CHUNK)
@@ -234,9 +227,16 @@ class Feeder:
         if self._store is not None and not self._repairs:
             known = await self._store.known(self.batch)
             total = max(total, (known and known.total) or 0)
-        source = str(self._ids)
-        await note(self._store, self.batch, "fed", total=total, source=source, limits=limits)
+        facts = FedFacts(str(self._ids), *self._whole.facts)
+        await note(self._store, self.batch, "fed", total=total, fed=facts, limits=limits)
         await self._batches.set_total(self.batch, total)
+
+    async def _set_known_total(self) -> None:
+        """Record again that the source has ended, as the store knows it."""
+        await self._lock.require()
+        await note(self._store, self.batch, "fed")
+        if self._all_stored is not None and self._all_stored.total is not None:
+            await self._batches.set_total(self.batch, self._all_stored.total)
 
     async def _feed_all(self, chunks: AsyncIterator[list[Line | Rejected]]) -> None:
         """Feed each chunk; while one is sent to Redis, the next is read."""
@@ -270,6 +270,9 @@ class Feeder:
         """
         store = self._store
         await patiently(lambda: reconcile(self._batches, self.batch, store))
+        if self._all_stored is not None:
+            self._all_stored = None  # should Redis lose the batch now, the lines are read
+            return 0
         if store is None:
             counts = await patiently(lambda: self._batches.counts(self.batch))
             return max(0, self.fed.total - counts.terminal)
@@ -301,13 +304,14 @@ class Feeder:
 
         receipts = await patiently(send)
         self._ids.add([self._id(line) for line in chunk.lines])
+        self._whole.add(chunk.lines)
         fed = self.fed
         waiting = chunk.waiting + len(chunk.replacements)
         done = len(chunk.lines) - len(chunk.jobs) - waiting
         self.fed = Fed(
-            new=fed.new + _count(receipts, Taken.ENQUEUED),
-            queued_already=fed.queued_already + _count(receipts, Taken.ALREADY_QUEUED) + waiting,
-            stored_already=fed.stored_already + _count(receipts, Taken.ALREADY_FINISHED) + done,
+            new=fed.new + count(receipts, Taken.ENQUEUED),
+            queued_already=fed.queued_already + count(receipts, Taken.ALREADY_QUEUED) + waiting,
+            stored_already=fed.stored_already + count(receipts, Taken.ALREADY_FINISHED) + done,
             changed=fed.changed + chunk.changed,
         )
         if gone:  # they ended meanwhile: their rows are there now
@@ -344,7 +348,3 @@ class Feeder:
 
     def _id(self, line: Line) -> str:
         return keys.job_id(self.batch, line.custom_id)
-
-
-def _count(receipts: Iterable[Receipt], taken: Taken) -> int:
-    return sum(receipt.taken is taken for receipt in receipts)

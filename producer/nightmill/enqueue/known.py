@@ -7,7 +7,7 @@ The store then still knows that the batch was fed, how many jobs it has, and tha
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -30,13 +30,21 @@ SIGN_OF_LIFE_S: Final = 6.0
 _LOOK_S: Final = 0.1
 
 
+class FedFacts(NamedTuple):
+    """The identities of a source that was fed whole; see StoredBatch."""
+
+    source: str
+    content: str | None
+    requests: str | None
+
+
 async def note(  # noqa: PLR0913 - where, which batch, and its four facts
     store: ResultStore | None,
     batch: str,
     state: FedState,
     *,
     total: int | None = None,
-    source: str | None = None,
+    fed: FedFacts | None = None,
     limits: Limits | None = None,
 ) -> None:
     """Keep the state of `batch` in the store; what is None stays as it was."""
@@ -49,7 +57,7 @@ async def note(  # noqa: PLR0913 - where, which batch, and its four facts
         before,
         state=state,
         total=before.total if total is None else total,
-        source=before.source if source is None else source,
+        **({} if fed is None else fed._asdict()),
         limits=before.limits
         if limits in (None, Limits())
         else msgspec.json.encode(limits).decode(),

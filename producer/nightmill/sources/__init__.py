@@ -1,5 +1,6 @@
 """Inputs -> checked jobs. `read_source` reads one line by line; `check_source` checks all of it."""
 
+from nightmill.sources.content import content_of
 from nightmill.sources.frames import rows_of
 from nightmill.sources.jobs import items_of, line_of, row_of
 from nightmill.sources.line import Line, Rejected, Row
@@ -16,7 +17,13 @@ from nightmill.sources.source import (
     require_streamable,
     source_of,
 )
-from nightmill.sources.source_check import Summary, check_source, read_checked, read_rejects
+from nightmill.sources.source_check import (
+    Summary,
+    check_source,
+    checked_before,
+    read_checked,
+    read_rejects,
+)
 from nightmill.sources.template import Template
 from nightmill.sources.unique_ids import UniqueIds, without_duplicates
 
@@ -31,6 +38,8 @@ __all__ = [
     "Template",
     "UniqueIds",
     "check_source",
+    "checked_before",
+    "content_of",
     "folder_of",
     "in_thread",
     "is_stream",

@@ -54,8 +54,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a check."""
 
     source: Source
-    ids: Path
-    """The SQLite file, which `read_rejects` and `read_checked` read; the caller removes it."""
+    ids: Path | None
+    """The SQLite file, which `read_rejects` and `read_checked` read; the caller removes it.
+
+    None: all of the source was checked before, and no line of it was rejected.
+    """
     jobs: int
     """Lines that can be fed."""
     rejected: int
@@ -63,6 +66,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     mistakes: Mistakes
     """Why they cannot; `read_rejects` yields each."""
     warnings: tuple[Warned, ...]
+    content: str | None = None
+    """Its content_of, when all of its lines are good."""
 
 
 def check_source(
@@ -96,8 +101,23 @@ def check_source(
     return msgspec.structs.replace(summary, mistakes=mistakes_of(read_rejects(summary)))
 
 
+def checked_before(source: Source, content: str, jobs: int) -> Summary:
+    """Return the summary of a source whose content was checked before and gave `jobs` jobs."""
+    return Summary(
+        source=source,
+        ids=None,
+        jobs=jobs,
+        rejected=0,
+        mistakes=Mistakes(told=(), others=0),
+        warnings=(),
+        content=content,
+    )
+
+
 def read_rejects(summary: Summary) -> Iterator[Rejected]:
     """Yield every rejected line of a checked source, in order."""
+    if summary.ids is None:
+        return
     with closing(sqlite3.connect(summary.ids)) as db:
         for number, field, problem, snippet in db.execute(_ALL_REJECTS):
             error = InvalidParamsError(field, problem, line=number)

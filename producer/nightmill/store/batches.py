@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -34,12 +34,16 @@ class StoredBatch(msgspec.Struct, frozen=True, kw_only=True):
     `state` is `feeding` until a source was read to its end, then `fed`; or `cancelled` or
     `expired`. `total` is the number of its jobs, None until a source was read to its end.
     `source` is the IdSet of the source that was fed last, as text. `limits` are its Limits as JSON.
+    `content` is the content_of of a source that was fed whole, and `requests` the IdSet of its job
+    ids with the hashes of their requests, as text; None when another source was fed since.
     """
 
     state: FedState
     total: int | None = None
     source: str | None = None
     limits: str | None = None
+    content: str | None = None
+    requests: str | None = None
 
 
 class Mark(NamedTuple):
@@ -49,13 +53,20 @@ class Mark(NamedTuple):
     job_id: str
 
 
+class ReadPage(Protocol):
+    """Reads one page of a batch: `ids` or `requests`."""
+
+    def __call__(
+        self, connection: Connection, batch: str, after: Mark | None
+    ) -> tuple[Sequence[str], Mark | None]:
+        """Return the page, and where it ends; None: it is the last."""
+
+
 def get(connection: Connection, batch: str | None) -> dict[str, StoredBatch]:
     """Return name -> what is known, of `batch` or (None) of all batches."""
     where = "" if batch is None else "WHERE batch = :batch"
     return {
-        row["batch"]: StoredBatch(
-            state=row["state"], total=row["total"], source=row["source"], limits=row["limits"]
-        )
+        row["batch"]: StoredBatch(**{name: row[name] for name in StoredBatch.__struct_fields__})
         for row in connection.named(
             f"SELECT {_ALL} FROM batches {where} ORDER BY batch",
             {} if batch is None else {"batch": batch_key(batch)},
@@ -67,10 +78,8 @@ def note(connection: Connection, batch: str, known: StoredBatch) -> None:
     """Replace what is known of `batch`."""
     values = {
         "batch": batch_key(batch),
-        "state": known.state,
+        **msgspec.structs.asdict(known),
         "total": None if known.total is None else clamped(known.total, MAX_INT),
-        "source": known.source,
-        "limits": known.limits,
         "updated_at": now_ms(),
     }
     connection.change(_NOTE, values)
@@ -85,17 +94,31 @@ def ids(
     connection: Connection, batch: str, after: Mark | None
 ) -> tuple[Sequence[str], Mark | None]:
     """Return the next IDS job ids of the rows of `batch`, and where they end (None: the last)."""
+    found, end = _page(connection, batch, after, "seq, job_id")
+    return [job_id for _, job_id in found], end
+
+
+def _page(
+    connection: Connection, batch: str, after: Mark | None, columns: str
+) -> tuple[Sequence[Sequence[Any]], Mark | None]:
+    """Return the next IDS rows with `columns`, whose first two are those of Mark."""
     values: dict[str, object] = {"batch": batch_key(batch)}
     where = "batch = :batch"
     if after is not None:
         where += " AND (seq, job_id) > (:seq, :job_id)"
         values |= after._asdict()
     found = connection.rows(
-        f"SELECT seq, job_id FROM results WHERE {where} ORDER BY seq, job_id LIMIT {IDS}",
-        values,
+        f"SELECT {columns} FROM results WHERE {where} ORDER BY seq, job_id LIMIT {IDS}", values
     )
-    more = len(found) == IDS
-    return [job_id for _, job_id in found], Mark(*found[-1]) if more else None
+    return found, Mark(*found[-1][:2]) if len(found) == IDS else None
+
+
+def requests(
+    connection: Connection, batch: str, after: Mark | None
+) -> tuple[Sequence[str], Mark | None]:
+    """Return what `ids` returns, each id followed by a space and the hash of its request."""
+    found, end = _page(connection, batch, after, "seq, job_id, request_hash")
+    return [f"{job_id} {request}" for _, job_id, request in found], end
 
 
 def identity(connection: Connection) -> str:

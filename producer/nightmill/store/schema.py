@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = "0004"
+SCHEMA_VERSION: Final = "0005"
 """The newest revision in `migrations/versions`; revisions sort by name."""
 
 # Small columns first: SQLite reads a row's early columns without its overflow pages, so counts and
@@ -50,6 +50,8 @@ BATCHES: Final = {
     "source": "TEXT",  # IdSet of the source that was fed last
     "limits": "TEXT",  # JSON: Limits
     "updated_at": "BIGINT NOT NULL",
+    "content": "TEXT",  # of a source that was fed whole: its content_of
+    "requests": "TEXT",  # and the IdSet of its job ids with the hashes of their requests
 }
 
 META: Final = {

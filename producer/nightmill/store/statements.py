@@ -97,6 +97,16 @@ _SPENT: Final = {
     for dialect, total in {"sqlite": "total", "postgresql": "sum"}.items()
 }
 
+# Storing a row, replacing it by a later run, or deleting it changes one of these. Times and tokens
+# are cut to 31 bits, since a sum over int64 fails in SQLite.
+_STATE: Final = (
+    "SELECT count(*), sum(run), sum(attempt_count), max(finished_at), "
+    + ", ".join(
+        f"sum({name} % 2147483647)" for name in ("finished_at", "input_tokens", "output_tokens")
+    )
+    + " FROM results WHERE batch = :batch"
+)
+
 
 def probe(connection: Connection) -> None:
     """Raise StoreUnavailableError unless the database takes writes; SQLite's BEGIN has shown it."""
@@ -234,6 +244,12 @@ def ended_since(connection: Connection, batch: str, since_ms: int) -> tuple[int,
     )
     ((number, first),) = connection.rows(query, {"batch": batch_key(batch), "since": since_ms})
     return number, first or 0
+
+
+def state(connection: Connection, batch: str) -> str:
+    """Return a text that changes when a row of `batch` is stored, replaced or deleted."""
+    (row,) = connection.rows(_STATE, {"batch": batch_key(batch)})
+    return " ".join(map(str, row))
 
 
 def stops(connection: Connection, batch: str) -> list[tuple[JobState, str | None, int, str]]:

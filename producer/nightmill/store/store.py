@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from nightmill.records.place import Place
     from nightmill.records.result import ErrorInfo, Result
-    from nightmill.store.batches import StoredBatch
+    from nightmill.store.batches import ReadPage, StoredBatch
     from nightmill.store.connection import Database
     from nightmill.store.statements import Spent, Stored
 
@@ -201,6 +201,10 @@ class ResultStore:
         since = partial(statements.ended_since, batch=batch, since_ms=at_ms)
         return rows - (await self._database.run(since))[0]
 
+    async def state(self, batch: str) -> str:
+        """Return a text that changes when a row of `batch` is stored, replaced or deleted."""
+        return await self._database.run(partial(statements.state, batch=batch))
+
     async def spent(self, batch: str) -> Spent:
         """Return the tokens and the US dollars of `batch`, summed over its rows."""
         return await self._database.run(partial(statements.spent, batch=batch))
@@ -229,10 +233,16 @@ class ResultStore:
 
     async def ids(self, batch: str) -> IdSet:
         """Return the set of the job ids that have a row in `batch`."""
+        return await self._set_of(batches.ids, batch)
+
+    async def requests(self, batch: str) -> IdSet:
+        """Return the set of the job ids of `batch` with the hashes of their requests."""
+        return await self._set_of(batches.requests, batch)
+
+    async def _set_of(self, read: ReadPage, batch: str) -> IdSet:
         found, after = IdSet(), None
         while True:
-            work = partial(batches.ids, batch=batch, after=after)
-            some, after = await self._database.run(work)
+            some, after = await self._database.run(partial(read, batch=batch, after=after))
             found.add(some)
             if after is None:
                 return found

@@ -13,7 +13,7 @@ from nightmill.client.batch import Batch
 from nightmill.client.producer import Producer
 from nightmill.client.sync import SyncProducer
 from nightmill.enqueue.changes import Changed
-from nightmill.enqueue.feeder import Fed
+from nightmill.enqueue.fed import Fed
 from nightmill.enqueue.prepare import Ready, Receipt, Taken, defaults_of, ready_line
 from nightmill.errors import (
     BatchEndedError,

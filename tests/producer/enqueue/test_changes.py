@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from nightmill.enqueue.changes import Changed, Changes, cause_of
-from nightmill.enqueue.feeder import Fed, Feeder
+from nightmill.enqueue.fed import Fed
+from nightmill.enqueue.feeder import Feeder
 from nightmill.errors import BatchChangedError
 from nightmill.maintenance.verify import verify
 from nightmill.params import Defaults, check

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from nightmill.enqueue.changes import Changed
-from nightmill.enqueue.feeder import Fed, Feeder
+from nightmill.enqueue.fed import Fed
+from nightmill.enqueue.feeder import Feeder
 from nightmill.enqueue.feeder_lock import FeederLock
 from nightmill.errors import BatchBusyError, BatchChangedError, InvalidParamsError
 from nightmill.params import Defaults, check

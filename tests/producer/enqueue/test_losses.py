@@ -10,7 +10,8 @@ import pytest
 
 from nightmill.enqueue import known
 from nightmill.enqueue.changes import Changed
-from nightmill.enqueue.feeder import Fed, Feeder
+from nightmill.enqueue.fed import Fed
+from nightmill.enqueue.feeder import Feeder
 from nightmill.errors import BatchEndedError
 from nightmill.maintenance.cancellation import Cancellation
 from nightmill.maintenance.prune import prune

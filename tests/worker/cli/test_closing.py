@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nightmill.enqueue.feeder import Fed
+from nightmill.enqueue.fed import Fed
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Limits
 from nightmill_worker.cli.closing import advice, summary

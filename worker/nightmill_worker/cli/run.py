@@ -24,6 +24,7 @@ from nightmill_worker.cli.worker import NO_CREDENTIAL
 
 if TYPE_CHECKING:
     from nightmill import sources
+    from nightmill.params import Defaults
     from nightmill.settings import Settings
     from nightmill_worker.simulator import SimulatorConfig
 
@@ -125,7 +126,7 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
 
     nightmill run prompts.jsonl --budget-usd 25 --expires 8h
     """
-    from nightmill.cli.checking import batch_name, checked_source  # noqa: PLC0415 - fast `--help`
+    from nightmill.cli.checking import batch_name  # noqa: PLC0415 - fast `--help`
     from nightmill.cli.dry_run import show_jobs  # noqa: PLC0415
     from nightmill.cli.file_names import file_of  # noqa: PLC0415
     from nightmill.enqueue.prepare import defaults_of  # noqa: PLC0415
@@ -142,7 +143,7 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
     defaults = defaults_of(settings)
     with (
         _readable(given) as readable,
-        checked_source(readable, defaults, name, skip_bad=feed.skip_bad) as checked,
+        _checked(readable, defaults, name, settings, skip_bad=feed.skip_bad) as checked,
     ):
         from nightmill_worker.cli.running import Plan, run_plan  # noqa: PLC0415
 
@@ -157,6 +158,24 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
         )
         code = asyncio.run(run_plan(settings, checked, plan))
     raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def _checked(
+    source: sources.Source, defaults: Defaults, batch: str, settings: Settings, *, skip_bad: bool
+) -> Iterator[sources.Summary]:
+    """Yield the summary of a source; what was fed whole before is not checked again."""
+    from nightmill.cli.checking import checked_source, fed_before  # noqa: PLC0415
+    from nightmill.sources import checked_before, content_of  # noqa: PLC0415
+
+    content = content_of(source, defaults)
+    jobs = asyncio.run(fed_before(settings, batch, content))
+    if content and jobs:
+        yield checked_before(source, content, jobs)
+        return
+    with checked_source(source, defaults, batch, skip_bad=skip_bad) as checked:
+        whole = content if not checked.rejected else None
+        yield msgspec.structs.replace(checked, content=whole)
 
 
 def _settings(  # noqa: PLR0913 - all that settings are made of

@@ -14,7 +14,7 @@ from nightmill.cli.terminal import echo
 from nightmill.enqueue.changes import Changed
 from nightmill.enqueue.prepare import defaults_of
 from nightmill.errors import SourceError
-from nightmill.export import export_jsonl
+from nightmill.export.unchanged import export_once
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Change
 from nightmill.reports.progress import Progress
@@ -88,6 +88,7 @@ async def _run(reached: Settings, checked: Summary, plan: Plan) -> tuple[Ending,
                 plan.changed,
                 plan.limits,
                 on_complete=plan.on_complete,
+                content=checked.content,
             )
             StopSignals(
                 local.interrupt,
@@ -166,7 +167,7 @@ class _Shown:
 async def _export(settings: Settings, batch: str, out: Path) -> int:
     async with ResultStore.open(settings.store_at) as store:
         try:
-            return await export_jsonl(store, batch, out)
+            return await export_once(store, batch, out, settings.data_dir)
         except OSError as error:
             raise SourceError(f"{out}: cannot be written: {error.strerror}") from None
 

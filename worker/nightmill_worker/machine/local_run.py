@@ -19,7 +19,8 @@ from nightmill.client.corrected import with_store
 from nightmill.client.producer import Producer
 from nightmill.client.stored import join_store
 from nightmill.enqueue.changes import Changed
-from nightmill.enqueue.feeder import Fed, Feeder
+from nightmill.enqueue.fed import Fed
+from nightmill.enqueue.feeder import Feeder
 from nightmill.errors import (
     BatchEndedError,
     QueueRefusedError,
@@ -92,12 +93,14 @@ class LocalRun:
         limits: Change | None = None,
         *,
         on_complete: str | None = None,
+        content: str | None = None,
     ) -> None:
         """Take the workers (not started), settings whose Redis answers, and the batch's name.
 
-        `changed` and `on_complete` are the Feeder's. `limits` change the limits of the batch.
+        `changed`, `on_complete` and `content` are the Feeder's. `limits` change those of the batch.
         """
         self._on_complete = on_complete
+        self._content = content
         self._served = served
         self._batch = batch
         self._changed = changed
@@ -149,6 +152,7 @@ class LocalRun:
                 store,
                 self._changed,
                 on_complete=self._on_complete,
+                content=self._content,
             ) as feeder:
                 await feeder.check(lines())
                 try:

@@ -1,0 +1,60 @@
+"""Recognises a source that was fed whole before and has all its rows: it need not be read again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nightmill.queue import keys
+from nightmill.records.id_set import IdSet
+from nightmill.records.job import request_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nightmill.sources import Line
+    from nightmill.store import ResultStore
+    from nightmill.store.batches import StoredBatch
+
+
+class FedWhole:
+    """What one pass over a source feeds, beside what the store knows of earlier passes."""
+
+    def __init__(self, batch: str, content: str | None, *, rehearsal: bool) -> None:
+        """Take the source's content_of; None: it has none, and is always read."""
+        self._batch = batch
+        self._rehearsal = rehearsal
+        self.content = content
+        self.requests = IdSet()
+        """The job ids of the lines, with the hashes of their requests."""
+
+    @property
+    def facts(self) -> tuple[str | None, str | None]:
+        """`content` and `requests` of a StoredBatch."""
+        return (None, None) if self.content is None else (self.content, str(self.requests))
+
+    def begin(self) -> None:
+        """Begin a pass."""
+        self.requests = IdSet()
+
+    def add(self, lines: Iterable[Line]) -> None:
+        """Add lines that are fed."""
+        if self.content is not None:
+            self.requests.add(
+                f"{keys.job_id(self._batch, line.custom_id)} "
+                f"{request_hash(line.body, rehearsal=self._rehearsal)}"
+                for line in lines
+            )
+
+    async def stored(self, store: ResultStore | None) -> StoredBatch | None:
+        """Return what is known of the batch if the rows in `store` are exactly those of the source.
+
+        They answer the same requests. Only rows that ended are there, so call it while no job of
+        the batch is in Redis.
+        """
+        if store is None or self.content is None:
+            return None
+        known = await store.known(self._batch)
+        if known is None or known.content != self.content or not known.requests:
+            return None
+        same = str(await store.requests(self._batch)) == known.requests
+        return known if same else None
