@@ -1,4 +1,4 @@
-"""`nightmill show`: the history of one job."""
+"""`nightmill show`: the history of one job, its request and its answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def show(
     store_url: options.StoreUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Show the history of one job: calls, waits, cost, error.
+    """Show one job: its calls, cost, request and answer.
+
+    Long texts are cut and images are named with their size; `nightmill results` has them whole.
 
     For example:
 

@@ -12,6 +12,7 @@ from nightmill.export.joined import Reader, columns_of
 from nightmill.export.lines import nested, to_line
 from nightmill.export.outputs import is_terminal, opened
 from nightmill.export.tables import CSV, Format, JSONLines, Parquet, Table
+from nightmill.params import closest
 from nightmill.records.result import Result
 from nightmill.records.state import JobState
 from nightmill.sources import Source
@@ -92,7 +93,7 @@ class _Shape:
         )
         for name in fields or ():
             if name not in known:
-                raise ExportError(f'no field "{name}"; there are: {", ".join(known)}')
+                raise ExportError(_no_field(name, known, flat=columns is not None))
         self._flat = columns is not None
         self._names = list(fields or known)
         self.columns = {name: columns[name] for name in self._names} if columns else {}
@@ -103,6 +104,20 @@ class _Shape:
         if source is not None:
             row |= source.row(result.seq)
         return {name: row.get(name) for name in self._names}
+
+
+def _no_field(name: str, known: Sequence[str], *, flat: bool) -> str:
+    """Return that there is no field `name`, and where it is or which there are."""
+    if not flat and name in COLUMNS:
+        return (
+            f'JSON Lines have no "{name}"; add --flat (or --format csv) for one flat row a job, '
+            f"which has it"
+        )
+    if flat and name in nested(Result(job_id="", status=JobState.EXPIRED)):
+        return f'flat rows have no "{name}"; JSON Lines without --flat have it'
+    near = closest(name, known)
+    meant = f'. Did you mean "{near}"?' if near else ""
+    return f'no field "{name}"; there are: {", ".join(known)}{meant}'
 
 
 def _table(file: BinaryIO, kind: Format, columns: dict[str, Kind], *, excel_safe: bool) -> Table:

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from nightmill.queue import keys
+from nightmill.errors import PayloadError
+from nightmill.queue import keys, wire
 from nightmill.queue.connection import redis_errors
 from nightmill.records.bounds import date_of
 from nightmill.records.counts import text
 from nightmill.records.result import Attempt, Result
+from nightmill.reports.conversation import answer_lines, request_lines
 from nightmill.reports.labels import HistoryLabel
 
 if TYPE_CHECKING:
@@ -39,7 +41,16 @@ def stored_history(result: Result) -> list[str]:
     facts += [line for each in result.attempts for line in _call(each)]
     if kept < calls:
         facts.append(f"{calls - kept} calls in between are not kept")
-    return lines + [f"  {line}" for line in facts + _outcome(result)]
+    lines += [f"  {line}" for line in facts + _outcome(result)]
+    if result.params is not None:
+        lines += ["", HistoryLabel.REQUEST, *_indented(request_lines(result.params))]
+    if result.message is not None:
+        lines += ["", HistoryLabel.ANSWER, *_indented(answer_lines(result.message))]
+    return lines
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
 
 
 def _totals(result: Result) -> str:
@@ -95,7 +106,8 @@ async def waiting_history(redis: Redis, job_id: str) -> list[str] | None:
             pipe.exists(keys.PAYLOAD + job_id)
             pipe.hgetall(keys.RECORD + job_id)
             pipe.lrange(keys.ATTEMPTS + job_id, 0, -1)
-            exists, record, attempts = await pipe.execute()
+            pipe.get(keys.PAYLOAD + job_id)
+            exists, record, attempts, payload = await pipe.execute()
     if not exists:
         return None
     state = text(record.get(b"state", b"queued"))
@@ -104,7 +116,12 @@ async def waiting_history(redis: Redis, job_id: str) -> list[str] | None:
         answered = record.get(b"answered") == record.get(b"token")
         what = "holds its answer until the store accepts it" if answered else "runs its call"
         lines.append(f"  {HistoryLabel.WORKER} {text(record[b'worker'])} {what}")
-    return lines + [f"  {line}" for each in attempts for line in _read_call(each)]
+    lines += [f"  {line}" for each in attempts for line in _read_call(each)]
+    try:
+        job, _ = wire.decode_job(payload)
+    except PayloadError as error:
+        return [*lines, "", HistoryLabel.REQUEST, f"  cannot be read: {error}"]
+    return [*lines, "", HistoryLabel.REQUEST, *_indented(request_lines(job.params))]
 
 
 def _time(epoch_ms: int) -> str:

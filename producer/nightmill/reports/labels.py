@@ -72,6 +72,8 @@ class HistoryLabel(StrEnum):
     STOP_REASON = "stop reason"
     ERROR = "error"
     FIX = "to fix it"
+    REQUEST = "request"
+    ANSWER = "answer"
 
 
 class FailureLabel(StrEnum):

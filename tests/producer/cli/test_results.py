@@ -66,7 +66,12 @@ def test_a_url_is_written_through_fsspec(stored: Shell) -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (("--fields", "txt", "--flat"), 'no field "txt"; there are: custom_id, '),
+        (
+            ("--fields", "txt", "--flat"),
+            'no field "txt"; there are: custom_id, ',
+        ),
+        (("--fields", "text"), 'JSON Lines have no "text"; add --flat (or --format csv) for one '),
+        (("--fields", "result", "--flat"), 'flat rows have no "result"; JSON Lines without --flat'),
         (("--fields", ","), "--fields names no field"),
         (("--source", "no.jsonl"), "no.jsonl: no such file"),
         (("-o", "nowhere://x/y"), "nowhere://x/y: Protocol not known"),

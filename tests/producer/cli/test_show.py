@@ -8,6 +8,8 @@ from tests.integration.shell import Shell
 from tests.producer.store.samples import FAILED, SINGLE, SUCCEEDED
 from tests.rig import Rig, hello
 
+RETRY = "nightmill retry night --error invalid_request_error"
+
 
 async def test_show_prints_a_stored_job(shell: Shell, rig: Rig) -> None:
     """A batch's job is named by batch and custom_id, a single one by its id."""
@@ -23,7 +25,9 @@ async def test_show_prints_a_queued_job(shell: Shell, rig: Rig) -> None:
     """A job without a row is found in Redis."""
     receipt = await rig.producer.enqueue(hello())
     done = shell("show", receipt.job_id)
-    assert (done.code, done.out) == (0, f"{receipt.job_id}: queued\n")
+    assert done.code == 0
+    assert done.out.startswith(f"{receipt.job_id}: queued\n\nrequest\n  max_tokens 50\n")
+    assert "  user: hello\n" in done.out
 
 
 async def test_show_prints_both_runs_of_a_requeued_job(shell: Shell, rig: Rig) -> None:
@@ -31,7 +35,8 @@ async def test_show_prints_both_runs_of_a_requeued_job(shell: Shell, rig: Rig) -
     await rig.store.record([FAILED])
     assert shell("retry", "night", "--set", "max_tokens=5").code == 0
     done = shell("show", "night:line-8").out
-    assert done.startswith("night:line-8: queued\nnight:line-8: failed\n")
+    assert done.startswith("night:line-8: queued\n")
+    assert "\nnight:line-8: failed\n" in done
 
 
 async def test_show_of_an_unknown_job_is_one_line_of_error(shell: Shell, rig: Rig) -> None:
@@ -53,15 +58,17 @@ async def test_errors_groups_failures_with_what_would_fix_them(shell: Shell, rig
     assert done.out.splitlines() == [
         "2 x invalid_request_error: max_tokens: 0",
         "  example    nightmill show night:line-8",
-        "  to fix it  give at least 1",
-        "  run again  nightmill retry night --error invalid_request_error --set FIELD=VALUE",
+        f"  to fix it  give at least 1, then: {RETRY} --set FIELD=VALUE",
     ]
 
 
 async def test_errors_of_a_batch_without_any(shell: Shell, rig: Rig) -> None:
     """No failure is no error; an unknown batch is one."""
     await rig.store.record([SUCCEEDED])
-    assert shell("errors", "night").out == 'no job of batch "night" failed\n'
+    assert (
+        shell("errors", "night").out
+        == 'no job of batch "night" failed, and no answer was cut or refused\n'
+    )
     done = shell("errors", "knight")
     assert done.code == 2
     assert done.err == ('error: no results of a batch "knight"; batches with results: night\n')
