@@ -11,11 +11,10 @@ import pytest
 from nightmill.enqueue import known
 from nightmill.enqueue.fed import Fed
 from nightmill.enqueue.feeder import Feeder
-from nightmill.queue import keys
 from nightmill.queue.batches import Batches
 from nightmill.sources import Line
 from tests.producer.enqueue.test_feeder import lines
-from tests.rig import Rig, rigged
+from tests.rig import Rig, hello, rigged
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +95,7 @@ async def test_a_file_with_a_row_of_another_request_is_read(rig: Rig) -> None:
 
 async def test_a_file_with_queued_jobs_is_read(rig: Rig) -> None:
     """`retry` queues jobs that have a row."""
-    await rig.redis.execute_command("HSET", keys.BATCH + "night", "snoozed", 1)
+    await rig.producer.enqueue(hello(), batch="night", custom_id="another")
     assert (await again(rig, "a"))[1] == 2
 
 
