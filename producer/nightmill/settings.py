@@ -194,6 +194,11 @@ class Settings(BaseModel):
     webhook_secret: SecretStr | None = Field(
         None, description="Secret that signs webhooks, whsec_ and base64. None: none are sent"
     )
+    webhook_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Where webhooks about the account go. None: nowhere",
+    )
     webhook_allow_private: bool = Field(False, description="Send webhooks to private addresses too")
 
     only_batch: str | None = Field(

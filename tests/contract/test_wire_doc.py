@@ -15,6 +15,7 @@ from nightmill.export.flat import COLUMNS
 from nightmill.export.lines import nested
 from nightmill.maintenance.verify import Verdict
 from nightmill.queue import keys
+from nightmill.queue.notices import Notice
 from nightmill.queue.stops import HeldLane, Stops
 from nightmill.queue.webhooks import Webhook
 from nightmill.queue.wire import Envelope
@@ -73,6 +74,7 @@ def test_every_redis_key_is_listed() -> None:
         ("key of `k`", Job),
         ("key of `limits`", Limits),
         ("key of `webhook`", Webhook),
+        ("key of a notice", Notice),
         ("key of an attempt", Attempt),
     ],
 )

@@ -210,17 +210,20 @@ class MediaTypeCorrected(Event, frozen=True, kw_only=True):
 
 
 class WebhookDelivered(Event, frozen=True, kw_only=True):
-    """A receiver accepted the webhook of a finished batch."""
+    """A receiver accepted a webhook; `batch` is "" when it is about no batch."""
 
     batch: str
+    about: str = "batch.completed"
+    """The type of the webhook, and what it is about."""
     tries: int
     """Posts that it took, from 1."""
 
 
 class WebhookFailed(Event, frozen=True, kw_only=True):
-    """A post of a webhook failed."""
+    """A post of a webhook failed; see WebhookDelivered."""
 
     batch: str
+    about: str = "batch.completed"
     reason: str
     again_s: float | None
     """Wait before the next try, seconds. None: the webhook is given up."""

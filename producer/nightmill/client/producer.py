@@ -87,14 +87,15 @@ class Producer:
         custom_id: str | None = None,
         expires: datetime | timedelta | None = None,
         delay: timedelta | None = None,
+        on_complete: str | None = None,
     ) -> Receipt:
         """Enqueue one request; for an id that is queued or finished, only say so in the receipt.
 
         `params` is a Messages request, or `{"prompt": "..."}` with other request fields.
         `job_id` defaults to `<batch>:<custom_id>` in a batch and to a UUIDv7 otherwise. `expires`
         is a deadline, or a time from now by Redis's clock; None: none. `delay` is the time before
-        the first call may start. Raises InvalidParamsError (naming the field) and
-        QueueUnavailableError.
+        the first call may start. `on_complete` is where a webhook goes when this single
+        job has ended. Raises InvalidParamsError (naming the field) and QueueUnavailableError.
         """
         if isinstance(expires, timedelta):
             with redis_errors():
@@ -107,6 +108,7 @@ class Producer:
             batch=batch,
             custom_id=custom_id,
             expires=expires,
+            on_complete=on_complete,
         )
         delay_ms = int(delay.total_seconds() * 1000) if delay else 0
         return (await self.send([job], delay_ms=delay_ms))[0]

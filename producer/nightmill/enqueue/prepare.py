@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nightmill.errors import BatchEndedError, InvalidParamsError
+from nightmill.errors import BatchEndedError, InvalidParamsError, SettingsError
 from nightmill.params import Defaults, check, decode, refused
 from nightmill.queue import keys, wire
+from nightmill.queue.webhooks import require_url
 from nightmill.records.bounds import require_name
 from nightmill.records.counts import ENDED
 from nightmill.records.job import Job, now_ms
@@ -88,6 +89,7 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
     custom_id: str | None = None,
     seq: int | None = None,
     expires: datetime | None = None,
+    on_complete: str | None = None,
 ) -> Ready:
     """Validate a request and encode its job, enqueued `at` (epoch ms).
 
@@ -95,6 +97,8 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
     a deadline by Redis's clock. Raises InvalidParamsError naming the field.
     """
     check_batch_name(batch)
+    if on_complete is not None:
+        _check_on_complete(on_complete, batch)
     request, own_id = _unpacked(params)
     custom_id = own_id if custom_id is None else custom_id  # type: ignore[assignment]
     if custom_id is not None and not isinstance(custom_id, str):
@@ -108,6 +112,7 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
         batch=batch,
         seq=seq,
         expires_at=None if expires is None else int(expires.timestamp() * 1000),
+        on_complete=on_complete,
     )
     if job_id is None:
         named = batch is not None and custom_id is not None
@@ -119,6 +124,15 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
         wire.encode_job(job, at),
         checked.warnings,
     )
+
+
+def _check_on_complete(url: str, batch: str | None) -> None:
+    if batch is not None:
+        raise refused("on_complete", url, "single jobs only", fix="use Batch.on_complete")
+    try:
+        require_url(url, "on_complete")
+    except SettingsError as error:
+        raise InvalidParamsError("", str(error)) from None
 
 
 def prepare_items(

@@ -79,6 +79,10 @@ WEBHOOKS: Final = "nightmill:webhooks"
 """Sorted set: batches whose webhook is not delivered yet -> next try, epoch ms."""
 WEBHOOK: Final = "nightmill:webhook:"
 """String, by batch: the worker that delivers its webhook now."""
+NOTICES: Final = "nightmill:notices"
+"""Sorted set: ids of notices that are not delivered yet -> next try, epoch ms."""
+NOTICE: Final = "nightmill:notice:"
+"""String, by id: a webhook about one event, as JSON; see notices.py."""
 
 # Times to live, milliseconds.
 RESULT_TTL_MS: Final = 3_600_000
@@ -89,6 +93,10 @@ FEEDER_TTL_MS: Final = 15_000
 """Of FEEDER; the feeder renews it."""
 CANCELLATION_TTL_MS: Final = 5_000
 """Of CANCELLATION; each call of cancellation.lua renews it."""
+NOTICE_TTL_MS: Final = 604_800_000
+"""Of NOTICE until it is delivered or given up; its tries last a day."""
+NOTICED_TTL_MS: Final = 86_400_000
+"""Of NOTICE after that: the same event is not told again meanwhile."""
 CRASHES_TTL_MS: Final = 600_000
 """Of CRASHES and TROUBLES; each write of a note renews it."""
 

@@ -1,4 +1,4 @@
-"""Webhooks on completion, the client's half: which URL a batch posts to, and the delivery's state.
+"""Webhooks of batches, the client's half: which URL a batch posts to, and the delivery's state.
 
 Workers deliver them (nightmill_worker.webhooks). Both halves share the batch's Webhook in Redis.
 """
@@ -45,6 +45,10 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The webhook-id that `url` has accepted, "" when it has accepted none."""
     reason: str = ""
     """Why the last try failed, or why there was none yet."""
+    held: str = ""
+    """The flag of the batch that a notice was made of last, "" since it was resumed."""
+    holds: Int64 = 0
+    """How many such notices were made."""
 
 
 _decoder: Final = msgspec.json.Decoder(Webhook)
@@ -58,9 +62,9 @@ def decode(raw: bytes | str) -> Webhook:
         return Webhook(url="", state="given_up", reason="its record in Redis cannot be read")
 
 
-def require_url(url: str) -> None:
+def require_url(url: str, field: str = "on-complete") -> None:
     """Raise SettingsError unless `url` is an http(s) address that a webhook may go to."""
-    problem = f"on-complete: not an http(s) address (given: {url[:100]!r})"
+    problem = f"{field}: not an http(s) address (given: {url[:100]!r})"
     try:
         parts = urlsplit(url)
         fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -69,7 +73,7 @@ def require_url(url: str) -> None:
     if not fine or len(url) > MAX_URL or not url.isprintable() or " " in url:
         raise SettingsError(problem)
     if parts.username or parts.password:  # the message does not show the URL: it holds a secret
-        problem = "on-complete: holds a user or password; the receiver checks the signature instead"
+        problem = f"{field}: holds a user or password; the receiver checks the signature instead"
         raise SettingsError(problem)
 
 
@@ -86,7 +90,14 @@ async def arm(redis: Redis, batch: str, url: str) -> None:
         raw = await redis.execute_command("HGET", key, FIELD)
         before = decode(raw) if raw else Webhook(url=url)
         accepted = before.delivered if before.url == url else ""
-        hook = Webhook(url=url, id=before.id, completed_at=before.completed_at, delivered=accepted)
+        hook = Webhook(
+            url=url,
+            id=before.id,
+            completed_at=before.completed_at,
+            delivered=accepted,
+            held=before.held,
+            holds=before.holds,
+        )
         async with redis.pipeline(transaction=True) as pipe:
             pipe.hset(key, FIELD, msgspec.json.encode(hook).decode())
             pipe.zadd(keys.WEBHOOKS, {batch: 0})

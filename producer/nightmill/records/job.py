@@ -22,6 +22,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Line number in the source, from 1; None when there is no source."""
     expires_at: Int64 | None = None
     """Deadline, epoch ms by Redis's clock; None for no deadline."""
+    on_complete: str | None = None
+    """Where a webhook goes when this single job has ended; None for nowhere."""
     run: Run = 0
     """0 for the first run; each requeue adds 1."""
 

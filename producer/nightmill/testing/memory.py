@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, Unpack, cast
 
@@ -168,7 +169,7 @@ class MemoryBatch(Batch):
         self._require()
         self._producer.work()
         rows, queued = self._rows(), self._queued()
-        ended = {str(state): 0 for state in JobState} | _tally(row.status for row in rows)
+        ended = Counter(str(row.status) for row in rows)
         return Counts(
             total=len(rows) + len(queued),
             queued=len(queued),
@@ -298,13 +299,6 @@ class _Clock:
 
     async def execute_command(self, _time: str) -> tuple[int, int]:
         return divmod(time.time_ns() // 1000, 1_000_000)
-
-
-def _tally(states: Iterable[JobState]) -> dict[str, int]:
-    counted: dict[str, int] = {}
-    for state in states:
-        counted[str(state)] = counted.get(str(state), 0) + 1
-    return counted
 
 
 def _result(job_id: str, job: Any, at: int, reply: Reply) -> Result:  # noqa: ANN401 - a Job

@@ -21,8 +21,9 @@ from nightmill.queue.webhooks import Webhook
 from nightmill.setting_values import signing_key
 from nightmill.sources import Line
 from nightmill_worker.events import WebhookDelivered, WebhookFailed
-from nightmill_worker.webhooks.delivery import WAITS_S, Delivery, wait_s
+from nightmill_worker.webhooks.delivery import Delivery
 from nightmill_worker.webhooks.post import post
+from nightmill_worker.webhooks.sender import WAITS_S, wait_s
 from nightmill_worker.webhooks.signature import sign
 from tests.rig import Rig, hello, rigged, until
 
@@ -76,7 +77,7 @@ async def rig(
 ) -> AsyncIterator[Rig]:
     """Return a mill that signs, may post to loopback, looks often and waits briefly."""
     monkeypatch.setattr("nightmill_worker.webhooks.delivery.LOOK_S", 0.02)
-    monkeypatch.setattr("nightmill_worker.webhooks.delivery.WAITS_S", (0.01, 0.01, 0.01))
+    monkeypatch.setattr("nightmill_worker.webhooks.sender.WAITS_S", (0.01, 0.01, 0.01))
     async with rigged(
         redis_url, tmp_path, webhook_secret=SECRET, webhook_allow_private=True
     ) as made:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from nightmill.errors import SettingsError
 from nightmill.pricing.cost import cost
-from nightmill.queue import result_keys
+from nightmill.queue import notices, result_keys, webhooks
 from nightmill.records.job import now_ms, request_hash
 from nightmill.records.limits import NANO
 from nightmill.records.message import Message
@@ -220,7 +221,20 @@ def finish_of(claimed: ClaimedJob, row: Result, *, again: bool = False) -> Finis
         fault=_fault(row),
         kept=result_keys.kept(row, granted.queue),
         stop=counted_as(row.status, row.stop_reason),
+        notice=_notice(claimed, row),
     )
+
+
+def _notice(claimed: ClaimedJob, row: Result) -> tuple[str, ...]:
+    """Return the notice that a single job has ended; () when nobody asked for one."""
+    url = claimed.job.on_complete
+    if url is None or row.batch is not None:
+        return ()
+    try:
+        webhooks.require_url(url)
+    except SettingsError:  # of a producer that does not check it
+        return ()
+    return notices.of_job(row, url)
 
 
 def _fault(row: Result) -> str:

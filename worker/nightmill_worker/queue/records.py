@@ -105,6 +105,8 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     cost: int
     fault: str
     kept: bytes
+    notice: tuple[str, ...] = ()
+    """The id and the JSON of the notice that the job has ended; () for none."""
     stop: str = ""
     """The name that the row's answer is counted under; see records.stop_reasons."""
 

@@ -3,7 +3,8 @@
 -- ARGV[1]  JSON: canary (identical failures in a row that pause a batch, 0 = never), items [{id,
 --          token, queue, status, again (0 | 1: its row was stored before this claim), input,
 --          output (tokens), cost (nano-dollars, -1 = unknown), fault (the cause of a failure, else
---          ""), stop (the stop reason that its answer is counted under, "" for none)}]
+--          ""), stop (the stop reason that its answer is counted under, "" for none), notice
+--          ([id, JSON] of the notice that the job has ended, [] for none)}]
 -- ARGV[2..] what to keep under arq:result:<id>, one for each item, in order
 -- Returns  the ids that another worker holds by now; their jobs were not changed. An item that cannot be
 --          finished does not fail the others. It is logged, and its id is returned too: its lease ends,
@@ -81,6 +82,14 @@ local function next_request(batch, item, record)
   return flag ~= 'cancelled' and flag ~= 'expired' and record[4] or nil
 end
 
+-- A notice is kept in the same script that ends the job, so that neither is without the other. One
+-- that was kept before is not told again.
+local function keep_notice(notice)
+  if redis.call('SET', NOTICE .. notice[1], notice[2], 'NX', 'PX', NOTICE_TTL_MS) then
+    redis.call('ZADD', NOTICES, 0, notice[1])
+  end
+end
+
 local function finish(item, kept)
   local id, batch = item.id, batch_of(item.queue)
   local record = redis.call('HMGET', RECORD .. id, 'token', 'deaths', 'ending', 'next', 'next_queue')
@@ -94,6 +103,7 @@ local function finish(item, kept)
     put_request(id, batch, item.queue, record[5], again, now_ms())
   else
     redis.call('SET', RESULT .. id, kept, 'PX', batch == SINGLES and RESULT_TTL_MS or MARKER_TTL_MS)
+    if type(item.notice) == 'table' and item.notice[2] then keep_notice(item.notice) end
     local n = #keys
     keys[n + 1], keys[n + 2], keys[n + 3], keys[n + 4] = PAYLOAD .. id, IN_PROGRESS .. id, RECORD .. id, ATTEMPTS .. id
     ids_of[item.queue] = ids_of[item.queue] or {}
