@@ -81,13 +81,28 @@ async def _pause(batches: Batches, batch: str) -> str:
     return f'"{batch}" is paused: nightmill resume {batch} lets it go on'
 
 
+async def _resumed(batches: Batches, batch: str) -> str:
+    """Return whether the batch has jobs to run, and whether a worker runs them."""
+    from nightmill.queue.stops import read_stops  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.reports.labels import NO_WORKER  # noqa: PLC0415
+    from nightmill.reports.progress import counted  # noqa: PLC0415
+
+    counts = await batches.counts(batch)
+    if counts.drained:
+        gap = f", but it {counts.gap}" if counts.gap else ""
+        stored = f"{counted(counts.terminal, 'job')} of it are stored"
+        return f'"{batch}" has nothing left to run: {stored}{gap}'
+    idle = (await read_stops(batches.redis, [batch])).no_worker(batch, counts)
+    return f'"{batch}" goes on' + (f" once a worker runs; {NO_WORKER}" if idle else "")
+
+
 async def _resume(batches: Batches, batch: str | None) -> str:
     from nightmill.reports.progress import counted  # noqa: PLC0415 - `--help` stays fast
 
     if batch is not None:
         await batches.require(batch)
         await batches.resume(batch)
-        return f'"{batch}" goes on'
+        return await _resumed(batches, batch)
     accounts, lanes = await batches.try_all_again()
     parts = [
         counted(number, f"stopped {noun}")

@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from nightmill.client.batch import Batch
-from nightmill.client.stored import from_store, store_beside
+from nightmill.client.stored import from_store, place_of, store_beside
 from nightmill.enqueue.changes import Changed
 from nightmill.enqueue.fed import Fed
 from nightmill.enqueue.feeder import Feeder
@@ -221,7 +221,7 @@ class Producer:
         if kept is None:
             message = f"no job {job_id}: neither in the queue nor in the results"
             raise JobNotFoundError(message)
-        return result_keys.from_redis(job_id, kept)
+        return result_keys.from_redis(job_id, kept, looked_in=place_of(self.settings))
 
 
 async def _chunks(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[Sequence[T], None]:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from nightmill.errors import StoreMissingError
 from nightmill.queue.connection import redis_errors
@@ -87,6 +88,16 @@ async def store_of_results(settings: Settings, redis: Redis) -> AsyncIterator[Re
         if problem := await mismatch(redis, await used_store(settings, store)):
             raise problem
         yield store
+
+
+def place_of(settings: Settings) -> str | None:
+    """Return where the results store is looked for; None when the extra for it is not installed."""
+    if find_spec("sqlalchemy") is None:
+        return None
+    if isinstance(settings.store_at, Path):
+        return str(settings.store_at)
+    url = urlsplit(settings.store_at)  # its password stays out of messages
+    return f"{url.scheme}://{url.hostname or ''}{url.path}"
 
 
 async def used_store(settings: Settings, store: ResultStore) -> UsedStore:

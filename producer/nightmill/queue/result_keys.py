@@ -68,16 +68,17 @@ def kept(row: Result, queue: str) -> bytes:
     )
 
 
-def from_redis(job_id: str, kept: bytes) -> Result:
+def from_redis(job_id: str, kept: bytes, *, looked_in: str | None = None) -> Result:
     """Return the Result that `arq:result:<id>` holds; its attempts are only in the store.
 
-    Raises StoreMissingError for a batch job, whose message is only in the store, and PayloadError
-    when the value is not one that nightmill wrote.
+    Raises StoreMissingError for a batch job, whose message is only in the store (`looked_in` is
+    where this process looks for it, None without the extra for stores), and PayloadError when the
+    value is not one that nightmill wrote.
     """
     try:
         record = msgspec.json.decode(kept, type=_Finished)
         if record.s:
-            return _succeeded(job_id, record)
+            return _succeeded(job_id, record, looked_in)
         error = msgspec.json.decode(record.r, type=_Error)
     except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
         text = f"the result of {job_id} is not nightmill's: {problem}"
@@ -86,11 +87,10 @@ def from_redis(job_id: str, kept: bytes) -> Result:
     return msgspec.structs.replace(_ended(job_id, record, error.status), error=info)
 
 
-def _succeeded(job_id: str, record: _Finished) -> Result:
+def _succeeded(job_id: str, record: _Finished, looked_in: str | None) -> Result:
     answer = msgspec.json.decode(record.r, type=dict[str, object])
     if answer.keys() == MARKER:
-        text = f"{job_id} is finished ({answer['status']}); its message is in the results store: "
-        raise StoreMissingError(text + "pip install 'nightmill[store]' and set STORE_URL")
+        raise StoreMissingError(_elsewhere(job_id, answer["status"], looked_in))
     model, stop_reason = answer.get("model"), answer.get("stop_reason")
     return msgspec.structs.replace(
         _ended(job_id, record, JobState.SUCCEEDED),
@@ -98,6 +98,17 @@ def _succeeded(job_id: str, record: _Finished) -> Result:
         model=model if isinstance(model, str) else None,
         stop_reason=stop_reason if isinstance(stop_reason, str) else None,
         usage=_usage(answer.get("usage")),
+    )
+
+
+def _elsewhere(job_id: str, status: object, looked_in: str | None) -> str:
+    """Return where the answer of a job is, and how to read it."""
+    where = f"{job_id} {status}; its answer is in the workers' results store"
+    if looked_in is None:
+        return f"{where}, which needs: pip install 'nightmill[store]'"
+    return (
+        f"{where}, and this process looks in {looked_in}. Set NIGHTMILL_STORE_URL (or "
+        "NIGHTMILL_DATA_DIR) to theirs"
     )
 
 

@@ -72,3 +72,13 @@ async def test_a_lane_that_was_not_used_for_a_day_is_shown_on_request(
     assert "old-model" not in shown
     assert "1 lane unused for a day: nightmill lanes --all" in shown
     assert "old-model (a)" in shell("lanes", "--all").out
+
+
+async def test_resume_says_whether_there_is_something_to_run(shell: Shell, rig: Rig) -> None:
+    """It said "goes on" of a batch whose jobs had all ended, and of one without workers."""
+    assert shell("enqueue", shell.write(3, "nw.jsonl")).code == 0
+    assert shell("pause", "nw").code == 0
+    assert shell("resume", "nw").out.startswith(f'"nw" goes on once a worker runs; {NO_WORKER}')
+    await rig.work_off()
+    done = shell("resume", "nw").out
+    assert done == '"nw" has nothing left to run: 3 jobs of it are stored\n'

@@ -75,8 +75,15 @@ async def test_without_a_store_the_message_is_read_from_redis(
             result = await producer.result(single.job_id)
             assert (result.status, result.stop_reason) == (JobState.SUCCEEDED, "max_tokens")
             assert result.usage.output_tokens == 50
-            with pytest.raises(StoreMissingError, match="results store"):
+            with pytest.raises(StoreMissingError, match="results store") as raised:
                 await producer.result(batched.job_id)
+        looks = (
+            "b:c succeeded; its answer is in the workers' results store, and this process looks in"
+        )
+        assert str(raised.value) == (
+            f"{looks} {tmp_path / 'nowhere' / 'results.db'}. Set NIGHTMILL_STORE_URL (or "
+            "NIGHTMILL_DATA_DIR) to theirs"
+        )
 
 
 async def test_an_unknown_job_and_an_unfinished_one_are_different_errors(redis_url: str) -> None:
