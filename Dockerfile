@@ -1,11 +1,12 @@
-# The worker's image. The locked dependencies come first: they change less often than the packages.
+# The worker's image: the extras worker and postgres, and no tools. The locked dependencies come
+# first: they change less often than the packages. `make lock` writes requirements-worker.lock.
 FROM python:3.12-slim
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
 
-COPY requirements.lock ./
-RUN pip install --quiet --require-hashes --requirement requirements.lock
+COPY requirements-worker.lock ./
+RUN pip install --quiet --require-hashes --requirement requirements-worker.lock
 
 COPY pyproject.toml README.md LICENSE ./
 COPY producer producer

@@ -68,12 +68,17 @@ up: ## run Redis and two worker processes in containers
 	docker compose up --build
 
 # uv reads no configuration here: a registry's address must not get into the lock.
-lock: ## resolve requirements.lock again, with the newest versions
+# requirements-worker.lock is the part of requirements.lock that the image installs.
+lock: ## resolve both lock files again, with the newest versions
 	@$(PYTHON) -m venv --clear $(LOCK_TOOLS)
 	@$(LOCK_TOOLS)/bin/python -m pip --disable-pip-version-check -qq install uv
 	@UV_NO_CONFIG=1 $(LOCK_TOOLS)/bin/uv pip compile pyproject.toml --all-extras --group dev \
 		--universal --python-version 3.11 --generate-hashes --upgrade \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements.lock
+	@UV_NO_CONFIG=1 $(LOCK_TOOLS)/bin/uv pip compile pyproject.toml --extra worker --extra postgres \
+		--group build --constraint requirements.lock --universal --python-version 3.11 \
+		--generate-hashes --upgrade --no-emit-index-url --no-emit-find-links --no-header \
+		--no-annotate --quiet --output-file requirements-worker.lock
 	@rm -rf $(LOCK_TOOLS)
 
 clean: ## remove .venv, site/ and the tools' caches; .nightmill with its results stays
