@@ -37,12 +37,12 @@ class Message(dict[str, Any]):
 
     def __init__(self, given: bytes | str | msgspec.Raw | Mapping[str, Any] = b"{}") -> None:
         """Read the JSON of a Message, or take one as a mapping. Raises nothing for bad JSON."""
-        if isinstance(given, Mapping):
-            super().__init__(given)
-            self.raw = msgspec.Raw(msgspec.json.encode(given))
-        else:
+        if isinstance(given, bytes | str | msgspec.Raw):
             self.raw = given if isinstance(given, msgspec.Raw) else msgspec.Raw(given)
             super().__init__(_fields(self.raw))
+        else:
+            super().__init__(given)
+            self.raw = msgspec.Raw(msgspec.json.encode(given))
 
     @property
     def text(self) -> str:
