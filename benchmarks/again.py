@@ -34,7 +34,7 @@ STEPS: Final = (
     ("run again, same output", ("run", "night.jsonl", "-o", "out.jsonl")),
     ("status", ("status", BATCH)),
     ("errors", ("errors", BATCH)),
-    ("verify", ("verify", BATCH, "night.jsonl")),
+    ("verify", ("verify", BATCH, "--source", "night.jsonl")),
     ("verify, no source", ("verify", BATCH)),
 )
 TEXT: Final = "All work and no play makes a long night. " * 20

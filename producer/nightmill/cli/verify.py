@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 import typer
@@ -29,6 +29,16 @@ if TYPE_CHECKING:
     from nightmill.store import ResultStore
 
     Read = Callable[[], Iterable[Line | Rejected]]
+
+
+class Given(NamedTuple):
+    """A source: `read` yields its lines, as often as it is called.
+
+    `content` is its content_of if the batch was fed with it last, else None.
+    """
+
+    read: Read
+    content: str | None
 
 
 @grouped
@@ -73,9 +83,9 @@ def verify(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
         model=model,
         max_tokens=max_tokens,
     )
-    opened = nullcontext() if source is None else _opened(rows.source(source), loaded)
-    with opened as read, with_redis(loaded) as settings:
-        verdict = asyncio.run(_verify(settings, batch, read, repair=repair))
+    opened = nullcontext() if source is None else _opened(rows.source(source), loaded, batch)
+    with opened as given, with_redis(loaded) as settings:
+        verdict = asyncio.run(_verify(settings, batch, given, repair=repair))
     if json:
         echo_json(_as_json(batch, verdict))
     else:
@@ -85,23 +95,28 @@ def verify(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
 
 
 @contextmanager
-def _opened(source: Source, settings: Settings) -> Iterator[Read]:
-    """Yield a function that reads the jobs of a file. It may be called more than once."""
-    from nightmill.enqueue.prepare import defaults_of  # noqa: PLC0415 - `--help` stays fast
-    from nightmill.sources import check_source, read_checked  # noqa: PLC0415
+def _opened(source: Source, settings: Settings, batch: str) -> Iterator[Given]:
+    """Yield a file's jobs. What the batch was fed with last is not checked again."""
+    from nightmill.cli.checking import fed_before  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.enqueue.prepare import defaults_of  # noqa: PLC0415
+    from nightmill.sources import check_source, content_of, read_checked, read_source  # noqa: PLC0415
 
     if source.once:
         raise SourceError(f"{source} can be read only once: give the file that was fed")
     defaults = defaults_of(settings)
+    content = content_of(source, defaults)
+    if asyncio.run(fed_before(settings, batch, content)):
+        yield Given(lambda: read_source(source, defaults), content)
+        return
     with TemporaryDirectory(prefix="nightmill-") as folder:
         checked = check_source(source, defaults, ids=Path(folder) / "ids.db")
         if checked.rejected:
             bad = counted(checked.rejected, "bad row")
             echo(f"{source}: {bad} skipped", err=True)
-        yield lambda: read_checked(checked, defaults)
+        yield Given(lambda: read_checked(checked, defaults), None)
 
 
-async def _verify(settings: Settings, batch: str, read: Read | None, *, repair: bool) -> Verdict:
+async def _verify(settings: Settings, batch: str, given: Given | None, *, repair: bool) -> Verdict:
     """Check the batch; when something is missing and `repair` is given, feed it and check again."""
     from nightmill.cli.session import open_session  # noqa: PLC0415
     from nightmill.maintenance.verify import verify as check  # noqa: PLC0415
@@ -111,13 +126,15 @@ async def _verify(settings: Settings, batch: str, read: Read | None, *, repair: 
         if store is None:
             raise StoreMissingError
         await _require(session, store, batch)
-        verdict = await check(batch, store, session.batches, _lines(read), settings)
-        if verdict.holds or not repair or read is None:
+        verdict = await check(
+            batch, store, session.batches, await _lines(session, store, batch, given), settings
+        )
+        if verdict.holds or not repair or given is None:
             return verdict
         for problem in verdict.problems:
             echo(f"found: {problem}", err=True)
-        await _repair(session, batch, read)
-        return await check(batch, store, session.batches, _lines(read), settings)
+        await _repair(session, batch, given.read)
+        return await check(batch, store, session.batches, _good(given), settings)
 
 
 async def _require(session: Session, store: ResultStore, batch: str) -> None:
@@ -140,12 +157,24 @@ async def _repair(session: Session, batch: str, read: Read) -> None:
     echo(f'repaired: {counted(fed.new, "job")} of batch "{batch}" fed again', err=True)
 
 
-def _lines(read: Read | None) -> Iterable[Line] | None:
+async def _lines(
+    session: Session, store: ResultStore, batch: str, given: Given | None
+) -> Iterable[Line] | None:
+    """Return the lines to compare: none of a source whose rows are all known to be there."""
+    from nightmill.enqueue.fed_whole import FedWhole  # noqa: PLC0415 - `--help` stays fast
+
+    if given is None:
+        return None
+    rehearsal = session.producer.settings.rehearsal
+    whole = FedWhole(batch, given.content, rehearsal=rehearsal)
+    drained = (await session.batches.counts(batch)).drained
+    return () if drained and await whole.stored(store) else _good(given)
+
+
+def _good(given: Given) -> Iterable[Line]:
     from nightmill.sources import Line  # noqa: PLC0415 - `--help` stays fast
 
-    if read is None:
-        return None
-    return (line for line in read() if isinstance(line, Line))
+    return (line for line in given.read() if isinstance(line, Line))
 
 
 def _report(batch: str, verdict: Verdict) -> list[str]:
