@@ -71,5 +71,7 @@ async def test_a_queued_job_without_its_payload_is_orphaned(rig: Rig) -> None:
 
 async def test_a_waiting_job_has_a_history_and_an_unknown_one_has_none(rig: Rig) -> None:
     """`show` works before there is a row."""
-    assert await waiting_history(rig.redis, "night:3") == ["night:3: queued"]
+    found = await waiting_history(rig.redis, "night:3")
+    assert found is not None
+    assert found[0] == "night:3: queued"
     assert await waiting_history(rig.redis, "night:no") is None
