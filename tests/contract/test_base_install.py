@@ -106,3 +106,46 @@ def test_base_install_enqueues_a_job(bare_python: Path, valkey_url: str) -> None
     """The client's task is to enqueue into a real server."""
     job_id = run(bare_python, "-I", "-c", ENQUEUE, valkey_url, cwd=bare_python.parent)
     assert job_id.strip()
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        ("worker", "worker"),
+        ("run in.jsonl", "worker"),
+        ("doctor", "worker"),
+        ("simulate", "worker"),
+        ("results in --store-url postgresql://h/d", "store"),
+        ("errors in --store-url postgresql://h/d", "store"),
+        ("verify in --source in.jsonl --redis-url {redis}", "store"),
+        ("prune in --yes --redis-url {redis}", "store"),
+        ("retry in --redis-url {redis}", "store"),
+        ("enqueue in.csv --prompt {{{{a}}}} --redis-url {redis}", "sources"),
+        ("enqueue in.parquet --redis-url {redis}", "parquet"),
+        ("enqueue s3://bucket/in.jsonl --redis-url {redis}", "sources"),
+    ],
+)
+def test_a_missing_extra_is_one_line(
+    bare_python: Path, tmp_path: Path, valkey_url: str, command: str, extra: str
+) -> None:
+    """`worker` printed ten tracebacks of `No module named 'uvloop'`, and started again and again.
+
+    The line names the extra; the exit code is 2.
+    """
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a"}\n')
+    (tmp_path / "in.csv").write_text("a\nb\n")
+    (tmp_path / "in.parquet").write_bytes(b"PAR1")
+    words = command.format(redis=valkey_url).split()
+    done = subprocess.run(
+        [bare_python.with_name("nightmill"), *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin", "NIGHTMILL_API_KEY": "k"},
+        timeout=60,
+    )
+    assert done.returncode == 2, done
+    assert f"pip install 'nightmill[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr

@@ -198,3 +198,18 @@ def test_help_loads_no_module_it_does_not_need(tmp_path: Path) -> None:
     loaded = {line.rpartition("|")[2].strip() for line in done.err.splitlines()}
     assert "typer" in loaded
     assert not loaded & {"redis", "pydantic", "aiohttp", "arq", "sqlalchemy", "uvloop", "rich.live"}
+
+
+def test_a_place_that_cannot_be_used_is_found_before_the_first_call(tmp_path: Path) -> None:
+    """An output was found last; a data directory was found by each worker, again and again."""
+    shell = Shell(tmp_path, api_key="k")
+    source = shell.write(1)
+    done = shell("run", source, "--simulate", "-o", "no/such/out.jsonl")
+    assert done.code == 2
+    assert done.err == "error: no/such/out.jsonl: cannot be written: No such file or directory\n"
+    assert not shell.data.exists()
+    for command in (["worker"], ["run", source, "--simulate"]):
+        done = shell(*command, env={"NIGHTMILL_DATA_DIR": "/proc/nightmill"})
+        assert done.code == 2
+        assert done.err.startswith("error: cannot write /proc/nightmill. Set NIGHTMILL_DATA_DIR to")
+        assert done.err.count("\n") == 1

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
+from nightmill.cli.extras import extra_missing
 from nightmill.cli.groups import GroupedCommands
 from nightmill.cli.terminal import echo
 from nightmill.errors import NightmillError
@@ -40,6 +41,9 @@ def main() -> None:
         code = build(sys.argv[1:2])(standalone_mode=False)
     except NightmillError as error:
         echo(f"error: {error}", err=True)
+        code = BAD_INPUT
+    except ImportError as error:
+        echo(f"error: {extra_missing(error)}", err=True)
         code = BAD_INPUT
     except typer.Abort:
         echo("Aborted!", err=True)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from nightmill.client.producer import Producer
 from nightmill.client.stored import store_beside, store_to_read
-from nightmill.errors import BatchNotFoundError, StoreMissingError
+from nightmill.errors import BatchNotFoundError, NightmillError, StoreMissingError
 from nightmill.queue.batches import Batches
 from nightmill.queue.connection import connect, redis_errors
+from nightmill.queue.used_store import noted
 from nightmill.safety import private
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
     from nightmill.store import ResultStore
+
+
+LOOK_S: Final = 2.0
+"""Longest time to ask Redis about an error, seconds."""
+SET: Final = "Set NIGHTMILL_STORE_URL or NIGHTMILL_DATA_DIR to that store."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +81,26 @@ async def open_results(settings: Settings, batch: str) -> AsyncIterator[ResultSt
     """
     where = settings.store_at
     if isinstance(where, Path) and not private.exists(where):
-        raise BatchNotFoundError(f"no results here: there is no {where}")
+        hint = await _where_else(settings, batch)
+        raise BatchNotFoundError(f"no results in {where.parent.resolve()}. {hint}")
     async with open_store(settings) as store:
         await require_rows(store, batch)
         yield store
+
+
+async def _where_else(settings: Settings, batch: str) -> str:
+    """Return where the results of a batch may be, as far as Redis knows that."""
+    hint = "Set NIGHTMILL_DATA_DIR or NIGHTMILL_STORE_URL to where the workers store them."
+    with suppress(NightmillError, TimeoutError):
+        async with asyncio.timeout(LOOK_S), open_batches(settings) as batches:
+            if batch in await batches.names():
+                hint = (
+                    f'Batch "{batch}" is in this Redis; if its workers use PostgreSQL, set '
+                    "NIGHTMILL_STORE_URL."
+                )
+            if used := await noted(batches.redis):
+                hint = f"The workers of this Redis store them in {used.where}. {SET}"
+    return hint
 
 
 async def require_rows(store: ResultStore, batch: str) -> None:

@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from nightmill.errors import StoreMissingError
 from nightmill.queue.connection import redis_errors
 from nightmill.queue.used_store import UsedStore, differing, mismatch, note, noted
 from nightmill.safety import private
+from nightmill.safety.redaction import shown_url
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -96,8 +96,7 @@ def place_of(settings: Settings) -> str | None:
         return None
     if isinstance(settings.store_at, Path):
         return str(settings.store_at)
-    url = urlsplit(settings.store_at)  # its password stays out of messages
-    return f"{url.scheme}://{url.hostname or ''}{url.path}"
+    return shown_url(settings.store_at)
 
 
 async def used_store(settings: Settings, store: ResultStore) -> UsedStore:

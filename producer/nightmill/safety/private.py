@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from contextlib import suppress
@@ -37,9 +36,24 @@ def require_folder(folder: Path) -> None:
     try:
         make_folder(folder)
     except OSError as error:
-        raise unusable(folder, error) from None
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            raise unusable(folder, error) from None
+        raise _unwritable(folder) from None
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise unusable(folder, OSError(errno.EACCES, "it is not writable"))
+        raise _unwritable(folder)
+
+
+def require_writable(path: Path) -> None:
+    """Raise SettingsError when a file of a data directory is there, but cannot be written."""
+    if exists(path) and not os.access(path, os.W_OK):
+        raise _unwritable(path)
+
+
+def _unwritable(path: Path) -> SettingsError:
+    return SettingsError(
+        f"cannot write {path.absolute()}. Set NIGHTMILL_DATA_DIR to a writable directory, e.g. "
+        "/var/lib/nightmill"
+    )
 
 
 def make_file(path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from nightmill.errors import StoreError, StoreMissingError
 from nightmill.store.connection import USE
@@ -13,6 +14,12 @@ from nightmill.store.sqlite import SQLite
 if TYPE_CHECKING:
     from nightmill.store.connection import Database
     from nightmill.store.postgresql_url import Address
+
+POSTGRESQL: Final = "postgres"
+DRIVERS: Final = ("sqlalchemy", "asyncpg", "greenlet")
+MISSING: Final = (
+    "NIGHTMILL_STORE_URL is PostgreSQL: pip install 'nightmill[postgres]' ({} is missing)"
+)
 
 
 def database(where: str | Path) -> Database:
@@ -35,15 +42,23 @@ def database(where: str | Path) -> Database:
             raise StoreError(f"STORE_URL is {other}://: {USE}")
 
 
+def require_drivers(where: str | Path) -> None:
+    """Raise what `database` raises for a URL or a missing driver, without a slow import."""
+    if isinstance(where, Path) or not where.startswith(POSTGRESQL):
+        return
+    parsed(where)
+    for name in DRIVERS:
+        if find_spec(name) is None:
+            raise StoreMissingError(MISSING.format(name))
+
+
 def _postgresql(address: Address) -> Database:
     try:
         from nightmill.store.postgresql import PostgreSQL  # noqa: PLC0415 - slow
 
         return PostgreSQL(address)
     except ImportError as error:  # SQLAlchemy, asyncpg or greenlet
-        raise StoreMissingError(
-            f"NIGHTMILL_STORE_URL is PostgreSQL: pip install 'nightmill[postgres]' ({error.name})"
-        ) from None
+        raise StoreMissingError(MISSING.format(error.name or error)) from None
 
 
 def _file(rest: str) -> str:

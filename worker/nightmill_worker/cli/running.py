@@ -56,9 +56,6 @@ class Plan:
 
 async def run_plan(settings: Settings, checked: Summary, plan: Plan) -> int:
     """Run the lines of a checked file, export the results; return the exit code."""
-    private.require_folder(settings.data_dir)
-    for warning in private.warnings(settings.data_dir):
-        echo(warning, err=True)
     async with _endpoint(settings, plan.simulator) as reached:
         ending, unclean = await _run(reached, checked, plan)
         # Messages go to stderr: stdout may be the results file.

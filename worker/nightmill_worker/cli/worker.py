@@ -9,7 +9,6 @@ import typer
 
 from nightmill.cli.terminal import echo
 from nightmill.errors import SettingsError
-from nightmill.safety import private
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -47,14 +46,12 @@ def worker(
     NIGHTMILL_RPM=600 nightmill worker --redis-url redis://localhost:6379
     """
     from nightmill.settings import load_settings  # noqa: PLC0415 - `--help` stays fast
+    from nightmill_worker.cli.places import require_places  # noqa: PLC0415
 
     settings = load_settings(redis_url=redis_url, base_url=base_url)
     if not settings.has_credential:
         raise SettingsError(NO_CREDENTIAL)
-    if settings.store_url is None:
-        private.require_folder(settings.data_dir)
-        for warning in private.warnings(settings.data_dir):
-            echo(warning, err=True)
+    require_places(settings)
     unclean = asyncio.run(_supervise(settings, processes))
     for ended in unclean:
         echo(f"a worker did not stop cleanly: {ended}", err=True)
