@@ -36,7 +36,7 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="JSON Lines, CSV, TSV or Parquet (.gz, .zst), a directory, a URL; - is stdin.",
+        help="JSON, CSV, TSV or Parquet, also packed (.gz, .zip); a directory, a URL; - is stdin.",
     ),
 ]
 FedSource = Annotated[

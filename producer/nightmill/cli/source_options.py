@@ -36,6 +36,19 @@ class SourceOptions:
         Literal["jsonl", "csv", "tsv", "parquet", "files"] | None,
         typer.Option(help="Format of the source.  [default: by its suffix, else jsonl]"),
     ] = None
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHAR",
+            help="Character between a CSV's cells, or tab.  [default: as its header shows]",
+        ),
+    ] = None
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Of the text, such as cp1252 or latin-1.  [default: UTF-8, UTF-16]"
+        ),
+    ] = None
     prompt: Annotated[
         str | None,
         typer.Option(
@@ -82,10 +95,19 @@ class SourceOptions:
         """Return the source at `location`. Raises SourceError, InvalidParamsError."""
         from msgspec.structs import replace  # noqa: PLC0415 - `--help` stays fast
 
-        from nightmill.sources import source_of  # noqa: PLC0415
+        from nightmill.sources import (  # noqa: PLC0415
+            delimiter_named,
+            encoding_named,
+            source_of,
+        )
 
         source = source_of(location, self.format, self._template())
-        return replace(source, allow_unknown=self.allow_unknown)
+        return replace(
+            source,
+            delimiter=delimiter_named(self.delimiter),
+            encoding=encoding_named(self.encoding),
+            allow_unknown=self.allow_unknown,
+        )
 
     def _template(self) -> Template | None:
         """Return the template that the options make, None when none of them is given."""

@@ -6,6 +6,7 @@ from nightmill.sources.jobs import items_of, line_of, row_of
 from nightmill.sources.line import Line, Rejected, Row
 from nightmill.sources.live import Start, in_thread, live_chunks
 from nightmill.sources.opening import is_stream, open_as_it_is
+from nightmill.sources.recoded import encoding_named
 from nightmill.sources.shapes import request_of
 from nightmill.sources.source import (
     Format,
@@ -24,6 +25,7 @@ from nightmill.sources.source_check import (
     read_checked,
     read_rejects,
 )
+from nightmill.sources.tabular import delimiter_named
 from nightmill.sources.template import Template
 from nightmill.sources.unique_ids import UniqueIds, without_duplicates
 
@@ -40,6 +42,8 @@ __all__ = [
     "check_source",
     "checked_before",
     "content_of",
+    "delimiter_named",
+    "encoding_named",
     "folder_of",
     "in_thread",
     "is_stream",

@@ -16,6 +16,7 @@ from nightmill.errors import InvalidParamsError
 from nightmill.sources.jsonl import too_long
 from nightmill.sources.line import Rejected, Row, rejected
 from nightmill.sources.opening import file_system, is_url, unreadable
+from nightmill.sources.recoded import encoding_of
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -24,8 +25,12 @@ class _File(msgspec.Struct, frozen=True):
     read: Callable[[], bytes]
 
 
-def read_folder(folder: str, cap: int, *, text: bool) -> Iterator[Row | Rejected]:
+def read_folder(
+    folder: str, cap: int, *, text: bool, encoding: str | None = None
+) -> Iterator[Row | Rejected]:
     """Yield the files below `folder`, a path or a URL. With `text`, they have that column.
+
+    `encoding` is that of their texts; None: UTF-8, or UTF-16 where the first bytes show it.
 
     Raises SourceError for a directory that cannot be read.
     """
@@ -41,20 +46,23 @@ def read_folder(folder: str, cap: int, *, text: bool) -> Iterator[Row | Rejected
         }
         try:
             if text:
-                columns["text"] = _text(file, cap)
+                columns["text"] = _text(file, cap, encoding)
             yield Row(number=number, columns=columns, table=True)
         except InvalidParamsError as error:
             yield rejected(number, error, file.path.encode(errors="replace"))
 
 
-def _text(file: _File, cap: int) -> str:
+def _text(file: _File, cap: int, encoding: str | None) -> str:
     if file.size > cap:
         raise too_long(f"{file.path!a:.200}", file.size, cap)
     try:
-        return file.read().decode("utf-8-sig")
+        data = file.read()
+        name = encoding or encoding_of(data)
+        return data.decode(name).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        found = f"byte 0x{file.read()[error.start]:02x} at {error.start}"
-        problem = f"{file.path!a:.200} is not UTF-8 ({found}); save it as UTF-8, or leave it out"
+        found = f"byte 0x{error.object[error.start]:02x} at {error.start}"
+        fix = "name its --encoding, or leave it out"
+        problem = f"{file.path!a:.200} is not {error.encoding.upper()} ({found}); {fix}"
     except Exception as error:  # noqa: BLE001 - every file system has its own errors
         problem = str(unreadable(file.path, error))
     raise InvalidParamsError("text", problem)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from nightmill.errors import InvalidParamsError
+from nightmill.sources.names import same_names
 
 Rows = Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]]
 
@@ -18,20 +19,17 @@ def rows_of(items: Rows) -> Rows:
     table = cast("Any", items)
     if hasattr(items, "itertuples"):  # pandas
         names = [str(name) for name in table.columns]
-        require_different(names)
+        _require_different(names)
         tuples = table.itertuples(index=False, name=None)
         return (dict(zip(names, row, strict=True)) for row in tuples)
     if hasattr(items, "iter_rows"):  # polars
         return cast("Rows", table.iter_rows(named=True))
     if hasattr(items, "to_batches") and hasattr(items, "column_names"):  # Arrow
-        require_different(table.column_names)
+        _require_different(table.column_names)
         return (row for batch in table.to_batches() for row in batch.to_pylist())
     return items
 
 
-def require_different(names: Sequence[str]) -> None:
-    """Raise InvalidParamsError when two columns have the same name."""
-    twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
-    if twice is not None:
-        problem = f'two columns have the name "{twice}"; each needs its own'
-        raise InvalidParamsError("", problem)
+def _require_different(names: Sequence[str]) -> None:
+    if twice := same_names(names):
+        raise InvalidParamsError("", twice)

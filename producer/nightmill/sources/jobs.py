@@ -93,7 +93,7 @@ def line_of(row: Row, defaults: Defaults, template: Template | None = None) -> L
         custom_id=custom_id,
         body=checked.body,
         model=checked.model,
-        warnings=(*warnings, *checked.warnings),
+        warnings=(*row.warnings, *warnings, *checked.warnings),
     )
 
 

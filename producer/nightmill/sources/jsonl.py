@@ -1,4 +1,4 @@
-"""JSON Lines -> rows. One line at a time is in memory.
+"""JSON Lines, or any file of JSON objects -> rows. One at a time is in memory.
 
 A byte order mark, CRLF and blank lines are accepted. Blank lines count in line numbers.
 """
@@ -6,16 +6,15 @@ A byte order mark, CRLF and blank lines are accepted. Blank lines count in line 
 from __future__ import annotations
 
 import codecs
-import re
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from nightmill.errors import InvalidParamsError, PayloadTooLargeError, SourceError
 from nightmill.params import decode, refused
+from nightmill.sources.json_values import read_values
 from nightmill.sources.line import Rejected, Row, rejected
 
 SHAPE: Final = "one object a line, with params, messages or prompt"
-_ARRAY: Final = re.compile(rb"\s*\[\s*(\{|$)")
 _CHUNK_BYTES: Final = 1 << 16
 
 
@@ -25,12 +24,18 @@ def read_jsonl(stream: BinaryIO, cap: int) -> Iterator[Row | Rejected]:
     Only the first `cap` bytes of a longer line are held in memory. Raises SourceError for a source
     that cannot be read, or that is binary (it holds a NUL byte).
     """
-    for number, raw, size in raw_lines(stream, cap):
+    return _rows(raw_lines(stream, cap), cap)
+
+
+def read_spread(stream: BinaryIO, cap: int) -> Iterator[Row | Rejected]:
+    """Yield each object of an array, or of a file whose objects have several lines each."""
+    return _rows(read_values(stream, cap), cap)
+
+
+def _rows(pieces: Iterator[tuple[int, bytes, int]], cap: int) -> Iterator[Row | Rejected]:
+    for number, raw, size in pieces:
         if raw.isspace():
             continue
-        if _ARRAY.match(raw):
-            fix = "make it one object a line: jq -c '.[]' IN.json > IN.jsonl"
-            raise SourceError(f"line {number}: this is a JSON array; {fix}")
         try:
             if size > cap:
                 raise too_long("the line", size, cap)
@@ -39,6 +44,8 @@ def read_jsonl(stream: BinaryIO, cap: int) -> Iterator[Row | Rejected]:
                 raise refused("", columns, SHAPE)
             yield Row(number=number, columns=columns, raw=raw)
         except InvalidParamsError as error:
+            if error.problem.startswith("not UTF-8"):
+                error = InvalidParamsError("", f"{error.problem}, or name its --encoding")
             yield rejected(number, error, raw)
 
 
@@ -58,8 +65,8 @@ def raw_lines(stream: BinaryIO, cap: int) -> Iterator[tuple[int, bytes, int]]:
                 raw = raw.removeprefix(codecs.BOM_UTF8) or b"\n"
             if b"\0" in raw:
                 raise SourceError(
-                    f"line {number}: a NUL byte: this is a binary (or UTF-16) file; give UTF-8 "
-                    "text, or name its --format"
+                    f"line {number}: a NUL byte: this is a binary file; give text, or name its "
+                    "--format or --encoding"
                 )
             yield number, raw, size
     except OSError as error:

@@ -28,6 +28,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     columns: dict[str, object]
     raw: bytes = b""
     """Its line, for messages; b"" when the reader does not keep it."""
+    warnings: tuple[str, ...] = ()
+    """Notes on how it was read, for a person."""
     table: bool = False
     """Whether its columns are those of a table: any names, and text in place of numbers."""
 

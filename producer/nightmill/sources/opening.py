@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
 import re
 import stat
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from nightmill.errors import ExtraMissingError, SourceError
+from nightmill.sources.packed import packing_of, refuse_unreadable, unpacked
+from nightmill.sources.recoded import as_utf8
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 STDIN: Final = "-"
 BUFFER_BYTES: Final = 1 << 18
-SUFFIXES: Final = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
-"""Compressed files: suffix -> first bytes."""
+HEAD_BYTES: Final = 512
+"""Bytes that show what a file is."""
 
 GONE: Final = (404, 410)
 """HTTP statuses that say the file does not exist."""
@@ -49,20 +49,25 @@ def without_secrets(source: str) -> str:
 
 
 @contextmanager
-def open_source(source: str) -> Iterator[BinaryIO]:
-    """Open a path, a URL or "-" (standard input) for reading bytes; unpacks gzip and zstd.
+def open_source(source: str, encoding: str | None = None) -> Iterator[BinaryIO]:
+    """Open a path, a URL or "-" (standard input) for reading text, unpacked and as UTF-8.
 
-    Raises SourceError when it is missing, a directory, unreadable, empty or damaged.
+    `encoding` is that of the text; see `as_utf8`. Raises SourceError when it is missing, a
+    directory, unreadable, empty, damaged, or no text.
     """
+    name = without_secrets(source)
     with open_as_it_is(source) as stream:
-        kind = _compressed(stream, source)
-        unpacked, damages = _unpacked(stream, kind)
+        packing = packing_of(_head(stream), name)
+        plain, damages = unpacked(stream, packing, name)
         try:
-            yield unpacked
+            refuse_unreadable(_head(plain), name)
+            yield as_utf8(plain, encoding, name)
         except damages as error:
-            raise SourceError(
-                f"{without_secrets(source)}: the compressed file is damaged: {error}"
-            ) from None
+            raise SourceError(f"{name}: the compressed file is damaged: {error}") from None
+
+
+def _head(stream: BinaryIO) -> bytes:
+    return cast("io.BufferedReader", stream).peek(HEAD_BYTES)
 
 
 @contextmanager
@@ -174,34 +179,3 @@ def unreadable(source: str, error: Exception) -> SourceError:
 def _reason(error: Exception) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return _QUERY.sub("", " ".join(text.split())) or type(error).__name__
-
-
-def _compressed(stream: BinaryIO, source: str) -> str:
-    """Return the suffix of `stream`'s compression; "" when it has none that is known."""
-    head = cast("io.BufferedReader", stream).peek(4)
-    kind = next((suffix for suffix, magic in SUFFIXES.items() if head.startswith(magic)), "")
-    named = Path(without_secrets(source)).suffix.lower()
-    if named in SUFFIXES and kind != named:
-        raise SourceError(
-            f"{without_secrets(source)}: is named {named}, but its content is not {named}"
-        )
-    return kind
-
-
-def _unpacked(stream: BinaryIO, kind: str) -> tuple[BinaryIO, tuple[type[Exception], ...]]:
-    """Return a stream of the unpacked bytes, and the errors it raises for damaged ones."""
-    if not kind:
-        return stream, ()
-    raw: io.RawIOBase
-    if kind == ".gz":
-        raw = cast("io.RawIOBase", gzip.GzipFile(fileobj=stream))
-        return io.BufferedReader(raw, BUFFER_BYTES), (EOFError, zlib.error, gzip.BadGzipFile)
-    try:
-        if sys.version_info >= (3, 14):
-            from compression import zstd  # noqa: PLC0415 - new in 3.14
-        else:
-            from backports import zstd  # noqa: PLC0415 - optional extra
-    except ModuleNotFoundError:
-        raise ExtraMissingError("zstd needs a package: pip install 'nightmill[sources]'") from None
-    raw = cast("io.RawIOBase", zstd.ZstdFile(stream))
-    return io.BufferedReader(raw, BUFFER_BYTES), (EOFError, zstd.ZstdError)

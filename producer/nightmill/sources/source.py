@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Final, Literal
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal, cast
 
 import msgspec
 
@@ -13,20 +13,25 @@ from nightmill.errors import SourceError
 from nightmill.params import Defaults
 from nightmill.sources.folder import read_folder
 from nightmill.sources.jobs import lines
-from nightmill.sources.jsonl import read_jsonl
+from nightmill.sources.json_values import is_spread
+from nightmill.sources.jsonl import read_jsonl, read_spread
 from nightmill.sources.line import Line, Rejected, Row
 from nightmill.sources.opening import (
-    SUFFIXES,
+    HEAD_BYTES,
     is_stream,
     is_url,
     open_as_it_is,
     open_source,
     without_secrets,
 )
+from nightmill.sources.packed import SUFFIXES, inner_name
 from nightmill.sources.parquet import read_parquet
 from nightmill.sources.shapes import REQUESTS
-from nightmill.sources.tabular import DELIMITERS, read_table
+from nightmill.sources.tabular import read_table
 from nightmill.sources.template import Template
+
+if TYPE_CHECKING:
+    import io
 
 Format = Literal["jsonl", "csv", "tsv", "parquet", "files"]
 
@@ -52,6 +57,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """Makes a job of a row; None when rows are requests themselves."""
     name: str = ""
     """Its name in messages, if not the location: for a copy of standard input, for example."""
+    delimiter: str | None = None
+    """The character between the cells of a CSV or TSV; None: found in its header."""
+    encoding: str | None = None
+    """Of its text. None: UTF-8, or UTF-16 where the first bytes show it."""
     allow_unknown: bool = True
     """Whether request fields that are not known are sent. False: a row that has one is bad."""
 
@@ -118,17 +127,18 @@ def read_rows(source: Source, cap: int = MAX_ROW_BYTES) -> Iterator[Row | Reject
         return
     with _opened(source) as stream:
         if source.format == "jsonl":
-            yield from read_jsonl(stream, cap)
+            spread = is_spread(cast("io.BufferedReader", stream).peek(HEAD_BYTES))
+            yield from (read_spread if spread else read_jsonl)(stream, cap)
         elif source.format == "parquet":
             yield from read_parquet(stream, used, str(source))
         else:
-            yield from read_table(stream, cap, DELIMITERS[source.format])
+            yield from read_table(stream, cap, source.format, source.delimiter)
 
 
 @contextmanager
 def _opened(source: Source) -> Iterator[BinaryIO]:
     if source.format != "parquet":
-        with open_source(source.location) as stream:
+        with open_source(source.location, source.encoding) as stream:
             yield stream
         return
     require_streamable(source)
@@ -141,7 +151,7 @@ def _files(source: Source, cap: int, *, text: bool) -> Iterator[Row | Rejected]:
     if not is_url(folder) and not Path(folder).is_dir():
         problem = "is not a directory" if Path(folder).exists() else "no such directory"
         raise SourceError(f"{source}: {problem}")
-    return read_folder(folder, cap, text=text)
+    return read_folder(folder, cap, text=text, encoding=source.encoding)
 
 
 def _require_columns(rows: Iterable[Row | Rejected], source: Source) -> Iterator[Row | Rejected]:
@@ -178,8 +188,11 @@ def _format(location: str) -> Format:
     if _is_folder(location):
         return "files"
     path = PurePosixPath(without_secrets(location))
-    if path.suffix.lower() in SUFFIXES:
+    packing = path.suffix.lower()
+    if packing in SUFFIXES:
         path = path.with_suffix("")
+    if packing == ".zip" and path.suffix.lower() not in _FORMATS and not is_url(location):
+        path = PurePosixPath(inner_name(location))
     return _FORMATS.get(path.suffix.lower(), "jsonl")
 
 

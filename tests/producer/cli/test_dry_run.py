@@ -177,18 +177,32 @@ def test_standard_input_and_attachments_are_shown(shell: Shell) -> None:
             ["in.csv", "--prompt", "{{ text }}", "--format", "parquet"],
             "cannot be read as Parquet",
         ),
-        (["in.jsonl"], "this is a JSON array; make it one object a line: jq -c"),
+        (["in.csv", "--prompt", "x", "--delimiter", ";;"], "--delimiter: ';;' is not one char"),
+        (["in.csv", "--prompt", "x", "--encoding", "x"], "--encoding: 'x' is no known encoding"),
         (["in.csv", "--prompt", "x", "--id", "key"], 'no column "key"; there are: id, text'),
     ],
 )
 def test_bad_usage_is_one_line(shell: Shell, options: list[str], problem: str) -> None:
     """Every command prints a user's mistake as one line."""
-    (shell.folder / "in.jsonl").write_text('[\n  {"prompt": "x"}\n]\n')
     done = shell("enqueue", *options, "--dry-run")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error: ")
     assert problem in done.err
     assert done.err.count("\n") == 1
+
+
+def test_delimiter_and_encoding_are_options_and_found_ones_are_told(shell: Shell) -> None:
+    """A semicolon file had one column, and one of Windows had to be saved again."""
+    (shell.folder / "in.csv").write_bytes("id;text\n1;café~x\n".encode("cp1252"))
+    done = shell("run", "in.csv", *DRY, "--encoding", "cp1252")
+    assert done.code == 0
+    assert '"Summarise: café~x"' in done.out
+    note = "warning: the columns are separated by ';'; --delimiter sets another character"
+    assert f"{note} (1 line, first line 2)\n" in done.out
+    (shell.folder / "in.csv").write_bytes(b"id;1~text\n1;2~hello\n")
+    done = shell("run", "in.csv", "--prompt", "{{ text }}", "--delimiter", "~", "--dry-run")
+    assert '"hello"' in done.out
+    assert "warning" not in done.out
 
 
 def test_a_prompt_is_read_from_a_file(shell: Shell) -> None:

@@ -61,18 +61,16 @@ def test_a_csv_of_requests_needs_no_template(tmp_path: Path) -> None:
         (b"a,b,c", 2, "3 cells in this row"),
         (b"a,\xff", 2, "n: not UTF-8 (byte 0xff at 0)"),
         (b'"a"b,1', 2, "a quote inside a cell is written twice"),
-        (b'"never closed,1\nand on', 2, "unexpected end of data"),
         (b"x" * (4 << 20) + b",1", 2, "the line is 4,194,307 bytes"),
     ],
 )
 def test_a_bad_csv_row_names_its_line(tmp_path: Path, row: bytes, line: int, message: str) -> None:
     """Reading goes on: with --skip-bad the rest of the table is fed."""
-    good = b"fine,2\n" if b"never" not in row else b""
-    first, *rest = read(write(tmp_path, "in.csv", b"text,n\n" + row + b"\n" + good), SAY)
+    first, *rest = read(write(tmp_path, "in.csv", b"text,n\n" + row + b"\nfine,2\n"), SAY)
     assert isinstance(first, Rejected)
     assert str(first.error).startswith(f"line {line}: ")
     assert message in str(first.error)
-    assert [type(each) for each in rest] == ([Line] if good else [])
+    assert [type(each) for each in rest] == [Line]
 
 
 def test_a_large_cell_is_a_prompt_like_any_other(tmp_path: Path) -> None:

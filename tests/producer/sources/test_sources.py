@@ -184,10 +184,9 @@ def test_a_binary_file_is_one_error_naming_the_line(data: bytes, tmp_path: Path)
         checked(tmp_path, data)
 
 
-def test_a_utf_16_file_is_told_so(tmp_path: Path) -> None:
-    """Some editors save text as UTF-16, and JSON must be UTF-8: the error names UTF-16."""
-    with pytest.raises(SourceError, match="UTF-16"):
-        checked(tmp_path, GOOD.decode().encode("utf-16"))
+def test_a_utf_16_file_is_read(tmp_path: Path) -> None:
+    """Some editors save text as UTF-16: it was refused as a binary file."""
+    assert checked(tmp_path, GOOD.decode().encode("utf-16")).jobs == 1
 
 
 def test_a_file_that_cannot_be_opened_is_one_clear_error(tmp_path: Path) -> None:
