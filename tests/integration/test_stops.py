@@ -78,7 +78,7 @@ def test_only_a_ctrl_c_after_the_notice_gives_jobs_back(shell: Shell, endpoint: 
         until(lambda: under_way(endpoint) == 5)
         worker.send_signal(signal.SIGINT)
         worker.send_signal(signal.SIGINT)
-        wait_for_line(worker, "stopping: ")
+        wait_for_line(worker, "Ctrl-C: ")
         assert sum(each["abandoned"] for each in endpoint.calls().values()) == 0
         worker.send_signal(signal.SIGINT)
         finish(worker, 0)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points, version
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -17,6 +18,9 @@ from nightmill.cli.groups import GroupedCommands
 from nightmill.cli.terminal import echo
 from nightmill.errors import NightmillError
 from nightmill.setting_sources import PREFIX
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 GROUP: Final = "nightmill.commands"
 MODULES: Final = {"pause": "control", "resume": "control"}
@@ -36,6 +40,7 @@ MORE: Final = (
 
 def main() -> None:
     """Run the `nightmill` command. A NightmillError is printed as one line; the exit code is 2."""
+    _end_at_ctrl_c()
     try:
         _warn_of_unknown_variables()
         code = build(sys.argv[1:2])(standalone_mode=False)
@@ -51,6 +56,19 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the class of usage errors has no public name
         code = _report_usage(error)
     sys.exit(code)
+
+
+def _end_at_ctrl_c() -> None:
+    """Let Ctrl-C end what the command does now, also a write to a pipe that nobody reads.
+
+    asyncio would only cancel its main task, which has no effect while the event loop is blocked.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.default_int_handler(number, frame)
 
 
 def _warn_of_unknown_variables() -> None:
