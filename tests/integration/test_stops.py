@@ -133,13 +133,13 @@ def test_a_run_whose_redis_is_away_can_be_stopped(shell: Shell, endpoint: Endpoi
 
 FULL_DISK = """
 from pathlib import Path
-from nightmill.store import sqlite
-begin = sqlite._begin
-def begin_within_bounds(connection):
+from nightmill.store.sqlite import SQLiteConnection
+writing = SQLiteConnection.writing
+def writing_within_bounds(self):
     pages = 1 if Path({flag!r}).exists() else 1_000_000
-    connection.exec_driver_sql(f"PRAGMA max_page_count={{pages}}")
-    begin(connection)
-sqlite._begin = begin_within_bounds
+    self.driver.execute(f"PRAGMA max_page_count={{pages}}")
+    return writing(self)
+SQLiteConnection.writing = writing_within_bounds
 """
 
 
