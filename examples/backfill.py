@@ -50,11 +50,11 @@ async def requests(database: asyncpg.Connection) -> AsyncIterator[dict[str, obje
             yield {"custom_id": custom_id, "messages": messages, "max_tokens": 150}
 
 
-async def write_back(database: asyncpg.Connection, settings: Settings) -> None:
+async def write_back(database: asyncpg.Connection, settings: Settings, batch: str) -> None:
     """Write the stored summaries to documents without one; a second time changes nothing."""
     pending: list[tuple[int, str, str]] = []
     async with ResultStore.open(settings.store_at) as store:
-        async for row in store.stream(BATCH, statuses={JobState.SUCCEEDED}):
+        async for row in store.stream(batch, statuses={JobState.SUCCEEDED}):
             document, _, digest = (row.custom_id or "").partition(":")
             pending.append((int(document), digest, row.text))
             if len(pending) == READ_AHEAD:
@@ -72,7 +72,7 @@ async def backfill(dsn: str) -> int:
             sys.stderr.write(f"{len(receipts)} documents without a summary\n")
             if receipts:
                 await producer.batch(BATCH).wait()
-                await write_back(database, settings)
+                await write_back(database, settings, producer.batch(BATCH).name)
         count = f"SELECT count(*) FROM ({WITHOUT_SUMMARY}) left_over"  # noqa: S608 - no input in it
         left: int = await database.fetchval(count)
         report = f"{left} left; to see why: nightmill errors {BATCH}" if left else "all done"

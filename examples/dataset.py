@@ -43,10 +43,11 @@ async def main() -> int:
     async with local_fleet() as settings, Producer(settings=settings) as producer:
         receipts = await producer.enqueue_many(requests(), batch=BATCH)
         sys.stderr.write(f"{sum(receipt.new for receipt in receipts)} new\n")
-        counts = await producer.batch(BATCH).wait()
+        batch = producer.batch(BATCH)  # in a rehearsal, its name is dataset@rehearsal
+        counts = await batch.wait()
     async with ResultStore.open(settings.store_at) as store:
         with OUT.open("w", encoding="utf-8") as file:  # noqa: ASYNC230 - nothing else runs here
-            async for row in store.stream(BATCH, statuses={JobState.SUCCEEDED}):
+            async for row in store.stream(batch.name, statuses={JobState.SUCCEEDED}):
                 topic, level, kind = (row.custom_id or "").split("/")
                 pair = {"topic": topic, "level": level, "kind": kind, "text": row.text}
                 file.write(json.dumps(pair, ensure_ascii=False) + "\n")

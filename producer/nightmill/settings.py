@@ -205,7 +205,8 @@ class Settings(BaseModel):
         None, description="The only batch whose jobs a worker claims. None: jobs of all batches"
     )
     rehearsal: bool = Field(
-        False, description="The endpoint is a simulator: rows are marked as rehearsed"
+        False,
+        description="A simulator answers: batches are NAME@rehearsal, and workers claim no others",
     )
 
     log_format: Literal["json", "console"] = Field(

@@ -68,14 +68,64 @@ def test_one_credential_is_needed(tmp_path: Path, env: dict[str, str], message: 
     assert not shell.data.exists()
 
 
-def test_a_rehearsed_batch_is_not_run_for_real(shell: Shell, endpoint: Endpoint) -> None:
-    """Simulated answers must not be mixed with real results."""
+def test_a_rehearsal_has_a_batch_of_its_own(shell: Shell, endpoint: Endpoint) -> None:
+    """Rehearsed without --id, then run with it: half of the batch's 6,000 rows were made up."""
     source = shell.write(3)
-    assert shell("run", source, "--simulate", "--latency", "0").code == 0
-    real = shell("run", source)
-    assert real.code == 2
-    assert "a rehearsal" in real.err
+    for options in ((), ("--batch", "mine")):
+        assert shell("run", source, "--simulate", "--latency", "0", *options).code == 0
     assert endpoint.calls() == {}
+    assert [row["rehearsal"] for row in shell.rows("prompts@rehearsal.results.jsonl")] == [True] * 3
+    for options in ((), ("--batch", "mine")):
+        real = shell("run", source, *options, "--set", "max_tokens=30")
+        assert (real.code, "REHEARSAL" in real.err) == (0, False)
+    for name in ("prompts", "mine"):
+        rows = shell.rows(f"{name}.results.jsonl")
+        assert [(row["rehearsal"], row["custom_id"]) for row in rows] == [
+            (False, f"c{i}") for i in range(3)
+        ]
+        assert shell.status(name)["total"] == shell.status(name)["succeeded"] == 3
+        assert shell.status(f"{name}@rehearsal")["succeeded"] == 3
+        checked = ("verify", name, "--source", source, "--set", "max_tokens=30")
+        assert shell(*checked).code == 0
+    assert shell("run", source, "--batch", "x@rehearsal").code == 2
+
+
+def test_a_corrected_rehearsal_runs_again_without_a_question(shell: Shell) -> None:
+    """Nothing is paid, so there is nothing to decide."""
+    source = shell.write(3)
+    rehearse = ("run", source, "--simulate", "--latency", "0")
+    assert shell(*rehearse).code == 0
+    old = (shell.folder / source).read_text()
+    (shell.folder / source).write_text(old.replace("number", "no."))
+    again = shell(*rehearse)
+    assert (again.code, "REHEARSAL" in again.err) == (0, True)
+    assert all(row["run"] == 1 for row in shell.rows("prompts@rehearsal.results.jsonl"))
+    assert shell("verify", "prompts@rehearsal", "--source", source).code == 0
+
+
+def test_what_is_enqueued_for_a_rehearsal_is_not_run_for_real(
+    shell: Shell, endpoint: Endpoint
+) -> None:
+    """A real worker paid for the jobs that a rehearsal had left in the queue."""
+    source = shell.write(3)
+    shell.export(rehearsal="true")
+    assert shell("enqueue", source).out.startswith('fed 3 jobs as batch "prompts@rehearsal"')
+    shell.export(rehearsal="false")
+    assert shell("run", source).code == 0
+    assert len(endpoint.calls()) == 3
+    assert shell.status("prompts@rehearsal")["queued"] == 3
+
+
+def test_results_of_a_run_are_those_of_its_source(shell: Shell) -> None:
+    """Run without --id, then with it: the file had each row twice, and `verify` counted both."""
+    (shell.folder / "in.csv").write_text("id,text\na,one\nb,two\n")
+    template = ("in.csv", "--prompt", "{{ text }}")
+    assert shell("run", *template).code == 0
+    assert shell("run", *template, "--id", "id").code == 0
+    assert [row["custom_id"] for row in shell.rows("in.results.jsonl")] == ["a", "b"]
+    checked = shell("verify", "in", "--source", *template, "--id", "id")
+    assert checked.code == 0
+    assert "rows of other ids: 2" in checked.out
 
 
 def test_a_changed_request_is_refused_without_an_option(shell: Shell, endpoint: Endpoint) -> None:

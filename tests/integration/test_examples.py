@@ -112,7 +112,7 @@ def test_a_table_is_backfilled_once(bare: Shell) -> None:
         assert run(bare, "backfill.py", server.url).err.startswith("2 documents")
         second = asyncio.run(in_database(server.url))
     assert {n: second[n] == first[n] for n in first} == {1: True, 2: True, 3: False}
-    stored = json_lines(bare("results", "backfill", "--data-dir", "rehearsal"))
+    stored = json_lines(bare("results", "backfill@rehearsal", "--data-dir", "rehearsal"))
     assert len(stored) == 3  # two of the first run, one of the changed document
 
 

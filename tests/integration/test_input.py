@@ -79,9 +79,9 @@ def test_skip_bad_runs_the_good_lines_and_reports_the_others_in_a_file(shell: Sh
     (shell.folder / "in.jsonl").write_bytes(GOOD + b"\n".join(BAD_LINES) + b"\n")
     done = shell("run", "in.jsonl", "--simulate", "--latency", "0", "--skip-bad")
     assert done.code == 0
-    assert f"{len(BAD_LINES)} bad rows skipped; see in.rejected.jsonl" in done.err
-    assert [row["custom_id"] for row in shell.rows("in.results.jsonl")] == ["good"]
-    assert [row["line"] for row in shell.rows("in.rejected.jsonl")] == [
+    assert f"{len(BAD_LINES)} bad rows skipped; see in@rehearsal.rejected.jsonl" in done.err
+    assert [row["custom_id"] for row in shell.rows("in@rehearsal.results.jsonl")] == ["good"]
+    assert [row["line"] for row in shell.rows("in@rehearsal.rejected.jsonl")] == [
         2 + i for i in range(len(BAD_LINES))
     ]
     shell.assert_nothing_runs()
@@ -110,4 +110,5 @@ def test_a_named_pipe_is_a_stream_too(shell: Shell) -> None:
     command = ("run", "pipe", "--batch", "p", "--simulate", "--latency", "0", "--skip-bad")
     with subprocess.Popen(["/bin/sh", "-c", given], cwd=shell.folder):
         assert shell(*command).code == 0
-    assert len(shell.rows("p.results.jsonl")) == len(shell.rows("p.rejected.jsonl")) == 1
+    for kind in ("results", "rejected"):
+        assert len(shell.rows(f"p@rehearsal.{kind}.jsonl")) == 1

@@ -15,7 +15,7 @@ import msgspec
 
 from nightmill.cli.file_names import file_of
 from nightmill.cli.terminal import echo
-from nightmill.enqueue.prepare import check_batch_name
+from nightmill.enqueue.prepare import batch_for
 from nightmill.errors import SourceError
 from nightmill.reports.progress import counted
 from nightmill.safety import private
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
     from nightmill.sources import Source, Summary
 
 
-def batch_name(source: Source, given: str | None) -> str:
+def batch_name(source: Source, given: str | None, *, rehearsal: bool) -> str:
     """Return the name of the batch that `source` makes: `given`, else the file's stem.
 
+    A rehearsal has a batch of its own, NAME@rehearsal.
     Raises SourceError for a stream without a given name, and InvalidParamsError for a bad name.
     """
     if given is None and source.once:
         raise SourceError(f"{source} gives a batch no name: add --batch NAME")
     name = plain_name(source.location).replace(":", "-") if given is None else given
-    check_batch_name(name)
-    return name
+    return batch_for(name, rehearsal=rehearsal) or name
 
 
 async def fed_before(settings: Settings, batch: str, content: str | None) -> int | None:
@@ -56,7 +56,10 @@ async def fed_before(settings: Settings, batch: str, content: str | None) -> int
 
     async with ResultStore.open(where) as store:
         known = await store.known(batch)
-    return known.total if known is not None and known.content == content else None
+    if known is None or known.content != content:
+        return None
+    fed, _, _ = (known.source or "").partition(":")  # the total also has jobs of other sources
+    return int(fed) if fed.isdecimal() else None
 
 
 @contextmanager

@@ -82,14 +82,16 @@ def enqueue(  # noqa: PLR0913 - one parameter an option or group: that is typer'
     if feed.dry_run:
         show_jobs(given, settings, as_json=feed.json)
         return
-    name = batch_name(given, feed.batch)
+    name = batch_name(given, feed.batch, rehearsal=settings.rehearsal)
     if feed.on_complete:
         require_url(feed.on_complete)
     with (
         _opened(given, name, settings, skip_bad=feed.skip_bad) as read,
         with_redis(settings) as served,
     ):
-        order = Order(name, feed.changed, change, feed.on_complete, twice=not given.once)
+        order = Order(
+            name, feed.changed_of(settings), change, feed.on_complete, twice=not given.once
+        )
         fed = asyncio.run(_feed(served, order, read))
     echo(summary(name, fed))
 

@@ -99,6 +99,10 @@ class FeedOptions:
     model: Model = None
     max_tokens: MaxTokens = None
 
+    def changed_of(self, settings: Settings) -> Literal["rerun", "keep"] | None:
+        """Return what to do with changed requests; a rehearsal runs them again: nothing is paid."""
+        return self.changed or ("rerun" if settings.rehearsal else None)
+
     def settings(self, places: PlaceOptions, **more: object) -> Settings:
         """Return the environment's settings with these options and `more` applied.
 

@@ -188,6 +188,8 @@ def _report(batch: str, verdict: Verdict) -> list[str]:
         lines.append(f"  {VerifyLabel.MISSING}: {', '.join(verdict.examples)}{more}")
         again = f"nightmill verify {shlex.quote(batch)} --source IN.jsonl --repair"
         lines.append(f"  {VerifyLabel.FIX}: {again}")
+    if verdict.others:
+        lines.append(f"  {VerifyLabel.OTHERS}: {verdict.others:,}, which the source does not have")
     if verdict.lost_calls:
         lost = f"{verdict.lost_calls:,}, about ${verdict.lost_dollars:.4f}"
         lines.append(f"  {VerifyLabel.LOST_CALLS}: {lost}")

@@ -25,8 +25,8 @@ from nightmill.enqueue.prepare import (
     CHUNK,
     Ready,
     Receipt,
+    batch_for,
     by_queue,
-    check_batch_name,
     defaults_of,
     prepare,
     prepare_items,
@@ -38,7 +38,7 @@ from nightmill.queue import keys, result_keys, wire
 from nightmill.queue.batches import Batches
 from nightmill.queue.connection import connect, moment, redis_errors
 from nightmill.queue.patience import waits
-from nightmill.records.job import now_ms
+from nightmill.records.job import now_ms, rehearsal_of
 from nightmill.settings import Settings, load_settings
 from nightmill.sources import Start, in_thread, items_of, live_chunks, rows_of
 
@@ -105,7 +105,7 @@ class Producer:
             self.defaults,
             now_ms(),
             job_id=job_id,
-            batch=batch,
+            batch=self.name_of(batch),
             custom_id=custom_id,
             expires=expires,
             on_complete=on_complete,
@@ -128,6 +128,7 @@ class Producer:
         round trips are enqueued then; enqueueing them again changes nothing.
         """
         done: list[Receipt] = []
+        batch = self.name_of(batch)
         async with aclosing(_chunks(rows_of(requests))) as chunks:
             async for chunk in chunks:
                 first = len(done) + 1
@@ -157,7 +158,6 @@ class Producer:
         Raises BatchBusyError, BatchChangedError, QueueUnavailableError, and StoreMismatchError when
         the results store here is not the one that the workers use.
         """
-        check_batch_name(batch)
         return await self.feed_lines(items_of(rows, self.defaults, template), batch, changed)
 
     async def feed_lines(
@@ -168,6 +168,7 @@ class Producer:
         start: Start = in_thread,
     ) -> Fed:
         """Feed checked lines; see `feed`. `start` runs the function that reads them."""
+        batch = self.name_of(batch) or batch
         async with (
             store_beside(self.settings, self._redis) as store,
             Feeder(batch, self, Batches(self._redis), store, changed) as feeder,
@@ -184,8 +185,16 @@ class Producer:
         return done
 
     def batch(self, name: str) -> Batch:
-        """Return the batch called `name`; nothing is sent yet."""
+        """Return the batch called `name`; nothing is sent yet.
+
+        In a rehearsal (setting REHEARSAL) it is NAME@rehearsal.
+        """
+        name = rehearsal_of(name) if self.settings.rehearsal else name
         return Batch(Batches(self._redis), name, self.settings)
+
+    def name_of(self, batch: str | None) -> str | None:
+        """Return the batch that jobs of `batch` go to; raises InvalidParamsError for a bad name."""
+        return batch_for(batch, rehearsal=self.settings.rehearsal)
 
     async def result(self, job_id: str, *, wait: float | None = 0) -> Result:
         """Return a job's result. Wait for it for `wait` seconds; 0 only looks, None has no end.

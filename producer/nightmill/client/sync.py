@@ -18,7 +18,7 @@ from nightmill.client.at_once import AtOnce
 from nightmill.client.batch import Batch
 from nightmill.client.loop_thread import LoopThread
 from nightmill.client.producer import Producer
-from nightmill.enqueue.prepare import CHUNK, Receipt, check_batch_name, prepare_items
+from nightmill.enqueue.prepare import CHUNK, Receipt, batch_for, prepare_items
 from nightmill.sources import items_of
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ class SyncProducer(_Blocking[Producer]):
     ) -> list[Receipt]:
         """Enqueue many requests, which the calling thread reads; see Producer.enqueue_many."""
         done: list[Receipt] = []
+        batch = batch_for(batch, rehearsal=self.settings.rehearsal)
         each = iter(requests)
         while chunk := list(islice(each, CHUNK)):
             done += self.send(
@@ -142,7 +143,7 @@ class SyncProducer(_Blocking[Producer]):
         changed: Changed | None = None,
     ) -> Fed:
         """Feed a whole batch, whose `rows` the calling thread reads; see Producer.feed."""
-        check_batch_name(batch)
+        batch_for(batch, rehearsal=self.settings.rehearsal)
         lines = items_of(rows, self.defaults, template)
         reads: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         with self._thread.running(

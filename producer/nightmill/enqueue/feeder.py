@@ -34,6 +34,7 @@ from nightmill.errors import BatchChangedError, BatchEndedError
 from nightmill.queue import keys, webhooks
 from nightmill.queue.patience import patiently
 from nightmill.records.id_set import IdSet
+from nightmill.records.job import is_rehearsal
 from nightmill.sources import Line, Rejected, Start, in_thread, live_chunks
 
 if TYPE_CHECKING:
@@ -95,9 +96,8 @@ class Feeder:
         self._ids = IdSet()
         self._window = Window(batches, batch, producer.settings.window)
         self._replacer = Replacer(batches.redis, batch)
-        rehearsal = producer.settings.rehearsal
-        self._planner = Planner(batch, changed, rehearsal=rehearsal, looked_up=bool(store))
-        self._whole = FedWhole(batch, content, rehearsal=rehearsal)
+        self._planner = Planner(batch, changed, looked_up=bool(store))
+        self._whole = FedWhole(batch, content, rehearsal=is_rehearsal(batch))
         self._all_stored: StoredBatch | None = None
         self._in_redis = False
         self._total_before: int | None = None

@@ -8,7 +8,7 @@ from nightmill.enqueue.changes import differs_stored, differs_unfinished
 from nightmill.enqueue.prepare import Ready, ready_line
 from nightmill.enqueue.unfinished import Replacement
 from nightmill.queue import keys
-from nightmill.records.job import now_ms
+from nightmill.records.job import is_rehearsal, now_ms
 
 if TYPE_CHECKING:
     from nightmill.enqueue.changes import Changed, Changes
@@ -31,13 +31,11 @@ class Chunk(NamedTuple):
 class Planner:
     """Plans for the lines of one batch."""
 
-    def __init__(
-        self, batch: str, changed: Changed | None, *, rehearsal: bool, looked_up: bool
-    ) -> None:
+    def __init__(self, batch: str, changed: Changed | None, *, looked_up: bool) -> None:
         """Take what to do with changed requests; `looked_up`: the store was asked for rows."""
         self._batch = batch
         self._rerun = changed == "rerun"
-        self._rehearsal = rehearsal
+        self._rehearsal = is_rehearsal(batch)
         self._looked_up = looked_up
 
     def plan(

@@ -17,7 +17,7 @@ from nightmill.queue import keys, wire
 from nightmill.queue.webhooks import require_url
 from nightmill.records.bounds import require_name
 from nightmill.records.counts import ENDED
-from nightmill.records.job import Job, now_ms
+from nightmill.records.job import Job, is_rehearsal, now_ms, rehearsal_of
 from nightmill.records.stop_reasons import counted_as
 from nightmill.settings import Settings
 from nightmill.sources import request_of, row_of
@@ -215,6 +215,23 @@ def check_batch_name(batch: str | None) -> None:
     if batch is not None and (not batch or ":" in batch or not batch.isprintable()):
         problem = f"{batch!r} cannot name a batch: use printable characters and no colon"
         raise InvalidParamsError("batch", problem)
+
+
+def batch_for(batch: str | None, *, rehearsal: bool) -> str | None:
+    """Return the batch that jobs of `batch` go to: in a rehearsal, that of the rehearsal.
+
+    Raises InvalidParamsError for a name that is no batch's, and, unless this is a rehearsal, for a
+    name that is kept for rehearsals.
+    """
+    check_batch_name(batch)
+    if rehearsal:
+        return rehearsal_of(batch)
+    if is_rehearsal(batch):
+        problem = (
+            f"{batch!r} is kept for a rehearsal: rehearse with --simulate, or use another name"
+        )
+        raise InvalidParamsError("batch", problem)
+    return batch
 
 
 def script_args(jobs: Sequence[Ready], delay_ms: int = 0) -> list[str | bytes | int]:

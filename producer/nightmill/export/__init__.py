@@ -13,12 +13,13 @@ from nightmill.export.lines import nested, to_line
 from nightmill.export.outputs import is_terminal, opened
 from nightmill.export.tables import CSV, Format, JSONLines, Parquet, Table
 from nightmill.params import closest
+from nightmill.queue.keys import job_id
 from nightmill.records.result import Result
 from nightmill.records.state import JobState
 from nightmill.sources import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from nightmill.store import ResultStore
 
@@ -70,16 +71,27 @@ async def export(  # noqa: PLR0913 - the options of `nightmill results`
     return written
 
 
-async def export_jsonl(
+async def export_jsonl(  # noqa: PLR0913 - what to write, and where
     store: ResultStore,
     batch: str,
     out: str | Path,
     *,
     statuses: Collection[JobState] | None = None,
     ordered: bool = True,
+    ids: Iterable[str] | None = None,
 ) -> int:
-    """Write the results of `batch` as JSON lines in the Message Batches shape; see `export`."""
-    return await export(store, batch, out, statuses=statuses, ordered=ordered)
+    """Write the results of `batch` as JSON lines in the Message Batches shape; see `export`.
+
+    With `ids`, custom_ids, only their results are written, in that order.
+    """
+    if ids is None:
+        return await export(store, batch, out, statuses=statuses, ordered=ordered)
+    written = 0
+    with opened(out) as file:
+        async for result in store.stream_of(job_id(batch, each) for each in ids):
+            file.write(to_line(result))
+            written += 1
+    return written
 
 
 class _Shape:

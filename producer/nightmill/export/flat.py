@@ -52,6 +52,7 @@ _COLUMNS: Final[dict[str, tuple[Kind, Callable[[Result], object]]]] = {
     "batch": ("text", lambda r: r.batch),
     "seq": ("int", lambda r: r.seq),
     "run": ("int", lambda r: r.run),
+    "rehearsal": ("bool", lambda r: r.rehearsal),
     "request_id": ("text", lambda r: r.request_id),
     "worker": ("text", lambda r: r.worker),
     "lane": ("text", lambda r: r.lane),

@@ -30,6 +30,7 @@ def nested(result: Result) -> dict[str, object]:
         "result": _batches_result(result),
         "job_id": result.job_id,
         "run": result.run,
+        "rehearsal": result.rehearsal,
         "model": result.model,
         "stop_reason": result.stop_reason,
         "error_type": result.error.type if result.error else None,

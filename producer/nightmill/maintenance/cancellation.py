@@ -17,7 +17,7 @@ from nightmill.errors import PayloadError
 from nightmill.queue import keys, wire
 from nightmill.queue.connection import redis_errors
 from nightmill.queue.result_keys import kept
-from nightmill.records.job import Job, now_ms, request_hash
+from nightmill.records.job import Job, is_rehearsal, now_ms, request_hash
 from nightmill.records.result import History, Result, history_of
 from nightmill.records.state import JobState
 
@@ -108,7 +108,7 @@ class Cancellation:
             seq=job.seq,
             model=queue.removeprefix(keys.batch_queue(batch, "")),
             params=msgspec.Raw(body) if body and settings.keep_params else None,
-            request_hash=request_hash(body, rehearsal=settings.rehearsal) if body else None,
+            request_hash=request_hash(body, rehearsal=is_rehearsal(batch)) if body else None,
             enqueued_at=enqueued_at,
             finished_at=now_ms(),
             cost=0.0,

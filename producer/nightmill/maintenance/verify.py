@@ -14,6 +14,7 @@ from nightmill.enqueue.prepare import defaults_of
 from nightmill.enqueue.unfinished import unfinished
 from nightmill.queue import keys
 from nightmill.queue.connection import redis_errors
+from nightmill.records.job import is_rehearsal
 from nightmill.records.state import TERMINAL
 from nightmill.settings import load_settings
 from nightmill.sources import Line
@@ -35,14 +36,16 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What `verify` found; `problems` is empty when all is well.
 
     `missing` ids of the source have neither a row nor a job and must be fed again; `examples` are
-    the first SHOWN of them. `changed` ids have another request than in the source: stored, queued
-    or in flight. `orphaned` jobs are queued without their payload. `lost_calls` ended
-    with their worker; `lost_dollars` estimates their cost, each as the cost of its job's row.
+    the first SHOWN of them. `others` are rows whose ids the source does not have. `changed` ids
+    have another request than in the source: stored, queued or in flight. `orphaned` jobs are queued
+    without their payload. `lost_calls` ended with their worker; `lost_dollars` estimates their
+    cost, each as the cost of its job's row.
     """
 
     rows: int
     waiting: int
     missing: int
+    others: int
     changed: int
     orphaned: int
     examples: tuple[str, ...]
@@ -88,6 +91,7 @@ async def verify(
         rows=rows,
         waiting=counts.waiting + counts.in_flight,
         missing=compared.missing,
+        others=0 if source is None else max(0, rows - compared.stored),
         changed=len(compared.changes),
         orphaned=orphaned,
         examples=tuple(compared.examples),
@@ -130,7 +134,7 @@ class _Compared:
     """What the lines of a source show: ids without row and job, and requests that changed."""
 
     def __init__(self) -> None:
-        self.missing = 0
+        self.missing = self.stored = 0
         self.examples: list[str] = []
         self.changes = Changes()
 
@@ -157,9 +161,10 @@ async def _compared(
         found = await store.lookup(names)
         for name, each in zip(names, chunk, strict=True):
             job, row = queued.get(name), found.get(name)
+            compared.stored += row is not None
             if job is None and row is None:
                 compared.add_missing(name.partition(":")[2])
-            elif isinstance(each, Line) and _differs(each, job, row, rehearsal=settings.rehearsal):
+            elif isinstance(each, Line) and _differs(each, job, row, rehearsal=is_rehearsal(batch)):
                 compared.changes.add(each, row, job)
     return compared
 

@@ -18,7 +18,7 @@ from nightmill.errors import JobFailedError, PayloadError
 from nightmill.queue import keys
 from nightmill.records import stop_reasons
 from nightmill.records.bounds import MAX_NAME_BYTES, DateMs, excess
-from nightmill.records.job import Job, now_ms
+from nightmill.records.job import REHEARSAL, Job, now_ms
 from nightmill.records.state import BATCH_TRANSITIONS, BatchState
 
 FUNCTION = "generate"
@@ -193,6 +193,7 @@ def lua_prelude() -> str:
     STOP begins the fields that count stop reasons, of which a batch has MOST_STOPS at most.
     """
     names = {name: value for name, value in vars(keys).items() if name.isupper()}
+    names["REHEARSAL"] = REHEARSAL
     names |= {"STOP": stop_reasons.FIELD, "MOST_STOPS": stop_reasons.MOST}
     return "".join(
         f"local {name} = {value!r}\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from typing import Final
 
 import msgspec
 
@@ -28,8 +29,20 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """0 for the first run; each requeue adds 1."""
 
 
-REHEARSED = "rehearsed-"
+REHEARSED: Final = "rehearsed-"
 """Prefix of the request hash of a rehearsal, a run against the simulator."""
+REHEARSAL: Final = "@rehearsal"
+"""Suffix of the name of a rehearsal's batch."""
+
+
+def is_rehearsal(batch: str | None) -> bool:
+    """Tell whether a batch is that of a rehearsal."""
+    return batch is not None and batch.endswith(REHEARSAL)
+
+
+def rehearsal_of(batch: str | None) -> str:
+    """Return the name of the rehearsal of a batch; of single jobs, the suffix alone."""
+    return batch if batch is not None and is_rehearsal(batch) else (batch or "") + REHEARSAL
 
 
 def request_hash(params: bytes | msgspec.Raw, *, rehearsal: bool = False) -> str:

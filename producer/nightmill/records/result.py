@@ -6,6 +6,7 @@ from typing import Final, TypedDict
 
 import msgspec
 
+from nightmill.records.job import REHEARSED, is_rehearsal
 from nightmill.records.message import Message
 from nightmill.records.place import Place
 from nightmill.records.state import JobState
@@ -110,6 +111,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """The text blocks of the message, joined; "" when there are none."""
         return "" if self.message is None else self.message.text
+
+    @property
+    def rehearsal(self) -> bool:
+        """Whether it is from a rehearsal: a simulator answered."""
+        return is_rehearsal(self.batch) or (self.request_hash or "").startswith(REHEARSED)
 
     @property
     def usage_unknown(self) -> bool:

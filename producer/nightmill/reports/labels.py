@@ -91,6 +91,7 @@ class VerifyLabel(StrEnum):
     UNFINISHED = "not finished"
     MISSING = "missing"
     FIX = "to fix it"
+    OTHERS = "rows of other ids"
     LOST_CALLS = "calls lost in crashes"
 
 

@@ -181,6 +181,15 @@ def get(connection: Connection, job_id: str) -> Result | None:
     return from_row(rows[0]) if rows else None
 
 
+def among(connection: Connection, ids: Sequence[str]) -> list[Result]:
+    """Return the results of those of `ids` that have a row, in the order of `ids`."""
+    keys = [job_key(job_id) for job_id in ids]
+    query = f"SELECT {_ALL} FROM results WHERE {_AMONG[connection.dialect]}"
+    rows = connection.named(query, {"ids": _bound(connection, keys)})
+    found = {row["job_id"]: row for row in rows}
+    return [from_row(found[key]) for key in keys if key in found]
+
+
 def page(
     connection: Connection,
     batch: str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Self
 
 from nightmill.errors import StoreUnavailableError
@@ -18,7 +19,14 @@ from nightmill.store.migrate import prepare
 from nightmill.store.reduced import reduced
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Callable,
+        Collection,
+        Iterable,
+        Sequence,
+    )
     from pathlib import Path
 
     from nightmill.records.place import Place
@@ -135,6 +143,13 @@ class ResultStore:
     async def get(self, job_id: str) -> Result | None:
         """Return the result of `job_id`, None while it has no row."""
         return await self._database.run(partial(statements.get, job_id=job_id), within_s=ANSWER_S)
+
+    async def stream_of(self, ids: Iterable[str]) -> AsyncIterator[Result]:
+        """Yield the results of those job ids that have a row, in the order of `ids`."""
+        each = iter(ids)
+        while some := list(islice(each, statements.PAGE_ROWS)):
+            for result in await self._database.run(partial(statements.among, ids=some)):
+                yield result
 
     async def stream(
         self,

@@ -138,8 +138,9 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
     if feed.dry_run:
         show_jobs(given, feed.settings(places), as_json=feed.json)
         return
-    name = batch_name(given, feed.batch)
-    settings = _settings(feed, places, endpoint, given, name, canary=0 if no_canary else None)
+    settings = _settings(feed, places, endpoint, given, canary=0 if no_canary else None)
+    name = batch_name(given, feed.batch, rehearsal=settings.rehearsal)
+    settings = settings.model_copy(update={"only_batch": name})
     if feed.on_complete:
         _require_webhook(feed.on_complete, settings)
     out = output or Path(file_of(name, ".results.jsonl"))
@@ -156,7 +157,7 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
             batch=name,
             out=out,
             processes=processes,
-            changed=feed.changed,
+            changed=feed.changed_of(settings),
             limits=change,
             on_complete=feed.on_complete,
             simulator=endpoint.simulator(),
@@ -183,12 +184,11 @@ def _checked(
         yield msgspec.structs.replace(checked, content=whole)
 
 
-def _settings(  # noqa: PLR0913 - all that settings are made of
+def _settings(
     feed: FeedOptions,
     places: PlaceOptions,
     endpoint: EndpointOptions,
     source: sources.Source,
-    batch: str,
     *,
     canary: int | None,
 ) -> Settings:
@@ -197,7 +197,6 @@ def _settings(  # noqa: PLR0913 - all that settings are made of
         places,
         rehearsal=endpoint.simulate or None,
         canary=canary,
-        only_batch=batch,
         **endpoint.caps(),
     )
     if not settings.attach_roots:

@@ -14,6 +14,7 @@ from nightmill.cli.terminal import echo
 from nightmill.enqueue.changes import Changed
 from nightmill.enqueue.prepare import defaults_of
 from nightmill.errors import SourceError
+from nightmill.export import export_jsonl
 from nightmill.export.unchanged import export_once
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Change
@@ -63,7 +64,7 @@ async def run_plan(settings: Settings, checked: Summary, plan: Plan) -> int:
             not_fed = checked.jobs - ending.fed.total
             echo(f"{ending.counts.state}: {not_fed:,} lines were not fed", err=True)
         if ending.end is not End.INTERRUPTED:
-            written = await _export(reached, plan.batch, plan.out)
+            written = await _export(reached, checked, plan, whole=ending.end is End.DONE)
             echo(f"{written:,} results in {plan.out}", err=True)
     for line in (*unclean, *advice(ending, plan.batch, clean=not unclean)):
         echo(line, err=True)
@@ -161,12 +162,24 @@ class _Shown:
         )
 
 
-async def _export(settings: Settings, batch: str, out: Path) -> int:
+async def _export(settings: Settings, checked: Summary, plan: Plan, *, whole: bool) -> int:
+    """Write the results of the source's ids; return how many were written.
+
+    The batch may have rows of another source, or of other ids of this one. When it has none, and
+    the `whole` source has rows, the source need not be read again.
+    """
     async with ResultStore.open(settings.store_at) as store:
+        ids = None
+        rows = sum((await store.counts(plan.batch)).values())
+        if not whole or rows != checked.jobs:
+            lines = read_checked(checked, defaults_of(settings))
+            ids = (line.custom_id for line in lines)
         try:
-            return await export_once(store, batch, out, settings.data_dir)
+            if ids is None:
+                return await export_once(store, plan.batch, plan.out, settings.data_dir)
+            return await export_jsonl(store, plan.batch, plan.out, ids=ids)
         except OSError as error:
-            raise SourceError(f"{out}: cannot be written: {error.strerror}") from None
+            raise SourceError(f"{plan.out}: cannot be written: {error.strerror}") from None
 
 
 def _exit_code(ending: Ending, *, clean: bool) -> int:

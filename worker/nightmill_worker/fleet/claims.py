@@ -156,6 +156,7 @@ class Claims:
             functions={wire.FUNCTION: True},
             model=s.model,
             only=s.only_batch,
+            rehearsal=s.rehearsal,
         )
 
     async def _take_off(self, grant: Grant) -> None:

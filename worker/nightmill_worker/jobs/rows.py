@@ -13,7 +13,7 @@ import msgspec
 from nightmill.errors import SettingsError
 from nightmill.pricing.cost import cost
 from nightmill.queue import notices, result_keys, webhooks
-from nightmill.records.job import now_ms, request_hash
+from nightmill.records.job import is_rehearsal, now_ms, request_hash
 from nightmill.records.limits import NANO
 from nightmill.records.message import Message
 from nightmill.records.result import Attempt, ErrorInfo, Result, Usage, history_of
@@ -190,7 +190,9 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
         cost=cost(model, usage),
         stop_reason=answer.stop_reason if answer else None,
         request_id=calls[-1].request_id if calls else None,
-        request_hash=request_hash(body, rehearsal=rehearsal) if body else None,
+        request_hash=request_hash(body, rehearsal=rehearsal or is_rehearsal(job.batch))
+        if body
+        else None,
         enqueued_at=claimed.enqueued_at,
         finished_at=now_ms(),
         queue_ms=None if started_at is None else max(0, started_at - claimed.enqueued_at),

@@ -19,6 +19,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     functions: dict[str, bool]
     model: str
     only: str | None = None
+    rehearsal: bool = False
 
 
 class GrantedJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 -- Claim jobs: take each with its lease, its slot and its tokens, as many as the lanes grant now.
 -- ARGV[1]  JSON: worker, seq (this claim's number), account (endpoint + credential fingerprint),
 --          want (jobs at most), lease_ms, functions (names that workers run), model (default),
---          only? (a batch: claim no other jobs)
+--          only? (a batch: claim no other jobs), rehearsal? (claim only jobs of rehearsals; else none)
 -- ARGV[2]  JSON: the orders of a lane that has never been used
 -- Returns  {now_ms, wait_ms until the next claim, JSON: aborts (job ids), line (the account's hash) and
 --          held (model -> {held or stopped, why}), job, job, ...}, each job
@@ -241,19 +241,25 @@ local function write_leases()
   leased = {}
 end
 
+-- Whether this worker claims from a batch: no real call for a rehearsal, no simulated one for others.
+local function is_ours(name)
+  local rehearsed = string.sub(name, -#REHEARSAL) == REHEARSAL
+  return rehearsed == (ask.rehearsal == true) and (not ask.only or ask.only == name)
+end
+
 -- The active queues with their batches, in random order. A batch with a larger weight tends to come
 -- first, so weights also hold when claims ask for one job each.
 local function open_queues()
   local found, total = {}, 0
   for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
     local batch = batch_named(batch_of(queue))
-    if batch.open and (not ask.only or ask.only == batch.name) and is_utf8(queue) then
+    if batch.open and is_ours(batch.name) and is_utf8(queue) then
       local model = string.match(queue, '^' .. QUEUE .. ':[^:]+:(.+)$')
       found[#found + 1] = { queue = queue, batch = batch, model = model }
       total = total + batch.weight
     end
   end
-  if not ask.only and redis.call('EXISTS', QUEUE) == 1 then
+  if is_ours(SINGLES) and redis.call('EXISTS', QUEUE) == 1 then
     found[#found + 1] = { queue = QUEUE, batch = { name = SINGLES, weight = 1, room = math.huge } }
     total = total + 1
   end
