@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 from enum import StrEnum
@@ -15,7 +16,7 @@ from nightmill.queue.webhooks import Webhook
 from nightmill.records import counts
 from nightmill.records.state import JobState
 from nightmill.reports import labels, lanes
-from nightmill_worker.cli import examine
+from nightmill_worker.cli import examine, examine_endpoint, examine_redis
 
 GLOSSARY: Final = Path(__file__).parents[2] / "docs" / "glossary.md"
 ROW: Final = re.compile(r"^\| (.+?) \| (.+) \|$", re.MULTILINE)
@@ -30,8 +31,9 @@ def rows() -> list[tuple[str, str]]:
 
 def doctor_checks() -> Iterator[str]:
     """Yield the names of doctor's checks: each `what=` of a Finding, and the keys of `checks`."""
-    tree = ast.parse(Path(examine.__file__).read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
+    files = (examine.__file__, examine_endpoint.__file__, examine_redis.__file__)
+    trees = [ast.parse(Path(file).read_text(encoding="utf-8")) for file in files]
+    for node in itertools.chain.from_iterable(map(ast.walk, trees)):
         if isinstance(node, ast.keyword) and node.arg == "what":
             yield from _strings(node.value)
         if isinstance(node, ast.AnnAssign | ast.Assign) and isinstance(node.value, ast.Dict):

@@ -202,7 +202,9 @@ def test_doctor_prints_the_fix(shell: Shell, endpoint: Endpoint) -> None:
     """It exits 0 when all checks pass, else 2, and each failed check has its own fix."""
     passed = shell("doctor")
     assert (passed.code, passed.err) == (0, "")
-    assert "fix:" not in passed.out
+    assert "(a free, deliberately bad request was refused, as it should be)" in passed.out
+    assert f"{shell.data}/results.db (SQLite), 0 batches, made now, writable" in passed.out
+    assert "FAIL" not in passed.out
     endpoint.configure(auth="right-key")
     refused = shell("doctor")
     assert refused.code == 2
@@ -214,7 +216,7 @@ def test_doctor_prints_the_fix(shell: Shell, endpoint: Endpoint) -> None:
     assert "fix: check NIGHTMILL_BASE_URL" in away.out
     none = shell("doctor", env={"NIGHTMILL_API_KEY": "", "NIGHTMILL_STORE_URL": "nonsense://"})
     assert none.code == 2
-    assert "FAIL store" in none.out
+    assert "FAIL results: STORE_URL is nonsense://" in none.out
     assert "fix: no credential: set NIGHTMILL_API_KEY" in none.out
 
 

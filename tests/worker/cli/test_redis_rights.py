@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 
 from nightmill import Settings, load_settings
 from nightmill.queue.connection import connect
-from nightmill_worker.cli.examine import Finding, _kind, _redis
+from nightmill_worker.cli.examine_redis import _kind, examine_redis
+from nightmill_worker.cli.finding import Finding
 from nightmill_worker.cli.redis_rights import COMMANDS, WITHOUT_KEYS, warnings
 
 ROOT = Path(__file__).parents[3]
@@ -42,8 +43,8 @@ def of(findings: list[Finding], what: str) -> Finding:
 
 async def test_the_documented_rights_suffice(admin: Redis, redis_url: str) -> None:
     """docs/operations.md and the errors list them."""
-    findings = await _redis(await limited(admin, redis_url, *DOCUMENTED))
-    assert {finding.what for finding in findings} <= {"redis", "redis persistence"}
+    findings = await examine_redis(await limited(admin, redis_url, *DOCUMENTED))
+    assert {finding.what for finding in findings} <= {"redis", "redis persistence", "workers"}
     page = (ROOT / "docs" / "operations.md").read_text()
     assert f"ACL SETUSER NAME on >PASSWORD {' '.join(DOCUMENTED)}" in page
 
@@ -51,7 +52,7 @@ async def test_the_documented_rights_suffice(admin: Redis, redis_url: str) -> No
 async def test_a_command_that_is_missing_is_named(admin: Redis, redis_url: str) -> None:
     """`doctor` said ok, and `run` hung."""
     settings = await limited(admin, redis_url, "~*", "&*", "+@all", "-zscan", "-hset")
-    found = of(await _redis(settings), "redis rights")
+    found = of(await examine_redis(settings), "redis rights")
     assert not found.ok
     assert "HSET" in found.observed
     assert "ZSCAN" in found.observed
@@ -62,13 +63,13 @@ async def test_a_command_that_is_missing_is_named(admin: Redis, redis_url: str) 
 async def test_keys_that_are_missing_are_named(admin: Redis, redis_url: str) -> None:
     """The keys have two prefixes."""
     settings = await limited(admin, redis_url, "~arq:*", "&*", "+@all")
-    assert "nightmill:" in of(await _redis(settings), "redis rights").observed
+    assert "nightmill:" in of(await examine_redis(settings), "redis rights").observed
 
 
 async def test_a_missing_channel_is_a_warning(admin: Redis, redis_url: str) -> None:
     """No channels is what Redis 7 gives a new user; jobs only start a little later."""
     found = of(
-        await _redis(await limited(admin, redis_url, "~*", "+@all", "resetchannels")),
+        await examine_redis(await limited(admin, redis_url, "~*", "+@all", "resetchannels")),
         "redis channel",
     )
     assert (found.ok, found.warns) == (True, True)
@@ -78,9 +79,12 @@ async def test_a_missing_channel_is_a_warning(admin: Redis, redis_url: str) -> N
 
 def test_a_replica_and_a_cluster_are_refused() -> None:
     """`doctor` said ok, and `run` ended with READONLY or CROSSSLOT."""
-    assert _kind({"role": "master"}, {"cluster_enabled": 0}) == []
-    assert of(_kind({"role": "slave"}, {"cluster_enabled": 0}), "redis role").fix
-    assert of(_kind({"role": "master"}, {"cluster_enabled": 1}), "redis mode").fix
+    new = {"redis_version": "7.2.4"}
+    assert _kind(new, {"role": "master"}, {"cluster_enabled": 0}) == []
+    assert of(_kind(new, {"role": "slave"}, {"cluster_enabled": 0}), "redis role").fix
+    assert of(_kind(new, {"role": "master"}, {"cluster_enabled": 1}), "redis mode").fix
+    old = {"redis_version": "6.2.14"}
+    assert of(_kind(old, {"role": "master"}, {"cluster_enabled": 0}), "redis").fix
 
 
 async def test_a_start_warns_of_eviction(admin: Redis, redis_url: str) -> None:
@@ -91,7 +95,7 @@ async def test_a_start_warns_of_eviction(admin: Redis, redis_url: str) -> None:
     (warning,) = await warnings(settings)
     assert "allkeys-lru" in warning
     assert "maxmemory-policy noeviction" in warning
-    assert "allkeys-lru" in of(await _redis(settings), "redis eviction").observed
+    assert "allkeys-lru" in of(await examine_redis(settings), "redis eviction").observed
 
 
 async def test_a_redis_that_is_away_is_no_warning(tmp_path: Path) -> None:

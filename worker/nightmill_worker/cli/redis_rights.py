@@ -31,7 +31,7 @@ COMMANDS: Final = (
         "TYPE",
         "WATCH",
     ),
-    *("HDEL", "HGET", "HGETALL", "HINCRBY", "HLEN", "HMGET", "HSET", "HSETNX", "HVALS"),
+    *("HDEL", "HEXISTS", "HGET", "HGETALL", "HINCRBY", "HLEN", "HMGET", "HSET", "HSETNX", "HVALS"),
     *("LINDEX", "LRANGE", "LREM", "LSET", "RPUSH", "SADD", "SMEMBERS", "SREM"),
     *(
         "ZADD",

@@ -1,0 +1,123 @@
+"""The check of Redis: what `run` and `worker` cannot work with, and what is risky."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from nightmill.queue import keys
+from nightmill.queue.connection import ALLOW, connect, redis_errors
+from nightmill.queue.live_workers import read_live
+from nightmill.reports.labels import NO_WORKER
+from nightmill_worker.cli.examine_endpoint import clock_finding
+from nightmill_worker.cli.finding import Finding
+from nightmill_worker.cli.redis_rights import EVICTION, Rights, evicts, missing_rights
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from nightmill.settings import Settings
+
+OLDEST: Final = 7
+"""The oldest major version of Redis that has what the scripts use."""
+FULL: Final = 0.9
+"""Share of its memory from which on Redis is nearly full."""
+
+
+async def examine_redis(settings: Settings) -> list[Finding]:
+    """Look at a Redis that answers. Raises QueueUnavailableError, and QueueRefusedError."""
+    async with contextlib.aclosing(connect(settings)) as redis:
+        with redis_errors():
+            server = await redis.info("server")
+            found = _kind(server, await redis.info("replication"), await redis.info("cluster"))
+            if found:
+                return found
+        rights = await missing_rights(redis)
+        found = [_answers(settings, server), *_rights(rights)]
+        if not rights.commands:
+            found += await _use(redis)
+        return found + await _health(redis)
+
+
+def _answers(settings: Settings, server: Mapping[str, object]) -> Finding:
+    name = "Valkey" if "valkey_version" in server else "Redis"
+    version = server.get("valkey_version", server["redis_version"])
+    unix = str(settings.redis_url).startswith("unix:")
+    place = f"{name} {version} answers" + (" on a socket of this machine" if unix else "")
+    return Finding(what="redis", ok=True, observed=place)
+
+
+def _kind(
+    server: Mapping[str, object],
+    replication: Mapping[str, object],
+    cluster: Mapping[str, object],
+) -> list[Finding]:
+    """Return why this kind of Redis cannot be used, if it cannot."""
+    if cluster.get("cluster_enabled"):
+        fix = "give the URL of a single Redis: nightmill's scripts use keys of several slots"
+        return [Finding(what="redis mode", ok=False, observed="cluster mode", fix=fix)]
+    if replication.get("role") != "master":
+        fix = "give the URL of its primary: a replica takes no writes"
+        return [Finding(what="redis role", ok=False, observed="a replica", fix=fix)]
+    version = str(server.get("redis_version", OLDEST))
+    major = version.partition(".")[0]
+    if major.isdecimal() and int(major) < OLDEST:
+        fix = f"use Redis {OLDEST} or newer, or Valkey"
+        return [Finding(what="redis", ok=False, observed=f"version {version}", fix=fix)]
+    return []
+
+
+def _rights(rights: Rights) -> list[Finding]:
+    """Return what this user lacks."""
+    found = []
+    if rights.commands:
+        observed = f"this user may not use {', '.join(rights.commands)}"
+        found.append(Finding(what="redis rights", ok=False, observed=observed, fix=ALLOW))
+    if rights.channels:
+        observed = f"this user may not {' or '.join(rights.channels)}: jobs start 250 ms later"
+        fix = f"ACL SETUSER NAME '&{keys.WAKE}'"
+        finding = Finding(what="redis channel", ok=True, warns=True, observed=observed, fix=fix)
+        found.append(finding)
+    return found
+
+
+async def _use(redis: Redis) -> list[Finding]:
+    """Return who works with this Redis, and how its clock differs from ours."""
+    with redis_errors():
+        workers = len(await read_live(redis))
+        stock = await redis.exists(f"{keys.QUEUE}:health-check")
+        began = time.time()
+        seconds, micros = await redis.time()
+        middle = (began + time.time()) / 2
+    running = f"{workers:,} running" if workers else NO_WORKER.partition(":")[0]
+    fix = "" if workers else NO_WORKER.partition(": ")[2]
+    found = [Finding(what="workers", ok=True, warns=not workers, observed=running, fix=fix)]
+    if stock:
+        fix = "stop that worker, or give it another queue: it may run or delete our jobs"
+        observed = f"a stock arq worker listens on {keys.QUEUE}"
+        found.append(Finding(what="redis queue", ok=False, observed=observed, fix=fix))
+    if apart := clock_finding("Redis", seconds + micros / 1e6, middle):
+        found.append(apart)
+    return found
+
+
+async def _health(redis: Redis) -> list[Finding]:
+    """Return how this Redis may lose or refuse jobs."""
+    with redis_errors():
+        saved, memory = await redis.info("persistence"), await redis.info("memory")
+    found = []
+    if not saved["aof_enabled"]:
+        fix = "appendonly yes, or a restart of Redis loses queued jobs (stored results are safe)"
+        found.append(Finding(what="redis persistence", ok=False, observed="AOF is off", fix=fix))
+    if policy := await evicts(redis):
+        fix = f"{EVICTION}, or Redis deletes queued jobs when its memory is full"
+        found.append(Finding(what="redis eviction", ok=False, observed=policy, fix=fix))
+    used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
+    if most and used >= FULL * most:
+        observed = f"{used / most:.0%} of maxmemory ({most:,} bytes) is used"
+        fix = "raise maxmemory, or lower NIGHTMILL_WINDOW: a full Redis takes no new jobs"
+        finding = Finding(what="redis memory", ok=True, warns=True, observed=observed, fix=fix)
+        found.append(finding)
+    return found
