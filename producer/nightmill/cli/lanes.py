@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -60,42 +61,53 @@ async def _lanes(settings: Settings, *, watch: bool, every: bool) -> None:
 
     from nightmill.cli.console import VisibleConsole  # noqa: PLC0415
     from nightmill.cli.session import open_batches  # noqa: PLC0415
+    from nightmill.reports.labels import NO_WORKER  # noqa: PLC0415
     from nightmill.reports.lanes import read_lanes  # noqa: PLC0415
+    from nightmill.reports.progress import counted  # noqa: PLC0415
 
     console = VisibleConsole(width=None if sys.stdout.isatty() else WIDE)
     async with open_batches(settings) as batches:
         before = await read_lanes(batches.redis)
-        with Live(console=console, auto_refresh=False) as live:
+        with Live(console=console, auto_refresh=False) if watch else nullcontext() as live:
             while True:
                 await asyncio.sleep(LOOK_S)
                 now = await read_lanes(batches.redis)
                 jobs_wait, workers = await _work(batches)
-                looks = _looks(before, now, jobs_wait=jobs_wait)
-                live.update(Group(_drawn(looks, every=every), workers), refresh=True)
-                if not watch:
+                looks = _looks(before, now, jobs_wait=jobs_wait, workers=workers)
+                line = (
+                    f"{counted(workers, 'worker')} running" if workers else NO_WORKER.capitalize()
+                )
+                drawn = Group(_drawn(looks, every=every), line)
+                if live is None:
+                    console.print(drawn)
                     return
+                live.update(drawn, refresh=True)
                 before = now
 
 
-async def _work(batches: Batches) -> tuple[bool, str]:
-    """Return whether jobs wait, and how many workers run, as a line of text."""
+async def _work(batches: Batches) -> tuple[bool, int]:
+    """Return whether jobs wait, and how many workers run."""
     from nightmill.queue.keys import SINGLES  # noqa: PLC0415
     from nightmill.queue.stops import read_stops  # noqa: PLC0415
-    from nightmill.reports.labels import NO_WORKER  # noqa: PLC0415
-    from nightmill.reports.progress import counted  # noqa: PLC0415
 
     counts = [*(await batches.all()).values(), await batches.counts(SINGLES)]
     workers = len((await read_stops(batches.redis, [])).workers)
-    line = f"{counted(workers, 'worker')} running" if workers else NO_WORKER.capitalize()
-    return any(each.waiting for each in counts), line
+    return any(each.waiting for each in counts), workers
 
 
-def _looks(before: Iterable[Lane], now: Iterable[Lane], *, jobs_wait: bool) -> list[Look]:
+def _looks(
+    before: Iterable[Lane], now: Iterable[Lane], *, jobs_wait: bool, workers: int
+) -> list[Look]:
     from nightmill.reports.lanes import Look  # noqa: PLC0415
 
     known = {(lane.account, lane.model): lane for lane in before}
     return [
-        Look(before=known.get((lane.account, lane.model), lane), now=lane, jobs_wait=jobs_wait)
+        Look(
+            before=known.get((lane.account, lane.model), lane),
+            now=lane,
+            jobs_wait=jobs_wait,
+            workers=workers,
+        )
         for lane in now
     ]
 

@@ -131,6 +131,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     now: Lane
     jobs_wait: bool = True
     """Whether jobs wait in Redis, for any lane."""
+    workers: int = 1
+    """How many workers run."""
 
     @property
     def seconds(self) -> float:
@@ -170,6 +172,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
         now, limited_by = self.now, self.limited_by
         if limited_by == "nothing" and not self.jobs_wait:
             return "Idle: no jobs are waiting."
+        if limited_by == "nothing" and not self.workers:
+            return "Idle: no worker is running."
         if limited_by in SENTENCES:
             reason = now.stopped or (now.hold.reason if now.hold else "")
             known = RESUME in reason or limited_by != "stopped"
