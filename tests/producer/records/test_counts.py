@@ -74,3 +74,10 @@ def test_other_odd_values_count_as_missing() -> None:
     assert counts.state == "paused"
     assert read_counts(0, 0, [b"limits", b'{"expires_at":100000000000000000}']).limits == Limits()
     assert Counts().limits == Limits()
+
+
+def test_the_cost_is_in_dollars() -> None:
+    """A service compared nano-dollars with its budget in dollars."""
+    assert Counts(nanodollars=1_500_000_000).cost == 1.5
+    assert Counts(nanodollars=1_500_000_000, unpriced=1).cost is None
+    assert Counts().cost == 0
