@@ -6,6 +6,8 @@ replaces it, a filter of it is missing as well, and writing it is an error.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping, MappingView
 from datetime import date, time
 from decimal import Decimal
@@ -18,6 +20,7 @@ from nightmill.sources.missing import is_empty, is_missing, name_of
 try:
     from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError
     from jinja2.meta import find_undeclared_variables
+    from jinja2.nodes import Name, Output
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 except ModuleNotFoundError:
     raise ExtraMissingError("templates need Jinja: pip install 'nightmill[sources]'") from None
@@ -29,6 +32,7 @@ __all__ = [
     "UndefinedError",
     "given",
     "names_in",
+    "written_in",
 ]
 
 _TEXTS: Final = (str, int, Decimal, date, time, list, dict, tuple)
@@ -103,6 +107,8 @@ def _finalize(value: object) -> object:
         return str(value)  # raises
     if is_missing(value):
         return Missing(value, "value").fail()
+    if isinstance(value, float) and math.isinf(value):
+        raise TypeError("the value is an infinite number")
     if isinstance(value, _TEXTS):
         return value
     if isinstance(value, bytes):
@@ -155,6 +161,15 @@ def _json(value: object) -> object:
 ENVIRONMENT: Final = _made()
 _BARE: Final = Environment(autoescape=False)  # noqa: S701 - it only finds names
 _BARE.globals.clear()  # a column may be called `dict`
+
+
+def written_in(source: str) -> set[str]:
+    """Return the columns that a template text only writes as they are: `text` of `{{ text }}`."""
+    parsed = _BARE.parse(source)
+    outputs = [node for output in parsed.find_all(Output) for node in output.nodes]
+    written = Counter(node.name for node in outputs if isinstance(node, Name))
+    used = Counter(node.name for node in parsed.find_all(Name))
+    return {name for name, times in written.items() if used[name] == times}
 
 
 def names_in(source: str) -> set[str]:

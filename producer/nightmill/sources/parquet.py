@@ -10,8 +10,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from uuid import UUID
 
-from nightmill.errors import ExtraMissingError, SourceError
-from nightmill.sources.line import Row
+import msgspec
+
+from nightmill.errors import ExtraMissingError, InvalidParamsError, SourceError
+from nightmill.params import dotted
+from nightmill.sources.line import Rejected, Row, rejected
+from nightmill.sources.names import near_twins, same_names
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -26,12 +30,15 @@ OPTIONAL: Final = frozenset({"custom_id", "prompt"}) | {
 """Columns that a template uses if they are there; the second line: names of Jinja's functions."""
 
 
-def read_parquet(stream: BinaryIO, only: AbstractSet[str] | None, name: str) -> Iterator[Row]:
+def read_parquet(
+    stream: BinaryIO, only: AbstractSet[str] | None, name: str
+) -> Iterator[Row | Rejected]:
     """Yield the rows of `stream`, which must be seekable; `name` is for messages.
 
     Rows have the columns `only` (None: all). When a needed one of them is missing, all columns are
     read, so that an error can list them. Dates, times, decimals and UUIDs become text, and so do
-    bytes that are UTF-8. Raises ExtraMissingError, and SourceError when it is not Parquet.
+    bytes that are UTF-8. A row with a value that Python cannot hold is Rejected. Raises
+    ExtraMissingError, and SourceError when it is not Parquet or two columns have one name.
     """
     try:
         import pyarrow as pa  # noqa: PLC0415 - optional extra
@@ -50,15 +57,32 @@ def read_parquet(stream: BinaryIO, only: AbstractSet[str] | None, name: str) -> 
         names = list(file.schema_arrow.names)
         if only is not None and only - OPTIONAL <= set(names):
             names = [name for name in names if name in only]
+        if twice := same_names(names):
+            raise SourceError(f"{name}: {twice}")
+        twins = near_twins(file.schema_arrow.names)
         for batch in file.iter_batches(batch_size=_rows(file), columns=names, use_threads=False):
             columns = [_values(column) for column in batch.columns]
             for place in range(batch.num_rows):
                 number += 1
-                cells = {name: _plain(c[place]) for name, c in zip(names, columns, strict=True)}
-                yield Row(number=number, columns=cells, table=True)
+                cells = {name: column[place] for name, column in zip(names, columns, strict=True)}
+                yield _row(number, cells, (twins,) if twins and number == 1 else ())
     except (pa.ArrowException, OSError) as error:
         problem = " ".join(str(error).split())
         raise SourceError(f"{name}: cannot be read as Parquet: {problem}") from None
+
+
+def _row(number: int, cells: dict[str, object], warnings: tuple[str, ...]) -> Row | Rejected:
+    for name, value in cells.items():
+        if isinstance(value, _Unreadable):
+            return rejected(number, InvalidParamsError(dotted((name,)), value.problem))
+    columns = {name: _plain(value) for name, value in cells.items()}
+    return Row(number=number, columns=columns, table=True, warnings=warnings)
+
+
+class _Unreadable(msgspec.Struct, frozen=True):
+    """A value that Python cannot hold."""
+
+    problem: str
 
 
 def _rows(file: ParquetFile) -> int:
@@ -79,8 +103,22 @@ def _values(column: Any) -> list[object]:  # noqa: ANN401 - a pyarrow array, whi
         column = column.cast(pa.time64("us"), safe=False)
     elif pa.types.is_duration(kind) and kind.unit == "ns":
         column = column.cast(pa.duration("us"), safe=False)
-    values: list[object] = column.to_pylist()
+    try:
+        values: list[object] = column.to_pylist()
+    except (pa.ArrowException, OverflowError, ValueError):
+        values = [_value(value) for value in column]
     return values
+
+
+def _value(value: Any) -> object:  # noqa: ANN401 - a pyarrow scalar, which has no types
+    """Return one value of a column that has values which Python cannot hold."""
+    try:
+        found: object = value.as_py()
+    except OverflowError:
+        return _Unreadable("out of range; dates and times have the years 1 to 9999")
+    except Exception as error:  # noqa: BLE001 - a time zone that is not known, for example
+        return _Unreadable(f"cannot be read: {' '.join(str(error).split())}")
+    return found
 
 
 def _plain(value: object) -> object:

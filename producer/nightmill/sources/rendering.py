@@ -15,6 +15,7 @@ from nightmill.sources.environment import (
     UndefinedError,
     given,
     names_in,
+    written_in,
 )
 from nightmill.sources.names import no_column
 
@@ -30,6 +31,7 @@ class Text:
         self.field = field
         try:
             self.names = names_in(source)
+            self._written = sorted(written_in(source))
             self._template = ENVIRONMENT.from_string(source)
         except TemplateSyntaxError as error:
             at = source.splitlines()[error.lineno - 1 : error.lineno]
@@ -49,6 +51,12 @@ class Text:
             return self._template.render({ROW: values, **values})
         except Exception as error:  # noqa: BLE001 - a template may raise anything
             self._refuse(error, columns)
+
+    def warnings(self, columns: Mapping[str, object]) -> tuple[str, ...]:
+        """Return a warning for each empty text that is written as it is."""
+        values = ((name, columns.get(name)) for name in self._written)
+        empty = [name for name, value in values if isinstance(value, str) and not value]
+        return tuple(f'an empty "{name}" is written into the {self.field}' for name in empty)
 
     def _refuse(self, error: Exception, columns: Mapping[str, object]) -> NoReturn:
         problem = f"cannot be filled in: {str(error) or type(error).__name__}"

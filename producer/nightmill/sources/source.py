@@ -16,6 +16,7 @@ from nightmill.sources.jobs import lines
 from nightmill.sources.json_values import is_spread
 from nightmill.sources.jsonl import read_jsonl, read_spread
 from nightmill.sources.line import Line, Rejected, Row
+from nightmill.sources.names import columns_there
 from nightmill.sources.opening import (
     HEAD_BYTES,
     is_stream,
@@ -175,7 +176,7 @@ def _require(source: Source, columns: Iterable[str]) -> None:
     known = f"there are: {', '.join(map(str, present)) or 'none'}"
     for name in template.needed if template else ():
         if name not in present:
-            raise SourceError(f'{source}: no column "{name}"; {known}')
+            raise SourceError(f'{source}: no column "{name}"; {columns_there(present, name)}')
     if (template is None or template.plain) and not REQUESTS.intersection(present):
         name = present[0] if present else "text"
         raise SourceError(

@@ -68,6 +68,8 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
             attached = self._attached(row)
             custom_id, params = self._custom_id(row), self._message(row, attached)
             warnings = tuple(each.warning for each in attached if each.warning)
+        if (prompt := self._text("prompt")) is not None:
+            warnings += prompt.warnings(row.columns)
         system = self._text("system")
         if system is not None and (text := system.render(row.columns, table=row.table)):
             params = {"system": text, **{k: v for k, v in params.items() if k != "system"}}

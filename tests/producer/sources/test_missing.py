@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from nightmill.errors import SourceError
 from nightmill.sources import Line, Rejected, Row, Template, items_of, line_of
 from tests.producer.sources.reading import DEFAULTS, SAY, asked, jobs, read, write
 
@@ -154,8 +155,17 @@ def test_a_missing_value_inside_a_nested_column_is_named() -> None:
 
 
 def test_an_empty_text_of_json_is_a_value() -> None:
-    """Only a table cannot tell an empty text from a missing one."""
+    """Only a table cannot tell an empty text from a missing one. It is a warning."""
     assert rendered("S: {{ text }}.", "") == "S: ."
+    for text, warned in (
+        ("{{ text }}!", True),
+        ("{{ text or '' }}!", False),
+        ("{% if text %}{{ text }}{% endif %}!", False),
+    ):
+        line = line_of(Row(number=1, columns={"text": ""}), DEFAULTS, Template(prompt=text))
+        assert isinstance(line, Line)
+        warning = 'an empty "text" is written into the prompt'
+        assert line.warnings == ((warning,) if warned else ())
 
 
 def test_a_system_prompt_and_an_id_may_not_be_missing(tmp_path: Path) -> None:
@@ -200,3 +210,55 @@ def test_an_integer_id_that_was_read_as_a_number_is_the_integer(tmp_path: Path) 
     assert line.custom_id == "7"
     pq.write_table(pa.table({"custom_id": pa.array([3.0]), "prompt": ["a"]}), path)
     assert list(jobs(path)) == ["3"]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([2**60, 0], pa.timestamp("us")),
+        pa.array([2**60, 0], pa.timestamp("ms", "UTC")),
+        pa.array([2**31 - 1, 0], pa.date32()),
+        pa.array([86_400_000 * 10**8, 0], pa.date64()),
+        pa.array([2**62, 1], pa.duration("s")),
+        pa.array([[2**31 - 1], [0]], pa.list_(pa.date32())),
+        pa.array([{"a": 2**31 - 1}, {"a": 0}], pa.struct([("a", pa.date32())])),
+    ],
+)
+def test_a_date_out_of_range_is_a_bad_row(tmp_path: Path, column: pa.Array) -> None:
+    """Python has the years 1 to 9999: the command ended with a traceback."""
+    first, second = read(parquet(tmp_path, column), SAY)
+    assert isinstance(first, Rejected)
+    assert str(first.error) == (
+        "line 1: text: out of range; dates and times have the years 1 to 9999"
+    )
+    assert isinstance(second, Line)
+
+
+def test_a_time_zone_that_is_not_known_is_a_bad_row(tmp_path: Path) -> None:
+    """The message said that the file is no Parquet."""
+    (line,) = read(parquet(tmp_path, pa.array([0], pa.timestamp("us", "Mars/Base"))), SAY)
+    assert isinstance(line, Rejected)
+    assert "text: cannot be read: " in str(line.error)
+
+
+def test_an_infinite_number_is_not_written(tmp_path: Path) -> None:
+    """A number out of the range of its type: "Price: inf" was a job. Large integers are written."""
+    (line,) = read(parquet(tmp_path, pa.array([float("inf")])), SAY)
+    assert isinstance(line, Rejected)
+    assert "the value is an infinite number" in str(line.error)
+    assert "infinite" in rendered("{{ text }}", float("-inf"))
+    path = parquet(tmp_path, pa.array([2**64 - 1], pa.uint64()))
+    assert asked(path, SAY) == {"line-1": "18446744073709551615"}
+
+
+def test_parquet_columns_of_one_name_are_one_error(tmp_path: Path) -> None:
+    """The second column was taken, and the first one was not mentioned."""
+    path = tmp_path / "in.parquet"
+    columns = [pa.array(["a"]), pa.array(["b"])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["text", "text"]), path)
+    with pytest.raises(SourceError, match=r'in\.parquet: two columns have the name "text"'):
+        read(path, SAY)
+    pq.write_table(pa.Table.from_arrays(columns, names=["text", "Text "]), path)
+    (line,) = read(path, SAY)
+    assert isinstance(line, Line)
+    assert line.warnings == ('columns "text" and "Text " have almost the same name',)
