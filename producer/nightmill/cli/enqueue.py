@@ -119,6 +119,8 @@ async def _feed(settings: Settings, order: Order, read: Read) -> Fed:
     from nightmill.cli.live import showing  # noqa: PLC0415
     from nightmill.cli.session import open_session  # noqa: PLC0415
     from nightmill.enqueue.feeder import Feeder  # noqa: PLC0415
+    from nightmill.queue.stops import lacks_worker  # noqa: PLC0415
+    from nightmill.reports.labels import NO_WORKER  # noqa: PLC0415
 
     name = order.batch
     async with open_session(settings) as session, AsyncExitStack() as stack:
@@ -137,10 +139,13 @@ async def _feed(settings: Settings, order: Order, read: Read) -> Fed:
             await feeder.check(read())
         try:
             async with showing(session.batches, name):
-                return await feeder.feed(read(), live=not order.twice)
+                fed = await feeder.feed(read(), live=not order.twice)
         except (InvalidParamsError, SourceError) as error:
             before = counted(feeder.fed.total, "job")
             raise SourceError(f"{error}; before it, {before} went in") from None
+        if await lacks_worker(session.batches, name):
+            echo(f"waiting: {NO_WORKER}", err=True)
+        return fed
 
 
 def summary(batch: str, fed: Fed) -> str:

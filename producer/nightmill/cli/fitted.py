@@ -47,13 +47,18 @@ class FittedTable:
             first, rest = self._headings[0], self._headings[self._main :]
             yield self._of((first, *rest), slice(self._main, None), beside_first=True)
             return
-        for gap in GAPS:
-            widths = self._widths(options.max_width - gap * (len(self._headings) - 1))
-            if widths is not None:
-                # rich counts a gap behind the last column, which it does not draw.
-                wider = options.update(width=options.max_width + gap)
-                yield from console.render(self._table(widths, gap), wider)
-                return
+        fitting = {
+            gap: widths
+            for gap in GAPS
+            if (widths := self._widths(options.max_width - gap * (len(self._headings) - 1)))
+        }
+        # The wider gap, unless only the narrower one leaves the cells whole.
+        whole = [gap for gap, widths in fitting.items() if self._leaves_whole(widths)]
+        for gap in [*whole, *fitting][:1]:
+            # rich counts a gap behind the last column, which it does not draw.
+            wider = options.update(width=options.max_width + gap)
+            yield from console.render(self._table(fitting[gap], gap), wider)
+            return
         for name, *cells in self._rows:
             parts = map(" ".join, zip(self._headings[1:], cells, strict=True))
             yield Text(f"{name}: {', '.join(parts)}")
@@ -76,8 +81,18 @@ class FittedTable:
             table.add_row(*map(Text, row))
         return table
 
+    def _leaves_whole(self, widths: Sequence[int]) -> bool:
+        """Tell whether no cell is wrapped; headings may be."""
+        return all(
+            len(cell) <= width
+            for row in self._rows
+            for cell, width in zip(row, widths, strict=True)
+        )
+
     def _widths(self, available: int) -> list[int] | None:
         """Return each column's width: its longest word at least, its longest cell at most.
+
+        Cells get what is left before headings do.
 
         None when the longest words do not fit into `available`.
         """
@@ -86,8 +101,10 @@ class FittedTable:
         left = available - sum(widths)
         if left < 0:
             return None
-        for number, cells in enumerate(columns):
-            more = min(max(map(len, cells)) - widths[number], left)
-            widths[number] += more
-            left -= more
+        for start in (1, 0):  # without the headings first
+            for number, cells in enumerate(columns):
+                longest = max(map(len, cells[start:]), default=0)
+                more = max(0, min(longest - widths[number], left))
+                widths[number] += more
+                left -= more
         return widths

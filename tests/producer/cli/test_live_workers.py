@@ -15,7 +15,8 @@ NO_WORKER = 'no worker is running: start one with "nightmill worker"'
 
 def test_status_says_that_no_worker_is_running(shell: Shell) -> None:
     """It said "running" and "ETA ?", and people waited for a night."""
-    assert shell("enqueue", shell.write(3, "nw.jsonl")).code == 0
+    fed = shell("enqueue", shell.write(3, "nw.jsonl"))
+    assert fed.err.splitlines()[-1].startswith(f"waiting: {NO_WORKER}")
     shown = shell("status", "nw")
     assert f"waiting: {NO_WORKER}" in shown.out
     assert "nw     waiting  0 of 3" in shown.out
