@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from typing import Final, get_args
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 
@@ -26,6 +26,15 @@ FIX_URL: Final = (
     "%3A)"
 )
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
+REDIS_OPTIONS: Final = frozenset(
+    {
+        *("client_name", "db", "health_check_interval", "password", "protocol"),
+        *("socket_connect_timeout", "socket_keepalive", "socket_timeout", "username"),
+        *("ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname"),
+        *("ssl_keyfile", "ssl_keyfile_password"),
+    }
+)
+"""Options of a Redis URL. redis-py takes others too that would change what it returns."""
 
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OWN: Final = "nightmill sets it itself"
@@ -93,7 +102,11 @@ def check_redis_url(given: str) -> None:
     if scheme not in REDIS_SCHEMES:
         raise ValueError("not a Redis URL: use redis://HOST:PORT, rediss:// or unix:///PATH")
     parts = _split(given, FIX_URL)
+    if unknown := {name for name, _ in parse_qsl(parts.query)} - REDIS_OPTIONS:
+        raise ValueError(f"it has no option {min(unknown)}: {', '.join(sorted(REDIS_OPTIONS))}")
     if scheme == "unix":
+        if not parts.path:
+            raise ValueError("it names no socket: use unix:///PATH")
         return
     database = parts.path.strip("/")
     if "@" in rest.replace(parts.netloc, "", 1):  # a / # or ? ended the host inside the password

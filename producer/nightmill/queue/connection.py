@@ -164,7 +164,7 @@ def redis_errors() -> Iterator[None]:
     except (exceptions.RedisError, OSError) as error:
         if fix := refusal(error):
             raise QueueRefusedError(f"Redis refuses: {error}; {fix}") from error
-        raise QueueUnavailableError(f"Redis does not answer: {error}") from error
+        raise QueueUnavailableError(f"Redis does not answer: {error}{_hint(error)}") from error
 
 
 ALLOW = "allow this user what docs/operations.md lists: ACL SETUSER NAME ~arq:* ~nightmill:* "
@@ -189,8 +189,15 @@ _FIX_OF_WORD: Final = {
     "WRONGTYPE": "a key of nightmill holds another program's data: give a database of its own",
     "CROSSSLOT": _CLUSTER,
     "MOVED": _CLUSTER,
+    "do not hash to the same slot": _CLUSTER,
     "unknown command": "use Redis 7 or newer, or Valkey, without renamed commands",
 }
+
+
+def _hint(error: Exception) -> str:
+    """Return what may help, of an error that may pass: a replica can become the primary."""
+    replica = isinstance(error, exceptions.ReadOnlyError) or "read only replica" in str(error)
+    return " Give the URL of its primary in NIGHTMILL_REDIS_URL" if replica else ""
 
 
 def refusal(error: Exception) -> str:

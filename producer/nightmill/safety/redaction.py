@@ -37,7 +37,7 @@ URL_FIELDS: Final = ("redis_url", "store_url")
 """Settings that are URLs with a password."""
 PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
 """Variables that are URLs of proxies; they are also written in capitals."""
-PASSWORD_OPTIONS: Final = ("password", "sslpassword")
+PASSWORD_OPTIONS: Final = ("password", "sslpassword", "ssl_keyfile_password")
 """Options of a URL that are passwords."""
 NO_SECRET: Final = "anthropic-"  # noqa: S105 - the name of a header
 """How the names of headers begin whose values are no secrets."""

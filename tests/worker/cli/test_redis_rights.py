@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from nightmill import Settings, load_settings
+from nightmill import Producer, Settings, load_settings
+from nightmill.errors import QueueRefusedError, QueueUnavailableError
 from nightmill.queue.connection import connect
-from nightmill_worker.cli.examine_redis import _kind, examine_redis
+from nightmill_worker.cli.examine_redis import examine_redis
 from nightmill_worker.cli.finding import Finding
-from nightmill_worker.cli.redis_rights import COMMANDS, WITHOUT_KEYS, warnings
+from nightmill_worker.cli.redis_rights import COMMANDS, WITHOUT_KEYS, warnings, wrong_kind
+from tests.rig import hello
 
 ROOT = Path(__file__).parents[3]
 DOCUMENTED = ("~arq:*", "~nightmill:*", "&nightmill:*", "+@all", "-@dangerous", "+info")
@@ -79,12 +81,27 @@ async def test_a_missing_channel_is_a_warning(admin: Redis, redis_url: str) -> N
 
 def test_a_replica_and_a_cluster_are_refused() -> None:
     """`doctor` said ok, and `run` ended with READONLY or CROSSSLOT."""
-    new = {"redis_version": "7.2.4"}
-    assert _kind(new, {"role": "master"}, {"cluster_enabled": 0}) == []
-    assert of(_kind(new, {"role": "slave"}, {"cluster_enabled": 0}), "redis role").fix
-    assert of(_kind(new, {"role": "master"}, {"cluster_enabled": 1}), "redis mode").fix
-    old = {"redis_version": "6.2.14"}
-    assert of(_kind(old, {"role": "master"}, {"cluster_enabled": 0}), "redis").fix
+    good = {"redis_version": "7.2.4", "role": "master", "cluster_enabled": 0}
+    assert wrong_kind(good) is None
+    for odd in ({"role": "slave"}, {"cluster_enabled": 1}, {"redis_version": "6.2.14"}):
+        found = wrong_kind({**good, **odd})
+        assert found is not None
+        assert all(found)
+
+
+async def test_a_replica_ends_run_and_worker_at_their_start(admin: Redis, redis_url: str) -> None:
+    """A worker with a replica logged `redis away` for ever; `run` named no fix."""
+    await admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        with pytest.raises(QueueRefusedError, match="is a replica: give the URL of its primary"):
+            await warnings(load_settings(redis_url=redis_url))
+        (found,) = await examine_redis(load_settings(redis_url=redis_url))
+        assert (found.what, found.ok) == ("redis role", False)
+        with pytest.raises(QueueUnavailableError, match="Give the URL of its primary"):
+            async with Producer(redis_url) as producer:
+                await producer.enqueue(hello())
+    finally:
+        await admin.execute_command("REPLICAOF", "NO", "ONE")
 
 
 async def test_a_start_warns_of_eviction(admin: Redis, redis_url: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nightmill.queue import keys
 from nightmill.queue.connection import ALLOW, connect, redis_errors
@@ -13,15 +13,19 @@ from nightmill.queue.live_workers import read_live
 from nightmill.reports.labels import NO_WORKER
 from nightmill_worker.cli.examine_endpoint import clock_finding
 from nightmill_worker.cli.finding import Finding
-from nightmill_worker.cli.redis_rights import EVICTION, Rights, evicts, missing_rights
+from nightmill_worker.cli.redis_rights import (
+    EVICTION,
+    Rights,
+    evicts,
+    missing_rights,
+    wrong_kind,
+)
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from nightmill.settings import Settings
 
-OLDEST: Final = 7
-"""The oldest major version of Redis that has what the scripts use."""
 FULL: Final = 0.9
 """Share of its memory from which on Redis is nearly full."""
 
@@ -30,15 +34,15 @@ async def examine_redis(settings: Settings) -> list[Finding]:
     """Look at a Redis that answers. Raises QueueUnavailableError, and QueueRefusedError."""
     async with contextlib.aclosing(connect(settings)) as redis:
         with redis_errors():
-            server = await redis.info("server")
-            found = _kind(server, await redis.info("replication"), await redis.info("cluster"))
-            if found:
-                return found
+            info = await redis.info()
+        if wrong := wrong_kind(info):
+            what, observed, fix = wrong
+            return [Finding(what=what, ok=False, observed=observed, fix=fix)]
         rights = await missing_rights(redis)
-        found = [_answers(settings, server), *_rights(rights)]
+        found = [_answers(settings, info), *_rights(rights)]
         if not rights.commands:
             found += await _use(redis)
-        return found + await _health(redis)
+        return found + _health(info)
 
 
 def _answers(settings: Settings, server: Mapping[str, object]) -> Finding:
@@ -47,26 +51,6 @@ def _answers(settings: Settings, server: Mapping[str, object]) -> Finding:
     unix = str(settings.redis_url).startswith("unix:")
     place = f"{name} {version} answers" + (" on a socket of this machine" if unix else "")
     return Finding(what="redis", ok=True, observed=place)
-
-
-def _kind(
-    server: Mapping[str, object],
-    replication: Mapping[str, object],
-    cluster: Mapping[str, object],
-) -> list[Finding]:
-    """Return why this kind of Redis cannot be used, if it cannot."""
-    if cluster.get("cluster_enabled"):
-        fix = "give the URL of a single Redis: nightmill's scripts use keys of several slots"
-        return [Finding(what="redis mode", ok=False, observed="cluster mode", fix=fix)]
-    if replication.get("role") != "master":
-        fix = "give the URL of its primary: a replica takes no writes"
-        return [Finding(what="redis role", ok=False, observed="a replica", fix=fix)]
-    version = str(server.get("redis_version", OLDEST))
-    major = version.partition(".")[0]
-    if major.isdecimal() and int(major) < OLDEST:
-        fix = f"use Redis {OLDEST} or newer, or Valkey"
-        return [Finding(what="redis", ok=False, observed=f"version {version}", fix=fix)]
-    return []
 
 
 def _rights(rights: Rights) -> list[Finding]:
@@ -103,18 +87,16 @@ async def _use(redis: Redis) -> list[Finding]:
     return found
 
 
-async def _health(redis: Redis) -> list[Finding]:
+def _health(info: Mapping[str, Any]) -> list[Finding]:
     """Return how this Redis may lose or refuse jobs."""
-    with redis_errors():
-        saved, memory = await redis.info("persistence"), await redis.info("memory")
     found = []
-    if not saved["aof_enabled"]:
+    if not info.get("aof_enabled"):
         fix = "appendonly yes, or a restart of Redis loses queued jobs (stored results are safe)"
         found.append(Finding(what="redis persistence", ok=False, observed="AOF is off", fix=fix))
-    if policy := await evicts(redis):
+    if policy := evicts(info):
         fix = f"{EVICTION}, or Redis deletes queued jobs when its memory is full"
         found.append(Finding(what="redis eviction", ok=False, observed=policy, fix=fix))
-    used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if most and used >= FULL * most:
         observed = f"{used / most:.0%} of maxmemory ({most:,} bytes) is used"
         fix = "raise maxmemory, or lower NIGHTMILL_WINDOW: a full Redis takes no new jobs"

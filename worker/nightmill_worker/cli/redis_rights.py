@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from nightmill.errors import QueueFullError, QueueUnavailableError
+from nightmill.errors import QueueFullError, QueueRefusedError, QueueUnavailableError
 from nightmill.queue import keys
 from nightmill.queue.connection import connect, redis_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from redis.asyncio import Redis
 
     from nightmill.settings import Settings
@@ -50,6 +52,8 @@ COMMANDS: Final = (
 WITHOUT_KEYS: Final = ("EXEC", "MULTI", "TIME", "UNWATCH")
 """All others but those for scripts and channels."""
 EVICTION: Final = "set maxmemory-policy noeviction"
+OLDEST: Final = 7
+"""The oldest major version of Redis that has what the scripts use."""
 WARN_S: Final = 2.0
 """Longest time that a start waits for this check, seconds."""
 PREFIXES: Final = ("arq:", "nightmill:")
@@ -89,24 +93,42 @@ async def missing_rights(redis: Redis) -> Rights:
     return Rights(commands=_names(commands), channels=_names(closed))
 
 
-async def evicts(redis: Redis) -> str:
-    """Return how this Redis deletes keys when its memory is full, "" when it does not."""
-    with redis_errors():
-        memory = await redis.info("memory")
-    policy = str(memory.get("maxmemory_policy", "noeviction"))
+def wrong_kind(info: Mapping[str, object]) -> tuple[str, str, str] | None:
+    """Return why a Redis cannot be used at all: what was checked, what was found, the fix."""
+    if info.get("cluster_enabled"):
+        fix = "give the URL of a single Redis: nightmill's scripts use keys of several slots"
+        return "redis mode", "cluster mode", fix
+    if info.get("role", "master") != "master":
+        return "redis role", "a replica", "give the URL of its primary: a replica takes no writes"
+    version = str(info.get("redis_version", OLDEST))
+    major = version.partition(".")[0]
+    if major.isdecimal() and int(major) < OLDEST:
+        return "redis", f"version {version}", f"use Redis {OLDEST} or newer, or Valkey"
+    return None
+
+
+def evicts(info: Mapping[str, object]) -> str:
+    """Return how a Redis deletes keys when its memory is full, "" when it does not."""
+    policy = str(info.get("maxmemory_policy", "noeviction"))
     return "" if policy == "noeviction" else policy
 
 
 async def warnings(settings: Settings) -> list[str]:
     """Return what `run` and `worker` say about this Redis at their start.
 
-    A Redis that is away, or that does not tell this user, is no matter of this check.
+    A Redis that is away, or that does not tell this user, is no matter of this check. Raises
+    QueueRefusedError for a kind of Redis that cannot be used.
     """
     try:
         async with aclosing(connect(settings)) as redis, asyncio.timeout(WARN_S):
-            policy = await evicts(redis)
+            with redis_errors():
+                info = await redis.info()
     except (QueueUnavailableError, QueueFullError, TimeoutError):
         return []
+    if found := wrong_kind(info):
+        _, observed, fix = found
+        raise QueueRefusedError(f"NIGHTMILL_REDIS_URL is {observed}: {fix}")
+    policy = evicts(info)
     if not policy:
         return []
     text = f"warning: this Redis deletes queued jobs when its memory is full ({policy}): {EVICTION}"
