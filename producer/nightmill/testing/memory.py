@@ -110,6 +110,7 @@ class MemoryProducer(Producer):
     ) -> Fed:
         """Feed checked lines; see Producer.feed."""
         del changed, start
+        batch = self.name_of(batch) or batch
         taken = dict.fromkeys(Taken, 0)
         if isinstance(lines, AsyncIterable):
             lines = [line async for line in lines]
@@ -139,6 +140,7 @@ class MemoryProducer(Producer):
 
     def batch(self, name: str) -> MemoryBatch:
         """Return the batch called `name`; see Producer.batch."""
+        name = self.name_of(name) or name
         return self._handles.setdefault(name, MemoryBatch(self, name))
 
     async def result(self, job_id: str, *, wait: float | None = 0) -> Result:

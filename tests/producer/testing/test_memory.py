@@ -145,6 +145,7 @@ def test_no_method_of_the_real_class_reaches_for_redis(memory: type, real: type)
         "enqueue",
         "enqueue_many",
         "feed",
+        "name_of",
         "results",
         *({"batch", "close", "result", "send"} if memory is SyncMemoryProducer else ()),
     }
