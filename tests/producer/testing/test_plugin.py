@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 from nightmill.errors import ExtraMissingError
-from nightmill.testing import fake_mill
+from nightmill.testing import fake_mill, plugin
 from nightmill.testing import mill as module
+
+ROOT = Path(__file__).parents[3]
 
 SERVICE = """
     import asyncio
@@ -88,6 +91,13 @@ def test_a_service_tests_itself_with_the_fixtures(tmp_path: Path) -> None:
 def test_the_plugin_costs_nothing_when_it_is_not_used(tmp_path: Path) -> None:
     """Pytest loads it in every run of every project in the same environment."""
     assert "1 passed" in run_pytest(tmp_path, UNUSED)
+
+
+def test_pytest_finds_the_plugin_by_itself() -> None:
+    """The entry point has the module's name, so that `-p` and the entry point load it once."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (found,) = project["entry-points"]["pytest11"].items()
+    assert found == (plugin.__name__, plugin.__name__)
 
 
 def test_the_helpers_are_imported_without_pytest() -> None:
