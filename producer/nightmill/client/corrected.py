@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from nightmill.client.stored import store_to_read
-from nightmill.enqueue.known import is_lost, total_of
+from nightmill.enqueue.known import is_lost, spent_fields, total_of
 from nightmill.errors import StoreError
 from nightmill.queue.keys import SINGLES
-from nightmill.records.counts import Counts, agree, with_rows
+from nightmill.records.counts import Counts, agree, with_rows, with_spent
 from nightmill.records.state import BATCH_ENDED
 
 if TYPE_CHECKING:
@@ -52,9 +52,10 @@ async def with_store(counts: Counts, batch: str, store: ResultStore) -> Counts:
     The stop reasons are read only where the ends differ: that reads every row of the batch.
     """
     rows = await store.counts(batch)
-    return (
-        counts if agree(counts, rows) else with_rows(counts, rows, await store.stop_reasons(batch))
-    )
+    if agree(counts, rows):
+        return counts
+    counts = with_rows(counts, rows, await store.stop_reasons(batch))
+    return with_spent(counts, spent_fields(await store.spent(batch)))
 
 
 class Corrections:

@@ -14,7 +14,7 @@ import msgspec
 from nightmill.errors import InvalidLimitError
 from nightmill.queue import keys
 from nightmill.queue.connection import redis_errors
-from nightmill.records.limits import Limits
+from nightmill.records.limits import NANO, Limits
 from nightmill.records.state import BATCH_ENDED
 
 if TYPE_CHECKING:
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
     from nightmill.queue.batches import Batches
     from nightmill.records.counts import Counts
-    from nightmill.store import ResultStore
+    from nightmill.store import ResultStore, Spent
     from nightmill.store.batches import FedState, StoredBatch
 
+MOST: Final = 1 << 53
+"""Largest count that is written to Redis: Lua computes exactly up to here, and may still add."""
 SIGN_OF_LIFE_S: Final = 6.0
 """Within this time every worker that lives has written its sign of life, seconds."""
 _LOOK_S: Final = 0.1
@@ -95,10 +97,25 @@ async def remind(batches: Batches, batch: str, store: ResultStore | None) -> boo
     counts = await batches.counts(batch)
     if known is None or not is_lost(counts, known):
         return False
+    if store is not None:
+        await batches.raise_spent(batch, spent_fields(await store.spent(batch)))
     await batches.remind(batch, total=total_of(counts, known), limits=limits_of(known))
     if known.state in BATCH_ENDED:
         await batches.end(batch, known.state)
     return True
+
+
+def spent_fields(spent: Spent) -> dict[str, int]:
+    """Return what was spent as the fields of a batch's hash."""
+    usage = spent.usage
+    fields = {
+        "input_tokens": usage.input_tokens + usage.cache_creation_input_tokens,
+        "output_tokens": usage.output_tokens,
+        "nanodollars": round(spent.cost * NANO),
+        "unpriced": spent.unpriced,
+        "answers": spent.answers,
+    }
+    return {name: max(0, min(number, MOST)) for name, number in fields.items()}
 
 
 async def let_workers_report(redis: Redis, lease_s: float) -> None:

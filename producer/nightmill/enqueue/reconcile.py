@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from nightmill.enqueue.known import note, remind
+from nightmill.enqueue.known import MOST, note, remind, spent_fields
 from nightmill.errors import BatchEndedError
-from nightmill.records.limits import NANO
 from nightmill.records.state import TERMINAL
 from nightmill.records.stop_reasons import FIELD
 
 if TYPE_CHECKING:
     from nightmill.queue.batches import Batches
     from nightmill.store import ResultStore
-
-MOST: Final = 1 << 53
-"""Largest count that is written to Redis: Lua computes exactly up to here, and may still add."""
 
 
 async def open_batch(batches: Batches, batch: str, store: ResultStore | None) -> bool:
@@ -38,19 +34,15 @@ async def reconcile(batches: Batches, batch: str, store: ResultStore | None) -> 
     """Set the counts of ended jobs from the rows in `store`; return whether that was done.
 
     It is done only while no job of the batch is queued or in flight: such a job could be counted
-    twice. A sum over MOST is set to MOST.
+    twice. A sum over MOST is set to MOST. What was spent is raised, never lowered.
     """
     before = await batches.counts(batch)
     if store is None or (before.terminal and not before.drained):
         return False
     rows, spent = await store.counts(batch), await store.spent(batch)
-    usage = spent.usage
     fields: dict[str, int] = {state: rows[state] for state in sorted(TERMINAL)}
-    fields["input_tokens"] = usage.input_tokens + usage.cache_creation_input_tokens
-    fields["output_tokens"] = usage.output_tokens
-    fields["nanodollars"] = round(spent.cost * NANO)
-    fields["unpriced"] = spent.unpriced
     stops = {**dict.fromkeys(before.stop_reasons, 0), **await store.stop_reasons(batch)}
     fields |= {FIELD + name: number for name, number in stops.items()}
     bounded = {name: max(0, min(count, MOST)) for name, count in fields.items()}
+    bounded |= spent_fields(spent)
     return await batches.set_ended(batch, before.terminal, bounded)

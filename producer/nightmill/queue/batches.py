@@ -194,6 +194,12 @@ class Batches:
         with redis_errors():
             return bool(await self._reconcile(args=[batch, before, *flat]))
 
+    async def raise_spent(self, batch: str, fields: Mapping[str, int]) -> None:
+        """Raise what was spent on `batch` to what the store knows, after Redis lost its memory."""
+        flat = [part for pair in fields.items() for part in pair]
+        with redis_errors():
+            await self._reconcile(args=[batch, "", *flat])
+
     async def accounts(self) -> dict[str, dict[str, str]]:
         """Return account -> {"state", "reason"} for every account that is not open.
 

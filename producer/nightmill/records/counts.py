@@ -18,7 +18,7 @@ State = Literal["paused", "paused: budget", "cancelled", "expired", "feeding", "
 
 _NUMBERS: Final = (
     *("in_flight", "retrying", "snoozed", "succeeded", "failed", "cancelled", "expired"),
-    *("input_tokens", "output_tokens", "nanodollars", "unpriced"),
+    *("input_tokens", "output_tokens", "nanodollars", "unpriced", "answers"),
     *("refused", "metered_ms", "used_ms"),
 )
 _HELD: Final[dict[str, State]] = {
@@ -59,6 +59,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """Jobs that used tokens of a model without a known price."""
     refused: int = 0
     """Calls that were answered 429."""
+    answers: int = 0
+    """Messages that were paid for, also those of replaced runs."""
     metered_ms: int = 0
     """How long lanes kept jobs of this batch waiting, milliseconds."""
     used_ms: int = 0
@@ -141,13 +143,13 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def cost(self) -> float | None:
-        """US dollars spent so far; None when some of its jobs have no known price."""
+        """US dollars of all calls so far, replaced runs too; None when a job has no known price."""
         return None if self.unpriced else self.nanodollars / NANO
 
     @property
     def projected_cost(self) -> float | None:
         """US dollars at the end, at the mean cost of the jobs that ran so far; None if unknown."""
-        ran = self.succeeded + self.failed
+        ran = max(self.succeeded + self.failed, self.answers)
         if self.cost is None or self.total is None or not ran:
             return None
         left = 0 if self.ended else max(0, self.total - self.terminal)
@@ -191,6 +193,12 @@ def with_rows(
     """Return `counts` with the ends of jobs as the store has them: Redis may have lost some."""
     ends = {str(state): rows[state] for state in TERMINAL}
     return msgspec.structs.replace(counts, **ends, stop_reasons=dict(stop_reasons))
+
+
+def with_spent(counts: Counts, spent: Mapping[str, int]) -> Counts:
+    """Return `counts` with what was spent as the store has it, where that is more."""
+    more = {name: max(getattr(counts, name), number) for name, number in spent.items()}
+    return msgspec.structs.replace(counts, **more)
 
 
 def agree(counts: Counts, rows: Mapping[JobState, int]) -> bool:

@@ -8,6 +8,7 @@ import msgspec
 
 from nightmill.records.bounds import MAX_INT
 from nightmill.records.job import now_ms
+from nightmill.store import spending
 from nightmill.store.bounds import batch_key, clamped
 from nightmill.store.schema import BATCHES
 
@@ -88,6 +89,7 @@ def note(connection: Connection, batch: str, known: StoredBatch) -> None:
 def forget(connection: Connection, batch: str) -> None:
     """Delete what is known of `batch`."""
     connection.change("DELETE FROM batches WHERE batch = :batch", {"batch": batch_key(batch)})
+    spending.forget(connection, batch)
 
 
 def ids(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = "0005"
+SCHEMA_VERSION: Final = "0006"
 """The newest revision in `migrations/versions`; revisions sort by name."""
 
 # Small columns first: SQLite reads a row's early columns without its overflow pages, so counts and
@@ -59,6 +59,18 @@ META: Final = {
     "value": "TEXT NOT NULL",
 }
 
+# What calls used whose answers are no rows any more. FLOAT: a sum over int64 would fail.
+SPENT: Final = {
+    "batch": "TEXT NOT NULL",
+    "input_tokens": "FLOAT NOT NULL",
+    "output_tokens": "FLOAT NOT NULL",
+    "cache_read_input_tokens": "FLOAT NOT NULL",
+    "cache_creation_input_tokens": "FLOAT NOT NULL",
+    "cost": "FLOAT NOT NULL",  # dollars
+    "unpriced": "FLOAT NOT NULL",  # answers without a known price
+    "answers": "FLOAT NOT NULL",
+}
+
 # Each order of reading has an index that ends in the key, so that a page can start exactly where
 # the last one ended.
 _INDEXES: Final = {
@@ -83,6 +95,8 @@ VIEW: Final = (
 )
 """The same text as in the migration, which a later change must not edit."""
 
+_TABLES: Final = {"results": RESULTS, "batches": BATCHES, "meta": META, "spent": SPENT}
+
 # What the migrations make of an empty SQLite file. Alembic needs 0.3 s to be imported, which is
 # most of the time that a small first run takes.
 NEW_SQLITE: Final = (
@@ -90,7 +104,7 @@ NEW_SQLITE: Final = (
         f"CREATE TABLE {table} ("
         + "".join(f"{name} {definition}, " for name, definition in columns.items())
         + f"PRIMARY KEY ({next(iter(columns))}))"
-        for table, columns in {"results": RESULTS, "batches": BATCHES, "meta": META}.items()
+        for table, columns in _TABLES.items()
     ),
     VIEW,
     *(f"CREATE INDEX {name} ON results ({columns})" for name, columns in _INDEXES.items()),

@@ -10,7 +10,7 @@ from nightmill.errors import StoreUnavailableError
 from nightmill.records.place import Place
 from nightmill.records.result import Usage
 from nightmill.records.state import TERMINAL, JobState
-from nightmill.store.bounds import batch_key, bounded_fields, job_key
+from nightmill.store.bounds import batch_key, job_key
 from nightmill.store.rows import (
     COLUMNS,
     UNKNOWN,
@@ -20,9 +20,9 @@ from nightmill.store.rows import (
     state_of,
     succeeding,
     to_values,
-    usage_of,
 )
 from nightmill.store.schema import RESULTS
+from nightmill.store.spending import Ledger, Spent, add_all, of_row, read, spent_on
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -46,14 +46,6 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     status: JobState
     request_hash: str | None
     stop_reason: str | None = None
-
-
-class Spent(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens and US dollars of a batch, summed; `unpriced` rows have no known price."""
-
-    usage: Usage = Usage()
-    cost: float = 0.0
-    unpriced: int = 0
 
 
 _ALL: Final = ", ".join(COLUMNS)
@@ -93,7 +85,8 @@ _SPENT: Final = {
     + "".join(
         f"coalesce({total}({name}), 0) AS {name}, " for name in (*Usage.__struct_fields__, "cost")
     )
-    + 'count(*) AS "rows", count(cost) AS priced FROM results WHERE batch = :batch'
+    + "count(*) - count(cost) AS unpriced, "
+    + "count(CASE WHEN status = 'succeeded' THEN 1 END) AS answers, batch FROM results"
     for dialect, total in {"sqlite": "total", "postgresql": "sum"}.items()
 }
 
@@ -118,15 +111,33 @@ def probe(connection: Connection) -> None:
 
 def record(connection: Connection, group: Iterable[Result]) -> int:
     """Store `group` in order and return how many of its rows were taken."""
-    taken = 0
+    taken, ledger = 0, Ledger()
     for wave in _waves(group):
-        values = [to_values(row) for row in _with_history(connection, wave)]
+        values = [to_values(row) for row in _with_history(connection, wave, ledger)]
         if connection.dialect == "postgresql":
             arrays = dict(zip(COLUMNS, map(list, zip(*values, strict=True)), strict=True))
-            taken += connection.change(UPSERT_POSTGRESQL, arrays)
+            some = connection.change(UPSERT_POSTGRESQL, arrays)
         else:
-            taken += connection.change_each(UPSERT_SQLITE, values)
+            some = connection.change_each(UPSERT_SQLITE, values)
+        if some < len(values):
+            _add_refused(connection, wave, ledger)
+        taken += some
+    ledger.write(connection)
     return taken
+
+
+def _add_refused(connection: Connection, wave: dict[str, Result], ledger: Ledger) -> None:
+    """Add what answers used whose rows were refused: their jobs were answered twice.
+
+    A row that is committed again is the stored one.
+    """
+    ids = {"ids": _bound(connection, list(wave))}
+    columns = "job_id, run, finished_at, request_id"
+    query = f"SELECT {columns} FROM results WHERE {_AMONG[connection.dialect]}"
+    stored = {row[0]: tuple(row[1:]) for row in connection.rows(query, ids)}
+    for key, row in wave.items():
+        if stored.get(key) != (row.run, row.finished_at, row.request_id):
+            ledger.add(row.batch, spent_on(row))
 
 
 def _waves(group: Iterable[Result]) -> Iterator[dict[str, Result]]:
@@ -139,16 +150,19 @@ def _waves(group: Iterable[Result]) -> Iterator[dict[str, Result]]:
         rest = again
 
 
-def _with_history(connection: Connection, wave: dict[str, Result]) -> list[Result]:
+def _with_history(connection: Connection, wave: dict[str, Result], ledger: Ledger) -> list[Result]:
     """Put the earlier runs' attempts in front of the rows that replace them.
 
-    A first run replaces nothing, so only later runs are looked up, and locked until the commit.
+    What the replaced rows used goes to the ledger. A first run replaces nothing, so only later
+    runs are looked up, and locked until the commit.
     """
     reruns = [key for key, result in wave.items() if result.run]
     if reruns:
         ids = {"ids": _bound(connection, reruns)}
         rows = connection.named(_REPLACED[connection.dialect], ids)
         for old in map(from_row, rows):
+            if wave[old.job_id].run > old.run:
+                ledger.add(old.batch, spent_on(old))
             wave[old.job_id] = succeeding(old, wave[old.job_id])
     return list(wave.values())
 
@@ -236,10 +250,10 @@ def counts(connection: Connection, batch: str | None = None) -> dict[str, dict[J
 
 
 def spent(connection: Connection, batch: str) -> Spent:
-    """Return tokens and cost of the rows of `batch`, summed."""
-    (row,) = connection.named(_SPENT[connection.dialect], {"batch": batch_key(batch)})
-    usage = bounded_fields(usage_of(row))
-    return Spent(usage=usage, cost=float(row["cost"]), unpriced=row["rows"] - row["priced"])
+    """Return tokens and cost of all answers of `batch`, also of those that are no rows any more."""
+    query = f"{_SPENT[connection.dialect]} WHERE batch = :batch GROUP BY batch"
+    rows = connection.named(query, {"batch": batch_key(batch)})
+    return sum(map(of_row, rows), read(connection, batch))
 
 
 def ended_since(connection: Connection, batch: str, since_ms: int) -> tuple[int, int]:
@@ -314,8 +328,12 @@ def prune(connection: Connection, batch: str | None, before_ms: int | None) -> i
     if before_ms is not None:
         wanted["before_ms"] = "finished_at < :before_ms", before_ms
     where = " AND ".join(["true", *(condition for condition, _ in wanted.values())])
-    some = f"SELECT job_id FROM results WHERE {where} LIMIT {PRUNE_ROWS}"
-    return connection.change(
-        f"DELETE FROM results WHERE job_id IN ({some})",
-        {name: value for name, (_, value) in wanted.items()},
-    )
+    values = {name: value for name, (_, value) in wanted.items()}
+    some = connection.rows(f"SELECT job_id FROM results WHERE {where} LIMIT {PRUNE_ROWS}", values)
+    ids = {"ids": _bound(connection, [job_id for (job_id,) in some])}
+    among = f"WHERE {_AMONG[connection.dialect]}"
+    ledger = Ledger()
+    add_all(ledger, connection.named(f"{_SPENT[connection.dialect]} {among} GROUP BY batch", ids))
+    deleted = connection.change(f"DELETE FROM results {among}", ids)
+    ledger.write(connection)
+    return deleted

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from nightmill.records.result import ErrorInfo, Result
     from nightmill.store.batches import ReadPage, StoredBatch
     from nightmill.store.connection import Database
-    from nightmill.store.statements import Spent, Stored
+    from nightmill.store.spending import Spent
+    from nightmill.store.statements import Stored
 
 
 SLOWEST_BYTES_S: Final = 1 << 20

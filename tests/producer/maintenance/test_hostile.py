@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from nightmill.enqueue.reconcile import MOST
+from nightmill.enqueue.known import MOST
 from nightmill.errors import StoreError
 from nightmill.maintenance.cancellation import Cancellation
 from nightmill.maintenance.prune import prune

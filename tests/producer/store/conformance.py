@@ -14,7 +14,7 @@ from nightmill.records.message import Message
 from nightmill.records.result import KEPT_FIRST, KEPT_LAST, Attempt, Usage
 from nightmill.records.state import JobState
 from nightmill.store import ResultStore, Spent, Stored
-from nightmill.store.schema import BATCHES, META, RESULTS
+from nightmill.store.schema import BATCHES, META, RESULTS, SPENT
 from nightmill.store.statements import PAGE_ROWS
 from tests.producer.store.samples import FAILED, SINGLE, SUCCEEDED, numbered
 
@@ -210,6 +210,27 @@ class Conformance:
         assert spent.unpriced == costs.count(None)
         assert await store.spent("unknown") == Spent()
 
+    async def test_what_was_spent_only_adds_up(self, store: ResultStore) -> None:
+        """A replaced run's tokens and cost vanished from status and budget."""
+        first = msgspec.structs.replace(numbered(1), cost=0.25)
+        await store.record([first])
+        once = await store.spent("night")
+        again = msgspec.structs.replace(first, run=1, finished_at=first.finished_at + 1)
+        await store.record([again])
+        both = await store.spent("night")
+        assert both == once + once
+        assert await store.record([again, first]) == 0, "the first is an older answer"
+        third = once + once + once
+        assert await store.spent("night") == third, "the same row again is no other answer"
+        twice = msgspec.structs.replace(again, request_id="another call")
+        assert await store.record([twice]) == 0
+        assert await store.spent("night") == third + once
+        assert await store.spent("day") == Spent()
+        await store.prune("night")
+        assert await store.spent("night") == third + once
+        await store.forget("night")
+        assert await store.spent("night") == Spent()
+
     async def test_a_name_that_postgresql_cannot_keep_is_kept_without_its_nul(
         self, store: ResultStore
     ) -> None:
@@ -249,6 +270,7 @@ class Conformance:
             "results": list(RESULTS),
             "batches": list(BATCHES),
             "meta": list(META),
+            "spent": list(SPENT),
             "alembic_version": ["version_num"],
         }
 

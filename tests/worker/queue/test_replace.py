@@ -111,3 +111,31 @@ def test_a_job_whose_row_answers_the_new_request_is_taken_out(desk: Desk) -> Non
     assert replace(desk, answered_as="succeeded") == b"3"
     assert (payload(desk), counts(desk)) == (None, {b"succeeded": b"1"})
     assert desk.claim() == {}
+
+
+def test_a_late_answer_is_paid_for_as_well(desk: Desk) -> None:
+    """Its worker was slow, and another one has claimed the job: both calls were made."""
+    desk.enqueue("b:1")
+    slow = desk.claim()["b:1"]
+    desk.redis.delete(keys.IN_PROGRESS + "b:1")
+    desk.redis.zadd(keys.batch_queue("b", "m"), {"b:1": 1})
+    other = desk.claim()["b:1"]
+    assert desk.finish([finished(slow)]) == [b"b:1"]
+    assert (counts(desk)[b"nanodollars"], counts(desk)[b"in_flight"]) == (b"7", b"1")
+    assert desk.finish([finished(other)]) == []
+    assert (counts(desk)[b"nanodollars"], counts(desk)[b"succeeded"]) == (b"14", b"1")
+    assert counts(desk)[b"answers"] == b"2"
+
+
+def test_a_late_answer_whose_row_is_found_is_counted_once(desk: Desk) -> None:
+    """The other worker finds the row of the late answer, and makes no call."""
+    desk.enqueue("b:1")
+    slow = desk.claim()["b:1"]
+    desk.redis.delete(keys.IN_PROGRESS + "b:1")
+    desk.redis.zadd(keys.batch_queue("b", "m"), {"b:1": 1})
+    other = desk.claim()["b:1"]
+    desk.finish([finished(slow)])
+    assert desk.finish([finished(other, again=1)]) == []
+    assert (counts(desk)[b"nanodollars"], counts(desk)[b"succeeded"]) == (b"7", b"1")
+    assert desk.finish([finished(other)]) == [b"b:1"], "sent again: its answer was lost"
+    assert counts(desk)[b"nanodollars"] == b"7"

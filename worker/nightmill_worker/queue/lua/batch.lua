@@ -1,7 +1,7 @@
 -- What a claim must know of a batch: whether it is open, and what its limits still allow.
 -- nightmill/records/limits.py explains the limits.
 
-local COUNTED = { 'in_flight', 'succeeded', 'input_tokens', 'output_tokens', 'nanodollars', 'unpriced' }
+local COUNTED = { 'in_flight', 'succeeded', 'input_tokens', 'output_tokens', 'nanodollars', 'unpriced', 'answers' }
 
 local LIMITS = { 'weight', 'concurrency', 'expires_at', 'budget_tokens', 'budget_usd', 'price_in', 'price_out' }
 
@@ -51,10 +51,10 @@ local function count_granted(batch)
   if batch.limits then batch.in_flight = batch.in_flight + 1 end
 end
 
--- What one more job is expected to use: the mean of the jobs that ended. While few have ended, the
+-- What one more job is expected to use: the mean of the answers so far, replaced ones too. While few are there, the
 -- job's own ceiling counts too. Its weight falls with every job that ends.
 local function expected(batch, used, ceiling)
-  local ended = batch.succeeded
+  local ended = max(batch.succeeded, batch.answers)
   local mean = ended > 0 and used / ended or ceiling
   return mean + max(0, ceiling - mean) / (1 + ended * ended)
 end

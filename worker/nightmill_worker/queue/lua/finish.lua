@@ -64,15 +64,21 @@ local function count_state(batch, item, change)
   end
 end
 
--- Count an end; the state of a job that runs again at once is not counted.
-local function count(batch, item, again)
+local function count_spent(batch, item)
   local cost = bounded(item.cost, -1, EXACT, -1)
   counts.add(batch, 'input_tokens', bounded(item.input, 0, EXACT, 0))
   counts.add(batch, 'output_tokens', bounded(item.output, 0, EXACT, 0))
   counts.add(batch, cost < 0 and 'unpriced' or 'nanodollars', math.abs(cost))
-  if again then return end
-  count_state(batch, item, 1)
-  watch_canary(batch, item)
+  if item.status == 'succeeded' then counts.add(batch, 'answers', 1) end
+end
+
+-- Another worker holds the job by now, but this answer was paid for as well. Its row may be the one that
+-- the other worker finds: then it is not counted again (`spent`).
+local function count_late(item, holder)
+  late[#late + 1] = item.id
+  if not holder or item.again ~= 0 then return end
+  count_spent(batch_of(item.queue), item)
+  redis.call('HSET', RECORD .. item.id, 'spent', 1)
 end
 
 -- The new request of a job, nil when it has none or does not run again: it or its batch was cancelled.
@@ -92,11 +98,8 @@ end
 
 local function finish(item, kept)
   local id, batch = item.id, batch_of(item.queue)
-  local record = redis.call('HMGET', RECORD .. id, 'token', 'deaths', 'ending', 'next', 'next_queue')
-  if record[1] ~= item.token then
-    late[#late + 1] = id
-    return
-  end
+  local record = redis.call('HMGET', RECORD .. id, 'token', 'deaths', 'ending', 'next', 'next_queue', 'spent')
+  if record[1] ~= item.token then return count_late(item, record[1]) end
   local again = next_request(batch, item, record)
   if again then
     redis.call('DEL', RECORD .. id, ATTEMPTS .. id)
@@ -113,7 +116,11 @@ local function finish(item, kept)
   -- A row that was stored before was counted then, unless the job's worker died, or a cancellation that
   -- wrote it (`ending`): they may have died between the commit and the count.
   if item.again == 0 or record[3] or bounded(record[2], 0, EXACT, 0) > 0 then
-    count(batch, item, again)
+    if item.again == 0 or not record[6] then count_spent(batch, item) end
+    if not again then
+      count_state(batch, item, 1)
+      watch_canary(batch, item)
+    end
   elseif again then
     count_state(batch, item, -1)
   end

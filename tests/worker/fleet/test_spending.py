@@ -1,0 +1,102 @@
+"""What a batch has spent: all calls that were ever made for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nightmill.client.corrected import corrected
+from nightmill.enqueue.feeder import Feeder
+from nightmill.enqueue.known import remind
+from nightmill.queue import keys
+from nightmill.queue.batches import Batches
+from nightmill.records.limits import Change
+from tests.producer.enqueue.test_changes import lines
+from tests.rig import Rig, rigged
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from nightmill.enqueue.changes import Changed
+    from nightmill.records.counts import Counts
+
+MODEL = "claude-opus-4-6"
+
+
+@pytest.fixture
+async def rig(redis_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
+    """Return a rig without workers."""
+    async with rigged(redis_url, tmp_path) as made:
+        yield made
+
+
+async def run(rig: Rig, text: str, changed: Changed | None = None) -> Counts:
+    """Feed three lines, run them, and return the counts."""
+    batches = Batches(rig.redis)
+    async with Feeder("night", rig.producer, batches, rig.store, changed) as feeder:
+        await feeder.feed(lines(3, text, model=MODEL))
+        await rig.work_off()
+        await feeder.missing(lines(3, text, model=MODEL))
+    return await batches.counts("night")
+
+
+def spent(counts: Counts) -> tuple[int, ...]:
+    """Return what a batch has spent."""
+    return (
+        counts.nanodollars,
+        counts.input_tokens,
+        counts.output_tokens,
+        counts.unpriced,
+        counts.answers,
+    )
+
+
+async def test_a_replaced_run_is_still_paid_for(rig: Rig) -> None:
+    """Its tokens and its cost vanished from status and budget when the batch was fed again."""
+    first = await run(rig, "old")
+    second = await run(rig, "new", "rerun")
+    again = await run(rig, "new")
+    assert first.nanodollars
+    assert second.nanodollars > first.nanodollars
+    assert spent(again) == spent(second)
+    assert second.answers == rig.calls() == 6
+    assert second.cost is not None
+    assert second.projected_cost == pytest.approx(second.cost), "nothing is left to be called"
+
+
+async def test_redis_lost_its_memory(rig: Rig) -> None:
+    """What the store knows was spent stays spent: in status, and for the budget."""
+    batches = Batches(rig.redis)
+    await run(rig, "old")
+    before = await run(rig, "new", "rerun")
+    await rig.redis.flushall()
+    shown = await corrected(await batches.counts("night"), "night", rig.store)
+    assert spent(shown) == spent(before)
+    await remind(batches, "night", rig.store)
+    assert spent(await batches.counts("night")) == spent(before)
+    await rig.redis.flushall()
+    await rig.redis.hset(keys.BATCH + "night", "in_flight", "1")  # type: ignore[misc]
+    await rig.redis.zadd(keys.batch_queue("night", MODEL), {"night:c1": 1})
+    await rig.redis.sadd(keys.QUEUES_OF + "night", keys.batch_queue("night", MODEL))  # type: ignore[misc]
+    await remind(batches, "night", rig.store)
+    assert spent(await batches.counts("night")) == spent(before), "also while a job is in flight"
+
+
+async def test_an_answer_without_usage_is_estimated_for_good(rig: Rig) -> None:
+    """Feeding again set what was spent to the sum of the rows, which have 0 tokens of it."""
+    await run(rig, "old")
+    await rig.redis.hincrby(keys.BATCH + "night", "input_tokens", 50)  # type: ignore[misc]
+    more = await Batches(rig.redis).counts("night")
+    assert spent(await run(rig, "old")) == spent(more)
+
+
+async def test_a_budget_goes_on_by_the_mean_of_all_answers(rig: Rig) -> None:
+    """After a rerun, the first answer's job was taken to cost as much as the whole first run."""
+    batches = Batches(rig.redis)
+    first = await run(rig, "old")
+    assert first.cost is not None
+    await batches.limit("night", Change(budget_usd=2.7 * first.cost), model=MODEL)
+    second = await run(rig, "new", "rerun")
+    assert (second.state, second.succeeded) == ("done", 3)
