@@ -111,7 +111,9 @@ async def _selected(
     A job that ends again meanwhile keeps its place in that order, so it is not read twice.
     """
     rows: list[Result] = []
-    async for row in store.stream(batch, statuses=which.statuses, ordered=True):
+    async for row in store.stream(
+        batch, statuses=which.statuses, ordered=True, stop_reason=which.stop_reason
+    ):
         if which.has(row):
             rows.append(row)
         if len(rows) == size:

@@ -10,7 +10,8 @@ from nightmill.errors import StoreUnavailableError
 from nightmill.records.place import Place
 from nightmill.records.result import Usage
 from nightmill.records.state import TERMINAL, JobState
-from nightmill.store.bounds import batch_key, job_key
+from nightmill.records.stop_reasons import LONGEST, NONE
+from nightmill.store.bounds import batch_key, clean, job_key
 from nightmill.store.rows import (
     COLUMNS,
     UNKNOWN,
@@ -204,15 +205,18 @@ def among(connection: Connection, ids: Sequence[str]) -> list[Result]:
     return [from_row(found[key]) for key in keys if key in found]
 
 
-def page(
+def page(  # noqa: PLR0913 - the place, the order, and what is chosen
     connection: Connection,
     batch: str,
     after: Place | None,
     *,
     statuses: Collection[JobState] | None,
     ordered: bool,
+    stop_reason: str | None = None,
 ) -> tuple[list[Result], Place | None]:
     """Return the next PAGE_ROWS results of `batch` after a place, and where they end.
+
+    With `stop_reason` only those that are counted under that name.
 
     They are in the source's order when `ordered`, else in the order in which the jobs finished.
     The place is None after the last page.
@@ -226,6 +230,9 @@ def page(
     if statuses is not None:
         names = ", ".join(f"'{status.value}'" for status in sorted(statuses))
         where += f" AND status IN ({names or 'NULL'})"
+    if stop_reason is not None:
+        where += f" AND substr(coalesce(stop_reason, '{NONE}'), 1, {LONGEST}) = :stop_reason"
+        values["stop_reason"] = clean(stop_reason)
     rows = connection.named(
         f"SELECT {_ALL} FROM results WHERE {where} ORDER BY {order}, job_id LIMIT {PAGE_ROWS}",
         values,

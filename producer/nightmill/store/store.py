@@ -158,14 +158,16 @@ class ResultStore:
         *,
         statuses: Collection[JobState] | None = None,
         ordered: bool = False,
+        stop_reason: str | None = None,
     ) -> AsyncIterator[Result]:
         """Yield the results of `batch`; a page of them is in memory at a time.
 
         They come in the order of the source when `ordered`, else as they finished, and with only
-        those `statuses` unless it is None. Each page is a transaction: rows that are stored
-        meanwhile may or may not be among them.
+        those `statuses` and that `stop_reason` unless it is None. Each page is a transaction: rows
+        that are stored meanwhile may or may not be among them.
         """
-        async with aclosing(self.pages(batch, statuses=statuses, ordered=ordered)) as pages:
+        chosen = self.pages(batch, statuses=statuses, ordered=ordered, stop_reason=stop_reason)
+        async with aclosing(chosen) as pages:
             async for page in pages:
                 for result in page:
                     yield result
@@ -177,10 +179,13 @@ class ResultStore:
         after: Place | None = None,
         statuses: Collection[JobState] | None = None,
         ordered: bool = False,
+        stop_reason: str | None = None,
     ) -> AsyncGenerator[list[Result], None]:
         """Yield what `stream` yields in lists, from behind the place `after` on."""
         while True:
-            work = partial(statements.page, statuses=statuses, ordered=ordered)
+            work = partial(
+                statements.page, statuses=statuses, ordered=ordered, stop_reason=stop_reason
+            )
             page, after = await self._database.run(partial(work, batch=batch, after=after))
             yield page
             if after is None:

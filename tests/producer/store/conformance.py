@@ -124,6 +124,9 @@ class Conformance:
         ]
         await store.record([*rows, msgspec.structs.replace(FAILED, stop_reason=None)])
         assert await store.stop_reasons("night") == {"max_tokens": 2, "new": 1, "none": 1}
+        for name, number in {"max_tokens": 2, "new": 1, "none": 1, "other": 0}.items():
+            chosen = store.stream("night", statuses={JobState.SUCCEEDED}, stop_reason=name)
+            assert len([row async for row in chosen]) == number
 
     async def test_lookup_returns_run_status_and_request_of_the_stored_ids(
         self, store: ResultStore
