@@ -20,6 +20,7 @@ from benchmarks.endpoint import Endpoint, endpoint
 from benchmarks.enqueue import run_enqueue
 from benchmarks.feed import run_feed
 from benchmarks.grant import run_grant
+from benchmarks.idle import run_idle
 from benchmarks.lanes import run_lanes
 from benchmarks.latency import run_latency
 from benchmarks.loads import LOADS, run_load
@@ -30,7 +31,7 @@ from benchmarks.table import Table
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 NAMES: Final = (
     *("cpu", "fleet", "wide", "enqueue", "latency", "grant"),
-    *("depth", "memory", "lanes", "feed", "control", "again", "start"),
+    *("depth", "memory", "lanes", "feed", "control", "again", "idle", "start"),
 )
 INTERRUPTED: Final = 130
 NOTES: Final = """\
@@ -87,6 +88,8 @@ async def _run(names: list[str] | tuple[str, ...], *, quick: bool) -> list[Table
 async def _scenario(name: str, simulator: Endpoint, *, quick: bool) -> Table:
     if name in LOADS:
         return await run_load(name, simulator, quick=quick)
+    if name == "idle":
+        return await run_idle(simulator, quick=quick)
     if name == "lanes":
         return await run_lanes(simulator, quick=quick)
     if name == "depth":

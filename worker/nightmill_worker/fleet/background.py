@@ -40,7 +40,17 @@ if TYPE_CHECKING:
 LOOK_S: Final = 1.0
 """Between two looks whether a worker's troubles have changed, seconds."""
 LISTEN_AGAIN_S: Final = 1.0
+HEAR_S: Final = 10.0
+"""Longest wait for one message of the channel, seconds."""
 SWEEP_S: Final = 0.5
+IDLE_SWEEP_S: Final = 2.5
+"""Between two sweeps of a worker that is idle, seconds."""
+IDLE_S: Final = 1.0
+"""Between two looks at lanes without calls, seconds. The governor's lock lives longer."""
+IDLE_STAND_BY_S: Final = 2.5
+"""Between two looks of an idle worker whether the governor still lives, seconds."""
+BUSY_S: Final = 2.0
+"""So long after a wake a worker is not idle, seconds: others may have the jobs."""
 SPOOL_S: Final = 0.5
 """Between two looks whether the answers of a dead worker are stored, seconds."""
 AGAIN_S: Final = (0.5, 10.0)
@@ -81,6 +91,9 @@ class Background:
         self._trouble = trouble
         self._noted = ""
         self._last_beat = 0.0
+        self._governs = False
+        self._woken = asyncio.Event()
+        self._woken_at = time.monotonic()
         self.may_write = asyncio.Event()
         """Set when the store is the one in use with this Redis; until then nothing is swept."""
 
@@ -96,7 +109,7 @@ class Background:
             self._repeat("listen", self._listen, LISTEN_AGAIN_S),
             self._repeat("govern", self._govern, 0),
             self._repeat("beat", partial(self._beat, worker, about, account), LOOK_S),
-            self._repeat("sweep", self._sweep, SWEEP_S),
+            self._repeat("sweep", self._sweep, 0),
             self._repeat("dead", self._release_dead, SPOOL_S),
             self._repeat("note", self._note, batch_notes.EVERY_S),
             self._repeat("deliver", self._delivery.run, 0),
@@ -136,18 +149,44 @@ class Background:
         with contextlib.suppress(exceptions.RedisError, OSError):
             async with self._redis.pubsub() as channel:
                 await channel.subscribe(keys.WAKE)
-                async for _ in channel.listen():
-                    self._registry.room.set()
+                self._wake()  # a wake of before was lost
+                while True:
+                    if await channel.get_message(ignore_subscribe_messages=True, timeout=HEAR_S):
+                        self._wake()
+
+    def _wake(self) -> None:
+        """Let this worker claim, and its loops run as often as those of a busy one."""
+        self._registry.room.set()
+        self._woken.set()
+        self._woken_at = time.monotonic()
 
     async def _govern(self) -> None:
         """Run the law once, if this worker is the governor."""
-        governs = await self._scripts.persist(self._governor.tick)
-        await asyncio.sleep(TICK_S if governs else STAND_BY_S)
+        self._governs = await self._scripts.persist(self._governor.tick)
+        if not self._governs:
+            await self._pause(STAND_BY_S, IDLE_STAND_BY_S)
+        else:
+            await self._pause(TICK_S, IDLE_S if self._governor.idle else TICK_S)
+
+    @property
+    def _idle(self) -> bool:
+        """Whether this worker has no job and has heard of none lately."""
+        return not len(self._registry) and time.monotonic() - self._woken_at > BUSY_S
+
+    async def _pause(self, busy_s: float, idle_s: float) -> None:
+        """Wait `busy_s` seconds; while this worker is idle `idle_s`, or until a wake."""
+        if not self._idle:
+            await asyncio.sleep(busy_s)
+            return
+        self._woken.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(idle_s):
+                await self._woken.wait()
 
     async def _sweep(self) -> None:
         """Sweep the queues and write the rows of ended batches; the fleet shares the work."""
-        if not self.may_write.is_set():
-            return
+        await self.may_write.wait()
+        await self._pause(SWEEP_S, IDLE_SWEEP_S)
         for batch in await self._scripts.sweep():
             with contextlib.suppress(QueueUnavailableError, StoreUnavailableError):
                 rows = await self._cancel(batch)  # what fails comes again with the next sweep
@@ -163,8 +202,9 @@ class Background:
     async def _note(self) -> None:
         """Note the batches in the store; what fails comes again."""
         await self.may_write.wait()
-        with contextlib.suppress(QueueUnavailableError, StoreUnavailableError):
-            await self._notes.run()
+        if self._governs or not self._notes.began:  # one worker of the fleet is enough
+            with contextlib.suppress(QueueUnavailableError, StoreUnavailableError):
+                await self._notes.run()
 
     async def _cancel(self, batch: str) -> int:
         """Write the rows of one ended batch; its bad value must not keep others from ending."""

@@ -29,10 +29,13 @@ class BatchNotes:
         """Use connections that the caller closes."""
         self._batches = batches
         self._store = store
+        self.began = False
+        """Whether it has looked once."""
         self._noted: dict[str, Facts] = {}
 
     async def run(self) -> None:
         """Look once. Raises what Redis and the store raise."""
+        self.began = True
         for batch, counts in (await self._batches.all()).items():
             facts = _facts(counts)
             if facts is None or self._noted.get(batch) == facts:

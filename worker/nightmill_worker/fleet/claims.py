@@ -45,7 +45,9 @@ LARGEST_CLAIM: Final = 200
 CLAIM_GAP_S: Final = 0.025
 """Shortest time between two claims of a busy worker, seconds; a lane's buckets hold twice that."""
 LOOK_S: Final = 0.25
-"""An idle worker looks this often, since a wake may be lost; seconds."""
+"""A worker looks this often for what others give back, since a wake may be lost; seconds."""
+LANES_WAIT_MS: Final = 1000
+"""Longest wait for a lane. A longer one says that no job is due: a new one brings a wake."""
 STORE_AGAIN_S: Final = 1.0
 CLAIM_AGAIN_S: Final = (0.1, 5.0)
 """First and longest wait after a claim that raised, seconds."""
@@ -249,6 +251,8 @@ class Claims:
             return
         claimed_at = time.monotonic()
         pause = min(grant.wait_ms / 1000, LOOK_S) if want else LOOK_S
+        if want and grant.wait_ms > LANES_WAIT_MS and not len(self._registry):
+            pause = grant.wait_ms / 1000
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self._registry.room.wait()

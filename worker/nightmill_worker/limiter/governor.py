@@ -111,6 +111,8 @@ class Governor:
         self._rng = rng
         self._emit = emit
         self._reported: dict[bytes, float] = {}
+        self.idle = False
+        """Whether no lane had a call in flight at the last tick."""
         self._read, self._write = (redis.register_script(source(n)) for n in ("govern", "publish"))
 
     async def tick(self) -> bool:
@@ -120,6 +122,7 @@ class Governor:
             return False
         seconds, micros, *lanes = found
         now = int(seconds) + int(micros) / 1e6
+        self.idle = not any(lanes[LANE_PARTS - 1 :: LANE_PARTS])
         given: list[bytes] = []
         for name, hot, kept, in_flight in zip(*[iter(lanes)] * LANE_PARTS, strict=True):
             given += [name, *self._govern(name, hot, kept, in_flight, now)]

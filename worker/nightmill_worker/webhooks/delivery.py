@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from nightmill_worker.events import Emit
     from nightmill_worker.webhooks.post import PostReply
 
-LOOK_S: Final = 1.0
+LOOK_S: Final = 2.0
 """Time between two looks for complete batches, seconds."""
 DUE_AT_ONCE: Final = 16
 """Batches of one look."""

@@ -3,8 +3,9 @@
 --          want (jobs at most), lease_ms, functions (names that workers run), model (default),
 --          only? (a batch: claim no other jobs), rehearsal? (claim only jobs of rehearsals; else none)
 -- ARGV[2]  JSON: the orders of a lane that has never been used
--- Returns  {now_ms, wait_ms until the next claim, JSON: aborts (job ids), line (the account's hash) and
---          held (model -> {held or stopped, why}), job, job, ...}, each job
+-- Returns  {now_ms, wait_ms until the next claim (over 1,000: nothing is waited for), JSON: aborts (job
+--          ids), line (the account's hash) and held (model -> {held or stopped, why}), job, job, ...},
+--          each job
 --          {id, token, payload or "", queue, model, counted, refusals, snoozes, calls, verdict,
 --          reservation, attempts as JSON, the sums of attempts that were cut out as JSON or "",
 --          outages, failed_at or "0"}.
@@ -21,7 +22,8 @@ local account = open_account(ask.account)
 local grant_key = GRANT .. ask.worker
 local this_claim = ask.seq .. ' '
 local counts = tally()
-local lanes, batches, granted, leased, wait = {}, {}, {}, {}, 1000
+local IDLE_MS = 1200 -- until the next claim, when neither a job nor a lane is waited for
+local lanes, batches, granted, leased, wait = {}, {}, {}, {}, IDLE_MS
 local LARGEST_PAYLOAD = 33 * 1024 * 1024 -- bytes: the largest MAX_PAYLOAD_BYTES and the job's envelope
 local LONGEST_LEASE_MS = 3600000 -- the largest LEASE_S
 local PUT_OFF_MS = 60000 -- how long a job waits that could not be granted
@@ -220,7 +222,12 @@ local function claim_from(queue, batch, model, most, aborts)
   if share == 0 then return end
   local ids = due_ids(queue, batch, model, share)
   if #ids == 0 then
-    if queue ~= QUEUE and redis.call('EXISTS', queue) == 0 then redis.call('SREM', QUEUES, queue) end
+    local due = redis.call('ZRANGEBYSCORE', queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+    if due then
+      wait = min(wait, max(1, math.ceil(tonumber(due) - now)))
+    elseif queue ~= QUEUE and redis.call('EXISTS', queue) == 0 then
+      redis.call('SREM', QUEUES, queue)
+    end
     return
   end
   local names, before = {}, #granted
