@@ -22,7 +22,7 @@ from nightmill.records.job import request_hash
 from nightmill.records.message import Message
 from nightmill.records.result import Attempt, Result, Usage
 from nightmill.records.state import JobState
-from nightmill.sources import Line, Source, read_source
+from nightmill.sources import Line, Source, content_of, read_source
 from nightmill.store import ResultStore
 from nightmill.store.batches import StoredBatch
 
@@ -30,7 +30,7 @@ JOBS: Final = {True: 100_000, False: 1_000_000}
 GROUP: Final = 1_000
 BATCH: Final = "night"
 STEPS: Final = (
-    ("run again", ("run", "night.jsonl", "-o", "out.jsonl")),
+    ("run again, new output", ("run", "night.jsonl", "-o", "out.jsonl")),
     ("run again, same output", ("run", "night.jsonl", "-o", "out.jsonl")),
     ("status", ("status", BATCH)),
     ("errors", ("errors", BATCH)),
@@ -94,19 +94,29 @@ async def _store(folder: Path, jobs: int) -> None:
     with path.open("wb") as file:
         file.writelines(_request(number) for number in range(jobs))
     (folder / ".nightmill").mkdir(mode=0o700)
-    ids = IdSet()
-    lines = read_source(Source(location=str(path)), defaults_of(load_settings()))
+    ids, requests = IdSet(), IdSet()
+    source, defaults = Source(location=str(path), allow_unknown=False), defaults_of(load_settings())
+    lines = read_source(source, defaults)
     async with ResultStore.open(folder / ".nightmill" / "results.db") as store:
         group: list[Result] = []
         for line in lines:
             assert isinstance(line, Line)  # noqa: S101 - the source is written above
-            ids.add([keys.job_id(BATCH, line.custom_id)])
-            group.append(_row(line))
+            row = _row(line)
+            ids.add([row.job_id])
+            requests.add([f"{row.job_id} {row.request_hash}"])
+            group.append(row)
             if len(group) == GROUP:
                 await store.record(group)
                 group = []
         await store.record(group)
-        await store.note(BATCH, StoredBatch(state="fed", total=jobs, source=str(ids)))
+        known = StoredBatch(
+            state="fed",
+            total=jobs,
+            source=str(ids),
+            content=content_of(source, defaults),
+            requests=str(requests),
+        )
+        await store.note(BATCH, known)
 
 
 def _request(number: int) -> bytes:
