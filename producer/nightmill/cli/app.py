@@ -17,6 +17,7 @@ from nightmill.cli.extras import extra_missing
 from nightmill.cli.groups import GroupedCommands
 from nightmill.cli.terminal import echo
 from nightmill.errors import NightmillError
+from nightmill.safety.streams import OutputError, guard_streams
 from nightmill.setting_sources import PREFIX
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ OWN: Final = (
 BAD_INPUT: Final = 2
 HELP: Final = frozenset({"--help", "-h", "--version"})
 ABORTED: Final = 1
+READER_GONE: Final = 141
+"""As a shell counts a program that SIGPIPE ended: `| head` has what it wants."""
 
 MORE: Final = (
     "More commands (run, worker, simulate, doctor) come with: pip install 'nightmill[worker]'"
@@ -39,22 +42,15 @@ MORE: Final = (
 
 
 def main() -> None:
-    """Run the `nightmill` command. A NightmillError is printed as one line; the exit code is 2."""
+    """Run the `nightmill` command. An error is printed as one line; the exit code is 2."""
+    guard_streams()
     _end_at_ctrl_c()
     try:
         _warn_of_unknown_variables()
         code = build(sys.argv[1:2])(standalone_mode=False)
-    except NightmillError as error:
-        echo(f"error: {error}", err=True)
-        code = BAD_INPUT
-    except ImportError as error:
-        echo(f"error: {extra_missing(error)}", err=True)
-        code = BAD_INPUT
-    except typer.Abort:
-        echo("Aborted!", err=True)
-        code = ABORTED
+        sys.stdout.flush()
     except Exception as error:  # noqa: BLE001 - the class of usage errors has no public name
-        code = _report_usage(error)
+        code = _report(error)
     sys.exit(code)
 
 
@@ -69,6 +65,32 @@ def _end_at_ctrl_c() -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     signal.default_int_handler(number, frame)
+
+
+def _report(error: Exception) -> int:
+    """Print an error as one line, return the exit code. Raises a defect of nightmill."""
+    match error:
+        case ExceptionGroup(exceptions=[only]) if isinstance(only, Exception):
+            return _report(only)
+        case OutputError(reader_gone=True):
+            return READER_GONE
+        case NightmillError():
+            text = str(error)
+        case ImportError():
+            text = extra_missing(error)
+        case FileNotFoundError(filename=None):
+            text = f"the current directory: {error.strerror}"
+        case OSError():
+            text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        case UnicodeEncodeError():  # such as an argument with bytes that are not UTF-8
+            text = f"not UTF-8: {error.object!a:.200}; in the C locale, set PYTHONUTF8=1"
+        case typer.Abort():
+            echo("Aborted!", err=True)
+            return ABORTED
+        case _:
+            return _report_usage(error)
+    echo(f"error: {text}", err=True)
+    return BAD_INPUT
 
 
 def _warn_of_unknown_variables() -> None:

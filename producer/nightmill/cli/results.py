@@ -121,8 +121,6 @@ async def _export(
     async with open_results(settings, batch) as store:
         try:
             return await work(store), await _without_row(store, batch)
-        except BrokenPipeError:
-            raise
         except OSError as error:
             problem = error.strerror or str(error) or type(error).__name__
             raise StoreError(f"{out}: cannot be written: {problem}") from None

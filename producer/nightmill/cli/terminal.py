@@ -6,11 +6,12 @@ and progress lines go through the console of console.py.
 
 from __future__ import annotations
 
+import codecs
+import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
-import typer
-
+from nightmill.safety.streams import escape
 from nightmill.safety.visible import visible, visible_json
 
 if TYPE_CHECKING:
@@ -22,17 +23,27 @@ def echo(text: str, *, err: bool = False, newline: bool = True) -> None:
 
     It may quote a server or a row, so the credentials of the environment are hidden in it.
     """
-    typer.echo(visible(_secrets().hidden(text)), err=err, nl=newline)
+    stream = sys.stderr if err else sys.stdout
+    stream.write(visible(_secrets().hidden(text)) + "\n" * newline)
+    stream.flush()
 
 
 def echo_data(text: str) -> None:
     """Print a text that consists of the user's own data on stdout."""
-    typer.echo(visible(text))
+    _print(visible(text))
 
 
 def echo_json(data: bytes) -> None:
     """Print JSON for a program on stdout. It stays the same value."""
-    typer.echo(visible_json(data.decode()))
+    text = visible_json(data.decode())
+    if not text.isascii() and codecs.lookup(sys.stdout.encoding).name != "utf-8":
+        text = "".join(each if each.isascii() else escape(each) for each in text)
+    _print(text)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 @cache

@@ -23,6 +23,7 @@ import uvloop
 from nightmill.errors import NightmillError, StoreMismatchError, StoreUnavailableError
 from nightmill.queue.connection import connect
 from nightmill.safety.redaction import Secrets
+from nightmill.safety.streams import guard_streams
 from nightmill.safety.visible import visible
 from nightmill.settings import load_settings, settings_from_parent
 from nightmill.store import ResultStore
@@ -55,6 +56,7 @@ def main(*, supervised: bool = False) -> int:
     0; STORE_AWAY or UNUSABLE (settings, embedded server) when it cannot start; FAILED when it
     raised later, or when answers are lost.
     """
+    guard_streams()
     secrets = Secrets.of_environment()
     stopper = _Stopper(supervised=supervised)
     try:
