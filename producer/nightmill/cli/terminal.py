@@ -15,6 +15,8 @@ from nightmill.safety.streams import escape
 from nightmill.safety.visible import visible, visible_json
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from nightmill.safety.redaction import Secrets
 
 
@@ -23,14 +25,13 @@ def echo(text: str, *, err: bool = False, newline: bool = True) -> None:
 
     It may quote a server or a row, so the credentials of the environment are hidden in it.
     """
-    stream = sys.stderr if err else sys.stdout
-    stream.write(visible(_secrets().hidden(text)) + "\n" * newline)
-    stream.flush()
+    end = "\n" if newline else ""
+    _print(sys.stderr if err else sys.stdout, visible(_secrets().hidden(text)) + end)
 
 
 def echo_data(text: str) -> None:
     """Print a text that consists of the user's own data on stdout."""
-    _print(visible(text))
+    _print(sys.stdout, f"{visible(text)}\n")
 
 
 def echo_json(data: bytes) -> None:
@@ -38,12 +39,12 @@ def echo_json(data: bytes) -> None:
     text = visible_json(data.decode())
     if not text.isascii() and codecs.lookup(sys.stdout.encoding).name != "utf-8":
         text = "".join(each if each.isascii() else escape(each) for each in text)
-    _print(text)
+    _print(sys.stdout, f"{text}\n")
 
 
-def _print(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+def _print(stream: TextIO, text: str) -> None:
+    stream.write(text)
+    stream.flush()
 
 
 @cache
