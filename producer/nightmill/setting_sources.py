@@ -13,10 +13,8 @@ The two credentials are taken together from one source, so that a call never mix
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -131,6 +129,8 @@ def settings_file(env: Mapping[str, str]) -> Path | None:
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """Return the end of a message about a `name` that is not `known`."""
+    import difflib  # noqa: PLC0415 - rarely needed
+
     plain = {each.lower().removeprefix(PREFIX.lower()): each for each in known}
     asked = name.lower().removeprefix(PREFIX.lower()).replace("-", "_")
     close = difflib.get_close_matches(asked, plain, n=1)
@@ -166,6 +166,8 @@ def _toml(names: Collection[str] | None, env: Mapping[str, str]) -> Level:
     path = settings_file(env)
     if path is None:
         return {}
+    import tomllib  # noqa: PLC0415 - most folders have no such file
+
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:

@@ -15,8 +15,10 @@ from typing import Final
 import pytest
 from pydantic import SecretStr
 
+from nightmill_worker.machine import process as worker_process
 from nightmill_worker.machine.control import MAX_REPORT, SUPERVISED, Report, Request, received
 from nightmill_worker.machine.deadline import FAILED
+from nightmill_worker.machine.supervisor import UNUSABLE
 from tests.rig import Rig, hello, rigged, until
 
 START: Final = """
@@ -232,3 +234,13 @@ async def test_a_worker_with_unsaved_answers_stays_until_a_stop_at_once(rig: Rig
         child.send(Request.STOP_AT_ONCE)
         assert await child.code() == FAILED
         assert "error: 3 answers are lost" in child.log.read_text()
+
+
+def test_a_missing_package_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor starts a worker again that crashed, but not one that cannot run here."""
+    monkeypatch.setattr(worker_process, "load_settings", _lacks)
+    assert worker_process.main() == UNUSABLE
+
+
+def _lacks() -> None:
+    raise ModuleNotFoundError("No module named 'alembic'", name="alembic")

@@ -64,7 +64,7 @@ def main(*, supervised: bool = False) -> int:
         secrets = Secrets.of(settings)
         _run(settings, stopper, supervised=supervised)
     except Exception as error:  # noqa: BLE001 - whatever it is, it ends this process
-        known = isinstance(error, NightmillError)
+        known = isinstance(error, NightmillError | ImportError)
         text = f"error: {error}\n" if known else "".join(traceback.format_exception(error))
         sys.stderr.write(visible(secrets.hidden(text)))
         if supervised:
@@ -79,7 +79,7 @@ def _start_failure(error: Exception) -> int:
     """Return the exit code of a process that cannot start."""
     if isinstance(error, StoreUnavailableError):
         return STORE_AWAY
-    return UNUSABLE if isinstance(error, NightmillError) else FAILED
+    return UNUSABLE if isinstance(error, NightmillError | ImportError) else FAILED
 
 
 def _run(settings: Settings, stopper: _Stopper, *, supervised: bool) -> None:
