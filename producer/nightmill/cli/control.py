@@ -83,7 +83,6 @@ async def _pause(batches: Batches, batch: str) -> str:
 
 async def _resumed(batches: Batches, batch: str) -> str:
     """Return whether the batch has jobs to run, and whether a worker runs them."""
-    from nightmill.queue.stops import lacks_worker  # noqa: PLC0415 - `--help` stays fast
     from nightmill.reports.labels import NO_WORKER  # noqa: PLC0415
     from nightmill.reports.progress import counted  # noqa: PLC0415
 
@@ -92,7 +91,7 @@ async def _resumed(batches: Batches, batch: str) -> str:
         gap = f", but it {counts.gap}" if counts.gap else ""
         stored = f"{counted(counts.terminal, 'job')} of it are stored"
         return f'"{batch}" has nothing left to run: {stored}{gap}'
-    idle = await lacks_worker(batches, batch)
+    idle = await batches.lacks_worker(batch)
     return f'"{batch}" goes on' + (f" once a worker runs; {NO_WORKER}" if idle else "")
 
 

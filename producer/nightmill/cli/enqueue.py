@@ -119,7 +119,6 @@ async def _feed(settings: Settings, order: Order, read: Read) -> Fed:
     from nightmill.cli.live import showing  # noqa: PLC0415
     from nightmill.cli.session import open_session  # noqa: PLC0415
     from nightmill.enqueue.feeder import Feeder  # noqa: PLC0415
-    from nightmill.queue.stops import lacks_worker  # noqa: PLC0415
     from nightmill.reports.labels import NO_WORKER  # noqa: PLC0415
 
     name = order.batch
@@ -143,7 +142,7 @@ async def _feed(settings: Settings, order: Order, read: Read) -> Fed:
         except (InvalidParamsError, SourceError) as error:
             before = counted(feeder.fed.total, "job")
             raise SourceError(f"{error}; before it, {before} went in") from None
-        if await lacks_worker(session.batches, name):
+        if await session.batches.lacks_worker(name):
             echo(f"waiting: {NO_WORKER}", err=True)
         return fed
 

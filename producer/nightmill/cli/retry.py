@@ -124,9 +124,7 @@ def _require_in(known: list[str], given: str, problem: str, what: str) -> None:
 
 async def _worker_hint(batches: Batches, batch: str, *, patched: bool) -> list[str]:
     """Return how to run the jobs while no worker does."""
-    from nightmill.queue.stops import lacks_worker  # noqa: PLC0415 - `--help` stays fast
-
-    if not await lacks_worker(batches, batch):
+    if not await batches.lacks_worker(batch):
         return []
     run = '"nightmill run" command with --changed keep' if patched else '"nightmill run" command'
     again = f'run the same {run}, or start "nightmill worker"' if batch else "nightmill worker"

@@ -44,6 +44,11 @@ class Batches:
         """Return the counts of `batch` ("" for the single jobs); all zero when Redis has none."""
         return (await self._read([batch]))[0]
 
+    async def lacks_worker(self, batch: str) -> bool:
+        """Tell whether jobs of `batch` wait, and no running worker would claim them."""
+        stops = await read_stops(self.redis, [batch])
+        return stops.no_worker(batch, await self.counts(batch))
+
     async def names(self) -> list[str]:
         """Return the names of the batches that were ever fed, sorted."""
         return [text(name) for name in await self._members(keys.BATCHES)]

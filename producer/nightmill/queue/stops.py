@@ -19,7 +19,6 @@ from nightmill.records.counts import text
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from nightmill.queue.batches import Batches
     from nightmill.records.counts import Counts
 
 
@@ -100,15 +99,6 @@ class Stops(msgspec.Struct, frozen=True, kw_only=True):
         if reason := self.reason(batch, also):
             return [f"stopped: {reason}"]
         return [str(lane) for lane in self.held(batch, also)]
-
-
-async def lacks_worker(batches: Batches, batch: str) -> bool:
-    """Tell whether jobs of `batch` wait, and no running worker would claim them.
-
-    Raises QueueUnavailableError.
-    """
-    stops = await read_stops(batches.redis, [batch])
-    return stops.no_worker(batch, await batches.counts(batch))
 
 
 class _Hold(msgspec.Struct):
