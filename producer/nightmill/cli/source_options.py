@@ -102,6 +102,9 @@ class SourceOptions:
         )
 
         source = source_of(location, self.format, self._template())
+        if self.delimiter is not None and source.format not in {"csv", "tsv"}:
+            problem = f"{source} is read as {source.format}; a delimiter needs --format csv"
+            raise InvalidParamsError("--delimiter", problem)
         return replace(
             source,
             delimiter=delimiter_named(self.delimiter),

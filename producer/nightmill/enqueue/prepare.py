@@ -163,7 +163,7 @@ def prepare_items(
 def _unpacked(item: Mapping[str, object] | bytes) -> tuple[Mapping[str, object], object]:
     """Return the request in any of the shapes that a source's row may have, and its custom_id."""
     found = decode(item) if isinstance(item, bytes) else item
-    if not isinstance(found, Mapping):
+    if type(found) is not dict and not isinstance(found, Mapping):
         raise refused("", found, "an object, the request")
     custom_id = found.get("custom_id")
     if "params" in found or "prompt" in found:

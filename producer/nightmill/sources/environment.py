@@ -93,6 +93,8 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 def given(value: object, name: str, *, table: bool = False) -> object:
     """Return the value of column `name` for a template; in a `table` a blank text is missing."""
+    if type(value) is str:  # most values
+        return Missing(value, name) if table and is_empty(value) else value
     if isinstance(value, dict):
         return {key: given(item, f"{name}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -103,6 +105,8 @@ def given(value: object, name: str, *, table: bool = False) -> object:
 
 def _finalize(value: object) -> object:
     """Return a value that may be written into a prompt; refuse Python's own objects."""
+    if type(value) is str:
+        return value
     if isinstance(value, Undefined):
         return str(value)  # raises
     if is_missing(value):

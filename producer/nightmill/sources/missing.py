@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+MARKS: Final = frozenset({"", "nan", "NaN", "NaT", "None", "null", "NULL", "<NA>", "#N/A", "\\N"})
+"""Texts by which programs write a missing value. They may be meant as they are."""
+
+MAX_MARK: Final = max(map(len, MARKS))
+
 _WHOLE: Final = (str, int, bytes, list, dict, tuple)
 """Types of which every value is a value."""
 
@@ -22,7 +27,9 @@ def is_missing(value: object) -> bool:
 
 def is_empty(value: object) -> bool:
     """Return whether a table's cell holds no value: a missing one, or a blank text."""
-    return not value.strip() if isinstance(value, str) else is_missing(value)
+    if isinstance(value, str):
+        return not value or value.isspace()
+    return is_missing(value)
 
 
 def name_of(value: object) -> str:

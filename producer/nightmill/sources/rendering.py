@@ -17,6 +17,7 @@ from nightmill.sources.environment import (
     names_in,
     written_in,
 )
+from nightmill.sources.missing import MARKS, MAX_MARK
 from nightmill.sources.names import no_column
 
 ROW: Final = "row"
@@ -45,18 +46,22 @@ class Text:
 
     def render(self, columns: Mapping[str, object], *, table: bool = False) -> str:
         """Fill in the columns of a row, of a `table` or not. Raises InvalidParamsError."""
-        used = columns if ROW in self.names else self.names & columns.keys()
-        values = {name: given(columns[name], name, table=table) for name in used}
+        used = columns if ROW in self.names else self.names
+        values = {name: given(columns[name], name, table=table) for name in used if name in columns}
         try:
             return self._template.render({ROW: values, **values})
         except Exception as error:  # noqa: BLE001 - a template may raise anything
             self._refuse(error, columns)
 
     def warnings(self, columns: Mapping[str, object]) -> tuple[str, ...]:
-        """Return a warning for each empty text that is written as it is."""
-        values = ((name, columns.get(name)) for name in self._written)
-        empty = [name for name, value in values if isinstance(value, str) and not value]
-        return tuple(f'an empty "{name}" is written into the {self.field}' for name in empty)
+        """Return a warning for each text that is written as it is and may be a missing value."""
+        found: list[str] = []
+        for name in self._written:
+            value = columns.get(name)
+            if type(value) is str and len(value) <= MAX_MARK and value in MARKS:
+                what = f'the text "{value}" of column' if value else "an empty"
+                found.append(f'{what} "{name}" is written into the {self.field}')
+        return tuple(found)
 
     def _refuse(self, error: Exception, columns: Mapping[str, object]) -> NoReturn:
         problem = f"cannot be filled in: {str(error) or type(error).__name__}"

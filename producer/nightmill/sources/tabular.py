@@ -80,7 +80,7 @@ def _read_header(lines: _Lines, delimiter: str) -> list[str]:
     for number, cells in _parsed(lines, delimiter):
         if isinstance(cells, InvalidParamsError):
             raise SourceError(f"the header cannot be read: {cells.at_line(number)}")
-        names = [cell.strip() for cell in cells]
+        names = [cell.strip() or f"column {place}" for place, cell in enumerate(cells, 1)]
         if twice := same_names(names):
             raise SourceError(f"line {number}: {twice}")
         if any(_NOT_UTF8.search(name) for name in names):

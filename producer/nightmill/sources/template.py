@@ -121,6 +121,8 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
 
     def _attached(self, row: Row) -> list[Attached]:
         """Return the row's documents and images, in this order."""
+        if not (self.documents or self.images):
+            return []
         return [
             *(attach("document", name, _column(row, name), self.folder) for name in self.documents),
             *(attach("image", name, _column(row, name), self.folder) for name in self.images),

@@ -178,6 +178,7 @@ def test_standard_input_and_attachments_are_shown(shell: Shell) -> None:
             "cannot be read as Parquet",
         ),
         (["in.csv", "--prompt", "x", "--delimiter", ";;"], "--delimiter: ';;' is not one char"),
+        (["in.txt", "--prompt", "x", "--delimiter", ";"], "in.txt is read as jsonl; a delimiter"),
         (["in.csv", "--prompt", "x", "--encoding", "x"], "--encoding: 'x' is no known encoding"),
         (["in.csv", "--prompt", "x", "--id", "key"], 'no column "key"; there are: id, text'),
     ],

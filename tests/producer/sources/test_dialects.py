@@ -168,6 +168,14 @@ def test_rows_inside_a_quoted_cell_are_a_warning(tmp_path: Path) -> None:
     assert line.warnings == ()
 
 
+def test_columns_without_a_name_have_a_number(tmp_path: Path) -> None:
+    """A spreadsheet writes its empty columns too: two of them were "two columns of one name"."""
+    path = write(tmp_path, "in.csv", b"id,text,,\n1,a,,\n2,b,note,\n")
+    assert asked(path, SAY) == {"line-2": "a", "line-3": "b"}
+    template = Template(prompt="{{ row['column 3'] or 'none' }}")
+    assert asked(path, template) == {"line-2": "none", "line-3": "note"}
+
+
 def test_columns_with_almost_one_name_are_a_warning(tmp_path: Path) -> None:
     """`Text` and `text` are two columns, and a template uses one of them."""
     (line,) = read(write(tmp_path, "in.csv", b"Text,text\na,b\n"), SAY)

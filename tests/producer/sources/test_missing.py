@@ -168,6 +168,17 @@ def test_an_empty_text_of_json_is_a_value() -> None:
         assert line.warnings == ((warning,) if warned else ())
 
 
+@pytest.mark.parametrize("mark", ["nan", "NULL", "None", "\\N"])
+def test_a_text_that_may_be_a_missing_value_is_a_warning(tmp_path: Path, mark: str) -> None:
+    """Databases and pandas write these; they may be meant as well, as a name may be "None"."""
+    path = write(tmp_path, "in.csv", f"id,text\n1,{mark}\n2,x\n".encode())
+    first, second = read(path, SAY)
+    assert isinstance(first, Line)
+    assert first.warnings == (f'the text "{mark}" of column "text" is written into the prompt',)
+    assert isinstance(second, Line)
+    assert second.warnings == ()
+
+
 def test_a_system_prompt_and_an_id_may_not_be_missing(tmp_path: Path) -> None:
     """The system prompt said "Answer in nan."."""
     path = write(tmp_path, "in.csv", b"id,text,language\n1,a,\n,b,fr\n3,c,de\n")
