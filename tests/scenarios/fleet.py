@@ -19,6 +19,7 @@ SETTLE_S = 0.005
 LARGEST_CLAIM = 200
 LEASE_S = 30.0
 SNOOZE_S = 1.0
+TELL_S = 1.0
 BYTES_A_TOKEN = 1 / 0.3
 
 
@@ -32,6 +33,7 @@ class Worker(msgspec.Struct, kw_only=True):
     held: set[str] = set()
     done: list[tuple[str, Reservation, Answer]] = []
     calls: int = 0
+    told_at: float = -TELL_S
 
 
 class Fleet:
@@ -48,6 +50,7 @@ class Fleet:
         *,
         kinds: tuple[Kind, ...],
         workers: int = 4,
+        slots: int = 5000,
         jobs: int | None = None,
         caps: Caps | None = None,
         redis_s: float = 0.001,
@@ -63,7 +66,7 @@ class Fleet:
         ]
         self.claims = self.granted = 0
         self.stopped = False
-        self.workers = [Worker(name=n, slots=5000) for n in range(workers)]
+        self.workers = [Worker(name=n, slots=slots) for n in range(workers)]
         self.left = jobs
         self.redis_s, self.max_rate = redis_s, max_rate
         self.redis_back = self.skew = self.busy_until = 0.0
@@ -199,8 +202,23 @@ class Fleet:
                 when = self.now + part * quarter
                 self.at(when, self.server.generate, when, answer.output / 4)
             self.at(self.now + answer.after, self.leave, worker, slot, reservation, answer)
+            begins = self.server.now.streams_after
+            if begins is not None and answer.headers:
+                self.at(self.now + begins, self.begin, worker, slot, reservation, answer)
         else:
             self.at(self.now + answer.after, self.back, worker, slot, reservation, answer)
+
+    def begin(self, worker: Worker, slot: str, reservation: Reservation, answer: Answer) -> None:
+        """Let the headers of an answer arrive. A worker tells the lane once in TELL_S."""
+        if worker.alive and self.now - worker.told_at >= TELL_S and self.now >= self.redis_back:
+            worker.told_at = self.now
+            item = settled(slot, reservation, answer)
+            begun = msgspec.structs.replace(item, outcome="begun", latency=0.0)
+            self.at(self.now + SETTLE_S + self.redis_s, self.follow, begun)
+
+    def follow(self, item: Settled) -> None:
+        """Bring headers to the lane."""
+        self.lane.settle(self.clock, [item])
 
     def leave(self, worker: Worker, slot: str, reservation: Reservation, answer: Answer) -> None:
         """End an admitted call at the server."""

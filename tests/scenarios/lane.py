@@ -90,7 +90,7 @@ class Lane:
         self.bound = dict.fromkeys(("window", *GATES), 0)
         self.counts = dict.fromkeys(("sent", "ok", "refused", "unsent", "failed", "stop"), 0)
         self.refilled_at = self.pause_until = self.cut_at = self.latency = 0.0
-        self.epoch = self.running = self.cut_in_flight = 0
+        self.epoch = self.cut_in_flight = 0
         self.cut_gate = self.trial = self.trial_end = ""
         self.used = {"input": 0.0, "output": 0.0}
         self.ratio, self.output, self.guessed, self.reserved = 0.25, 200.0, 200.0, 0.0
@@ -178,20 +178,23 @@ class Lane:
         """Account for answers."""
         self.refill(now)
         for item in [within_bounds(item, now) for item in items]:
-            self.counts[item.outcome] += 1
-            self.charge(item)
+            begun = item.outcome == "begun"
+            if not begun:
+                self.counts[item.outcome] += 1
+                self.charge(item)
             for name, (limit, remaining) in item.reported.items():
                 self.follow_header(item, name, limit, remaining)
             if item.outcome == "ok":
                 self.learn(item)
             if item.outcome == "refused":
                 self.refuse(item, now)
-            if item.slot == self.trial:
+            if item.slot == self.trial and not begun:
                 self.trial_end = "failed" if item.outcome == "failed" else "ok"
                 if item.outcome == "unsent":
                     self.trial = self.trial_end = ""
         for item in items:
-            self.slots.pop(item.slot, None)
+            if item.outcome != "begun":
+                self.slots.pop(item.slot, None)
 
     def charge(self, item: Settled) -> None:
         """Replace what was reserved by what was used."""
@@ -213,8 +216,6 @@ class Lane:
         self.output += weight * (item.output - self.output)
         self.guessed += weight * (item.reservation.guess["output"] - self.guessed)
         self.learn_cost(item)
-        if item.reservation.at >= self.cut_at:
-            self.running = 0
 
     def learn_cost(self, item: Settled) -> None:
         """Learn what calls of its batch use."""
@@ -261,7 +262,7 @@ class Lane:
     def refuse(self, item: Settled, now: float) -> None:
         """Pause the fleet. A call sent after the last refusal begins a new epoch."""
         if item.reservation.at >= self.cut_at:
-            self.epoch, self.running, self.cut_at = self.epoch + 1, self.running + 1, now
+            self.epoch, self.cut_at = self.epoch + 1, now
             self.cut_in_flight, self.cut_gate = item.reservation.in_flight, item.gate
             for name in DIMENSIONS:
                 limit, remaining = item.reported.get(name, (0.0, 1.0))
@@ -271,8 +272,7 @@ class Lane:
                 if not gate.follows_headers:
                     half = 0.5 * item.reservation.guess[name]
                     self.level[name] = min(self.level[name], -half)
-        pause = min(4.0, self.orders.pause * 2 ** max(0, self.running - 1))
-        pause = min(LONGEST_PAUSE_S, max(pause, item.retry_after))
+        pause = min(LONGEST_PAUSE_S, max(self.orders.pause, item.retry_after))
         self.pause_until = max(self.pause_until, now + pause)
 
     def observed(self) -> Observed:

@@ -76,6 +76,8 @@ class Scenario(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     caps: Caps = Caps()
     seeds: tuple[int, ...] = (1, 2)
     workers: int = 4
+    slots: int = 5000
+    """Calls in flight of one worker at most."""
     jobs: int | None = None
     redis_ms: float = 1.0
     max_rate: float | None = None
@@ -138,6 +140,7 @@ def play(scenario: Scenario, seed: int) -> list[Found]:
             rng,
             kinds=kinds,
             workers=scenario.workers,
+            slots=scenario.slots,
             jobs=scenario.jobs,
             caps=scenario.caps,
             redis_s=scenario.redis_ms / 1000,

@@ -54,6 +54,8 @@ class Conditions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Whether max_tokens are charged when a call starts."""
     headers: str = "off"
     """When `remaining` is read: at "admission", at the "answer", or "off" for no headers."""
+    streams_after: float | None = None
+    """Seconds until the headers of an answer arrive; None: when the answer is whole."""
     stale: float = 0.0
     """Share of headers that are old, 0 to 1."""
     named: bool = False
@@ -66,6 +68,8 @@ class Conditions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Whether every call is answered 529."""
     fail: float = 0.0
     """Share of calls that are answered 529, 0 to 1."""
+    fail_after: float = 0.05
+    """Seconds until a 529 is answered: a server may queue calls before it refuses them."""
     unauthorized: bool = False
     """Whether every call is answered 401."""
     spent: bool = False
@@ -161,7 +165,7 @@ class Server:
             return Answer(status=429, after=0.01, stops=True)
         if c.down or self.rng.random() < c.fail:
             self.failed += 1
-            return Answer(status=529, after=0.05)
+            return Answer(status=529, after=c.fail_after)
         gate = self.gate(kind)
         if gate:
             self.refused += 1

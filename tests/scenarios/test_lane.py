@@ -23,7 +23,7 @@ from tests.scenarios.lane import DIMENSIONS, Job, Lane, Reservation, Settled
 LEASE_S = 60.0
 COUNTED = ("sent", "ok", "refused", "unsent", "failed", "stop")
 SAME = (
-    *("level", "largest", "corrected", "latency", "epoch", "running", "pause_until", "cut_at"),
+    *("level", "largest", "corrected", "latency", "epoch", "pause_until", "cut_at"),
     *("cut_in_flight", "cut_gate", "refilled_at", "reserved", "ratio", "output", "guessed"),
     *("trial", "trial_end"),
 )
@@ -52,7 +52,7 @@ jobs = st.builds(
 answers = st.fixed_dictionaries(
     {
         "outcome": st.sampled_from(
-            ("ok", "ok", "ok", "ok", "ok", "refused", "failed", "unsent", "stop")
+            ("ok", "ok", "ok", "ok", "ok", "refused", "failed", "unsent", "stop", "begun")
         ),
         "latency": st.integers(min_value=0, max_value=60_000).map(lambda ms: ms / 1000),
         "input": amounts,

@@ -12,6 +12,7 @@ from nightmill_worker.machine import process
 from nightmill_worker.messages.client import MessagesClient
 
 if TYPE_CHECKING:
+    from nightmill_worker.messages.client import Started
     from nightmill_worker.messages.outcome import Broken, Reply
 
 NTH = 10
@@ -23,9 +24,9 @@ class BlockingClient(MessagesClient):
 
     _numbers = itertools.count(1)
 
-    async def send(self, params: bytes) -> Reply | Broken:
+    async def send(self, params: bytes, started: Started | None = None) -> Reply | Broken:
         """Call, and block after the NTH call."""
-        reply = await super().send(params)
+        reply = await super().send(params, started)
         if next(self._numbers) == NTH:
             sys.stderr.write('{"event": "is blocked"}\n')
             while not Path(sys.argv[1]).exists():  # noqa: ASYNC240 - blocking is the fault

@@ -12,6 +12,7 @@ from nightmill_worker.machine import process
 from nightmill_worker.messages.client import MessagesClient
 
 if TYPE_CHECKING:
+    from nightmill_worker.messages.client import Started
     from nightmill_worker.messages.outcome import Broken, Reply
 
 MARK = b"poison"
@@ -20,11 +21,11 @@ MARK = b"poison"
 class MortalClient(MessagesClient):
     """Ends the process when a request contains MARK."""
 
-    async def send(self, params: bytes) -> Reply | Broken:
+    async def send(self, params: bytes, started: Started | None = None) -> Reply | Broken:
         """Call, or end the process."""
         if MARK in params:
             os._exit(9)
-        return await super().send(params)
+        return await super().send(params, started)
 
 
 if __name__ == "__main__":

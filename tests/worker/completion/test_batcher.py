@@ -51,6 +51,19 @@ async def test_a_full_batch_does_not_wait() -> None:
     assert box.flushed == [[1, 2]]
 
 
+async def test_an_urgent_item_takes_those_that_wait_along() -> None:
+    """A refusal waited up to 0.2 s for other answers, and calls went on to be refused meanwhile."""
+    box = Box(linger_s=FOREVER, limit=100)
+    running = asyncio.create_task(box.batcher.run())
+    box.batcher.put(1)
+    box.batcher.put(2, at_once=True)
+    async with asyncio.timeout(5):
+        await box.some.wait()
+    assert box.flushed == [[1, 2]]
+    box.batcher.close()
+    await running
+
+
 async def test_close_flushes_what_is_left_in_parts() -> None:
     """Items that came during a flush are flushed too, never more than the limit at once."""
     box = Box(linger_s=FOREVER, limit=2)

@@ -10,17 +10,18 @@ from nightmill_worker.jobs import isolated
 from nightmill_worker.messages.client import MessagesClient
 
 if TYPE_CHECKING:
+    from nightmill_worker.messages.client import Started
     from nightmill_worker.messages.outcome import Broken, Reply
 
 
 class MortalClient(MessagesClient):
     """Ends the process when a request contains the word."""
 
-    async def send(self, params: bytes) -> Reply | Broken:
+    async def send(self, params: bytes, started: Started | None = None) -> Reply | Broken:
         """Call, or end the process."""
         if b"poison" in params:
             os._exit(9)
-        return await super().send(params)
+        return await super().send(params, started)
 
 
 if __name__ == "__main__":

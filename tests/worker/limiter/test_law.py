@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nightmill_worker.limiter.bounds import LARGEST_WINDOW
 from nightmill_worker.limiter.header_bucket import Reported
 from nightmill_worker.limiter.law import Law, orders, step
+from nightmill_worker.limiter.opening import TOLD_FACTOR, UNANSWERED_CALLS, UNPROVEN_PACE
 from nightmill_worker.limiter.records import DIMENSIONS, Caps, Observed
 from nightmill_worker.limiter.window import Window
 
@@ -26,7 +28,7 @@ def worked(law: Law, *, until: float, bound: str = "window", rate: float = 20.0)
     while now < until:
         now += 0.1
         sent = observed.sent + round(rate / 10)
-        in_flight = int(law.window.size)
+        in_flight = min(int(law.window.size), round(rate))  # calls of 1 s
         count = {**observed.bound, bound: observed.bound.get(bound, 0) + 1}
         observed = replace(
             observed,
@@ -149,15 +151,70 @@ def test_the_state_is_the_same_after_json(history: list[dict[str, object]]) -> N
     assert msgspec.json.decode(msgspec.json.encode(law), type=Law) == law
 
 
-def test_the_window_doubles_per_round_trip_until_something_refuses() -> None:
-    """An endpoint without limits should soon be used in full."""
-    law = worked(Law(), until=1.05, rate=160.0)
-    assert law.window.size == pytest.approx(2**4 * 11, rel=0.5)
+def sent(law: Law, *, until: float, calls: float) -> Law:
+    """Send `calls` a second until `until`. No call is answered or refused."""
+    now = law.at
+    while now < until:
+        now += 0.1
+        count = law.observed.sent + round(calls / 10)
+        law = step(law, replace(law.observed, sent=count, in_flight=count), now)
+    return law
+
+
+def test_calls_that_are_accepted_widen_the_window_before_any_is_answered() -> None:
+    """3,000 calls of 20 s took 185 s instead of 95 s: 16 were in flight for the first 20 s."""
+    law = sent(step(Law(), Observed(), 0.1), until=2.0, calls=100)
+    assert orders(law, Caps()).window == pytest.approx(2 * 200, rel=0.1)
+    assert orders(law, Caps()).gates["pace"].rate == pytest.approx(UNPROVEN_PACE)
+
+
+def test_before_an_answer_neither_pace_nor_window_grow_without_bounds() -> None:
+    """Output is charged late, and a server may queue: thousands of calls would be refused later."""
+    law = sent(step(Law(), Observed(), 0.1), until=30.0, calls=200)
+    assert orders(law, Caps()).gates["pace"].rate == pytest.approx(UNPROVEN_PACE)
+    assert orders(law, Caps()).window == UNANSWERED_CALLS
+
+
+@pytest.mark.parametrize("told", ["header", "operator"])
+def test_a_told_limit_sets_the_pace_and_the_window_does_not_bind(told: str) -> None:
+    """With NIGHTMILL_RPM=4000, 3,000 calls of 20 s took 210 s: the lane grew as if untold."""
+    reported = {"requests": Reported(limit=4000.0, largest=66.0, corrected=0.0)}
+    caps = Caps() if told == "header" else Caps(requests=4000.0)
+    law = step(Law(), Observed(reported=reported if told == "header" else {}), 0.1)
+    given = orders(law, caps)
+    assert given.gates["pace"].rate == pytest.approx(TOLD_FACTOR * 4000 / 60)
+    assert given.gates["requests"].rate == pytest.approx(4000 / 60)
+    assert given.window == LARGEST_WINDOW
+
+
+@pytest.mark.parametrize("doubt", ["refused", "failed"])
+def test_one_refusal_or_failure_returns_a_told_limit_to_the_law(doubt: str) -> None:
+    """A number that is ten times too high must not become a storm, nor must a failing server."""
+    caps = Caps(requests=60_000.0)
+    law = sent(step(Law(), Observed(), 0.1), until=0.5, calls=100)
+    assert orders(law, caps).gates["pace"].rate == pytest.approx(TOLD_FACTOR * 1000)
+    seen = law.observed
+    if doubt == "refused":
+        law = step(law, replace(seen, refused=1, epoch=1, cut_in_flight=50), 0.6)
+        assert orders(law, caps).gates["requests"].rate < 100
+    else:
+        law = step(law, replace(seen, failed=1), 0.6)
+    assert orders(law, caps).gates["pace"].rate <= UNPROVEN_PACE
+    assert orders(law, caps).window < LARGEST_WINDOW
+
+
+def test_the_first_refusal_of_a_cold_lane_shows_a_rate_and_no_cap() -> None:
+    """Long calls stay in flight: a window cut to what was in flight stopped the lane for 20 s."""
+    law = sent(step(Law(), Observed(), 0.1), until=1.0, calls=100)
+    law = step(law, replace(law.observed, refused=1, epoch=1, cut_in_flight=100), 1.1)
+    assert law.blamed == "requests"
+    assert law.window.cap == 0
+    assert orders(law, Caps()).gates["requests"].rate == pytest.approx(100 / 1.15, rel=0.1)
 
 
 def test_the_window_does_not_grow_while_it_does_not_bind() -> None:
     """A window that grew unused would let a burst through later."""
-    law = worked(Law(), until=10.0, bound="pace")
+    law = worked(Law(), until=10.0, bound="pace", rate=8.0)
     assert law.window.size == Law().window.size
 
 
@@ -302,13 +359,6 @@ def test_refusals_that_headers_explain_leave_the_rate_that_was_found_alone() -> 
     cut = refused(worked(law, until=4.0), now=4.1, gate="requests")
     assert (cut.blamed, cut.in_debt) == ("", False)
     assert cut.probes == worked(law, until=4.0).probes
-
-
-def test_a_reported_limit_opens_the_window_even_if_the_window_keeps_no_call_waiting() -> None:
-    """30 requests a second of 1 s each are 30 calls in flight: there is nothing to probe for."""
-    reported = {"requests": Reported(limit=1800.0, largest=12.0, corrected=0.0)}
-    law = step(Law(), Observed(reported=reported), 0.1)
-    assert worked(law, until=3.0, bound="requests").window.size == pytest.approx(30.0, abs=4.0)
 
 
 def test_a_window_is_not_to_blame_when_its_cap_is_refused_again_soon() -> None:

@@ -36,10 +36,12 @@ class Batcher(Generic[T]):
         items, self._items = self._items, []
         return items
 
-    def put(self, item: T) -> None:
-        """Add an item; it is flushed soon."""
+    def put(self, item: T, *, at_once: bool = False) -> None:
+        """Add an item; it is flushed soon, or at once with all that wait."""
         self._items.append(item)
         self._note()
+        if at_once:
+            self._full.set()
 
     def put_all(self, items: Sequence[T]) -> None:
         """Add items; they are flushed soon."""

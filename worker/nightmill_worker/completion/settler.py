@@ -32,6 +32,8 @@ TRIPS_S: Final = 0.015
 LINGER_S: Final = (0.02, 0.2)
 """Shortest and longest wait, seconds; each group costs Redis and this process much the same."""
 LIMIT: Final = 500
+FIRST_ERROR: Final = 400
+"""The lowest status of an error."""
 _RECENT: Final = 0.02
 """Weight of one answer in the mean time of a call."""
 
@@ -68,8 +70,12 @@ class Settler:
         self._call_s = 0.0
 
     def put(self, item: Answered | Decision) -> None:
-        """Take an answer, or a decision about a job without one."""
-        self._undecided.put(item)
+        """Take an answer, or a decision about a job without one.
+
+        An error's answer does not wait for others: calls go on until the lane knows of it.
+        """
+        status = item.reply.status if isinstance(item, Answered) else None
+        self._undecided.put(item, at_once=status is not None and status >= FIRST_ERROR)
 
     async def run(self) -> None:
         """Carry decisions out until `close`, then what is left."""

@@ -6,6 +6,7 @@ the same little code for each job runs faster in a row than between two calls.
 
 from __future__ import annotations
 
+import time
 import traceback
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -45,6 +46,7 @@ from nightmill_worker.queue.records import Finish, Release, Settlement
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Mapping
 
     from nightmill.records.result import Attempt
     from nightmill.settings import Settings
@@ -121,6 +123,13 @@ class Decider:
         if isinstance(outcome, Fail):
             return self._uncalled_end(claimed, JobState.FAILED, error=outcome.error)
         return self._decided(claimed, outcome, settlement_of(claimed, "unsent"))
+
+    def begun(self, claimed: ClaimedJob, headers: Mapping[str, str]) -> Decision | None:
+        """Decide about an answer that begins: its headers are told when they hold news."""
+        reported = limits_in(headers)
+        if not self._limits.is_news(claimed.granted.model, reported, time.monotonic()):
+            return None
+        return Decision(settlement=settlement_of(claimed, "begun", reported=reported))
 
     def after_call(self, answered: Answered, now: float) -> Decision:
         """Classify a reply and decide; `now` is epoch seconds, for dates in its headers.

@@ -5,13 +5,14 @@ Nothing here raises for what an endpoint, a payload or a job does.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nightmill_worker.attachments.loader import attached
 from nightmill_worker.jobs.decision import Answered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from nightmill_worker.attachments.loader import Attachments
     from nightmill_worker.jobs.claimed_job import ClaimedJob
@@ -57,6 +58,11 @@ class Executor:
                 self._put(self._decider.without_call(claimed, body))
 
     async def _call(self, claimed: ClaimedJob, body: bytes) -> None:
-        reply = await self._client.send(body)
+        reply = await self._client.send(body, partial(self._started, claimed))
         claimed.end()
         self._put(Answered(claimed, reply))
+
+    def _started(self, claimed: ClaimedJob, headers: Mapping[str, str]) -> None:
+        """Tell the lane the limits that the headers of an answer report, before it is whole."""
+        if (decision := self._decider.begun(claimed, headers)) is not None:
+            self._put(decision)

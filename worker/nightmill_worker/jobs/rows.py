@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nightmill_worker.jobs.retry import Again
     from nightmill_worker.messages.outcome import Outcome
 
-    SettledAs = Literal["ok", "refused", "failed", "rejected", "stop", "suspect", "unsent"]
+    SettledAs = Literal["ok", "refused", "failed", "rejected", "stop", "suspect", "unsent", "begun"]
 
 NUMBERS: Final = re.compile(r"\d+")
 """Left out of a fault: ids, positions and sizes differ between failures of one kind."""

@@ -16,24 +16,24 @@ from typing import Final
 
 import msgspec
 
-from nightmill_worker.limiter.bounds import LEAST_RATE, LONGEST_CALL_S, bounded
+from nightmill_worker.limiter.bounds import LARGEST_WINDOW, LEAST_RATE, LONGEST_CALL_S, bounded
 from nightmill_worker.limiter.header_bucket import Drift, refill, reserve
+from nightmill_worker.limiter.opening import (
+    answer_rate,
+    first_refill,
+    room,
+    told_pace,
+    window_pace,
+)
 from nightmill_worker.limiter.probing import READABLE_CALLS, Probe
 from nightmill_worker.limiter.records import DIMENSIONS, Caps, Gate, Observed, Orders
 from nightmill_worker.limiter.window import Window
 
-FIRST_LATENCY_S: Final = 1.0
-"""Assumed length of a call until the first one has ended, seconds."""
+DOUBT_S: Final = 60.0
+"""A limit that was told sets no pace for so long after a refusal or a failure, seconds."""
 LARGEST_CHANGE: Final = 10.0
 """One step takes calls for this many times as long as before, at most: a single call whose time is
 wrong must not slow the lane down for long."""
-PACE_FACTOR: Final = 1.5
-"""Calls start this many times as fast as a full window of them ends. They start evenly spaced."""
-PACE_FACTOR_AT_CAP: Final = 3.0
-"""The same once the endpoint's cap on calls in flight is known: a free slot need not wait."""
-LEAST_PACE: Final = 0.2
-"""At least so many calls may start a second, while the window has room. A length of calls that was
-measured wrong cannot stop the lane."""
 BURST_S: Final = 0.05
 """A bucket that the fleet fills itself holds one call and this many seconds of its rate, so that a
 late claim loses nothing."""
@@ -72,6 +72,8 @@ class Law(
     """What the last step observed."""
     latency: float = 0.0
     """Length of a call, seconds, as a moving mean; 0 before the first answer."""
+    answers: float = 0.0
+    """Answers a second, as a moving mean."""
     window: Window = Window()
     probes: dict[str, Probe] = {}
     """Dimension -> what probing found."""
@@ -103,6 +105,10 @@ class Law(
     """Calls in flight at the last refusal."""
     alike: int = 0
     """Refusals in a row at about the same number of calls in flight."""
+    since: float = 0.0
+    """When the first call was seen, by the law's clock, seconds."""
+    doubted_at: float = -DOUBT_S
+    """When a call was last refused or failed, by the law's clock, seconds."""
     in_debt: bool = False
     """True after two refusals with no call accepted between them. Calls then go one by one until
     one is accepted."""
@@ -146,7 +152,7 @@ def _observe(law: Law, observed: Observed, now: float, passed: float) -> Law:
     if answered > 0:
         mean = (observed.latency - law.observed.latency) / answered
         mean = bounded(mean, 0.0, LARGEST_CHANGE * latency if latency else LONGEST_CALL_S)
-        weight = min(1.0, answered / law.window.size) if latency else 1.0
+        weight = min(1.0, answered / max(1, observed.in_flight)) if latency else 1.0
         latency += weight * (mean - latency)
     before = law.observed.bound
     bound = {name: now for name, count in observed.bound.items() if count > before.get(name, 0)}
@@ -162,6 +168,9 @@ def _observe(law: Law, observed: Observed, now: float, passed: float) -> Law:
         drifts[named] = msgspec.structs.replace(drifts[named], rate=0.0)
     return msgspec.structs.replace(
         law,
+        since=law.since if law.observed.sent else now,
+        doubted_at=now if observed.doubts > law.observed.doubts else law.doubted_at,
+        answers=answer_rate(law.answers, answered, passed),
         reserves=reserves,
         reserves_at=reserves_at,
         latency=latency,
@@ -173,12 +182,10 @@ def _observe(law: Law, observed: Observed, now: float, passed: float) -> Law:
 
 def _after_calls(law: Law, observed: Observed, now: float, passed: float) -> Law:
     """Let the limit grow that keeps calls waiting."""
-    reported = observed.reported.get("requests")
-    # The window must at least hold the calls that the reported rate keeps in flight.
-    needed = reported.limit / 60 * law.latency if reported and not law.window.cap else 0.0
-    bound = law.bound_at.get("window") == now or law.window.size < needed
+    bound = law.bound_at.get("window") == now
     in_flight = 0 if law.in_debt else min(law.in_flight)
     window = law.window.after_answers(observed.ok - law.observed.ok, in_flight, bound=bound)
+    window = window.with_room(room(observed, observed.in_flight))
     probes = {
         d: probe.after_calls(
             now, passed, observed.accepted, observed.used(d), bound=law.bound_at.get(d) == now
@@ -210,7 +217,7 @@ def _after_refusal(law: Law, observed: Observed, now: float) -> Law:
     if not law.blamed:
         owing = law.probes if law.in_debt else {}
         probes = law.probes | {d: probe.in_debt(now, law.latency) for d, probe in owing.items()}
-        return msgspec.structs.replace(law, probes=probes, pause=min(PAUSE_S[1], 2 * law.pause))
+        return msgspec.structs.replace(law, probes=probes, pause=min(PAUSE_S[1], 4 * law.pause))
     if law.blamed == "window":
         in_flight = observed.cut_in_flight if accepted else observed.in_flight
         size = min(law.window.size, in_flight) - 1
@@ -232,8 +239,10 @@ def _blame(law: Law, observed: Observed, now: float) -> str:
     if named:  # a dimension of which nothing was used yet cannot be measured
         return named if observed.used(named) > 0 else "requests"
     last_was_window = law.blamed == "window" and not law.window.cap_sure
-    if last_was_window and law.window.peak >= law.cut_in_flight:
-        return law.suspect  # as many calls in flight have been accepted since: it was no cap
+    no_cap = last_was_window and law.window.peak >= law.cut_in_flight  # as many were accepted since
+    first = not law.rated and not law.window.cap
+    if no_cap or first:  # two more refusals show a rate; a cap that is none costs many calls
+        return law.suspect
     if law.in_debt:
         return "window"  # a known cap that fell
     untested = law.window.cap_known or law.window.untested(observed.cut_in_flight)
@@ -253,7 +262,9 @@ def _measure(law: Law, observed: Observed, now: float, *, cut: bool) -> Law:
         old = law.probes.get(d)
         if old is None or (d == law.blamed and not old.used):
             # There is no refill to measure: nothing was used before the last refusal.
-            rate = _pace(law) * used / max(1, calls) * (0.5 if cut else 1.0)
+            pace = _pace(law)
+            pace = min(0.5 * pace, first_refill(calls, now - law.since)) if cut else pace
+            rate = pace * used / max(1, calls)
             probes[d] = Probe.at(now, rate, calls, used, observed.refused)
             continue
         probes[d] = old.after_refusal(now, calls, used, observed.refused) if cut else old
@@ -273,11 +284,9 @@ def _measure(law: Law, observed: Observed, now: float, *, cut: bool) -> Law:
 
 
 def _pace(law: Law) -> float:
-    """Return how many calls may start a second, so that the window fills within a round trip."""
-    window = law.window
-    at_cap = window.cap_sure and window.size <= window.cap + 1
-    factor = PACE_FACTOR_AT_CAP if at_cap else PACE_FACTOR
-    return max(LEAST_PACE, factor * window.size / max(0.001, law.latency or FIRST_LATENCY_S))
+    """Return how many calls may start a second, as the window and the answers say."""
+    limited = law.rated or law.window.cap > 0
+    return window_pace(law.window, law.latency, law.answers, limited=limited)
 
 
 def rated_probe(law: Law) -> Probe | None:
@@ -288,6 +297,10 @@ def rated_probe(law: Law) -> Probe | None:
 def orders(law: Law, caps: Caps) -> Orders:
     """Return what to publish. In each dimension the lowest limit counts: reported, found or set."""
     pace = _pace(law)
+    told = told_pace(law.observed, caps)
+    trusted = told > 0 and law.clock - law.doubted_at >= DOUBT_S
+    if told:
+        pace = told if trusted else min(told, pace)
     gates = {"pace": Gate(rate=pace, capacity=1.0 + BURST_S * pace)}
     if law.in_debt:  # one call a pause: a refusal leaves the bucket half a call below 0
         gates["pace"] = Gate(rate=min(pace, 1.5 / law.pause), capacity=1.0)
@@ -295,7 +308,8 @@ def orders(law: Law, caps: Caps) -> Orders:
         gate = _gate(law, caps, d)
         if gate is not None:
             gates[d] = gate
-    window = min(int(law.window.size), caps.window or int(law.window.size))
+    size = LARGEST_WINDOW if trusted and not law.window.cap else law.window.size
+    window = min(int(size), caps.window or int(size))
     return Orders(window=max(1, window), gates=gates, reserves=law.reserves, pause=law.pause)
 
 

@@ -49,6 +49,8 @@ PROOF_CALLS: Final = 3.0
 """This many calls more than the known rate allows, none refused, prove that the rate is higher."""
 CHARGE_LATENCIES: Final = 2.0
 """Calls on their way are charged within this many times the length of a call."""
+DEBT_S: Final = 3.5
+"""A bucket that refuses for less than this is not surely below empty: one call may take as long."""
 REST_LAGS: Final = 3.0
 """After a debt, no trial before this many lags: charges that came late distort the measurement."""
 LEAST: Final = 1e-9
@@ -183,8 +185,10 @@ class Probe(
         """Return what is known when no call was accepted since the refusal at `empty_at`.
 
         The bucket is below empty. So it is not small, its refill may not be exceeded yet, and what
-        a trial does shows only after a lag.
+        a trial does shows only after a lag. In the first DEBT_S the bucket may only be slow.
         """
+        if now - self.empty_at < DEBT_S:
+            return self
         lag = min(now - self.empty_at, CHARGE_LATENCIES * latency)
         rate = max(LEAST_RATE, self.floor or self.rate)
         return msgspec.structs.replace(self, rate=rate, floor=0.0, small=-RECHECK_REFUSALS, lag=lag)

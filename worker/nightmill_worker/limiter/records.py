@@ -92,6 +92,11 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, rename={"reported": "t
         """Calls that have an answer of any kind."""
         return self.ok + self.refused + self.failed + self.rejected
 
+    @property
+    def doubts(self) -> int:
+        """Calls that were refused, or that failed: what tells that a told limit is wrong."""
+        return self.refused + self.failed
+
     def used(self, dimension: str) -> float:
         """Return the units of a dimension used since the lane began."""
         if dimension == "requests":

@@ -72,6 +72,12 @@ class Window(
         peak = size if accepted else 0.0
         return Window(size=size, cap=size, peak=peak, hold=hold, hold_length=hold)
 
+    def with_room(self, calls: float) -> Window:
+        """Return a window of at least `calls`, unless a cap is known."""
+        if self.cap or calls <= self.size:
+            return self
+        return msgspec.structs.replace(self, size=min(LARGEST_WINDOW, calls))
+
     def after_answers(self, answered: int, in_flight: int, *, bound: bool) -> Window:
         """Return the window after `answered` calls without a refusal.
 

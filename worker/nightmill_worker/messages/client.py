@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from types import TracebackType
@@ -28,6 +29,9 @@ from nightmill_worker.messages.outcome import SUCCESS, AnswerError, BreakKind, B
 from nightmill_worker.messages.proxy import proxy_for, refusal
 from nightmill_worker.messages.streaming import REFUSALS, Streaming, streamed
 from nightmill_worker.messages.watch import Watch, Watched
+
+Started = Callable[[Mapping[str, str]], None]
+"""Is called with the headers of an answer that begins before it is whole."""
 
 DNS_TTL_S: Final = 300
 DRAIN_S: Final = 0.5
@@ -109,25 +113,28 @@ class MessagesClient:
         """Close every connection. Calls that still run end as Broken."""
         await self._session.close()
 
-    async def send(self, params: bytes) -> Reply | Broken:
+    async def send(self, params: bytes, started: Started | None = None) -> Reply | Broken:
         """Post `params` (the request as JSON) and return the answer, or why there is none.
 
         Raises nothing but CancelledError. The answer to a long call is requested as a stream (see
         streaming.py). A stream is returned as the one Message that it makes. When the endpoint
         refuses a stream that the request does not ask for, the call is repeated without it.
+        `started` gets the headers of a success that begins before it is whole.
         """
         if not self._streaming.is_long(params):
-            return await self._send(params)
+            return await self._send(params, started)
         if not self._streaming.refused:
-            reply = await self._send(streamed(params))
+            reply = await self._send(streamed(params), started)
             if isinstance(reply, Broken) or reply.status not in REFUSALS:
                 return reply
-        reply = await self._send(params, silent_s=self._watch.total_s)
+        reply = await self._send(params, started, silent_s=self._watch.total_s)
         if isinstance(reply, Reply) and reply.status in SUCCESS:
             self._streaming.refused = True
         return reply
 
-    async def _send(self, body: bytes, *, silent_s: float | None = None) -> Reply | Broken:
+    async def _send(
+        self, body: bytes, started: Started | None, *, silent_s: float | None = None
+    ) -> Reply | Broken:
         """Post `body`. The call may be silent for `silent_s`, None: READ_TIMEOUT_S."""
         response: aiohttp.ClientResponse | None = None
         builder: BodyBuilder | None = None
@@ -141,6 +148,8 @@ class MessagesClient:
                 if status not in SUCCESS:
                     found = await _read_error(response)
                     return Reply(status=status, headers=headers, body=found)
+                if started is not None and not response.content.is_eof():
+                    started(headers)
                 first = await response.content.readany()
                 if _is_whole(first, response) and len(first) <= self._limits.response_bytes:
                     return Reply(status=status, headers=headers, body=first)

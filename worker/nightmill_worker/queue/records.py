@@ -64,7 +64,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     token: str
     model: str
-    outcome: Literal["ok", "refused", "failed", "rejected", "stop", "suspect", "unsent"]
+    outcome: Literal["ok", "refused", "failed", "rejected", "stop", "suspect", "unsent", "begun"]
     reservation: msgspec.Raw
     latency_ms: int
     bytes: int

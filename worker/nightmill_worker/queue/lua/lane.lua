@@ -5,7 +5,8 @@
 -- tests/scenarios/lane.py does the same in Python with a virtual clock.
 
 local NONE = {}
-local OUTCOMES = { ok = true, refused = true, failed = true, rejected = true, stop = true, unsent = true }
+local OUTCOMES = { ok = true, refused = true, failed = true, rejected = true, stop = true, unsent = true,
+  begun = true }
 local LONGEST_PAUSE = 900 -- seconds; then one call tries again, whatever `retry-after` asked for
 local LONGEST_CALL = 600 -- seconds, when Redis's clock went back during the call
 local LARGEST_CALL = 2e6 -- tokens of one call
@@ -204,7 +205,6 @@ local function learn(lane, item, usage_known)
   hot.latency = hot.latency + item.latency_ms / 1000
   hot.used_input = hot.used_input + item.input
   hot.used_output = hot.used_output + item.output
-  if item.reservation.at >= hot.cut_at then hot.running = 0 end
   if not usage_known then return end
   local weight = max(LEAST_WEIGHT, 1 / hot.ok)
   if item.bytes > 0 then hot.ratio = hot.ratio + weight * (item.input / item.bytes - hot.ratio) end
@@ -248,7 +248,7 @@ end
 local function refuse(lane, item, limits, now)
   local hot, named = lane.hot, type(item.gate) == 'string' and item.gate
   if item.reservation.at >= hot.cut_at then
-    hot.epoch, hot.running, hot.cut_at = hot.epoch + 1, hot.running + 1, now
+    hot.epoch, hot.cut_at = hot.epoch + 1, now
     hot.cut_in_flight, hot.cut_gate = item.reservation.in_flight, named or ''
     for _, name in ipairs(DIMENSIONS) do
       local reported = limits[name]
@@ -260,8 +260,7 @@ local function refuse(lane, item, limits, now)
       end
     end
   end
-  local pause = min(4, lane.orders.pause * 2 ^ max(0, hot.running - 1))
-  pause = max(pause, bounded(item.retry_after_ms, 0, 1000 * LONGEST_PAUSE, 0) / 1000)
+  local pause = max(lane.orders.pause, bounded(item.retry_after_ms, 0, 1000 * LONGEST_PAUSE, 0) / 1000)
   hot.pause_until = max(hot.pause_until, now + pause)
 end
 
@@ -306,12 +305,15 @@ end
 
 -- Account for one answer; settle.lua describes the item. Whatever the item holds, its slot is freed.
 local function settle(lane, item, now)
-  local hot = lane.hot
-  if type(item.token) == 'string' then lane.freed_slots[#lane.freed_slots + 1] = item.token end
+  local hot, begun = lane.hot, item.outcome == 'begun'
+  if type(item.token) == 'string' and not begun then lane.freed_slots[#lane.freed_slots + 1] = item.token end
   local usage_known, limits = bound_item(item, now), limits_in(item.reported)
-  hot[item.outcome] = hot[item.outcome] + 1
-  charge(lane, item)
+  if not begun then
+    hot[item.outcome] = hot[item.outcome] + 1
+    charge(lane, item)
+  end
   if limits ~= NONE then follow_headers(lane, item, limits) end
+  if begun then return end
   if item.outcome == 'ok' then learn(lane, item, usage_known) end
   if item.outcome == 'refused' then refuse(lane, item, limits, now) end
   if item.token == hot.trial then

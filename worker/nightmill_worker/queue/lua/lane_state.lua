@@ -2,7 +2,7 @@
 -- A lane is a hash: `hot` (JSON, the scripts' part), `orders` and `kept` (JSON, the governor's). The names
 -- inside this JSON are stored, and workers of other versions read them. So they are kept, also where the
 -- code uses other words: told (limits that headers reported), told_at (when), most (the largest level
--- reported), mirror (a gate that follows headers), round.
+-- reported), mirror (a gate that follows headers), round. Earlier versions count in `running`.
 
 local DIMENSIONS = { 'requests', 'input', 'output' }
 local GATES = { 'pace', 'requests', 'input', 'output' }

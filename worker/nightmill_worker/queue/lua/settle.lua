@@ -7,7 +7,7 @@
 --          own? (the refusal may well concern the job alone)}]
 --          outcome: ok | refused (429) | failed (5xx, broken off) | rejected (the job's own fault) |
 --          stop (the account's fault) | suspect (the fault of the account, the model or the job) |
---          unsent (no call was made)
+--          unsent (no call was made) | begun (its answer begins: only the headers are followed)
 -- ARGV[2]  JSON: the orders of a lane that has never been used
 -- Each item stands alone: one that cannot be accounted for is logged and counted (`unsettled` in the
 -- lane's `hot`), and its slot is freed.
@@ -28,7 +28,7 @@ end
 
 local function account_for(item)
   local model, outcome = item.model, item.outcome
-  guarded(weigh, account, item, now, facts)
+  if outcome ~= 'begun' then guarded(weigh, account, item, now, facts) end
   if outcome == 'suspect' then -- for the law, a refusal by a limit or an answer about the job
     item.outcome = string.sub(tostring(item.kind), 1, 3) == '429' and 'refused' or 'rejected'
   end

@@ -1,0 +1,105 @@
+"""How fast a lane opens: the pace of calls until a refusal shows a limit. Pure.
+
+A refusal comes back within milliseconds. So a call in flight that was not refused is accepted, and
+need not end before more calls start: the window is always twice what is in flight, and the pace
+follows the window. A limit that headers or the operator tell is used in full from the first call.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from nightmill_worker.limiter.records import DIMENSIONS
+
+if TYPE_CHECKING:
+    from nightmill_worker.limiter.records import Caps, Observed
+    from nightmill_worker.limiter.window import Window
+
+FIRST_LATENCY_S: Final = 1.0
+"""Assumed length of a call until the first one has ended, seconds."""
+OPEN_PACE_FACTOR: Final = 1.75
+"""Calls start this many times as fast as a full window of them ends, while no limit is known.
+Calls in flight, half of the window, double within 0.28 times the length of a call."""
+PACE_FACTOR: Final = 1.5
+"""The same once a limit was found. Calls start evenly spaced."""
+PACE_FACTOR_AT_CAP: Final = 3.0
+"""The same once the endpoint's cap on calls in flight is known: a free slot need not wait."""
+LEAST_PACE: Final = 0.2
+"""At least so many calls may start a second, while the window has room. A length of calls that was
+measured wrong cannot stop the lane."""
+UNPROVEN_PACE: Final = 200.0
+"""Up to this pace, calls that are accepted suffice. Above it, calls must be answered too: limits
+that refuse late, and endpoints that fail late, must not be met by thousands of calls at once."""
+PROVEN_FACTOR: Final = 8.0
+"""Above UNPROVEN_PACE, calls start at most this many times as fast as calls are answered."""
+ANSWERS_S: Final = 0.5
+"""Time constant with which the rate of answers is measured, seconds."""
+TOLD_FACTOR: Final = 1.25
+"""Where a limit is told, calls start this many times as fast as it allows on the long run: what the
+endpoint's bucket has saved up is used within minutes, not at once."""
+UNANSWERED_CALLS: Final = 2048.0
+"""Before the first answer or refusal, at most so many calls are in flight, unless told."""
+UNANSWERED_OUTPUT: Final = 200.0
+"""Output tokens of a call before the first answer; lane_state.lua reserves as many."""
+BUCKET_S: Final = 0.25
+"""What was accepted before the first refusal, divided by the time it took and this many seconds
+more, is the first guess of the refill: right for a bucket of a quarter of a second."""
+
+
+def told_pace(observed: Observed, caps: Caps) -> float:
+    """Return the pace at which told limits are used in full, 0 when no limit was told.
+
+    A limit of tokens counts once it is known what a call uses.
+    """
+    paces = []
+    for d in DIMENSIONS:
+        reported, cap = observed.reported.get(d), getattr(caps, d)
+        limits = [] if reported is None else [reported.limit * (1 - caps.polite)]
+        limits += [] if cap is None else [cap]
+        if limits and (need := _need(observed, d)):
+            paces.append(TOLD_FACTOR * min(limits) / 60 / need)
+    return min(paces, default=0.0)
+
+
+def _need(observed: Observed, dimension: str) -> float:
+    """Return the units that a call uses, 0 when that is not known."""
+    if dimension == "requests":
+        return 1.0
+    if observed.ok:
+        return observed.used(dimension) / observed.ok
+    return UNANSWERED_OUTPUT if dimension == "output" else 0.0
+
+
+def room(observed: Observed, in_flight: int) -> float:
+    """Return how many calls may be in flight, since `in_flight` calls were accepted."""
+    early = not observed.ok and not observed.epoch
+    return min(2.0 * in_flight, UNANSWERED_CALLS if early else 2.0 * in_flight)
+
+
+def window_pace(window: Window, latency: float, answers: float, *, limited: bool) -> float:
+    """Return how many calls may start a second, so that the window fills within a round trip.
+
+    `latency` is 0 before the first answer, `answers` are answers a second. `limited`: whether a
+    refusal has shown a limit.
+    """
+    at_cap = window.cap_sure and window.size <= window.cap + 1
+    factor = PACE_FACTOR if limited else OPEN_PACE_FACTOR
+    factor = PACE_FACTOR_AT_CAP if at_cap else factor
+    pace = factor * window.size / max(0.001, latency or FIRST_LATENCY_S)
+    if not limited:
+        pace = min(pace, max(UNPROVEN_PACE, PROVEN_FACTOR * answers))
+    return max(LEAST_PACE, pace)
+
+
+def answer_rate(before: float, answered: int, passed: float) -> float:
+    """Return the answers a second, `passed` seconds and `answered` answers later."""
+    if passed <= 0:
+        return before
+    share = 1.0 - math.exp(-passed / ANSWERS_S)
+    return before + share * (answered / passed - before)
+
+
+def first_refill(accepted: int, seconds: float) -> float:
+    """Return a first guess of the refill: `accepted` calls in `seconds` emptied the bucket."""
+    return accepted / (max(0.0, seconds) + BUCKET_S)
