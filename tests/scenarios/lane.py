@@ -17,6 +17,7 @@ DIMENSIONS = ("requests", "input", "output")
 GATES = ("pace", *DIMENSIONS)
 QUANTILE, LEAST_WEIGHT, REMEMBERED, LARGEST_DECAY = 0.7, 0.05, 32, 0.99
 LONGEST_PAUSE_S, LONGEST_CALL_S = 900.0, 600.0
+FIRST_CALLS, IDLE_S = 16, 60.0
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """Dimension -> the lane's level then, less its corrections, units."""
     in_flight: int
     job: Job
+    first: bool = False
+    """Whether it is one of the first calls of a lane that opened."""
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +93,9 @@ class Lane:
         self.bound = dict.fromkeys(("window", *GATES), 0)
         self.counts = dict.fromkeys(("sent", "ok", "refused", "unsent", "failed", "stop"), 0)
         self.refilled_at = self.pause_until = self.cut_at = self.latency = 0.0
-        self.epoch = self.cut_in_flight = 0
+        self.sent_at = 0.0
+        self.first_sent = self.first_ended = 0
+        self.epoch = self.running = self.cut_in_flight = 0
         self.cut_gate = self.trial = self.trial_end = ""
         self.used = {"input": 0.0, "output": 0.0}
         self.ratio, self.output, self.guessed, self.reserved = 0.25, 200.0, 200.0, 0.0
@@ -122,6 +127,7 @@ class Lane:
         """Move all moments that were noted before the clock went back."""
         self.pause_until -= seconds
         self.cut_at -= seconds
+        self.sent_at -= seconds
         self.reported_at = {name: at - seconds for name, at in self.reported_at.items()}
         for cost in self.costs.values():
             cost.at -= seconds
@@ -158,7 +164,12 @@ class Lane:
         self, job: Job, guess: dict[str, float], slot: str, now: float, end: float
     ) -> Reservation:
         """Take a slot and tokens."""
+        if not self.slots and now - self.sent_at > IDLE_S:
+            self.first_sent = self.first_ended = 0
         self.counts["sent"] += 1
+        self.sent_at = now
+        first = self.first_sent < FIRST_CALLS
+        self.first_sent += first
         self.slots[slot] = end
         self.reserved += guess["output"]
         for name in GATES:
@@ -167,7 +178,9 @@ class Lane:
         mark["output"] += self.not_generated()
         if self.breaker.state == "half":
             self.trial = slot
-        return Reservation(at=now, guess=guess, mark=mark, in_flight=len(self.slots), job=job)
+        return Reservation(
+            at=now, guess=guess, mark=mark, in_flight=len(self.slots), job=job, first=first
+        )
 
     def not_generated(self) -> float:
         """Return the output that calls in flight reserved and that is not generated yet."""
@@ -181,6 +194,7 @@ class Lane:
             begun = item.outcome == "begun"
             if not begun:
                 self.counts[item.outcome] += 1
+                self.first_ended += item.reservation.first
                 self.charge(item)
             for name, (limit, remaining) in item.reported.items():
                 self.follow_header(item, name, limit, remaining)
@@ -216,6 +230,8 @@ class Lane:
         self.output += weight * (item.output - self.output)
         self.guessed += weight * (item.reservation.guess["output"] - self.guessed)
         self.learn_cost(item)
+        if item.reservation.at >= self.cut_at:
+            self.running = 0
 
     def learn_cost(self, item: Settled) -> None:
         """Learn what calls of its batch use."""
@@ -262,7 +278,8 @@ class Lane:
     def refuse(self, item: Settled, now: float) -> None:
         """Pause the fleet. A call sent after the last refusal begins a new epoch."""
         if item.reservation.at >= self.cut_at:
-            self.epoch, self.cut_at = self.epoch + 1, now
+            running = self.running + 1 if self.counts["ok"] else 1
+            self.epoch, self.running, self.cut_at = self.epoch + 1, running, now
             self.cut_in_flight, self.cut_gate = item.reservation.in_flight, item.gate
             for name in DIMENSIONS:
                 limit, remaining = item.reported.get(name, (0.0, 1.0))
@@ -272,7 +289,8 @@ class Lane:
                 if not gate.follows_headers:
                     half = 0.5 * item.reservation.guess[name]
                     self.level[name] = min(self.level[name], -half)
-        pause = min(LONGEST_PAUSE_S, max(self.orders.pause, item.retry_after))
+        pause = min(4.0, self.orders.pause * 2 ** max(0, self.running - 1))
+        pause = min(LONGEST_PAUSE_S, max(pause, item.retry_after))
         self.pause_until = max(self.pause_until, now + pause)
 
     def observed(self) -> Observed:
@@ -288,6 +306,7 @@ class Lane:
             used_input=self.used["input"],
             used_output=self.used["output"],
             bound=dict(self.bound),
+            first_ended=self.first_ended,
             epoch=self.epoch,
             cut_in_flight=self.cut_in_flight,
             cut_gate=self.cut_gate,

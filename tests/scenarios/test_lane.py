@@ -23,9 +23,9 @@ from tests.scenarios.lane import DIMENSIONS, Job, Lane, Reservation, Settled
 LEASE_S = 60.0
 COUNTED = ("sent", "ok", "refused", "unsent", "failed", "stop")
 SAME = (
-    *("level", "largest", "corrected", "latency", "epoch", "pause_until", "cut_at"),
+    *("level", "largest", "corrected", "latency", "epoch", "running", "pause_until", "cut_at"),
     *("cut_in_flight", "cut_gate", "refilled_at", "reserved", "ratio", "output", "guessed"),
-    *("trial", "trial_end"),
+    *("trial", "trial_end", "sent_at", "first_sent", "first_ended"),
 )
 
 amounts = st.floats(min_value=0, max_value=5000).map(lambda n: round(n, 3))

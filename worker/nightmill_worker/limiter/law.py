@@ -19,8 +19,8 @@ import msgspec
 from nightmill_worker.limiter.bounds import LARGEST_WINDOW, LEAST_RATE, LONGEST_CALL_S, bounded
 from nightmill_worker.limiter.header_bucket import Drift, refill, reserve
 from nightmill_worker.limiter.opening import (
-    answer_rate,
     first_refill,
+    is_proven,
     room,
     told_pace,
     window_pace,
@@ -51,6 +51,8 @@ COMPARE_AFTER: Final = 4
 """Measurements before dimensions are compared with each other."""
 ALIKE_REFUSALS: Final = 3
 """After this many refusals in a row at the same number of calls in flight, it is no accident."""
+LONG_DEBT_S: Final = 20.0
+"""A debt that lasts so long is one of output, seconds."""
 LARGEST_SURPRISE: Final = 0.15
 """A larger surprise is a limit that changed. It does not tell which dimension is limited."""
 FULL_WEIGHT_CALLS: Final = 50
@@ -72,8 +74,6 @@ class Law(
     """What the last step observed."""
     latency: float = 0.0
     """Length of a call, seconds, as a moving mean; 0 before the first answer."""
-    answers: float = 0.0
-    """Answers a second, as a moving mean."""
     window: Window = Window()
     probes: dict[str, Probe] = {}
     """Dimension -> what probing found."""
@@ -170,7 +170,6 @@ def _observe(law: Law, observed: Observed, now: float, passed: float) -> Law:
         law,
         since=law.since if law.observed.sent else now,
         doubted_at=now if observed.doubts > law.observed.doubts else law.doubted_at,
-        answers=answer_rate(law.answers, answered, passed),
         reserves=reserves,
         reserves_at=reserves_at,
         latency=latency,
@@ -195,6 +194,10 @@ def _after_calls(law: Law, observed: Observed, now: float, passed: float) -> Law
     # Calls that counted as accepted at the last refusal may have been refused since.
     base = min(law.cut_accepted, observed.accepted)
     in_debt = law.in_debt and min(law.observed.accepted, observed.accepted) <= base
+    if law.in_debt and not in_debt and law.suspect == "output" and "output" in probes:
+        used = observed.used("output")
+        owing = probes["output"]
+        probes["output"] = owing.after_debt(now, observed.accepted, used, observed.refused)
     return msgspec.structs.replace(
         law, window=window, probes=probes, in_debt=in_debt, cut_accepted=base
     )
@@ -217,7 +220,9 @@ def _after_refusal(law: Law, observed: Observed, now: float) -> Law:
     if not law.blamed:
         owing = law.probes if law.in_debt else {}
         probes = law.probes | {d: probe.in_debt(now, law.latency) for d, probe in owing.items()}
-        return msgspec.structs.replace(law, probes=probes, pause=min(PAUSE_S[1], 4 * law.pause))
+        suspect = "output" if _is_output_debt(law, observed, now) else law.suspect
+        pause = min(PAUSE_S[1], 2 * law.pause)
+        return msgspec.structs.replace(law, probes=probes, suspect=suspect, pause=pause)
     if law.blamed == "window":
         in_flight = observed.cut_in_flight if accepted else observed.in_flight
         size = min(law.window.size, in_flight) - 1
@@ -227,6 +232,17 @@ def _after_refusal(law: Law, observed: Observed, now: float) -> Law:
     pause = max(PAUSE_S[0], 0.8 * law.pause)
     law = msgspec.structs.replace(law, window=window, pause=pause)
     return _measure(law, observed, now, cut=law.blamed != "window")
+
+
+def _is_output_debt(law: Law, observed: Observed, now: float) -> bool:
+    """Return whether a debt is one of output: only output is charged long after a call started.
+
+    It lasts, and most calls have ended meanwhile, so it is no cap on calls in flight.
+    """
+    probe = law.probes.get("output")
+    long = law.in_debt and probe is not None and now - probe.empty_at >= LONG_DEBT_S
+    ended = 4 * observed.in_flight < law.window.size  # the window was twice of what was in flight
+    return long and ended and not observed.cut_gate and observed.used("output") > 0
 
 
 def _blame(law: Law, observed: Observed, now: float) -> str:
@@ -284,9 +300,10 @@ def _measure(law: Law, observed: Observed, now: float, *, cut: bool) -> Law:
 
 
 def _pace(law: Law) -> float:
-    """Return how many calls may start a second, as the window and the answers say."""
+    """Return how many calls may start a second, as the window says."""
     limited = law.rated or law.window.cap > 0
-    return window_pace(law.window, law.latency, law.answers, limited=limited)
+    proven = is_proven(law.observed)
+    return window_pace(law.window, law.latency, limited=limited, proven=proven)
 
 
 def rated_probe(law: Law) -> Probe | None:

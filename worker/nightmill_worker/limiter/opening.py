@@ -7,9 +7,9 @@ follows the window. A limit that headers or the operator tell is used in full fr
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final
 
+from nightmill_worker.limiter.bounds import LARGEST_WINDOW, LEAST_RATE, bounded
 from nightmill_worker.limiter.records import DIMENSIONS
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ LEAST_PACE: Final = 0.2
 """At least so many calls may start a second, while the window has room. A length of calls that was
 measured wrong cannot stop the lane."""
 UNPROVEN_PACE: Final = 200.0
-"""Up to this pace, calls that are accepted suffice. Above it, calls must be answered too: limits
-that refuse late, and endpoints that fail late, must not be met by thousands of calls at once."""
-PROVEN_FACTOR: Final = 8.0
-"""Above UNPROVEN_PACE, calls start at most this many times as fast as calls are answered."""
-ANSWERS_S: Final = 0.5
-"""Time constant with which the rate of answers is measured, seconds."""
+"""While a lane opens, calls that are accepted suffice for this pace. For more, its first calls must
+have ended: limits that refuse late, and endpoints that fail late, must not be met by thousands of
+calls at once."""
+FIRST_ENDS: Final = 14
+"""So many of the first 16 calls must have ended. Long calls are among them, so that short ones do
+not prove too much."""
 TOLD_FACTOR: Final = 1.25
 """Where a limit is told, calls start this many times as fast as it allows on the long run: what the
 endpoint's bucket has saved up is used within minutes, not at once."""
@@ -59,7 +59,7 @@ def told_pace(observed: Observed, caps: Caps) -> float:
         limits += [] if cap is None else [cap]
         if limits and (need := _need(observed, d)):
             paces.append(TOLD_FACTOR * min(limits) / 60 / need)
-    return min(paces, default=0.0)
+    return bounded(min(paces), LEAST_RATE, LARGEST_WINDOW) if paces else 0.0
 
 
 def _need(observed: Observed, dimension: str) -> float:
@@ -77,27 +77,26 @@ def room(observed: Observed, in_flight: int) -> float:
     return min(2.0 * in_flight, UNANSWERED_CALLS if early else 2.0 * in_flight)
 
 
-def window_pace(window: Window, latency: float, answers: float, *, limited: bool) -> float:
+def is_proven(observed: Observed) -> bool:
+    """Return whether calls of all lengths are answered, so that the pace may grow with the window.
+
+    The second condition is for a lane whose first calls were lost with their worker.
+    """
+    return observed.first_ended >= FIRST_ENDS or observed.ok > 4 * max(
+        UNANSWERED_CALLS, observed.in_flight
+    )
+
+
+def window_pace(window: Window, latency: float, *, limited: bool, proven: bool) -> float:
     """Return how many calls may start a second, so that the window fills within a round trip.
 
-    `latency` is 0 before the first answer, `answers` are answers a second. `limited`: whether a
-    refusal has shown a limit.
+    `latency` is 0 before the first answer. `limited`: whether a refusal has shown a limit.
     """
     at_cap = window.cap_sure and window.size <= window.cap + 1
     factor = PACE_FACTOR if limited else OPEN_PACE_FACTOR
     factor = PACE_FACTOR_AT_CAP if at_cap else factor
     pace = factor * window.size / max(0.001, latency or FIRST_LATENCY_S)
-    if not limited:
-        pace = min(pace, max(UNPROVEN_PACE, PROVEN_FACTOR * answers))
-    return max(LEAST_PACE, pace)
-
-
-def answer_rate(before: float, answered: int, passed: float) -> float:
-    """Return the answers a second, `passed` seconds and `answered` answers later."""
-    if passed <= 0:
-        return before
-    share = 1.0 - math.exp(-passed / ANSWERS_S)
-    return before + share * (answered / passed - before)
+    return max(LEAST_PACE, pace if limited or proven else min(UNPROVEN_PACE, pace))
 
 
 def first_refill(accepted: int, seconds: float) -> float:

@@ -51,6 +51,8 @@ CHARGE_LATENCIES: Final = 2.0
 """Calls on their way are charged within this many times the length of a call."""
 DEBT_S: Final = 3.5
 """A bucket that refuses for less than this is not surely below empty: one call may take as long."""
+MEASURED_DEBT_S: Final = 20.0
+"""A debt of at least this length measures the refill, seconds."""
 REST_LAGS: Final = 3.0
 """After a debt, no trial before this many lags: charges that came late distort the measurement."""
 LEAST: Final = 1e-9
@@ -192,6 +194,16 @@ class Probe(
         lag = min(now - self.empty_at, CHARGE_LATENCIES * latency)
         rate = max(LEAST_RATE, self.floor or self.rate)
         return msgspec.structs.replace(self, rate=rate, floor=0.0, small=-RECHECK_REFUSALS, lag=lag)
+
+    def after_debt(self, now: float, calls: float, used: float, refused: int) -> Probe:
+        """Return what is known when a call is accepted after a debt: the bucket is about empty.
+
+        What was charged since the refusal at `empty_at` is the refill. A short debt tells little.
+        """
+        if now - self.empty_at < MEASURED_DEBT_S or not self.lag:
+            return self
+        found = Probe.at(now, self.refill(now, used), calls, used, refused)
+        return msgspec.structs.replace(found, lag=self.lag, small=self.small, credit=self.credit)
 
     def _cut(self, refill: float, small: int) -> Probe:
         """Return the probe after too few calls to measure the refill: cut the rate, in bounds."""

@@ -67,6 +67,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, rename={"reported": "t
     """Input tokens that the endpoint counted."""
     used_output: float = 0.0
     """Output tokens that the endpoint counted."""
+    first_ended: int = 0
+    """How many of the first calls of a lane that opened have ended."""
     bound: dict[str, int] = {}
     """Gate -> how many claims found that this gate kept a job waiting."""
     epoch: int = 0
@@ -119,6 +121,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, rename={"reported": "t
             latency=bounded(self.latency, 0.0, LARGEST_COUNT),
             used_input=bounded(self.used_input, 0.0, LARGEST_COUNT),
             used_output=bounded(self.used_output, 0.0, LARGEST_COUNT),
+            first_ended=count(self.first_ended),
             bound={name: count(self.bound[name]) for name in GATES if name in self.bound},
             epoch=count(self.epoch),
             cut_in_flight=int(bounded(self.cut_in_flight, 0, LARGEST_WINDOW)),

@@ -15,6 +15,8 @@ local QUANTILE = 0.7 -- of a batch's outputs: what a call reserves until its ans
 local LEAST_WEIGHT = 0.05 -- of an answer in an estimate; the first answers have more
 local LARGEST_DECAY = 0.99 -- of the largest need, with every call that asks
 local REMEMBERED = 32 -- batches whose estimates a lane keeps
+local FIRST_CALLS = 16 -- of a lane that opens: their ends show that calls of all lengths are answered
+local IDLE = 60 -- seconds without a call; then a lane opens again
 
 -- Output that calls in flight reserved and that is not generated yet. On average, half of an answer is.
 local function not_generated(lane)
@@ -28,6 +30,7 @@ end
 local function move_back(lane, seconds)
   local hot = lane.hot
   hot.pause_until, hot.cut_at = hot.pause_until - seconds, hot.cut_at - seconds
+  hot.sent_at = hot.sent_at - seconds
   hot.ok_at = bounded(hot.ok_at, 0, LARGEST, 0) - seconds
   for _, name in ipairs(DIMENSIONS) do
     if hot.told_at[name] then hot.told_at[name] = hot.told_at[name] - seconds end
@@ -143,8 +146,10 @@ end
 -- Take a slot and tokens. Returns the reservation that settle wants back, as JSON: when, the guess, the
 -- levels less corrections (mark), and the calls in flight. Python carries it and does not read it.
 local function take(lane, guess, token, now, lease_end)
-  local hot, mark = lane.hot, {}
-  hot.sent = hot.sent + 1
+  local hot, mark, first = lane.hot, {}, nil
+  if lane.in_flight == 0 and now - hot.sent_at > IDLE then hot.first_sent, hot.first_ended = 0, 0 end
+  hot.sent, hot.sent_at = hot.sent + 1, now
+  if hot.first_sent < FIRST_CALLS then hot.first_sent, first = hot.first_sent + 1, true end
   lane.in_flight = lane.in_flight + 1
   hot.reserved = hot.reserved + guess.output
   lane.taken_slots[#lane.taken_slots + 1] = lease_end
@@ -154,7 +159,7 @@ local function take(lane, guess, token, now, lease_end)
   for i = 1, #DIMENSIONS do mark[i] = level[DIMENSIONS[i]] - corrected[DIMENSIONS[i]] end
   mark[3] = mark[3] + not_generated(lane)
   if lane.orders.breaker == 'half' then hot.trial = token end
-  return cjson.encode({ at = now, guess = guess, mark = mark, in_flight = lane.in_flight })
+  return cjson.encode({ at = now, guess = guess, mark = mark, in_flight = lane.in_flight, first = first })
 end
 
 -- Replace what was reserved by what was used.
@@ -205,6 +210,7 @@ local function learn(lane, item, usage_known)
   hot.latency = hot.latency + item.latency_ms / 1000
   hot.used_input = hot.used_input + item.input
   hot.used_output = hot.used_output + item.output
+  if item.reservation.at >= hot.cut_at then hot.running = 0 end
   if not usage_known then return end
   local weight = max(LEAST_WEIGHT, 1 / hot.ok)
   if item.bytes > 0 then hot.ratio = hot.ratio + weight * (item.input / item.bytes - hot.ratio) end
@@ -248,7 +254,8 @@ end
 local function refuse(lane, item, limits, now)
   local hot, named = lane.hot, type(item.gate) == 'string' and item.gate
   if item.reservation.at >= hot.cut_at then
-    hot.epoch, hot.cut_at = hot.epoch + 1, now
+    -- Before the first answer nothing ends a row of refusals, though calls may be accepted.
+    hot.epoch, hot.running, hot.cut_at = hot.epoch + 1, hot.ok > 0 and hot.running + 1 or 1, now
     hot.cut_in_flight, hot.cut_gate = item.reservation.in_flight, named or ''
     for _, name in ipairs(DIMENSIONS) do
       local reported = limits[name]
@@ -260,7 +267,8 @@ local function refuse(lane, item, limits, now)
       end
     end
   end
-  local pause = max(lane.orders.pause, bounded(item.retry_after_ms, 0, 1000 * LONGEST_PAUSE, 0) / 1000)
+  local pause = min(4, lane.orders.pause * 2 ^ max(0, hot.running - 1))
+  pause = max(pause, bounded(item.retry_after_ms, 0, 1000 * LONGEST_PAUSE, 0) / 1000)
   hot.pause_until = max(hot.pause_until, now + pause)
 end
 
@@ -310,6 +318,7 @@ local function settle(lane, item, now)
   local usage_known, limits = bound_item(item, now), limits_in(item.reported)
   if not begun then
     hot[item.outcome] = hot[item.outcome] + 1
+    if item.reservation.first then hot.first_ended = hot.first_ended + 1 end
     charge(lane, item)
   end
   if limits ~= NONE then follow_headers(lane, item, limits) end

@@ -2,14 +2,14 @@
 -- A lane is a hash: `hot` (JSON, the scripts' part), `orders` and `kept` (JSON, the governor's). The names
 -- inside this JSON are stored, and workers of other versions read them. So they are kept, also where the
 -- code uses other words: told (limits that headers reported), told_at (when), most (the largest level
--- reported), mirror (a gate that follows headers), round. Earlier versions count in `running`.
+-- reported), mirror (a gate that follows headers), round.
 
 local DIMENSIONS = { 'requests', 'input', 'output' }
 local GATES = { 'pace', 'requests', 'input', 'output' }
 local IS_GATE = { pace = true, requests = true, input = true, output = true }
 local COUNTERS = { 'sent', 'ok', 'refused', 'unsent', 'failed', 'rejected', 'stop', 'latency',
   'used_input', 'used_output', 'epoch', 'running', 'pause_until', 'cut_at', 'cut_in_flight',
-  'refilled_at', 'reserved' }
+  'refilled_at', 'reserved', 'sent_at', 'first_sent', 'first_ended' }
 local MEANS = { 'ratio', 'output', 'guessed' }
 local TABLES = { 'told', 'told_at', 'opened', 'costs' }
 local BOUND = { 'window', 'pause', 'breaker', 'pace', 'requests', 'input', 'output' }
