@@ -76,7 +76,7 @@ async def test_the_commands_say_what_is_missing(rig: Rig, shell: Shell, how: str
         return await asyncio.to_thread(shell, *args)
 
     done = await run("wait", "night")
-    assert (done.code, done.out) == (3, "night: 5 succeeded, 3 left\n")
+    assert (done.code, done.out) == (3, "night: 5 succeeded (5 cut at max_tokens), 3 left\n")
     assert "neither queued nor stored" in done.err
     status = json.loads((await run("status", "night", "--json")).out)
     assert (status["state"], status["total"], status["succeeded"]) == ("running", FED, STORED)
