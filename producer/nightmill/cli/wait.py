@@ -98,6 +98,7 @@ def _summary(view: View, batch: str) -> str:
     """Return how the jobs of the batch ended, and why those that are left may not end."""
     from nightmill.records.stop_reasons import told  # noqa: PLC0415 - `--help` stays fast
     from nightmill.reports.labels import NO_WORKER  # noqa: PLC0415
+    from nightmill.reports.progress import counted  # noqa: PLC0415
 
     counts = view.counts[batch]
     ends = {name: getattr(counts, name) for name in ("failed", "cancelled", "expired")}
@@ -105,5 +106,6 @@ def _summary(view: View, batch: str) -> str:
     stops = told(counts.stop_reasons)
     parts = [f"{counts.succeeded:,} succeeded" + (f" ({stops})" if stops else "")]
     parts += [f"{number:,} {name}" for name, number in {**ends, "left": left}.items() if number]
-    idle = f"; {NO_WORKER}" if view.idle(batch) else ""
-    return f"{batch}: {', '.join(parts)}{idle}"
+    running = view.workers(batch)
+    about = f"; {counted(running, 'worker')} running" if left and running else ""
+    return f"{batch}: {', '.join(parts)}" + (f"; {NO_WORKER}" if view.idle(batch) else about)

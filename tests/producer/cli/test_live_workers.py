@@ -8,7 +8,7 @@ import json
 from nightmill.queue import keys
 from nightmill.queue.live_workers import read_live
 from tests.integration.shell import Shell
-from tests.rig import Rig, until
+from tests.rig import Rig, hello, until
 
 NO_WORKER = 'no worker is running: start one with "nightmill worker"'
 
@@ -37,7 +37,7 @@ def test_wait_says_that_no_worker_is_running(shell: Shell) -> None:
 
 async def test_lanes_and_doctor_count_workers(shell: Shell, rig: Rig) -> None:
     """A lane without jobs is idle, which is no reason to look for a fault."""
-    await rig.producer.enqueue({"messages": [{"role": "user", "content": "x"}]}, job_id="j")
+    await rig.producer.enqueue(hello(), job_id="j")
     async with rig.working():
         await rig.row("j")
         await until(lambda: rig.redis.execute_command("HLEN", keys.ACCOUNTS))
@@ -45,6 +45,10 @@ async def test_lanes_and_doctor_count_workers(shell: Shell, rig: Rig) -> None:
         lanes = await asyncio.to_thread(shell, "lanes")
         status = await asyncio.to_thread(shell, "status", "--json")
         doctor = await asyncio.to_thread(shell, "doctor")
+        rig.sim.configure(latency_s=30)
+        await rig.producer.enqueue(hello(), batch="slow", custom_id="a")
+        waited = await asyncio.to_thread(shell, "wait", "slow", "--timeout", "0.5")
+    assert waited.out == "slow: 0 succeeded, 1 left; 1 worker running\n"
     assert "1 worker running" in lanes.out
     assert "Idle: no jobs are waiting." in lanes.out
     assert "claude-opus-4-6 at 127.0.0.1:" in lanes.out
