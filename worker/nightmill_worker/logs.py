@@ -7,10 +7,11 @@ import re
 import sys
 from collections.abc import Callable, MutableMapping
 from functools import partial
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import structlog
 
 from nightmill.safety.redaction import Secrets
 from nightmill.safety.visible import visible
@@ -53,6 +54,7 @@ LEVELS: Final[dict[type[Event], int]] = {
 
 def log_events(settings: Settings) -> Emit:
     """Return a listener that logs events from LOG_LEVEL on, in LOG_FORMAT."""
+    structlog = _structlog()
     secrets = Secrets.of(settings)
     least = logging.getLevelNamesMapping()[settings.log_level.upper()]
     pretty = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
@@ -74,6 +76,19 @@ def log_events(settings: Settings) -> Emit:
             getattr(log, name)(_spaced(type(event).__name__), **msgspec.structs.asdict(event))
 
     return listen
+
+
+def _structlog() -> ModuleType:
+    """Import structlog, but not rich, which it imports for tracebacks that are never logged."""
+    name = "rich"
+    absent = name not in sys.modules
+    if absent:
+        sys.modules[name] = None  # type: ignore[assignment] # "cannot be imported"
+    try:
+        return import_module("structlog")
+    finally:
+        if absent:
+            del sys.modules[name]
 
 
 def _plain(

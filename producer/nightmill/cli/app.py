@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -30,6 +31,8 @@ OWN: Final = (
     *("enqueue", "status", "wait", "pause", "resume", "cancel", "adjust", "lanes"),
     *("results", "show", "errors", "retry", "verify", "prune", "settings"),
 )
+GC_THRESHOLDS: Final = (10_000, 50, 100)
+"""Imports make many objects and no garbage: looking for it took a tenth of their time."""
 BAD_INPUT: Final = 2
 HELP: Final = frozenset({"--help", "-h", "--version"})
 ABORTED: Final = 1
@@ -44,10 +47,12 @@ MORE: Final = (
 def main() -> None:
     """Run the `nightmill` command. An error is printed as one line; the exit code is 2."""
     guard_streams()
+    gc.set_threshold(*GC_THRESHOLDS)
     _end_at_ctrl_c()
     try:
+        app = build(sys.argv[1:2])
         _warn_of_unknown_variables()
-        code = build(sys.argv[1:2])(standalone_mode=False)
+        code = app(standalone_mode=False)
         sys.stdout.flush()
     except Exception as error:  # noqa: BLE001 - the class of usage errors has no public name
         code = _report(error)

@@ -35,12 +35,12 @@ def with_redis(settings: Settings) -> Iterator[Settings]:
     if settings.redis_url:
         yield settings
         return
-    with _sigterm_as_ctrl_c(), _embedded()(settings.data_dir) as url:
+    with sigterm_as_ctrl_c(), _embedded()(settings.data_dir) as url:
         yield settings.model_copy(update={"redis_url": url})
 
 
 @contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
+def sigterm_as_ctrl_c() -> Iterator[None]:
     """Handle SIGTERM as SIGINT, unless the program or the event loop handles it already."""
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:

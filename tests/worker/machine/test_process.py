@@ -16,7 +16,14 @@ import pytest
 from pydantic import SecretStr
 
 from nightmill_worker.machine import process as worker_process
-from nightmill_worker.machine.control import MAX_REPORT, SUPERVISED, Report, Request, received
+from nightmill_worker.machine.ahead import SUPERVISED
+from nightmill_worker.machine.control import (
+    MAX_REPORT,
+    Report,
+    Request,
+    received,
+    send_settings,
+)
 from nightmill_worker.machine.deadline import FAILED
 from nightmill_worker.machine.supervisor import UNUSABLE
 from tests.rig import Rig, hello, rigged, until
@@ -87,6 +94,8 @@ class Child:
                 env={**os.environ, **rig.settings.to_env()},
                 start_new_session=True,
             )
+            if SUPERVISED in options:
+                send_settings(self.control, rig.settings.to_env(), log)
         self.log = rig.settings.data_dir / "log"
 
     def send(self, request: Request) -> None:

@@ -17,6 +17,7 @@ from nightmill import load_settings
 from nightmill.queue import crashes
 from nightmill_worker.machine import supervisor as module
 from nightmill_worker.machine.supervisor import Supervisor, WorkersFailedError
+from nightmill_worker.machine.worker_process import WorkerProcess
 from tests.rig import Rig, hello, rigged, until
 
 
@@ -171,12 +172,11 @@ async def test_workers_that_keep_dying_at_start_are_reported(
     loop = asyncio.get_running_loop()
     old_enough = loop.create_future()
 
-    async def lives_for(worker: module._WorkerProcess, _: float) -> bool:
-        ended = asyncio.ensure_future(worker._process.wait())
-        await asyncio.wait([ended, old_enough], return_when=asyncio.FIRST_COMPLETED)
-        return not ended.done()
+    async def lives_for(worker: WorkerProcess, _: float) -> bool:
+        await asyncio.wait([worker._ended, old_enough], return_when=asyncio.FIRST_COMPLETED)
+        return not worker._ended.done()
 
-    monkeypatch.setattr(module._WorkerProcess, "lives_for", lives_for)
+    monkeypatch.setattr(WorkerProcess, "lives_for", lives_for)
     async with supervised(rig) as supervisor:
         await until(lambda: supervisor.crash, within=60)
         await until(lambda: crashes.read(rig.redis))

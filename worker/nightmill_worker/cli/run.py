@@ -72,11 +72,11 @@ class EndpointOptions:
 
     def simulator(self) -> SimulatorConfig | None:
         """Return the simulator to start, None for the configured endpoint."""
-        from nightmill_worker.simulator import ConfigError  # noqa: PLC0415 - `--help` is fast
-        from nightmill_worker.simulator.config import make_config  # noqa: PLC0415
-
         if not self.simulate:
             return None
+        from nightmill_worker.simulator import ConfigError  # noqa: PLC0415 - needs aiohttp
+        from nightmill_worker.simulator.config import make_config  # noqa: PLC0415
+
         limits = {"rpm": self.rpm, "itpm": self.itpm, "otpm": self.otpm}
         try:
             return make_config({"latency_s": self.latency, "jitter": 0.3, **limits})
@@ -126,18 +126,20 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
 
     nightmill run prompts.jsonl --budget-usd 25 --expires 8h
     """
-    from nightmill.cli.checking import batch_name  # noqa: PLC0415 - fast `--help`
-    from nightmill.cli.dry_run import show_jobs  # noqa: PLC0415
+    from nightmill.cli.dry_run import show_jobs  # noqa: PLC0415 - fast `--help`
+
+    change = limits.change()
+    if feed.dry_run:
+        show_jobs(rows.source(source), feed.settings(places), as_json=feed.json)
+        return
+    from nightmill.cli.checking import batch_name  # noqa: PLC0415
     from nightmill.cli.file_names import file_of  # noqa: PLC0415
     from nightmill.enqueue.prepare import defaults_of  # noqa: PLC0415
     from nightmill.export.outputs import require_writable  # noqa: PLC0415
     from nightmill_worker.cli.places import require_places  # noqa: PLC0415
+    from nightmill_worker.machine.serving import early_redis  # noqa: PLC0415
 
-    change = limits.change()
     given = rows.source(source)
-    if feed.dry_run:
-        show_jobs(given, feed.settings(places), as_json=feed.json)
-        return
     settings = _settings(feed, places, endpoint, given, canary=0 if no_canary else None)
     name = batch_name(given, feed.batch, rehearsal=settings.rehearsal)
     settings = settings.model_copy(update={"only_batch": name})
@@ -148,6 +150,7 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
     require_places(settings)
     defaults = defaults_of(settings)
     with (
+        early_redis(settings) as redis,
         _readable(given) as readable,
         _checked(readable, defaults, name, settings, skip_bad=feed.skip_bad) as checked,
     ):
@@ -161,6 +164,7 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
             limits=change,
             on_complete=feed.on_complete,
             simulator=endpoint.simulator(),
+            redis=redis,
         )
         code = asyncio.run(run_plan(settings, checked, plan))
     raise typer.Exit(code)

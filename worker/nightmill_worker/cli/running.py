@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
@@ -53,6 +54,8 @@ class Plan:
     limits: Change
     on_complete: str | None
     simulator: SimulatorConfig | None
+    redis: Future[Settings]
+    """The Redis, which starts."""
 
 
 async def run_plan(settings: Settings, checked: Summary, plan: Plan) -> int:
@@ -74,7 +77,7 @@ async def run_plan(settings: Settings, checked: Summary, plan: Plan) -> int:
 async def _run(reached: Settings, checked: Summary, plan: Plan) -> tuple[Ending, list[str]]:
     """Run the batch and print a summary; return how it ended, and which workers ended uncleanly."""
     defaults = defaults_of(reached)
-    async with serving_redis(reached) as served:
+    async with serving_redis(reached, plan.redis) as served:
         for warning in await warnings(served):
             echo(warning, err=True)
         with _log(served) as log, Live() as live:

@@ -51,6 +51,8 @@ rows as for one. A process that dies loses as many more calls as ended within th
 LINGER_S: Final = (0.05, 0.2)
 """Shortest and longest wait of a row, seconds."""
 ROWS: Final = 500
+PRICES_S: Final = 0.3
+"""Time from the start until the price list is read, which would delay the first calls; seconds."""
 BACKOFF_S: Final = (0.1, 5.0)
 """First and longest wait between two tries of a store that is away, seconds."""
 
@@ -112,7 +114,7 @@ class Committer:
 
     async def run(self) -> None:
         """Commit until `close`, then what is left; what cannot be stored stays in the spool."""
-        await asyncio.to_thread(load)
+        loading = asyncio.create_task(_load_prices())
         returning = asyncio.create_task(self._return_when_back())
         finishing = asyncio.create_task(self._finishes.run())
         try:
@@ -123,7 +125,7 @@ class Committer:
             self._finishes.close()
             await finishing
         finally:
-            await end_tasks(returning, finishing)
+            await end_tasks(loading, returning, finishing)
             self._spool.close()
 
     def close(self) -> None:
@@ -269,6 +271,12 @@ class Committer:
         if self._away_since is not None:
             self._emit(StoreBack(after_s=time.monotonic() - self._away_since))
             self._away_since = None
+
+
+async def _load_prices() -> None:
+    """Read the price list in a thread, once the first calls are under way."""
+    await asyncio.sleep(PRICES_S)
+    await asyncio.to_thread(load)
 
 
 def _spooled(endings: Sequence[Ending]) -> list[Spooled]:

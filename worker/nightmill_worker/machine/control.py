@@ -1,30 +1,64 @@
 """Messages between a supervisor and its worker, over the worker's standard input.
 
-It is a socket. The supervisor sends one byte for a stop. A worker that an exception ends sends a
-Report. When the supervisor is gone, the socket is at its end.
+It is a socket. The supervisor first sends the settings, and later one byte for a stop. A worker
+that an exception ends sends a Report. When the supervisor is gone, the socket is at its end.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import threading
 from contextlib import suppress
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SUPERVISED: Final = "--supervised"
-"""Argument of a worker process whose standard input is the socket of its supervisor."""
 STDIN: Final = 0
+STDERR: Final = 2
+LENGTH: Final = 4
+"""Bytes of the length of the settings, big-endian."""
 MAX_PROBLEM: Final = 500
 """Longest text about an exception, characters."""
 MAX_REPORT: Final = 8192
 """Longest report, bytes."""
+
+
+UNUSABLE: Final = 2
+"""Exit code of a worker that cannot run with its settings: another start would end the same."""
+STORE_AWAY: Final = 75
+"""Exit code of a worker that can run once the store is back (EX_TEMPFAIL of sysexits.h)."""
+
+
+def send_settings(control: socket.socket, variables: dict[str, str], log: IO[bytes] | None) -> None:
+    """Send a worker its settings, and the file for its stderr (None: it stays as it is).
+
+    Raises OSError when the worker has ended.
+    """
+    data = msgspec.json.encode(variables)
+    data = len(data).to_bytes(LENGTH) + data
+    sent = socket.send_fds(control, [data], [log.fileno()] if log else [])
+    control.sendall(data[sent:])
+
+
+def receive_settings() -> dict[str, str] | None:
+    """Wait for the settings, and use the file that came with them, if one did, as stderr.
+
+    Returns None when the supervisor has gone without sending any.
+    """
+    with socket.socket(fileno=os.dup(STDIN)) as control:
+        head, files, *_ = socket.recv_fds(control, LENGTH, 1)
+        size = int.from_bytes(head)
+        data = control.recv(size, socket.MSG_WAITALL) if size else b""
+    for file in files:
+        os.dup2(file, STDERR)
+        os.close(file)
+    return msgspec.json.decode(data, type=dict[str, str]) if data and len(data) == size else None
 
 
 class Request(Enum):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -189,8 +190,12 @@ def _run(command: list[str], *, log: IO[bytes] | None = None, keep: tuple[int, .
 
 
 def _start_guard(home: Path, address: Path) -> None:
-    """Start a process that stops the server when all its users were killed."""
-    _run([sys.executable, "-m", GUARD_MODULE, str(home), str(address)])
+    """Start a process that stops the server when all its users were killed.
+
+    Nobody waits for it: another guard that is started meanwhile takes its turn after this one.
+    """
+    command = [sys.executable, "-m", GUARD_MODULE, str(home), str(address)]
+    threading.Thread(target=_run, args=(command,), name="guard", daemon=True).start()
 
 
 def _is_guarded(home: Path) -> bool:

@@ -47,8 +47,10 @@ if TYPE_CHECKING:
 
 Show: TypeAlias = Callable[[Counts, Sequence[str]], None]
 
-LOOK_S: Final = 0.2
-"""Between two reads of the counts, seconds."""
+LOOK_S: Final = (0.02, 0.2)
+"""Shortest and longest time between two reads of the counts, seconds."""
+LOOK: Final = 0.1
+"""Share of a run's time that passes between two reads: a small run ends soon after its last job."""
 SLOW_S: Final = 4.0
 """A Redis that takes longer to answer is shown as away, seconds."""
 WEBHOOK_S: Final = 30.0
@@ -108,6 +110,7 @@ class LocalRun:
         self._account = fingerprint(served)
         self._supervisor = supervisor
         self._interrupted = asyncio.Event()
+        self._began = 0.0
         self._working: asyncio.Task[None] | None = None
         self._last: tuple[Counts, Stops] = Counts(), Stops()
         self._troubles: list[str] = []
@@ -192,6 +195,7 @@ class LocalRun:
         lines: Callable[[], Iterable[Line]],
         show: Show,
     ) -> Ending:
+        self._began = asyncio.get_running_loop().time()
         feeding = asyncio.create_task(feeder.feed(lines()))
         recovery = Recovery(feeder, lines, self._served.lease_s)
         fed, end, counts, reason = Fed(), None, Counts(), ""
@@ -284,7 +288,7 @@ class LocalRun:
                     raise
                 problem = str(error) or f"no answer within {SLOW_S:.0f} s"
                 show(self._last[0], [f"trouble: Redis is away: {problem}"])
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(LOOK_S[1])
             else:
                 self._last = counts, stops
                 if counts.fed:
@@ -308,10 +312,12 @@ class LocalRun:
                 await asyncio.shield(self._working)
 
     async def _rest(self, feeding: asyncio.Task[Fed]) -> None:
-        """Wait LOOK_S seconds, or until the feeding ends or the run is interrupted."""
+        """Wait until the next look, or until the feeding ends or the run is interrupted."""
+        age_s = asyncio.get_running_loop().time() - self._began
+        look_s = min(max(LOOK_S[0], LOOK * age_s), LOOK_S[1])
         interrupted = asyncio.create_task(self._interrupted.wait())
         waits: set[asyncio.Task[object]] = {interrupted}
         if not feeding.done():
             waits.add(feeding)
-        await asyncio.wait(waits, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waits, timeout=look_s, return_when=asyncio.FIRST_COMPLETED)
         await end_tasks(interrupted)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from nightmill.errors import ServerError
-from nightmill.queue.locate import with_redis
+from nightmill.queue.locate import sigterm_as_ctrl_c, with_redis
 from nightmill.queue.patience import waits
 from nightmill.safety.visible import visible
 from nightmill_worker.jobs.tasks import end_tasks
@@ -28,14 +29,34 @@ STEADY_S: Final = 60.0
 """A server that ran for so long has not died soon, seconds."""
 
 
+@contextmanager
+def early_redis(settings: Settings) -> Iterator[Future[Settings]]:
+    """Yield what will be `settings` with a `redis_url`; the embedded server starts in a thread.
+
+    The future raises what `with_redis` raises.
+    """
+    with sigterm_as_ctrl_c(), ExitStack() as servers, ThreadPoolExecutor(1) as threads:
+        starting = threads.submit(servers.enter_context, with_redis(settings))
+        yield starting
+
+
 @asynccontextmanager
-async def serving_redis(settings: Settings) -> AsyncIterator[Settings]:
+async def serving_redis(
+    settings: Settings, early: Future[Settings] | None = None
+) -> AsyncIterator[Settings]:
     """Yield `settings` with a `redis_url`; keep the embedded server running, if that is used.
+
+    The server may have been started `early`, for these settings or with the same DATA_DIR.
 
     Only the process that supervises workers does this: a worker that outlives it must not start a
     server that nobody stops. Raises what `with_redis` raises.
     """
-    with with_redis(settings) as served:
+    with ExitStack() as servers:
+        if early is None:
+            served = servers.enter_context(with_redis(settings))
+        else:
+            redis_url = (await asyncio.wrap_future(early)).redis_url
+            served = settings.model_copy(update={"redis_url": redis_url})
         if settings.redis_url:
             yield served
             return

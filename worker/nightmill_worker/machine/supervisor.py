@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-import socket
 import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
-
-import msgspec
 
 from nightmill.errors import NightmillError
 from nightmill.queue import crashes
@@ -19,9 +14,9 @@ from nightmill.queue.connection import connect
 from nightmill.queue.crashes import Crash
 from nightmill.queue.patience import waits
 from nightmill.safety.visible import visible
-from nightmill.setting_sources import PREFIX
-from nightmill_worker.events import WorkerDied, WorkersCrash
-from nightmill_worker.machine.control import MAX_REPORT, SUPERVISED, Report, Request, received
+from nightmill_worker.events import WorkersCrash
+from nightmill_worker.machine.control import STORE_AWAY, UNUSABLE
+from nightmill_worker.machine.worker_process import Ended, WorkerProcess
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -41,10 +36,6 @@ KILL_S: Final = 20.0
 """Time that workers have to end after a stop at once before they are killed, seconds."""
 RECORD_S: Final = 2.0
 """Longest wait for Redis to take the note about a crash, seconds."""
-UNUSABLE: Final = 2
-"""Exit code of a worker that cannot run with its settings: another start would end the same."""
-STORE_AWAY: Final = 75
-"""Exit code of a worker that can run once the store is back (EX_TEMPFAIL of sysexits.h)."""
 
 
 class WorkersFailedError(NightmillError):
@@ -64,7 +55,7 @@ class Supervisor:
         self._settings = settings
         self._processes = processes
         self._log = log
-        self._running: set[_WorkerProcess] = set()
+        self._running: set[WorkerProcess] = set()
         self._stopping = asyncio.Event()
         self._at_once = False
         self._failed = ""
@@ -144,7 +135,7 @@ class Supervisor:
                 async with asyncio.timeout(pause_s):
                     await self._stopping.wait()
 
-    def _gives_up(self, ended: _Ended, newborn_deaths: int) -> bool:
+    def _gives_up(self, ended: Ended, newborn_deaths: int) -> bool:
         """Stop all workers if another start would end as this one did; return whether it would."""
         if ended.code == UNUSABLE:
             self._failed = "workers cannot run"
@@ -154,7 +145,7 @@ class Supervisor:
             self.stop()
         return bool(self._failed)
 
-    async def _note_crash(self, slot: int, ended: _Ended, deaths: int) -> None:
+    async def _note_crash(self, slot: int, ended: Ended, deaths: int) -> None:
         """Show why workers keep dying: here, in Redis for `status`, and on stderr."""
         problem = ended.problem or f"{ended}: {self._end_of_log()}"
         crash = Crash(problem=problem, deaths=deaths, log=self._log.name if self._log else "")
@@ -196,11 +187,12 @@ class Supervisor:
         lines = text.splitlines() or ["no reason was written"]
         return f"{lines[-1].removeprefix('error: ')} (log: {self._log.name})"
 
-    async def _run_one(self, slot: int) -> _Ended:
+    async def _run_one(self, slot: int) -> Ended:
         """Start a worker and wait for its end."""
-        worker = await _start(self._settings, self._log)
+        worker = WorkerProcess(self._log)
         self._running.add(worker)
         try:
+            worker.begin(self._settings)
             if self._stopping.is_set():  # since this one was asked to start
                 worker.stop(at_once=self._at_once)
             if await worker.lives_for(YOUNG_S):
@@ -212,118 +204,3 @@ class Supervisor:
         if self._stopping.is_set() and ended.lost:
             self.unclean.append(str(ended))
         return ended
-
-
-class _Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """How a worker process ended."""
-
-    pid: int
-    code: int
-    """Exit code; of a process that was killed, the negative number of the signal."""
-    report: Report | None
-    """What it reported; None when it could not, or had nothing to report."""
-
-    @property
-    def problem(self) -> str:
-        """The exception that ended it, "" when it is not known."""
-        return self.report.problem if self.report else ""
-
-    @property
-    def lost(self) -> bool:
-        """Whether answers may be lost: it reported that, or it was killed.
-
-        A process that SIGTERM ends has not handled it yet, so it has no answers.
-        """
-        if self.report:
-            return self.report.lost
-        return self.code < 0 and self.code != -signal.SIGTERM
-
-    @property
-    def signal(self) -> str | None:
-        """The name of the signal that killed it, None when it exited by itself."""
-        return signal.Signals(-self.code).name if self.code < 0 else None
-
-    def event(self, restart_in_s: float) -> WorkerDied:
-        """Return the event of this death."""
-        return WorkerDied(
-            pid=self.pid,
-            signal=self.signal,
-            exit_code=None if self.signal else self.code,
-            problem=self.problem,
-            restart_in_s=restart_in_s,
-        )
-
-    def __str__(self) -> str:
-        """Return exit code or signal, and the exception if it is known."""
-        how = f"killed by {self.signal}" if self.signal else f"exit code {self.code}"
-        return f"{how}: {self.problem}" if self.problem else how
-
-
-class _WorkerProcess:
-    """A worker process that runs, and the supervisor's end of its control socket."""
-
-    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket) -> None:
-        self._process = process
-        self._control = control
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    async def lives_for(self, seconds: float) -> bool:
-        """Wait until the process is `seconds` old or has ended; return whether it lives."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._process.wait()
-        return self._process.returncode is None
-
-    async def wait(self) -> _Ended:
-        code = await self._process.wait()
-        sent = b""
-        with contextlib.suppress(OSError):  # nothing was sent
-            sent = self._control.recv(MAX_REPORT)
-        return _Ended(pid=self.pid, code=code, report=received(sent))
-
-    def stop(self, *, at_once: bool) -> None:
-        request = Request.STOP_AT_ONCE if at_once else Request.STOP
-        with contextlib.suppress(OSError):  # it has ended
-            self._control.send(request.value)
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-
-    def close(self) -> None:
-        self._control.close()
-
-
-async def _start(settings: Settings, log: IO[bytes] | None) -> _WorkerProcess:
-    """Start a worker process; its standard input is the other end of the control socket."""
-    ours, theirs = socket.socketpair()
-    ours.settimeout(0)
-    try:
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "nightmill_worker.machine.process",
-                SUPERVISED,
-                stdin=theirs.fileno(),
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=log,
-                env=_environment(settings),
-                start_new_session=True,
-            )
-    except BaseException:
-        ours.close()
-        raise
-    return _WorkerProcess(process, ours)
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    """Return our environment with `settings` as the only NIGHTMILL_* variables.
-
-    A credential that the settings do not use could otherwise be a second one.
-    """
-    inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith(PREFIX)}
-    return inherited | settings.to_env()

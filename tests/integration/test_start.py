@@ -1,0 +1,58 @@
+"""What a small run loads: every module costs time before the first call."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.shell import Shell
+
+WORKERS = {"aiohttp", "arq", "genai_prices", "structlog", "uvloop", "yarl"}
+"""What a worker process needs of those."""
+LIGHT = {"redis", "pydantic"}
+"""What commands need that read settings and ask Redis."""
+HEAVY = {
+    *("aiohttp", "alembic", "arq", "asyncpg", "genai_prices", "jinja2", "pyarrow", "pygments"),
+    *("rich", "sqlalchemy", "structlog", "uvloop", "valkey", "yarl"),
+}
+TIMED = {"PYTHONPROFILEIMPORTTIME": "1"}
+"""Makes Python print each import on stderr."""
+
+
+def loaded(stderr: str) -> set[str]:
+    """Return the packages of which a process imported a module; a failed import is printed, too."""
+    return set(re.findall(r"^import time:.*\|\s*(\w+)\.[\w.]+$", stderr, flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize("command", ["--help", "run --help", "status --help", "--version"])
+def test_help_loads_no_library_but_that_of_its_texts(shell: Shell, command: str) -> None:
+    """It is used often and must be fast. typer itself checks the types of options by pydantic."""
+    found = loaded(shell(*command.split(), env=TIMED).err)
+    assert "typer" in found
+    assert found & (HEAVY | LIGHT) <= ({"pydantic"} if " " in command else set())
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_commands_load_what_they_need(shell: Shell) -> None:
+    """A run of three prompts took 1.4 s to its first call, and imports were nearly all of that."""
+    run = shell("run", shell.write(3), env=TIMED)
+    assert run.code == 0
+    assert loaded(run.err) & HEAVY == set()
+    assert loaded(run.err) >= LIGHT
+    worker = loaded((shell.data / "worker.log").read_text())
+    assert "aiohttp" in worker
+    assert worker & (HEAVY - WORKERS) == set()
+    for command in ("status", "results prompts", "errors prompts", "verify prompts"):
+        done = shell(*command.split(), env=TIMED)
+        assert done.code == 0
+        assert loaded(done.err) & (HEAVY - {"rich"}) == set(), command
+
+
+def test_a_store_that_is_current_needs_no_migration_library(shell: Shell) -> None:
+    """Alembic and SQLAlchemy are for stores of earlier versions."""
+    for _ in range(2):
+        done = shell("enqueue", shell.write(3), "--batch", "night", env=TIMED)
+        assert loaded(done.err) & {"alembic", "sqlalchemy"} == set()
