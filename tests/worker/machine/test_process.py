@@ -25,7 +25,7 @@ from nightmill_worker.machine.control import (
     send_settings,
 )
 from nightmill_worker.machine.deadline import FAILED
-from nightmill_worker.machine.supervisor import UNUSABLE
+from nightmill_worker.machine.control import UNUSABLE
 from tests.rig import Rig, hello, rigged, until
 
 START: Final = """

@@ -150,9 +150,9 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
     require_places(settings)
     defaults = defaults_of(settings)
     with (
-        early_redis(settings) as redis,
         _readable(given) as readable,
         _checked(readable, defaults, name, settings, skip_bad=feed.skip_bad) as checked,
+        early_redis(settings) as redis,  # a refused file leaves no data directory
     ):
         from nightmill_worker.cli.running import Plan, run_plan  # noqa: PLC0415
 
