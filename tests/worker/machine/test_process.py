@@ -19,13 +19,13 @@ from nightmill_worker.machine import process as worker_process
 from nightmill_worker.machine.ahead import SUPERVISED
 from nightmill_worker.machine.control import (
     MAX_REPORT,
+    UNUSABLE,
     Report,
     Request,
     received,
     send_settings,
 )
 from nightmill_worker.machine.deadline import FAILED
-from nightmill_worker.machine.control import UNUSABLE
 from tests.rig import Rig, hello, rigged, until
 
 START: Final = """
