@@ -53,6 +53,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether the answer did not report its tokens: they are 0 in the row, but were paid."""
     partial: str | None = None
     """The beginning of an answer that was cut off; None when nothing of it was received."""
+    usage: Usage | None = None
+    """Tokens that an answer reported before it was cut off: they are paid for, beside the row's."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

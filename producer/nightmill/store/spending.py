@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from nightmill.pricing.cost import cost
 from nightmill.records.result import Usage
 from nightmill.records.state import JobState
 from nightmill.store.bounds import batch_key, bounded_fields
@@ -58,6 +59,16 @@ def spent_on(row: Result) -> Spent:
         unpriced=int(row.cost is None),
         answers=int(row.status is JobState.SUCCEEDED),
     )
+
+
+def spent_on_calls(row: Result) -> Spent:
+    """Return what the calls of a row's run used that broke off, as far as they reported it."""
+    total = Spent()
+    for attempt in row.attempts:
+        if attempt.usage is not None:
+            price = cost(row.model, attempt.usage)
+            total += Spent(usage=attempt.usage, cost=price or 0.0, unpriced=int(price is None))
+    return total
 
 
 class Ledger:

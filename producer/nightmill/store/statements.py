@@ -23,7 +23,7 @@ from nightmill.store.rows import (
     to_values,
 )
 from nightmill.store.schema import RESULTS
-from nightmill.store.spending import Ledger, Spent, add_all, of_row, read, spent_on
+from nightmill.store.spending import Ledger, Spent, add_all, of_row, read, spent_on, spent_on_calls
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -114,6 +114,7 @@ def record(connection: Connection, group: Iterable[Result]) -> int:
     """Store `group` in order and return how many of its rows were taken."""
     taken, ledger = 0, Ledger()
     for wave in _waves(group):
+        calls = {key: row for key, row in wave.items() if any(a.usage for a in row.attempts)}
         values = [to_values(row) for row in _with_history(connection, wave, ledger)]
         if connection.dialect == "postgresql":
             arrays = dict(zip(COLUMNS, map(list, zip(*values, strict=True)), strict=True))
@@ -122,6 +123,9 @@ def record(connection: Connection, group: Iterable[Result]) -> int:
             some = connection.change_each(UPSERT_SQLITE, values)
         if some < len(values):
             _add_refused(connection, wave, ledger)
+        else:
+            for row in calls.values():
+                ledger.add(row.batch, spent_on_calls(row))
         taken += some
     ledger.write(connection)
     return taken

@@ -13,7 +13,7 @@ from nightmill.queue import keys
 from nightmill.queue.batches import Batches
 from nightmill.records.limits import Change
 from tests.producer.enqueue.test_changes import lines
-from tests.rig import Rig, rigged
+from tests.rig import Rig, rigged, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -100,3 +100,35 @@ async def test_a_budget_goes_on_by_the_mean_of_all_answers(rig: Rig) -> None:
     await batches.limit("night", Change(budget_usd=2.7 * first.cost), model=MODEL)
     second = await run(rig, "new", "rerun")
     assert (second.state, second.succeeded) == ("done", 3)
+
+
+async def test_a_call_that_broke_off_is_paid_for_as_far_as_it_reported_its_usage(rig: Rig) -> None:
+    """A stream reports its input tokens first; a call that broke off after that was free."""
+    batches = Batches(rig.redis)
+    rig.sim.configure(truncate=1.0)
+    async with Feeder("night", rig.producer, batches, rig.store) as feeder:
+        await feeder.feed(lines(1, "old", model=MODEL, stream=True))
+
+    async def broken() -> bool:
+        return bool((await batches.counts("night")).input_tokens)
+
+    async with rig.working():
+        await until(broken)
+        between = await batches.counts("night")
+        assert (between.answers, between.nanodollars > 0) == (0, True)
+        rig.sim.configure(truncate=0.0)
+        row = await rig.row("night:c1")
+        await until(lambda: _is_done(batches))
+    broke_off = [attempt.usage for attempt in row.attempts if attempt.usage]
+    assert len(broke_off) == rig.calls() - 1 > 0
+    counts = await batches.counts("night")
+    paid = sum(usage.input_tokens for usage in broke_off) + row.usage.input_tokens
+    assert (counts.input_tokens, counts.answers) == (paid, 1)
+    assert counts.nanodollars > round((row.cost or 0) * 1e9)
+    stored = await rig.store.spent("night")
+    assert (stored.usage.input_tokens, stored.answers) == (paid, 1)
+    assert stored.cost == pytest.approx(counts.nanodollars / 1e9)
+
+
+async def _is_done(batches: Batches) -> bool:
+    return (await batches.counts("night")).done

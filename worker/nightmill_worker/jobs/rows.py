@@ -6,7 +6,7 @@ The body of a row is built here and nowhere else. Pure, but for the time of the 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
 import msgspec
 
@@ -64,11 +64,11 @@ def attempt_of(  # noqa: PLR0913 - the facts of one call
 
     `error` is for a call without an outcome, one that was cut off, say.
     """
-    unknown, partial = False, ""
+    unknown, partial, usage = False, "", None
     if isinstance(outcome, Succeeded):
         unknown = outcome.usage_unknown
     elif outcome is not None:
-        error, partial = outcome.error, outcome.partial
+        error, partial, usage = outcome.error, outcome.partial, outcome.usage
     return Attempt(
         n=claimed.granted.calls,
         started_at=claimed.started_at,
@@ -83,6 +83,7 @@ def attempt_of(  # noqa: PLR0913 - the facts of one call
         worker=claimed.worker,
         usage_unknown=unknown,
         partial=partial or None,
+        usage=usage if usage != Usage() else None,
     )
 
 
@@ -155,7 +156,28 @@ def release_of(
         refused=int(refused),
         failed=int(failed),
         attempt=msgspec.json.encode(attempt).decode() if attempt else "",
+        **_spent_on(attempt, granted.model),
     )
+
+
+class _Amounts(TypedDict):
+    input: int
+    output: int
+    cost: int
+
+
+def _spent_on(attempt: Attempt | None, model: str) -> _Amounts:
+    """Return what a call without a whole answer used, as far as it was reported."""
+    usage = (attempt and attempt.usage) or Usage()
+    return _amounts(usage, cost(model, usage))
+
+
+def _amounts(usage: Usage, price: float | None) -> _Amounts:
+    return {
+        "input": usage.input_tokens + usage.cache_creation_input_tokens,
+        "output": usage.output_tokens,
+        "cost": UNPRICED if price is None else round(price * NANO),
+    }
 
 
 def row_of(  # noqa: PLR0913 - what is known at a job's end
@@ -211,15 +233,16 @@ def finish_of(claimed: ClaimedJob, row: Result, *, again: bool = False) -> Finis
     if row.usage_unknown:
         usage = reserved_usage(claimed)
         price = cost(row.model, usage)
+    elif row.message is None and row.attempts and row.attempts[-1].usage:  # its last call broke off
+        usage = row.attempts[-1].usage
+        price = cost(row.model, usage)
     return Finish(
         id=granted.id,
         token=granted.token,
         queue=granted.queue,
         status=row.status,
         again=int(again),
-        input=usage.input_tokens + usage.cache_creation_input_tokens,
-        output=usage.output_tokens,
-        cost=UNPRICED if price is None else round(price * NANO),
+        **_amounts(usage, price),
         fault=_fault(row),
         kept=result_keys.kept(row, granted.queue),
         stop=counted_as(row.status, row.stop_reason),

@@ -173,6 +173,11 @@ class Accumulator:
             message["content"] = msgspec.Raw(self._content(bytes(message.get("stop_reason", NULL))))
         return msgspec.json.encode(message)
 
+    def usage(self) -> bytes:
+        """Return the `usage` that was reported so far, as JSON: of a broken stream, too."""
+        begun = _object((self._start or EMPTY).get("usage", NULL))
+        return msgspec.json.encode({**begun, **self._usage})
+
     def partial(self) -> str:
         """Return the beginning of the texts received so far, at most PARTIAL_BYTES characters."""
         found = ""

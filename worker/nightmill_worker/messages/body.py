@@ -6,8 +6,10 @@ from typing import Final
 
 import msgspec
 
+from nightmill.records.result import Usage
 from nightmill_worker.messages.accumulate import Accumulator
 from nightmill_worker.messages.limits import AnswerLimits
+from nightmill_worker.messages.message import tokens_in
 from nightmill_worker.messages.outcome import NOT_JSON, PARTIAL_BYTES, AnswerError
 from nightmill_worker.messages.repair import BOM
 from nightmill_worker.messages.sse import Decoder
@@ -92,6 +94,10 @@ class BodyBuilder:
         except (*NOT_JSON, AnswerError):
             return None
         return body
+
+    def usage(self) -> Usage:
+        """Return the tokens that a stream has reported so far: they are paid for."""
+        return tokens_in(self._accumulator.usage()) if self._events else Usage()
 
     def partial(self) -> str:
         """Return the beginning of what was received: texts of a stream, else the body."""

@@ -164,6 +164,7 @@ def _of_break(broken: Broken) -> Retry | Fail:
             status=broken.status,
             request_id=request_id,
             partial=broken.partial,
+            usage=broken.usage,
             raw=broken.partial.encode() if defect else b"",
         )
     return Retry(
@@ -171,6 +172,7 @@ def _of_break(broken: Broken) -> Retry | Fail:
         status=broken.status,
         request_id=request_id,
         partial=broken.partial,
+        usage=broken.usage,
         away=broken.kind == "connection_error",
     )
 

@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from nightmill.errors import SettingsError
+from nightmill.records.result import Usage
 from nightmill.setting_values import endpoint_of
 from nightmill.settings import Settings
 from nightmill_worker.messages.body import BodyBuilder, too_large
@@ -228,8 +229,10 @@ def _without_body(
     whole = builder.rescued() if builder and kind != "response_too_large" else None
     if whole is not None:
         return Reply(status=status, headers=headers, body=whole)
-    partial = builder.partial() if builder else ""
-    return Broken(kind=kind, detail=detail, status=status, headers=headers, partial=partial)
+    partial, usage = (builder.partial(), builder.usage()) if builder else ("", Usage())
+    return Broken(
+        kind=kind, detail=detail, status=status, headers=headers, partial=partial, usage=usage
+    )
 
 
 def _is_whole(first: bytes, response: aiohttp.ClientResponse) -> bool:

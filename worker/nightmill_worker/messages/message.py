@@ -124,6 +124,11 @@ def _with_list(body: bytes, begins: bytes) -> bytes:
     return msgspec.json.encode(fields)
 
 
+def tokens_in(usage: bytes) -> Usage:
+    """Return the tokens in a `usage` as JSON; 0 for what it does not say."""
+    return _usage(msgspec.Raw(usage))[0]
+
+
 def _usage(value: msgspec.Raw) -> tuple[Usage, bool]:
     """Return the tokens billed, and whether input or output tokens are unknown."""
     try:

@@ -72,6 +72,8 @@ class Broken(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = NO_HEADERS
     partial: str = ""
     """The beginning of what was received: texts of a stream, else the body. See PARTIAL_BYTES."""
+    usage: Usage = Usage()
+    """Tokens that were reported before it broke off."""
 
 
 class Succeeded(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +102,8 @@ class Unsuccessful(msgspec.Struct, frozen=True, kw_only=True):
     """The wait that the endpoint asks for, 0 to 900 seconds, None without a usable one."""
     partial: str = ""
     """The beginning of what was received of a 2xx answer. See PARTIAL_BYTES."""
+    usage: Usage = Usage()
+    """Tokens that a 2xx answer reported before it broke off: they are paid for."""
 
 
 class Retry(Unsuccessful, frozen=True, kw_only=True):

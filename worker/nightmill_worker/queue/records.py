@@ -91,6 +91,9 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
     failed: int
     attempt: str
+    input: int = 0
+    output: int = 0
+    cost: int = 0
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 -- Give jobs back to their queues: to be tried again, after a 429, or at shutdown. A job whose request was
 -- replaced during its call (replace.lua) is queued with the new one.
 -- ARGV[1]  JSON: items [{id, token, queue, state (retrying | snoozed), wait_ms, counted (0 | 1),
---          refused (0 | 1), failed (0 | 1: the call failed, counted or not), attempt (JSON, "" when no
+--          refused (0 | 1), input, output (tokens), cost (nano-dollars), failed (0 | 1: the call failed, counted or not), attempt (JSON, "" when no
 --          call was made)}]
 -- Returns  {ids that another worker holds by now; their jobs were not changed}, {ids of which Redis knows
 --          nothing, as renew.lua}. An item that cannot be released does not fail the others. It is
@@ -11,6 +11,14 @@ local now = now_ms()
 local counts, late, gone = tally(), {}, {}
 local LONGEST_WAIT_MS = 3600000 -- the longest `retry-after` is 15 min
 
+-- A call that broke off is paid for, as far as it reported its usage.
+local function count_spent(batch, item)
+  local cost = bounded(item.cost, -1, EXACT, 0)
+  counts.add(batch, 'input_tokens', bounded(item.input, 0, EXACT, 0))
+  counts.add(batch, 'output_tokens', bounded(item.output, 0, EXACT, 0))
+  counts.add(batch, cost < 0 and 'unpriced' or 'nanodollars', math.abs(cost))
+end
+
 local function release(item)
   local record, batch = RECORD .. item.id, batch_of(item.queue)
   if not holds(item.id, item.token) then
@@ -18,6 +26,7 @@ local function release(item)
     of[#of + 1] = item.id
     return
   end
+  count_spent(batch, item)
   local replaced = redis.call('HMGET', record, 'next', 'next_queue')
   if replaced[1] then
     if item.attempt ~= '' then add_attempt(item.id, item.attempt) end
