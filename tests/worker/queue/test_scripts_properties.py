@@ -133,7 +133,7 @@ class Fleet(ScriptedFleet):
         queue = queue_of(self.jobs[job_id].batch)
         attempt = '{"n":1,"started_at":1,"outcome":"failed"}' if called else ""
         item = {"id": job_id, "token": token, "queue": queue, "state": state, "wait_ms": 0}
-        item |= {"counted": int(called), "refused": 0, "attempt": attempt}
+        item |= {"counted": int(called), "refused": 0, "failed": 1, "attempt": attempt}
         before = self.redis.dump(keys.RECORD + job_id)
         lost, gone = self.run_script("release", items=[item])
         assert [*lost, *gone] == ([] if holds else [job_id.encode()])
@@ -222,6 +222,8 @@ class Fleet(ScriptedFleet):
             "counted": 0,
             "snoozes": 0,
             "refusals": 0,
+            "outages": 0,
+            "failed_at": 0,
             "attempts": [],
             "cut": "",
         }
