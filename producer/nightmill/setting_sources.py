@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
@@ -194,11 +194,19 @@ def _require_one(name: str, among: Collection[str], one: str, other: str) -> Non
         raise SettingsError(f"{one} and {other} are both set: unset either")
 
 
+def _text(path: str) -> str:
+    with Path(path).open(encoding="utf-8") as file:
+        return file.read(MAX_SECRET_BYTES).strip()
+
+
+_text_once = cache(_text)
+"""A pipe, such as <(pass show key) of a shell, can be read only once."""
+
+
 def _secret(path: str, source: str) -> str:
     """Return the text of a file that holds a secret, without white space around it."""
     try:
-        with Path(path).open(encoding="utf-8") as file:
-            text = file.read(MAX_SECRET_BYTES).strip()
+        text = (_text if Path(path).is_file() else _text_once)(path)
     except OSError as error:
         raise SettingsError(f"{source}: cannot read {path}: {error.strerror}") from None
     except UnicodeError:

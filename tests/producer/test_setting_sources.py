@@ -146,6 +146,20 @@ def test_a_file_of_a_secret_that_cannot_be_read_is_named(
         load_settings()
 
 
+def test_a_secret_may_come_from_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`NIGHTMILL_API_KEY_FILE=<(pass show key)` is read once, and asked for more than once."""
+    reads, writes = os.pipe()
+    os.write(writes, KEY.encode())
+    os.close(writes)
+    monkeypatch.setenv("NIGHTMILL_API_KEY_FILE", f"/dev/fd/{reads}")
+    try:
+        for _ in range(2):
+            assert load().given["api_key"].value == KEY
+            assert KEY not in Secrets.of_environment().hidden(KEY)
+    finally:
+        os.close(reads)
+
+
 def test_credentials_are_taken_together_from_one_source(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
