@@ -24,6 +24,7 @@ from benchmarks.idle import run_idle
 from benchmarks.lanes import run_lanes
 from benchmarks.latency import run_latency
 from benchmarks.loads import LOADS, run_load
+from benchmarks.long import run_long
 from benchmarks.machine import describe, load_average
 from benchmarks.start import run_start
 from benchmarks.table import Table
@@ -32,6 +33,7 @@ RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 NAMES: Final = (
     *("cpu", "fleet", "wide", "enqueue", "latency", "grant"),
     *("depth", "memory", "lanes", "feed", "control", "again", "idle", "start"),
+    "long",
 )
 INTERRUPTED: Final = 130
 NOTES: Final = """\
@@ -88,14 +90,15 @@ async def _run(names: list[str] | tuple[str, ...], *, quick: bool) -> list[Table
 async def _scenario(name: str, simulator: Endpoint, *, quick: bool) -> Table:
     if name in LOADS:
         return await run_load(name, simulator, quick=quick)
-    if name == "idle":
-        return await run_idle(simulator, quick=quick)
-    if name == "lanes":
-        return await run_lanes(simulator, quick=quick)
-    if name == "depth":
-        return await run_depth(simulator, quick=quick)
-    if name == "control":
-        return await run_control(simulator, quick=quick)
+    at_simulator = {
+        "idle": run_idle,
+        "lanes": run_lanes,
+        "long": run_long,
+        "depth": run_depth,
+        "control": run_control,
+    }
+    if name in at_simulator:
+        return await at_simulator[name](simulator, quick=quick)
     others = {
         "enqueue": run_enqueue,
         "latency": run_latency,

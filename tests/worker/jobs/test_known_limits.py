@@ -68,3 +68,14 @@ def test_an_unused_limit_that_refuses_is_too_small() -> None:
 def test_the_bytes_of_a_file_are_no_tokens() -> None:
     """An image of a megabyte has some 1,600 tokens."""
     assert excess(IMAGE, reported={"input": (2000, 0)}) == ""
+
+
+def test_an_answer_that_begins_tells_other_limits_at_once_and_levels_once_a_second() -> None:
+    """A settlement for every stream that starts would double what a call costs Redis."""
+    known = KnownLimits(load_settings())
+    assert not known.is_news("m", {}, 0.0)
+    assert known.is_news("m", {"requests": (60, 59)}, 0.0)
+    assert not known.is_news("m", {"requests": (60, 58)}, 0.5)
+    assert known.is_news("other", {"requests": (60, 58)}, 0.5)
+    assert known.is_news("m", {"requests": (90, 58)}, 0.6)
+    assert known.is_news("m", {"requests": (90, 57)}, 1.7)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -55,6 +55,32 @@ async def replies(endpoint: Endpoint, *calls: bytes) -> list[Reply]:
             assert isinstance(reply, Reply)
             found.append(reply)
     return found
+
+
+async def test_the_headers_of_a_stream_are_told_when_it_starts() -> None:
+    """The limits were known when the first call of 20 s had ended; a whole answer tells nothing."""
+    begun: list[Mapping[str, str]] = []
+    released = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if not json.loads(await request.read()).get("stream"):
+            return web.json_response(MESSAGE)
+        response = web.StreamResponse(headers={"content-type": "text/event-stream", "x-n": "7"})
+        await response.prepare(request)
+        await released.wait()
+        await response.write(sse(EVENTS))
+        return response
+
+    def started(headers: Mapping[str, str]) -> None:
+        begun.append(headers)
+        released.set()
+
+    async with serving(answer) as url, MessagesClient(settings(url)) as client:
+        reply = await client.send(b'{"max_tokens": 1, "stream": true}', started)
+        assert isinstance(reply, Reply)
+        assert reply.status == 200
+        await client.send(b'{"max_tokens": 1}', started)
+    assert [headers["x-n"] for headers in begun] == ["7"]
 
 
 @pytest.mark.parametrize("extra", [b"", b', "stream": false', b', "stream":null'])
