@@ -139,7 +139,7 @@ async def test_an_ended_batch_takes_no_jobs(rig: Rig) -> None:
     batches = Batches(rig.redis)
     await fill(rig, 1)
     await batches.cancel("b")
-    with pytest.raises(BatchEndedError, match="final: --batch NAME starts a new batch"):
+    with pytest.raises(BatchEndedError, match="--batch NAME starts a new batch"):
         await fill(rig, 1, first=1)
     with pytest.raises(BatchEndedError, match="was cancelled"):
         await open_batch(batches, "b", None)
@@ -179,7 +179,7 @@ async def test_a_budget_of_tokens_pauses_its_batch_before_it_is_spent(
         used = counts.input_tokens + counts.output_tokens
         assert counts.state == "paused: budget"
         assert 4000 - 400 < used < 4000 + 8 * 160, "over by no more than the calls in flight"
-        assert "of 4000 tokens are spent" in counts.reason
+        assert "of 4000 tokens are used" in counts.reason
         await batches.limit("b", Change(budget_tokens=1_000_000), model=MODEL)
         await until(lambda: _drained(batches))
     assert (await batches.counts("b")).succeeded == 200 + (first or 0)

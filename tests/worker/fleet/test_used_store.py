@@ -166,7 +166,7 @@ async def test_commands_that_read_go_on_without_the_store(rig: Rig, elsewhere: S
         pass
     await join_store(rig.settings, rig.redis, rig.store)
     status = await asyncio.to_thread(elsewhere.status)
-    assert (status["state"], status["queued"]) == ("running", 3)
+    assert (status["state"], status["queued"]) == ("waiting", 3)
     done = await asyncio.to_thread(elsewhere, "cancel", "prompts")
     assert (done.code, done.err) == (0, "")
     assert "workers will record the other 3" in done.out
