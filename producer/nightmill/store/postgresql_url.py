@@ -185,10 +185,11 @@ def _timeout_s(given: str) -> float:
 
 def _shown(user: str, has_password: bool, hosts: list[tuple[str, int | None]], name: str) -> str:  # noqa: FBT001
     secret = ":***" if has_password else ""
-    sockets = [host for host, _ in hosts if host.startswith("/")]
-    shown = "" if sockets else ",".join(_host_shown(*each) for each in hosts)
+    shown = ",".join(_host_shown(*each) for each in hosts)
     login = f"{user}{secret}@" if user or secret else ""
-    return f"postgresql://{login}{shown}/{name}" + (f"?host={sockets[0]}" if sockets else "")
+    if any(host.startswith("/") for host, _ in hosts):  # the folder of a socket
+        return f"postgresql://{login}/{name}?host={shown}"
+    return f"postgresql://{login}{shown}/{name}"
 
 
 def _host_shown(host: str, port: int | None) -> str:

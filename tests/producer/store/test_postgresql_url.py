@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -74,14 +74,12 @@ def test_options_that_asyncpg_has_not_are_read_here(tmp_path: Path) -> None:
     )
     query = found.dsn.partition("?")[2]
     assert found.timeout_s == 3
-    assert (
-        query
-        == (
-            f"sslmode=verify-full&sslrootcert={str(authority).replace('/', '%2F')}"
-            "&options=-c%20geqo%3Doff&application_name=mill"
-        )
-        or query.count("&") == 3
-    )
+    assert dict(parse_qsl(query)) == {
+        "sslmode": "verify-full",
+        "sslrootcert": str(authority),
+        "options": "-c geqo=off",
+        "application_name": "mill",
+    }
     assert parsed("postgresql://h/d?connect_timeout=0").timeout_s == MAX_TIMEOUT_S
     assert parsed("postgresql://h/d?sslmode=verify-full&sslrootcert=system").system_ca
     assert parsed("postgresql://h/d?ssl=require").dsn.endswith("?sslmode=require")
@@ -117,11 +115,10 @@ async def test_a_host_that_is_away_is_followed_by_the_next(server: Postgres) -> 
         silent.listen()
         away = f"127.0.0.1:{silent.getsockname()[1]}"
         url = f"postgresql://postgres@/{database}?host={away},/none,{folder}&connect_timeout=1"
-        began = time.monotonic()
         async with ResultStore.open(url) as store:
             assert await store.record([SUCCEEDED]) == 1
-            assert store.where == f"postgresql://postgres@/{database}?host={folder}" or away
-    assert time.monotonic() - began < 9
+            hosts = f"{away},/none,{folder}"
+            assert store.where == f"postgresql://postgres@/{database}?host={hosts}"
 
 
 @pytest.mark.parametrize(
