@@ -44,9 +44,17 @@ def _rows(pieces: Iterator[tuple[int, bytes, int]], cap: int) -> Iterator[Row | 
                 raise refused("", columns, SHAPE)
             yield Row(number=number, columns=columns, raw=raw)
         except InvalidParamsError as error:
-            if error.problem.startswith("not UTF-8"):
-                error = InvalidParamsError("", f"{error.problem}, or name its --encoding")
-            yield rejected(number, error, raw)
+            yield rejected(number, _with_fix(error), raw)
+
+
+def _with_fix(error: InvalidParamsError) -> InvalidParamsError:
+    """Return the error with what can be done about a file that has it in all lines."""
+    fix = ""
+    if error.problem.startswith("not UTF-8"):
+        fix = ", or name its --encoding"
+    elif "trailing characters" in error.problem:
+        fix = "; each object needs a line of its own: jq -c . IN > OUT"
+    return InvalidParamsError(error.field, error.problem + fix) if fix else error
 
 
 def raw_lines(stream: BinaryIO, cap: int) -> Iterator[tuple[int, bytes, int]]:

@@ -41,10 +41,6 @@ _OTHER_SHAPES: Final = {
         "this is a line of an OpenAI batch; nightmill reads its requests, once their bodies are "
         "Messages requests, from: jq -c '{custom_id, params: .body}' IN > OUT"
     ),
-    frozenset({"requests"}): (
-        "this is the body of a Message Batches call; make it one request a line: "
-        "jq -c '.requests[]' IN > OUT"
-    ),
     frozenset({"result", "custom_id"}): "this is a line of results, not of requests",
 }
 """Keys of rows that hold requests of another program -> what they are."""
@@ -89,6 +85,11 @@ def request_of(columns: Mapping[str, object]) -> dict[str, object]:
     for keys, problem in _OTHER_SHAPES.items():
         if keys <= columns.keys():
             raise InvalidParamsError("", problem)
+    for name, value in columns.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            problem = f"no request in this object but a list of objects, {dotted((name,))}"
+            fix = f"make it one object a line: jq -c '.[\"{dotted((name,))}\"][]' IN > OUT"
+            raise InvalidParamsError("", f"{problem}; {fix}")
     raise InvalidParamsError("", f"no request in this line; allowed: {SHAPE}")
 
 

@@ -30,7 +30,7 @@ _NOT_UTF8: Final = re.compile(r"[\udc80-\udcff]")
 """Characters by which `surrogateescape` stands for bytes that are not UTF-8."""
 
 _ENCODING: Final = "name its --encoding (cp1252 for most files of Windows), or save it as UTF-8"
-_QUOTES: Final = "a quote inside a cell is written twice"
+_QUOTES: Final = 'a quote inside a cell is written twice ("" and not \\")'
 SWALLOWED: Final = (
     "a cell in quotes spans lines that look like rows of the table; if a quote is missing there, "
     "those rows are lost"

@@ -113,3 +113,25 @@ def test_a_file_of_lines_is_no_array() -> None:
         assert not json_values.is_spread(head) or head == b'{"a": 1,\n'
     assert json_values.is_spread(b'{\n"a": 1}')
     assert json_values.is_spread(b'[{"a"')
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b'{"prompt": "a"}{"prompt": "b"}\n', "each object needs a line of its own: jq -c . IN"),
+        (b'{"requests": [{"params": {}}]}', "a list of objects, requests; make it one object a l"),
+        (b'{"data": [{"prompt": "a"}]}', "jq -c '.[\"data\"][]' IN > OUT"),
+        (b'{"custom_id": "a", "method": "POST", "url": "/v1", "body": {}}', "an OpenAI batch"),
+        (
+            b'{"custom_id": "a", "result": {"type": "errored"}}',
+            "a line of results, not of",
+        ),
+    ],
+)
+def test_what_is_nearly_a_file_of_requests_is_named(
+    tmp_path: Path, data: bytes, message: str
+) -> None:
+    """The message was "no request in this line", with no word about what it is."""
+    (bad,) = read(write(tmp_path, "in.jsonl", data))
+    assert isinstance(bad, Rejected)
+    assert message in str(bad.error)
