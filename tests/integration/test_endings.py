@@ -252,6 +252,14 @@ def test_help_loads_no_module_it_does_not_need(tmp_path: Path) -> None:
     assert not loaded & {"redis", "pydantic", "aiohttp", "arq", "sqlalchemy", "uvloop", "rich.live"}
 
 
+def test_a_refused_file_leaves_no_data_directory(tmp_path: Path) -> None:
+    """The places of a run are made only when there is something to run."""
+    shell = Shell(tmp_path, api_key="k")
+    (tmp_path / "in.jsonl").write_text("{}\n")
+    assert shell("run", "in.jsonl", "--simulate").code == 2
+    assert not shell.data.exists()
+
+
 def test_a_place_that_cannot_be_used_is_found_before_the_first_call(tmp_path: Path) -> None:
     """An output was found last; a data directory was found by each worker, again and again."""
     shell = Shell(tmp_path, api_key="k")

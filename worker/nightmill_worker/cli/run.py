@@ -147,26 +147,26 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
         _require_webhook(feed.on_complete, settings)
     out = output or Path(file_of(name, ".results.jsonl"))
     require_writable(out)
-    require_places(settings)
     defaults = defaults_of(settings)
     with (
         _readable(given) as readable,
         _checked(readable, defaults, name, settings, skip_bad=feed.skip_bad) as checked,
-        early_redis(settings) as redis,  # a refused file leaves no data directory
     ):
+        require_places(settings)  # only now: a refused file leaves no data directory
         from nightmill_worker.cli.running import Plan, run_plan  # noqa: PLC0415
 
-        plan = Plan(
-            batch=name,
-            out=out,
-            processes=processes,
-            changed=feed.changed_of(settings),
-            limits=change,
-            on_complete=feed.on_complete,
-            simulator=endpoint.simulator(),
-            redis=redis,
-        )
-        code = asyncio.run(run_plan(settings, checked, plan))
+        with early_redis(settings) as redis:
+            plan = Plan(
+                batch=name,
+                out=out,
+                processes=processes,
+                changed=feed.changed_of(settings),
+                limits=change,
+                on_complete=feed.on_complete,
+                simulator=endpoint.simulator(),
+                redis=redis,
+            )
+            code = asyncio.run(run_plan(settings, checked, plan))
     raise typer.Exit(code)
 
 
