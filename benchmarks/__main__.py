@@ -15,6 +15,7 @@ import uvloop
 
 from benchmarks.again import run_again
 from benchmarks.control import run_control
+from benchmarks.crash import run_crash
 from benchmarks.depth import run_depth
 from benchmarks.endpoint import Endpoint, endpoint
 from benchmarks.enqueue import run_enqueue
@@ -33,7 +34,7 @@ RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 NAMES: Final = (
     *("cpu", "fleet", "wide", "enqueue", "latency", "grant"),
     *("depth", "memory", "lanes", "feed", "control", "again", "idle", "start"),
-    "long",
+    *("long", "crash"),
 )
 INTERRUPTED: Final = 130
 NOTES: Final = """\
@@ -96,6 +97,7 @@ async def _scenario(name: str, simulator: Endpoint, *, quick: bool) -> Table:
         "long": run_long,
         "depth": run_depth,
         "control": run_control,
+        "crash": run_crash,
     }
     if name in at_simulator:
         return await at_simulator[name](simulator, quick=quick)
