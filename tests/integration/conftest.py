@@ -9,7 +9,13 @@ import pytest
 
 from tests.integration.shell import Endpoint, Shell, simulated
 
-AS_STARTED = {"latency_s": 0.1, "rpm": None, "auth": None, "down": None}
+AS_STARTED: dict[str, object] = {
+    "latency_s": 0.1,
+    "rpm": None,
+    "auth": None,
+    "down": None,
+    "faults": [],
+}
 
 
 @pytest.fixture(scope="session")

@@ -79,6 +79,20 @@ def test_a_run_delivers_before_it_ends(shell: Shell, receiver: Receiver) -> None
     assert "webhook of prompts: delivered" in shell("status").out
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, "batch.paused"), (401, "account.stopped")], ids=["batch", "account"]
+)
+def test_a_run_that_is_stopped_tells_so_before_it_ends(
+    shell: Shell, receiver: Receiver, endpoint: Endpoint, status: int, kind: str
+) -> None:
+    """Its workers end with it: nobody would post the webhook before the next run."""
+    shell.export(webhook_secret=SECRET, webhook_allow_private="true", webhook_url=receiver.url)
+    endpoint.configure(faults=[{"status": status, "share": 1}])
+    done = shell("run", shell.write(40), "--on-complete", receiver.url)
+    assert done.code == 3, done.err
+    assert [body["type"] for _, body in receiver.got] == [kind]
+
+
 def test_a_webhook_that_cannot_be_delivered_is_reported_at_once(
     shell: Shell, endpoint: Endpoint
 ) -> None:

@@ -162,7 +162,7 @@ class LocalRun:
                     ending = await self._work(feeder, batches, lines, show)
                 finally:
                     await self._stop_workers()
-                if ending.end is End.DONE and ending.counts.webhook:
+                if ending.counts.webhook or self._served.webhook_url:
                     ending = await self._deliver(ending, batches)
                 return await self._as_stored(ending, store)
 
@@ -177,7 +177,7 @@ class LocalRun:
         return msgspec.structs.replace(ending, counts=counts)
 
     async def _deliver(self, ending: Ending, batches: Batches) -> Ending:
-        """Deliver the webhook of the finished batch, unless interrupted."""
+        """Deliver the webhook of the batch, finished or held, unless interrupted."""
         from nightmill_worker.webhooks.delivery import Delivery  # noqa: PLC0415 - needs aiohttp
 
         delivery = Delivery(self._served, batches.redis, lambda _: None, Random())  # noqa: S311

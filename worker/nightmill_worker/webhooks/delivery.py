@@ -86,14 +86,22 @@ class Delivery:
             await asyncio.sleep(LOOK_S)
 
     async def see_to(self, batch: str, patience_s: float) -> None:
-        """Deliver the webhook of one complete batch within `patience_s` seconds.
+        """Deliver the webhook of a complete batch, and all notices, within `patience_s` seconds.
 
-        The caller is the process that feeds the batch. What is not delivered by then is left to
-        the workers.
+        The caller is the process that feeds the batch, and ends now. What is not delivered by then
+        is left to the workers.
         """
         with contextlib.suppress(*PASSING):
             async with asyncio.timeout(patience_s):
-                while (due_ms := await self._redis.zscore(keys.WEBHOOKS, batch)) is not None:
+                counts = await self._batches.counts(batch)
+                over = _over(counts, fed=True)
+                if not over:
+                    await self._note_held(batch, counts)
+                await self._outbox.flush()
+                while over:
+                    due_ms = await self._redis.zscore(keys.WEBHOOKS, batch)
+                    if due_ms is None:
+                        return
                     await asyncio.sleep(max(0, due_ms - await self._sender.now_ms()) / 1000)
                     await self._attend(batch, fed=True)
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 64
 """Notices that one worker posts at once."""
+SOON_MS: Final = 10_000
+"""How long a process that ends waits for the next try of a notice."""
 LEASE_MS: Final = 60_000
 """How long a notice that a worker posts is hidden from others; longer than a post may take."""
 
@@ -54,6 +56,18 @@ class Outbox:
         while taken := await self._take(args=[AT_ONCE, LEASE_MS]):
             pairs = zip(taken[::2], taken[1::2], strict=True)
             await asyncio.gather(*(self._try(name.decode(), raw) for name, raw in pairs))
+
+    async def flush(self) -> None:
+        """Post all notices that are due within SOON_MS, until none is: this process ends now."""
+        if not self._sender.can_sign:
+            return
+        await self.deliver()
+        while first := await self._redis.zrange(keys.NOTICES, 0, 0, withscores=True):
+            wait_ms = first[0][1] - await self._sender.now_ms()
+            if wait_ms > SOON_MS:
+                return
+            await asyncio.sleep(max(0, wait_ms) / 1000)
+            await self.deliver()
 
     async def _watch_account(self, url: str) -> None:
         names = ("state", "reason", "stopped_at")
