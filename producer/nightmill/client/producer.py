@@ -16,6 +16,8 @@ from contextlib import aclosing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Self, TypeVar
 
+import msgspec
+
 from nightmill.client.batch import Batch
 from nightmill.client.stored import from_store, place_of, store_beside
 from nightmill.enqueue.changes import Changed
@@ -25,6 +27,7 @@ from nightmill.enqueue.prepare import (
     CHUNK,
     Ready,
     Receipt,
+    Taken,
     batch_for,
     by_queue,
     defaults_of,
@@ -33,6 +36,7 @@ from nightmill.enqueue.prepare import (
     receipts,
     script_args,
 )
+from nightmill.enqueue.unfinished import unfinished
 from nightmill.errors import JobNotFoundError, ResultTimeoutError
 from nightmill.queue import keys, result_keys, wire
 from nightmill.queue.batches import Batches
@@ -92,6 +96,7 @@ class Producer:
         """Enqueue one request; for an id that is queued or finished, only say so in the receipt.
 
         `params` is a Messages request, or `{"prompt": "..."}` with other request fields.
+        The receipt also says when the queued job has another request, which it keeps.
         `job_id` defaults to `<batch>:<custom_id>` in a batch and to a UUIDv7 otherwise. `expires`
         is a deadline, or a time from now by Redis's clock; None: none. `delay` is the time before
         the first call may start. `on_complete` is where a webhook goes when this single
@@ -181,8 +186,30 @@ class Producer:
         with redis_errors():
             for group in by_queue(jobs):
                 codes = await self._enqueue(args=script_args(group, delay_ms))
-                done += receipts(group, codes)
+                done += await self._compared(group, receipts(group, codes))
         return done
+
+    async def _compared(self, jobs: Sequence[Ready], made: list[Receipt]) -> list[Receipt]:
+        """Return receipts that say which jobs are in Redis already, with another request."""
+        again = {
+            job.job_id: job
+            for job, receipt in zip(jobs, made, strict=True)
+            if receipt.taken is Taken.ALREADY_QUEUED
+        }
+        if not again:
+            return made
+        there = await unfinished(self._redis, list(again), self.defaults)
+        differing = {
+            job_id
+            for job_id, job in there.items()
+            if job.body != bytes(wire.decode_job(again[job_id].payload)[0].params)
+        }
+        return [
+            msgspec.structs.replace(receipt, differs=True)
+            if receipt.job_id in differing
+            else receipt
+            for receipt in made
+        ]
 
     def batch(self, name: str) -> Batch:
         """Return the batch called `name`; nothing is sent yet.

@@ -56,6 +56,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     job_id: str
     taken: Taken
     warnings: tuple[str, ...] = ()
+    differs: bool = False
+    """Whether the job is queued or in flight with another request, which it keeps."""
 
     @property
     def new(self) -> bool:

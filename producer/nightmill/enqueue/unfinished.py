@@ -9,7 +9,7 @@ import msgspec
 from nightmill.enqueue.chunks import chunks_of
 from nightmill.errors import BatchEndedError, InvalidParamsError, PayloadError
 from nightmill.params import recheck
-from nightmill.queue import keys, wire
+from nightmill.queue import wire
 from nightmill.queue.connection import redis_errors
 from nightmill.records.counts import ENDED
 from nightmill.records.stop_reasons import counted_as
@@ -42,18 +42,13 @@ class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
 async def unfinished(redis: Redis, ids: Sequence[str], defaults: Defaults) -> dict[str, Unfinished]:
     """Return job id -> job, for those of `ids` that are in Redis. Raises QueueUnavailableError."""
     found: dict[str, Unfinished] = {}
-    with redis_errors():
-        for some in chunks_of(ids, PART):
-            payloads = await redis.mget([keys.PAYLOAD + job_id for job_id in some])
-            there = [(i, raw) for i, raw in zip(some, payloads, strict=True) if raw is not None]
-            if not there:
-                continue
-            async with redis.pipeline(transaction=False) as pipe:
-                for job_id, _ in there:
-                    pipe.execute_command("HMGET", keys.RECORD + job_id, "state", "next")
-                records = await pipe.execute()
-            for (job_id, payload), (state, after) in zip(there, records, strict=True):
-                found[job_id] = _read(after or payload, defaults, in_flight=state == b"in_flight")
+    script = redis.register_script(wire.script("unfinished"))
+    for some in chunks_of(ids, PART):
+        with redis_errors():
+            there = await script(args=list(some))
+        for job_id, (payload, in_flight) in zip(some, there, strict=True):
+            if payload:
+                found[job_id] = _read(payload, defaults, in_flight=bool(in_flight))
     return found
 
 

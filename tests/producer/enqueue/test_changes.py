@@ -17,7 +17,7 @@ from nightmill.queue import keys, wire
 from nightmill.queue.batches import Batches
 from nightmill.sources import Line
 from nightmill_worker.simulator import SimulatorConfig
-from tests.rig import Rig, rigged, until
+from tests.rig import Rig, hello, rigged, until
 
 DEFAULTS = Defaults(model="model", max_tokens=50, max_payload_bytes=1 << 20)
 
@@ -108,6 +108,18 @@ async def test_the_producer_says_so_too(rig: Rig) -> None:
     await rig.producer.feed(rows, batch="night", changed="rerun")
     await rig.work_off()
     assert await prompts(rig) == ["new"]
+
+
+async def test_a_receipt_says_that_the_queued_job_has_another_request(rig: Rig) -> None:
+    """`enqueue` of an id that is queued said only that it is queued: the old request ran."""
+    old = await rig.producer.enqueue(hello("old"), job_id="one")
+    same = await rig.producer.enqueue(hello("old"), job_id="one")
+    other = await rig.producer.enqueue(hello("new"), job_id="one")
+    assert [(each.new, each.differs) for each in (old, same, other)] == [
+        (True, False),
+        (False, False),
+        (False, True),
+    ]
 
 
 async def test_a_job_in_flight_runs_again_when_its_call_has_ended(
