@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -37,7 +38,7 @@ from nightmill.setting_values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 SECRETS: Final = ("api_key", "auth_token", "webhook_secret", "headers")
 URLS: Final = ("redis_url", "store_url")
@@ -46,6 +47,14 @@ MOST: Final = 10**12
 """The largest number that a setting may have. Scripts and stores can hold it exactly."""
 _short: Final = reprlib.Repr()
 _short.maxstring = _short.maxother = 200
+
+_CHECKS: Final[dict[str, Callable[[str], object]]] = {
+    "attach_roots": split_roots,
+    "headers": parse_headers,
+    "redis_url": check_redis_url,
+    "webhook_secret": signing_key,
+}
+"""Setting -> what raises ValueError for a text that cannot be read."""
 
 
 class Settings(BaseModel):
@@ -229,12 +238,6 @@ class Settings(BaseModel):
         """Take the lists and tables of a settings file."""
         return msgspec.json.encode(given).decode() if isinstance(given, list | dict) else given
 
-    @field_validator("attach_roots")
-    @classmethod
-    def _readable_roots(cls, given: str | None) -> str | None:
-        split_roots(given)
-        return given
-
     @field_validator("base_url", mode="before")
     @classmethod
     def _callable_url(cls, given: object) -> object:
@@ -243,25 +246,12 @@ class Settings(BaseModel):
         endpoint_of(given)
         return given.strip()
 
-    @field_validator("redis_url")
+    @field_validator(*_CHECKS)
     @classmethod
-    def _readable_redis_url(cls, given: str | None) -> str | None:
+    def _readable(cls, given: object, info: ValidationInfo) -> object:
         if given:
-            check_redis_url(given)
-        return given
-
-    @field_validator("headers")
-    @classmethod
-    def _readable_headers(cls, given: SecretStr | None) -> SecretStr | None:
-        if given is not None:
-            parse_headers(given.get_secret_value())
-        return given
-
-    @field_validator("webhook_secret")
-    @classmethod
-    def _signing_secret(cls, given: SecretStr | None) -> SecretStr | None:
-        if given is not None:
-            signing_key(given.get_secret_value())
+            plain = given.get_secret_value() if isinstance(given, SecretStr) else str(given)
+            _CHECKS[str(info.field_name)](plain)
         return given
 
     @property
