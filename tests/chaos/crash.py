@@ -77,6 +77,6 @@ def _kill_all(home: Path) -> None:
 def _pids(home: Path) -> Iterator[int]:
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended
-            known = (path / "environ").read_bytes() + (path / "cmdline").read_bytes()
-            if str(home).encode() in known:
+            command = (path / "cmdline").read_bytes()
+            if command and str(home) in f"{command.decode()} {(path / 'cwd').readlink()}":
                 yield int(path.name)

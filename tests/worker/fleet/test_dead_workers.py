@@ -231,6 +231,28 @@ async def test_a_worker_of_another_server_releases_nothing(rig: Rig) -> None:
     assert path.exists()
 
 
+async def test_a_worker_that_stops_without_redis_leaves_its_lock_file(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its leases are still in Redis when that comes back: a run waited 60 s for them."""
+    await enqueue(rig, 1)
+    rig.sim.configure(latency_s=30)
+    first = embedded(rig)
+    running = asyncio.create_task(first.main())
+    await until(lambda: rig.sim.in_flight == 1)
+
+    async def away(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(first._scripts, "settle", away)
+    monkeypatch.setattr(first._scripts, "release", away)
+    first.stop(at_once=True)
+    await running
+    rig.sim.configure(latency_s=0)
+    await run(embedded(rig), lambda: rig.calls() == 2)
+    assert [(e.worker, e.jobs) for e in rig.events_of(LeasesReleased)] == [(first.name, 1)]
+
+
 def answer(job: GrantedJob) -> tuple[Result, Finish]:
     """Return the row of an answer, and the finish that follows it."""
     finish = Finish(

@@ -222,7 +222,7 @@ class FleetWorker(Worker):
         settling = asyncio.create_task(self._settler.run())
         claiming = asyncio.create_task(self._claim())
         stopping = asyncio.create_task(self._stopping.wait())
-        clean = False
+        settled = False
         tasks: set[asyncio.Task[Any]] = {background, settling, claiming, stopping}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -231,8 +231,7 @@ class FleetWorker(Worker):
                     await task
             given_back = await self._drain(claiming)
             self._settler.close()
-            await self._settle_last(settling)
-            clean = True
+            settled = await self._settle_last(settling)
         except BaseException as error:
             self._emit(WorkerFailed(problem=f"{type(error).__name__}: {error}"))
             await self.save()
@@ -241,7 +240,7 @@ class FleetWorker(Worker):
             await self._claims.close()
             await end_tasks(*tasks)
             if self._life:
-                self._life.leave(remove=clean)
+                self._life.leave(remove=settled)
         self._emit(WorkerStopped(worker=self.name, given_back=given_back))
         if self._mismatch is not None:
             raise self._mismatch
@@ -274,10 +273,11 @@ class FleetWorker(Worker):
             self._mismatch = error
             self.stop()
 
-    async def _settle_last(self, settling: asyncio.Task[None]) -> None:
+    async def _settle_last(self, settling: asyncio.Task[None]) -> bool:
         """Wait until Redis and the store know all; what they do not take goes to the spool.
 
-        Without Redis the leases just run out. Where neither the store nor the spool takes an
+        Returns whether Redis knows all. Without it the leases just run out, unless the next worker
+        here releases them. Where neither the store nor the spool takes an
         answer, the process stays until one of them does, or until it is stopped again.
         """
         try:
@@ -285,7 +285,9 @@ class FleetWorker(Worker):
                 await asyncio.shield(settling)
                 await self._scripts.command("HDEL", keys.WORKERS, self.name)
                 await self._scripts.command("HDEL", keys.TROUBLES, self.name)
+            settled = True
         except TimeoutError:
+            settled = False
             await self.save()
         if self._committer.unsaved:
             problem = self._committer.spool_problem
@@ -295,6 +297,7 @@ class FleetWorker(Worker):
                 async with asyncio.timeout(LAST_S):
                     await self._at_once.wait()
             await self.save()
+        return settled
 
     async def save(self) -> None:
         """Put on the disk what the store has not taken; Redis may be away. Takes LAST_S at most."""
