@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.integration.shell import Shell
+from tests.integration.shell import Endpoint, Shell, finish, slowly, until
 
 WORKERS = {"aiohttp", "arq", "genai_prices", "structlog", "uvloop", "yarl"}
 """What a worker process needs of those."""
@@ -56,3 +55,22 @@ def test_a_store_that_is_current_needs_no_migration_library(shell: Shell) -> Non
     for _ in range(2):
         done = shell("enqueue", shell.write(3), "--batch", "night", env=TIMED)
         assert loaded(done.err) & {"alembic", "sqlalchemy"} == set()
+
+
+def test_a_worker_that_is_started_ahead_ends_with_a_refused_run(shell: Shell) -> None:
+    """It waits for settings that never come."""
+    assert shell("run", "missing.jsonl", "--simulate").code == 2
+    shell.assert_nothing_runs()
+
+
+def test_a_worker_gets_its_credential_over_its_socket(shell: Shell, endpoint: Endpoint) -> None:
+    """Other programs of this user can read the environment of a process."""
+    slowly(shell, endpoint)
+    with shell.started("run", shell.write(200)) as run:
+        until(endpoint.answered)
+        (worker,) = shell.pids("nightmill_worker.machine.process")
+        given = (Path("/proc") / str(worker) / "environ").read_bytes()
+        endpoint.configure(latency_s=0)
+        finish(run, 0)
+    assert b"PATH=" in given
+    assert b"NIGHTMILL_" not in given
