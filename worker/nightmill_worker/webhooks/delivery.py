@@ -78,7 +78,9 @@ class Delivery:
 
         A batch that a source still feeds is skipped: the feeding process delivers its webhook.
         """
-        while True:
+        this = asyncio.current_task()
+        # A cancellation that arrives as redis-py's wait ends is lost in Python 3.11: ask for it.
+        while this is None or not this.cancelling():
             with contextlib.suppress(*PASSING):
                 due = await self._due()
                 await asyncio.gather(*(self._try(batch) for batch in due))
