@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 import msgspec
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -18,6 +16,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from nightmill.errors import SettingsError
 from nightmill.setting_sources import (
@@ -57,13 +56,20 @@ _CHECKS: Final[dict[str, Callable[[str], object]]] = {
 """Setting -> what raises ValueError for a text that cannot be read."""
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """Every setting of client, commands and workers; passed as an argument, never global.
 
     `description` says what a setting means; its unit ends its name (`_s` seconds, `_bytes` bytes).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]
+        cls, _: object, init_settings: PydanticBaseSettingsSource, **__: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only arguments: setting_sources.py reads the others, and says where each was."""
+        return (init_settings,)
 
     redis_url: str | None = Field(
         None, repr=False, description="Redis URL. None: the embedded Valkey of DATA_DIR"
