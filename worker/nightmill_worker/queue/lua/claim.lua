@@ -333,17 +333,7 @@ local function write_lanes()
   end
 end
 
-local aborted, aborts = {}, {}
-for _, id in ipairs(redis.call('ZRANGE', ABORTS, 0, 99)) do
-  if is_utf8(id) and redis.call('EXISTS', PAYLOAD .. id) == 1 then
-    aborted[#aborted + 1], aborts[id] = id, true
-    -- A queued job that is to be cancelled goes to the front: its owner need not wait for its turn.
-    if redis.call('EXISTS', IN_PROGRESS .. id) == 0 then redis.call('ZADD', QUEUE, 'XX', 2, id) end
-  else
-    redis.call('ZREM', ABORTS, id) -- the job is finished, or was never there
-  end
-end
-
+local aborted, aborts = read_aborts()
 local last = redis.call('GET', grant_key)
 if last and string.sub(last, 1, #this_claim) == this_claim then
   guarded(grant_again, string.sub(last, #this_claim + 1))
