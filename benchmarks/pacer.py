@@ -14,6 +14,7 @@ import aiohttp
 import uvloop
 
 REFUSED: Final = 429
+HEADERS: Final = {"x-api-key": "bench", "anthropic-version": "2023-06-01"}
 BODY: Final = {
     "model": "claude-sonnet-4-5",
     "max_tokens": 50,
@@ -24,7 +25,8 @@ BODY: Final = {
 async def main(url: str, jobs: int, rate: float, slots: int) -> None:
     """Make `jobs` calls, `rate` a second, with `slots` of them in flight at most."""
     free, loop = asyncio.Semaphore(slots), asyncio.get_running_loop()
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, headers=HEADERS) as client:
 
         async def call() -> None:
             async with free:
@@ -32,6 +34,7 @@ async def main(url: str, jobs: int, rate: float, slots: int) -> None:
                     async with client.post(f"{url}/v1/messages", json=BODY) as answer:
                         await answer.read()
                         if answer.status != REFUSED:
+                            answer.raise_for_status()
                             return
                     await asyncio.sleep(1)
 

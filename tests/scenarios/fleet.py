@@ -66,6 +66,7 @@ class Fleet:
         ]
         self.claims = self.granted = 0
         self.stopped = False
+        self.rests_until = 0.0
         self.workers = [Worker(name=n, slots=slots) for n in range(workers)]
         self.left = jobs
         self.redis_s, self.max_rate = redis_s, max_rate
@@ -125,7 +126,7 @@ class Fleet:
             self.wake(worker, LOOK_S)
             return
         want = min(worker.slots - len(worker.held), LARGEST_CLAIM, self.waiting())
-        want = 0 if self.stopped else want
+        want = 0 if self.stopped or self.now < self.rests_until else want
         granted, wait = self.claim(want) if want else ([], LOOK_S)
         for slot, reservation in granted:
             self.take()

@@ -10,7 +10,8 @@ import msgspec
 
 from nightmill_worker.limiter.breaker import Breaker, watch
 from nightmill_worker.limiter.header_bucket import Reported
-from nightmill_worker.limiter.law import Law, orders, step
+from nightmill_worker.limiter.law import Law, step
+from nightmill_worker.limiter.orders import orders
 from nightmill_worker.limiter.records import Caps, Observed, Orders
 
 DIMENSIONS = ("requests", "input", "output")

@@ -29,6 +29,8 @@ class Step(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """How long Redis is away, seconds."""
     clock: float = 0.0
     """How far Redis TIME jumps, seconds; negative is back."""
+    rest: float = 0.0
+    """How long no job is queued, seconds."""
     trial: bool = False
     """Whether a stopped account is open again, as after a trial that was answered."""
 
@@ -178,6 +180,7 @@ def happen(fleets: list[Fleet], step: Step) -> None:
         if step.redis_away:
             fleet.redis_back = first.now + step.redis_away
         fleet.skew += step.clock
+        fleet.rests_until = max(fleet.rests_until, first.now + step.rest)
         fleet.stopped &= not step.trial
 
 

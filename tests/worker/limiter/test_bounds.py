@@ -14,7 +14,8 @@ from nightmill_worker.limiter.bounds import LARGEST_SHARE, LEAST_RATE, bounded
 from nightmill_worker.limiter.breaker import OPEN_S, Breaker, watch
 from nightmill_worker.limiter.header_bucket import Reported
 from nightmill_worker.limiter.headers import gate_named, limits_in
-from nightmill_worker.limiter.law import Law, orders, step
+from nightmill_worker.limiter.law import Law, step
+from nightmill_worker.limiter.orders import orders
 from nightmill_worker.limiter.records import DIMENSIONS, GATES, Caps, Cost, Gate, Observed
 from nightmill_worker.limiter.utilisation import Utilisation, limits, measure
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from nightmill_worker.limiter.bounds import LARGEST_WINDOW
 from nightmill_worker.limiter.header_bucket import Reported
-from nightmill_worker.limiter.law import Law, orders, step
+from nightmill_worker.limiter.law import Law, step
 from nightmill_worker.limiter.opening import TOLD_FACTOR, UNANSWERED_CALLS, UNPROVEN_PACE
+from nightmill_worker.limiter.orders import orders
 from nightmill_worker.limiter.records import DIMENSIONS, Caps, Observed
 from nightmill_worker.limiter.window import Window
 
@@ -385,3 +386,51 @@ def test_a_known_cap_that_falls_is_followed_down() -> None:
     )
     law = step(law, replace(observed, epoch=observed.epoch + 1, cut_in_flight=41), 2.0)
     assert law.window.size == pytest.approx(39.0)
+
+
+def test_what_a_lane_learned_counts_half_after_an_idle_hour() -> None:
+    """Yesterday's rate is a good start, but a limit that was raised must be found soon."""
+    law = refused(worked(Law(), until=2.0), now=2.1, gate="requests")
+    law = worked(law, until=60.0, bound="requests", rate=20.0)
+    law = refused(law, now=60.1, gate="requests")
+    idle = step(law, replace(law.observed, in_flight=0), 61.0)
+    before = idle.probes["requests"]
+    busy = step(idle, replace(idle.observed, sent=idle.observed.sent + 1, in_flight=1), 61.0 + 3600)
+    after = busy.probes["requests"]
+    assert after.rate == before.rate
+    assert after.hold == pytest.approx(max(8.0, before.hold / 2))
+    assert after.first_step == pytest.approx(max(before.first_step, 0.125), rel=0.01)
+    assert busy.window.size < idle.window.size or idle.window.size == Window().size
+
+
+def test_a_short_rest_changes_nothing() -> None:
+    """Queues run empty now and then."""
+    law = refused(worked(Law(), until=2.0), now=2.1, gate="requests")
+    idle = step(law, replace(law.observed, in_flight=0), 3.0)
+    busy = step(idle, replace(idle.observed, sent=idle.observed.sent + 1, in_flight=1), 33.0)
+    assert busy.probes["requests"].first_step == idle.probes["requests"].first_step
+
+
+def test_short_answers_prove_nothing_about_long_calls() -> None:
+    """With short and long calls, thousands of long ones were sent, and their output was owed."""
+    law = sent(step(Law(), Observed(), 0.1), until=2.0, calls=100)
+    some = replace(law.observed, ok=90, latency=90.0, first_ended=8)
+    assert orders(step(law, some, 2.1), Caps()).gates["pace"].rate <= UNPROVEN_PACE
+    most = replace(some, first_ended=14)
+    assert orders(step(law, most, 2.1), Caps()).gates["pace"].rate > UNPROVEN_PACE
+
+
+def test_a_long_debt_shows_that_output_is_limited() -> None:
+    """The guess of the requests' rate was kept, and caused a second debt as long as the first."""
+    law = sent(step(Law(), Observed(), 0.1), until=2.0, calls=100)
+    law = step(law, replace(law.observed, used_output=5000.0, refused=1, epoch=1), 2.1)
+    for epoch, now in ((2, 3.0), (3, 30.0)):
+        seen = replace(law.observed, sent=law.observed.sent + 1, refused=epoch, epoch=epoch)
+        ended = replace(seen, in_flight=4, used_output=5000.0 * epoch)
+        law = step(law, ended, now)
+    assert law.in_debt
+    assert law.suspect == "output"
+    accepted = replace(law.observed, sent=law.observed.sent + 1, used_output=60_000.0)
+    law = step(step(law, accepted, 32.0), accepted, 32.1)
+    assert not law.in_debt
+    assert law.probes["output"].rate == pytest.approx(2000, rel=0.3)

@@ -8,7 +8,8 @@ import msgspec
 
 from nightmill_worker.events import Emit, failed_loop
 from nightmill_worker.limiter.breaker import Breaker, watch
-from nightmill_worker.limiter.law import Law, orders, step
+from nightmill_worker.limiter.law import Law, step
+from nightmill_worker.limiter.orders import orders
 from nightmill_worker.limiter.records import Caps, Gate, Observed, Orders
 from nightmill_worker.limiter.utilisation import Reading, Utilisation, limits, measure
 from nightmill_worker.queue.lua_source import source

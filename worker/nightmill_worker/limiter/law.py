@@ -16,29 +16,24 @@ from typing import Final
 
 import msgspec
 
-from nightmill_worker.limiter.bounds import LARGEST_WINDOW, LEAST_RATE, LONGEST_CALL_S, bounded
-from nightmill_worker.limiter.header_bucket import Drift, refill, reserve
+from nightmill_worker.limiter.bounds import LEAST_RATE, LONGEST_CALL_S, bounded
+from nightmill_worker.limiter.header_bucket import Drift
+from nightmill_worker.limiter.memory import aged_drift, aged_probe, aged_window, trust
 from nightmill_worker.limiter.opening import (
     first_refill,
     is_proven,
     room,
-    told_pace,
     window_pace,
 )
 from nightmill_worker.limiter.probing import READABLE_CALLS, Probe
-from nightmill_worker.limiter.records import DIMENSIONS, Caps, Gate, Observed, Orders
+from nightmill_worker.limiter.records import DIMENSIONS, Observed
 from nightmill_worker.limiter.window import Window
 
-DOUBT_S: Final = 60.0
-"""A limit that was told sets no pace for so long after a refusal or a failure, seconds."""
 LARGEST_CHANGE: Final = 10.0
 """One step takes calls for this many times as long as before, at most: a single call whose time is
 wrong must not slow the lane down for long."""
-BURST_S: Final = 0.05
-"""A bucket that the fleet fills itself holds one call and this many seconds of its rate, so that a
-late claim loses nothing."""
-CAP_BURST_S: Final = 1.0
-"""The same for an operator's cap on tokens: what a call reserved in excess must fit back in."""
+NEVER: Final = -1e9
+"""Before the law's clock began, seconds."""
 LONGEST_STEP_S: Final = 60.0
 """The law's clock moves by this much at most between two steps, seconds."""
 PAUSE_S: Final = (0.25, 6.0)
@@ -107,7 +102,9 @@ class Law(
     """Refusals in a row at about the same number of calls in flight."""
     since: float = 0.0
     """When the first call was seen, by the law's clock, seconds."""
-    doubted_at: float = -DOUBT_S
+    busy_at: float = 0.0
+    """Redis's clock when calls were last sent or in flight, seconds; 0 before the first."""
+    doubted_at: float = NEVER
     """When a call was last refused or failed, by the law's clock, seconds."""
     in_debt: bool = False
     """True after two refusals with no call accepted between them. Calls then go one by one until
@@ -122,7 +119,7 @@ def step(law: Law, observed: Observed, now: float) -> Law:
     observed = observed.within_bounds()
     passed = bounded(now - law.at, 0.0, LONGEST_STEP_S) if law.at else 0.0
     clock = law.clock + passed
-    law = _sound(law, observed)
+    law = _rested(_sound(law, observed), observed, now, clock)
     law = _observe(law, observed, clock, passed)
     if observed.epoch != law.observed.epoch:
         law = _after_refusal(law, observed, clock)
@@ -143,6 +140,21 @@ def _sound(law: Law, observed: Observed) -> Law:
         return law
     probes = {d: probe for d, probe in law.probes.items() if probe.rate >= LEAST_RATE}
     return msgspec.structs.replace(law, probes=probes, rated=law.rated and law.suspect in probes)
+
+
+def _rested(law: Law, observed: Observed, now: float, clock: float) -> Law:
+    """Return the law of a lane in which calls go on after a rest: what it learned counts less."""
+    busy = observed.in_flight > 0 or observed.sent > law.observed.sent
+    share = trust(now - law.busy_at) if busy and law.busy_at else 1.0
+    law = msgspec.structs.replace(law, busy_at=now) if busy else law
+    if share >= 1.0:
+        return law
+    return msgspec.structs.replace(
+        law,
+        window=aged_window(law.window, share),
+        probes={d: aged_probe(p, share, clock, observed, d) for d, p in law.probes.items()},
+        drifts={d: aged_drift(drift, share) for d, drift in law.drifts.items()},
+    )
 
 
 def _observe(law: Law, observed: Observed, now: float, passed: float) -> Law:
@@ -278,7 +290,7 @@ def _measure(law: Law, observed: Observed, now: float, *, cut: bool) -> Law:
         old = law.probes.get(d)
         if old is None or (d == law.blamed and not old.used):
             # There is no refill to measure: nothing was used before the last refusal.
-            pace = _pace(law)
+            pace = pace_of(law)
             pace = min(0.5 * pace, first_refill(calls, now - law.since)) if cut else pace
             rate = pace * used / max(1, calls)
             probes[d] = Probe.at(now, rate, calls, used, observed.refused)
@@ -299,7 +311,7 @@ def _measure(law: Law, observed: Observed, now: float, *, cut: bool) -> Law:
     )
 
 
-def _pace(law: Law) -> float:
+def pace_of(law: Law) -> float:
     """Return how many calls may start a second, as the window says."""
     limited = law.rated or law.window.cap > 0
     proven = is_proven(law.observed)
@@ -309,46 +321,3 @@ def _pace(law: Law) -> float:
 def rated_probe(law: Law) -> Probe | None:
     """Return the probe that limits the lane, None while no refusal has shown a rate."""
     return law.probes.get(law.suspect) if law.rated else None
-
-
-def orders(law: Law, caps: Caps) -> Orders:
-    """Return what to publish. In each dimension the lowest limit counts: reported, found or set."""
-    pace = _pace(law)
-    told = told_pace(law.observed, caps)
-    trusted = told > 0 and law.clock - law.doubted_at >= DOUBT_S
-    if told:
-        pace = told if trusted else min(told, pace)
-    gates = {"pace": Gate(rate=pace, capacity=1.0 + BURST_S * pace)}
-    if law.in_debt:  # one call a pause: a refusal leaves the bucket half a call below 0
-        gates["pace"] = Gate(rate=min(pace, 1.5 / law.pause), capacity=1.0)
-    for d in DIMENSIONS:
-        gate = _gate(law, caps, d)
-        if gate is not None:
-            gates[d] = gate
-    size = LARGEST_WINDOW if trusted and not law.window.cap else law.window.size
-    window = min(int(size), caps.window or int(size))
-    return Orders(window=max(1, window), gates=gates, reserves=law.reserves, pause=law.pause)
-
-
-def _gate(law: Law, caps: Caps, dimension: str) -> Gate | None:
-    """Return the bucket of a dimension, None when no limit is known for it."""
-    reported = law.observed.reported.get(dimension)
-    rates = []
-    if reported is not None:
-        rates.append(refill(reported, law.drifts[dimension]))
-    if dimension == law.suspect and (probe := rated_probe(law)) is not None:
-        rates.append(probe.send_rate)
-    rates = [rate * (1 - caps.polite) for rate in rates]
-    cap = getattr(caps, dimension)
-    if cap is not None:
-        rates.append(cap / 60)
-    if not rates:
-        return None
-    rate = max(LEAST_RATE, min(rates))
-    if reported is not None and rate == rates[0] and not caps.polite:
-        left = reserve(reported, law.drifts[dimension])
-        return Gate(rate=rate, capacity=reported.largest, reserve=left, follows_headers=True)
-    need = max(1.0, law.observed.used(dimension) / max(1, law.observed.accepted))
-    capped = cap is not None and rate == cap / 60 and dimension != "requests"
-    burst_s = CAP_BURST_S if capped else BURST_S
-    return Gate(rate=rate, capacity=need + max(0.0, burst_s * rate - 0.1 * need))
