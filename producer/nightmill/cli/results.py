@@ -28,9 +28,12 @@ def results(  # noqa: PLR0913 - one parameter an option: that is typer's interfa
         str, typer.Option("-o", "--out", help="A file or a URL; - is standard output.")
     ] = "-",
     format: Annotated[  # noqa: A002 - as the option is called
-        Literal["jsonl", "csv", "parquet"],
-        typer.Option(help="jsonl has every detail; csv and parquet have one flat row a job."),
-    ] = "jsonl",
+        Literal["jsonl", "csv", "parquet"] | None,
+        typer.Option(
+            help="jsonl has every detail; csv and parquet have one flat row a job.  "
+            "[default: by the suffix of --out]"
+        ),
+    ] = None,
     fields: Annotated[
         str | None, typer.Option(metavar="A,B", help="Only these fields, in this order.")
     ] = None,

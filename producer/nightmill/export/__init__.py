@@ -11,7 +11,7 @@ from nightmill.export.flat import COLUMNS, Kind, Row, row_of
 from nightmill.export.joined import Reader, columns_of
 from nightmill.export.lines import nested, to_line
 from nightmill.export.outputs import is_terminal, opened
-from nightmill.export.tables import CSV, Format, JSONLines, Parquet, Table
+from nightmill.export.tables import CSV, Format, JSONLines, Parquet, Table, format_of
 from nightmill.params import closest
 from nightmill.queue.keys import job_id
 from nightmill.records.result import Result
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from nightmill.store import ResultStore
 
-__all__ = ["COLUMNS", "Format", "export", "export_jsonl", "to_line"]
+__all__ = ["COLUMNS", "Format", "export", "export_jsonl", "format_of", "to_line"]
 
 
 async def export(  # noqa: PLR0913 - the options of `nightmill results`
@@ -31,25 +31,29 @@ async def export(  # noqa: PLR0913 - the options of `nightmill results`
     batch: str,
     out: str | Path,
     *,
-    format: Format = "jsonl",  # noqa: A002 - as the option is called
+    format: Format | None = None,  # noqa: A002 - as the option is called
     fields: Sequence[str] | None = None,
     flat: bool = False,
     source: Source | None = None,
     statuses: Collection[JobState] | None = None,
     ordered: bool = True,
     excel_safe: bool = False,
+    ids: Iterable[str] | None = None,
 ) -> int:
     """Write the results of `batch` to `out` and return how many were written.
 
     `out` is a file, "-" for stdout, or an fsspec URL; a file that exists is replaced when all is
-    written. JSON lines have the Message Batches shape unless `flat`. CSV and Parquet always have
+    written. `format` None: by the suffix of `out`, .csv or .parquet, else JSON lines. JSON lines
+    have the Message Batches shape unless `flat`. CSV and Parquet always have
     flat rows, with the columns COLUMNS. With `source`, the input of the batch, rows are flat and
     have its columns too. `fields` chooses columns and their order, None takes all. Results are in
     the source's order if `ordered`, else in the order in which they finished. `statuses` chooses
-    results by how they ended, None takes all. With `excel_safe`, a text of a CSV file that a
+    results by how they ended, None takes all. With `ids`, custom_ids, only their results are
+    written, in that order. With `excel_safe`, a text of a CSV file that a
     spreadsheet would run as a formula has a ' before it. The same results give the same bytes.
     Memory is bounded. Raises ExportError, OSError, and what the store raises.
     """
+    format = format or format_of(out)  # noqa: A001 - as the option is called
     if excel_safe and format != "csv":
         raise ExportError("--excel-safe is for --format csv: no other format has formulas")
     if format == "parquet" and is_terminal(out):
@@ -64,7 +68,12 @@ async def export(  # noqa: PLR0913 - the options of `nightmill results`
         reader = Reader(source, added) if source else None
         file = stack.enter_context(opened(out))
         table = _table(file, format, shape.columns, excel_safe=excel_safe)
-        async for result in store.stream(batch, statuses=statuses, ordered=ordered):
+        found = (
+            store.stream(batch, statuses=statuses, ordered=ordered)
+            if ids is None
+            else store.stream_of(job_id(batch, each) for each in ids)
+        )
+        async for result in found:
             table.add(shape.of(result, reader))
             written += 1
         table.end()
@@ -84,14 +93,9 @@ async def export_jsonl(  # noqa: PLR0913 - what to write, and where
 
     With `ids`, custom_ids, only their results are written, in that order.
     """
-    if ids is None:
-        return await export(store, batch, out, statuses=statuses, ordered=ordered)
-    written = 0
-    with opened(out) as file:
-        async for result in store.stream_of(job_id(batch, each) for each in ids):
-            file.write(to_line(result))
-            written += 1
-    return written
+    return await export(
+        store, batch, out, format="jsonl", statuses=statuses, ordered=ordered, ids=ids
+    )
 
 
 class _Shape:

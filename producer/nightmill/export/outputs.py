@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from nightmill.errors import ExportError, ExtraMissingError
+from nightmill.export.tables import require_format
 from nightmill.safety.visible import visible_json
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def require_writable(out: str | Path) -> None:
 
     Raises ExtraMissingError, and ExportError that names `out`.
     """
+    require_format(out)
     if "://" in str(out):
         _file_system(str(out))
         return

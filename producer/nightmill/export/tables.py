@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, Protocol
 
 import msgspec
@@ -27,6 +29,18 @@ GROUP_BYTES: Final = 3 << 20
 FORMULA: Final = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")
 """First characters of a text that spreadsheets may run as a formula; the last four are full-width.
 """
+
+
+def format_of(out: str | Path) -> Format:
+    """Return the format that the suffix of `out` asks for."""
+    suffix = Path(out).suffix.lower()
+    return "csv" if suffix == ".csv" else "parquet" if suffix == ".parquet" else "jsonl"
+
+
+def require_format(out: str | Path) -> None:
+    """Raise ExtraMissingError when the format that the suffix of `out` asks for needs an extra."""
+    if format_of(out) == "parquet" and find_spec("pyarrow") is None:
+        raise ExtraMissingError("Parquet: pip install 'nightmill[parquet]'")
 
 
 class Table(Protocol):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from nightmill.export import export_jsonl
+from nightmill.export import export
 from nightmill.safety import private
 
 if TYPE_CHECKING:
@@ -36,17 +36,17 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def export_once(store: ResultStore, batch: str, out: Path, data_dir: Path) -> int:
-    """Bring `out` up to date as `export_jsonl` writes it; return how many results it has.
+    """Bring `out` up to date as `export` writes it; return how many results it has.
 
     A file that was written from the same rows and not changed since stays as it is. Raises what
-    `export_jsonl` raises.
+    `export` raises.
     """
     path, name = data_dir / FILE, str(out.resolve())  # noqa: ASYNC240 - a local path
     rows = await _rows(store, batch)
     noted = _read(path).get(name)
     if noted is not None and noted == _note(out, rows, noted.lines):
         return noted.lines
-    lines = await export_jsonl(store, batch, out)
+    lines = await export(store, batch, out)
     written = _note(out, rows, lines)
     if written is not None and await _rows(store, batch) == rows:  # else some came meanwhile
         others = {each: note for each, note in _read(path).items() if each != name}

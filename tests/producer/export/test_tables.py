@@ -141,3 +141,15 @@ async def test_a_url_that_needs_a_package_says_which(store: ResultStore) -> None
     """The extra installs fsspec; each cloud needs a package of its own."""
     with pytest.raises(ExportError, match=r"s3://bucket/x\.jsonl: .*s3fs"):
         await export(store, "night", "s3://bucket/x.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [("o.csv", b"custom_id,"), ("O.CSV", b"custom_id,"), ("o.parquet", b"PAR1"), ("o.txt", b"{")],
+)
+async def test_the_suffix_of_the_file_asks_for_its_format(
+    store: ResultStore, tmp_path: Path, name: str, begins: bytes
+) -> None:
+    """`run -o answers.csv` wrote JSON Lines into it."""
+    await export(store, "night", tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(begins)

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Results file.  [default: BATCH.results.jsonl]"),
+    typer.Option(
+        "--output",
+        "-o",
+        help="Results file: JSON Lines, or .csv or .parquet.  [default: BATCH.results.jsonl]",
+    ),
 ]
 Processes = Annotated[int, typer.Option(min=1, max=256, help="Worker processes.")]
 NoCanary = Annotated[

@@ -15,7 +15,7 @@ from nightmill.cli.terminal import echo
 from nightmill.enqueue.changes import Changed
 from nightmill.enqueue.prepare import defaults_of
 from nightmill.errors import SourceError
-from nightmill.export import export_jsonl
+from nightmill.export import export
 from nightmill.export.unchanged import export_once
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Change
@@ -180,7 +180,7 @@ async def _export(settings: Settings, checked: Summary, plan: Plan, *, whole: bo
         try:
             if ids is None:
                 return await export_once(store, plan.batch, plan.out, settings.data_dir)
-            return await export_jsonl(store, plan.batch, plan.out, ids=ids)
+            return await export(store, plan.batch, plan.out, ids=ids)
         except OSError as error:
             raise SourceError(f"{plan.out}: cannot be written: {error.strerror}") from None
 
