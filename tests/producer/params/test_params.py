@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightmill.errors import InvalidParamsError, PayloadTooLargeError
-from nightmill.params import MAX_DEPTH, Defaults, check
+from nightmill.params import Defaults, check
 from nightmill.params.request import _Plain
 from nightmill.params.rules import require_request
 
@@ -47,14 +47,6 @@ def refusal(params: dict[str, object]) -> InvalidParamsError:
         check(json.dumps(params).encode(), DEFAULTS)
     assert str(from_mapping.value) == str(from_json.value)
     return from_mapping.value
-
-
-def nested(levels: int) -> object:
-    """Return lists inside each other, `levels` of them."""
-    value: object = "core"
-    for _ in range(levels):
-        value = [value]
-    return value
 
 
 def test_the_defaults_follow_the_fields_that_were_given() -> None:
@@ -243,21 +235,6 @@ def test_tuples_and_string_enums_are_taken_as_lists_and_strings() -> None:
     checked = check({"model": Model.BIG, "messages": (message,)}, DEFAULTS)
     assert checked.model == "big"
     assert b'"content":[{"type":"text","text":"Hi"}]' in checked.body
-
-
-def test_nesting_is_limited() -> None:
-    """A deeper request would make other decoders fail."""
-    check(request(extra=nested(MAX_DEPTH - 1)), DEFAULTS)
-    assert f"deeper than {MAX_DEPTH}" in refusal(request(extra=nested(MAX_DEPTH))).problem
-    with pytest.raises(InvalidParamsError, match=f"deeper than {MAX_DEPTH}"):
-        check(request(extra=nested(50_000)), DEFAULTS)
-    with pytest.raises(InvalidParamsError, match=f"deeper than {MAX_DEPTH}"):
-        check(b'{"messages":' + b"[" * 50_000, DEFAULTS)
-
-
-def test_many_brackets_are_not_depth() -> None:
-    """Code in a text has many brackets, and many messages are many objects: neither is deep."""
-    check(request(messages=[{"role": "user", "content": "{[" * 1000}] * 200), DEFAULTS)
 
 
 def test_a_large_request_is_refused_with_both_sizes_and_the_fix() -> None:

@@ -16,7 +16,7 @@ from nightmill.queue.batches import Batches
 from nightmill.records.job import request_hash
 from nightmill.records.result import Result
 from nightmill.records.state import JobState
-from nightmill_worker.attachments.loader import MAX_IMAGE, MAX_REQUEST, Attachments, Budget, locate
+from nightmill_worker.attachments.loader import MAX_IMAGE, MAX_REQUEST, Attachments, locate
 from nightmill_worker.attachments.readers import Readers
 from nightmill_worker.attachments.roots import FileRefusedError, Found, Roots
 from nightmill_worker.events import CallFailed, MediaTypeCorrected
@@ -330,21 +330,6 @@ async def test_an_unexpected_error_of_a_file_ends_as_a_retry(
     async with attachments.loaded(json.dumps(image("a.png")).encode()) as body:
         assert isinstance(body, Retry)
     assert body.error.message == "MemoryError: no memory"
-
-
-async def test_a_budget_serves_in_order_also_after_a_cancellation() -> None:
-    """Small requests do not overtake a large one, and a cancelled one blocks none."""
-    budget = Budget(10)
-    assert await budget.take(8) == 8
-    large = asyncio.create_task(budget.take(10))
-    small = asyncio.create_task(budget.take(1))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert not small.done()
-    large.cancel()
-    assert await small == 1
-    budget.give(9)
-    assert await budget.take(99) == 10
 
 
 def test_a_request_of_many_files_is_refused_before_they_are_read(files: Path) -> None:
