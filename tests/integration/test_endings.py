@@ -100,7 +100,9 @@ def test_a_corrected_rehearsal_runs_again_without_a_question(shell: Shell) -> No
     again = shell(*rehearse)
     assert (again.code, "REHEARSAL" in again.err) == (0, True)
     assert all(row["run"] == 1 for row in shell.rows("prompts@rehearsal.results.jsonl"))
-    assert shell("verify", "prompts@rehearsal", "--source", source).code == 0
+    verified = shell("verify", "prompts@rehearsal", "--source", source)
+    assert verified.code == 0
+    assert "rows of other ids" not in verified.out, "a source that is not read again has its ids"
 
 
 def test_what_is_enqueued_for_a_rehearsal_is_not_run_for_real(

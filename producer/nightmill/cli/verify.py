@@ -160,7 +160,7 @@ async def _repair(session: Session, batch: str, read: Read) -> None:
 async def _lines(
     session: Session, store: ResultStore, batch: str, given: Given | None
 ) -> Iterable[Line] | None:
-    """Return the lines to compare: none of a source whose rows are all known to be there."""
+    """Return the lines to compare; None: they and no others are known to have their rows."""
     from nightmill.enqueue.fed_whole import FedWhole  # noqa: PLC0415 - `--help` stays fast
 
     if given is None:
@@ -168,7 +168,7 @@ async def _lines(
     rehearsal = session.producer.settings.rehearsal
     whole = FedWhole(batch, given.content, rehearsal=rehearsal)
     drained = (await session.batches.counts(batch)).drained
-    return () if drained and await whole.stored(store) else _good(given)
+    return None if drained and await whole.stored(store) else _good(given)
 
 
 def _good(given: Given) -> Iterable[Line]:

@@ -168,16 +168,21 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 def read_counts(size: int, feeding: int, flat: Sequence[bytes]) -> Counts:
     """Return the counts in counts.lua's answer for one batch; `flat` is its hash.
 
-    A value that cannot be read counts as missing: other programs may write to the hash.
+    A value that cannot be read counts as missing: other programs may write to the hash. `size` is
+    how many jobs are there: when Redis lost the hash or the queues, the states add up to it all the
+    same.
     """
     fields: Mapping[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
     numbers = {name: _number(fields.get(name.encode(), b"")) or 0 for name in _NUMBERS}
-    not_queued = numbers["in_flight"] + numbers["retrying"] + numbers["snoozed"]
+    left = size
+    for name in ("in_flight", "retrying", "snoozed"):
+        numbers[name] = min(max(numbers[name], 0), left)
+        left -= numbers[name]
     return Counts(
         **numbers,
         stop_reasons=_stop_reasons(fields),
         total=_number(fields.get(b"total", b"")),
-        queued=size - not_queued,
+        queued=left,
         feeding=bool(feeding),
         fed=b"created_at" in fields,
         flag=text(fields.get(b"flag", b"")),

@@ -68,6 +68,35 @@ async def test_a_redis_that_lost_everything_does_not_count_as_done(rig: Rig) -> 
     assert (await Batches(rig.redis).counts("night")).done
 
 
+@pytest.mark.parametrize("lost", ["queue", "queues of the batch", "counts", "payloads"])
+async def test_a_redis_that_lost_a_part_of_a_batch_gets_it_again(rig: Rig, lost: str) -> None:
+    """The counts never came to zero, or the payloads that were left said "queued already"."""
+    batches = Batches(rig.redis)
+    async with feeder(rig) as one:
+        await one.feed(lines(6))
+        await rig.redis.hset(keys.BATCH + "night", "in_flight", "2")  # type: ignore[misc]
+        (queue,) = await rig.redis.smembers(keys.QUEUES_OF + "night")  # type: ignore[misc]
+        payloads = [keys.PAYLOAD + keys.job_id("night", f"c{n}") for n in range(1, 7)]
+        parts = {
+            "queue": [queue],
+            "queues of the batch": [keys.QUEUES_OF + "night"],
+            "counts": [keys.BATCH + "night"],
+            "payloads": payloads,
+        }
+        await rig.redis.delete(*parts[lost])
+        if lost in {"counts", "payloads"}:  # the jobs, or their places, are there: workers go on
+            await rig.work_off()
+        counts = await batches.counts("night")
+        assert counts.drained
+        assert await one.missing(lines(6)) == (0 if lost == "counts" else 6)
+        await one.reopen(Limits())
+        await one.feed(lines(6))
+        await rig.work_off()
+        assert await one.missing(lines(6)) == 0
+    counts = await batches.counts("night")
+    assert (counts.done, counts.succeeded, counts.in_flight) == (True, 6, 0)
+
+
 async def test_rows_of_other_jobs_do_not_stand_for_missing_ones(rig: Rig) -> None:
     """Another producer adds jobs to the batch: a count of rows alone would be enough."""
     async with feeder(rig) as one:
@@ -174,7 +203,10 @@ async def test_workers_that_live_put_their_jobs_back_before_anything_is_fed(
     feeding = asyncio.create_task(fed(rig, lines(4)))
     assert not (await asyncio.wait([feeding], timeout=0.3))[0], "a worker may still live"
     await rig.redis.hset(keys.WORKERS, "w", "1 running=1 held=1")  # type: ignore[misc]
-    await rig.redis.set(keys.PAYLOAD + keys.job_id("night", "c1"), b"{}")  # it puts a job back
+    job_id, queue = keys.job_id("night", "c1"), keys.batch_queue("night", rig.settings.model)
+    await rig.redis.set(keys.PAYLOAD + job_id, b"{}")  # it puts a job back
+    await rig.redis.zadd(queue, {job_id: 1})
+    await rig.redis.sadd(keys.QUEUES_OF + "night", queue)  # type: ignore[misc]
     assert await feeding == Fed(new=3, queued_already=1)
 
 

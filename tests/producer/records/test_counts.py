@@ -81,3 +81,17 @@ def test_the_cost_is_in_dollars() -> None:
     assert Counts(nanodollars=1_500_000_000).cost == 1.5
     assert Counts(nanodollars=1_500_000_000, unpriced=1).cost is None
     assert Counts().cost == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "in_flight", "retrying", "found"),
+    [(0, 4, 0, (0, 0, 0)), (0, -5, 0, (0, 0, 0)), (3, 2, 9, (0, 2, 1)), (3, -1, 1, (2, 0, 1))],
+)
+def test_states_add_up_to_the_jobs_that_are_there(
+    size: int, in_flight: int, retrying: int, found: tuple[int, int, int]
+) -> None:
+    """A Redis that lost a batch's hash or queue: "-5 in flight", and a run that never ended."""
+    flat = [b"in_flight", str(in_flight).encode(), b"retrying", str(retrying).encode()]
+    counts = read_counts(size, 0, flat)
+    assert (counts.queued, counts.in_flight, counts.retrying) == found
+    assert counts.drained == (size == 0)

@@ -180,6 +180,33 @@ def test_a_suspect_refusal_goes_back_uncounted_and_names_its_job(
     assert (release.state, release.counted, release.refused) == ("snoozed", 0, 0)
 
 
+@pytest.mark.parametrize("kind", ["permission_error", "model_not_allowed"])
+def test_a_refusal_inside_a_200_is_kept_when_its_job_fails(kind: str) -> None:
+    """Its text was lost, and a 429 that came later stood in its place."""
+    refusal = Attempt(
+        n=1,
+        started_at=1,
+        outcome="snoozed",
+        counted=False,
+        status=200,
+        error_type=kind,
+        error_message="not this prompt",
+    )
+    others = [
+        msgspec.structs.replace(refusal, n=2, error_type="overloaded_error", error_message="busy"),
+        msgspec.structs.replace(refusal, n=3, status=429, error_type="rate_limit_error"),
+        msgspec.structs.replace(refusal, n=4, counted=True, error_type="invalid_response"),
+    ]
+    past = msgspec.json.encode([refusal, *others])
+    decision = decider().before_call(claimed(verdict="refused", attempts=past, calls=5))
+    assert decision is not None
+    assert decision.ending is not None
+    row = decision.ending.row
+    assert row is not None
+    assert row.error is not None
+    assert (row.error.type, row.error.message) == (kind, "not this prompt")
+
+
 @pytest.mark.parametrize("attempts", ["with it", "unreadable"])
 def test_a_job_that_was_refused_alone_fails_with_the_refusal(attempts: str) -> None:
     """No other call is made; attempts that nightmill cannot read do not keep it from ending."""

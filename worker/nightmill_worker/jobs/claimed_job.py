@@ -14,8 +14,10 @@ import msgspec
 from nightmill.errors import InvalidParamsError, PayloadError
 from nightmill.params import Defaults, recheck
 from nightmill.queue import keys, wire
+from nightmill.records.error_types import STANDARD
 from nightmill.records.job import Job, now_ms
 from nightmill.records.result import Attempt, ErrorInfo
+from nightmill_worker.messages.outcome import SUCCESS
 from nightmill_worker.queue.records import Lease
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 REFUSED: Final = range(300, 500)
 """Statuses of a refusal."""
+_TOO_MANY: Final = 429
+"""The status of a refusal that is never the fault of one job."""
 _EMPTY: Final = Job(params=msgspec.Raw(b"{}"))
 # A payload that ends processes is not decoded; these fields stand behind its request.
 _SEQ: Final = re.compile(rb'"seq":\s*(\d{1,9})\b')
@@ -140,7 +144,7 @@ def _refusal(attempts: bytes) -> ErrorInfo:
         calls = msgspec.json.decode(attempts, type=list[Attempt])
     except (msgspec.MsgspecError, UnicodeDecodeError):
         calls = []
-    refused = (c for c in reversed(calls) if c.error_type and c.status in REFUSED)
+    refused = (call for call in reversed(calls) if _is_refusal(call))
     last = next(refused, Attempt(n=0, started_at=0, outcome="lost"))
     return ErrorInfo(
         type=last.error_type or "permission_error",
@@ -148,6 +152,15 @@ def _refusal(attempts: bytes) -> ErrorInfo:
         fix="calls that were made later succeeded, so it is this request that is refused: change it"
         " and requeue it",
     )
+
+
+def _is_refusal(call: Attempt) -> bool:
+    """Tell whether a call was refused for what may concern its job; a 200 may hold the error."""
+    kind = call.error_type
+    if kind is None or call.status is None or call.counted:
+        return False
+    status = STANDARD.get(kind, call.status)
+    return status != _TOO_MANY and (status in REFUSED or status in SUCCESS)
 
 
 def _number(pattern: re.Pattern[bytes], payload: bytes) -> int | None:

@@ -20,12 +20,22 @@ local results = {}
 for i = 7, #ARGV, 2 do results[#results + 1] = RESULT .. ARGV[i] end
 local any_ended = not again and redis.call('EXISTS', unpack(results)) > 0
 
+-- Redis may have lost the queue of a job, and not its payload. Such a job is put in the queue again.
+local queues = nil
+local function is_lost(id)
+  queues = queues or batch == SINGLES and { QUEUE } or redis.call('SMEMBERS', QUEUES_OF .. batch)
+  for _, name in ipairs(queues) do
+    if redis.call('ZSCORE', name, id) then return false end
+  end
+  return redis.call('EXISTS', IN_PROGRESS .. id) == 0
+end
+
 local codes, added = {}, {}
 for i = 7, #ARGV, 2 do
   local id = ARGV[i]
   if any_ended and redis.call('EXISTS', RESULT .. id) == 1 then
     codes[#codes + 1] = '2'
-  elseif redis.call('SET', PAYLOAD .. id, ARGV[i + 1], 'NX') then
+  elseif redis.call('SET', PAYLOAD .. id, ARGV[i + 1], 'NX') or is_lost(id) then
     if again then redis.call('DEL', RESULT .. id) end
     codes[#codes + 1] = '1'
     added[#added + 1] = due + #added / 16384 -- a sorted set orders equal scores by id; this keeps ours

@@ -12,6 +12,7 @@ if ARGV[2] ~= '' and redis.call('EXISTS', key) == 1 then
   local counted = redis.call('HMGET', key, 'succeeded', 'failed', 'cancelled', 'expired')
   for i = 1, 4 do ended = ended + (tonumber(counted[i]) or 0) end
   if size(ARGV[1]) > 0 or ended ~= tonumber(ARGV[2]) then return 0 end
+  redis.call('HDEL', key, 'in_flight', 'retrying', 'snoozed') -- wrong when Redis lost a part of its keys
 end
 for i = 3, #ARGV, 2 do
   local field, value = ARGV[i], ARGV[i + 1]
