@@ -172,5 +172,5 @@ def test_a_data_directory_that_is_read_only_is_refused_in_one_line(
         NIGHTMILL_API_KEY="k",
     )
     assert done.returncode == 2, done.stderr
-    problem = f"cannot use {home}: it is not writable; make it readable and writable"
-    assert done.stderr == f"error: {problem}, or set NIGHTMILL_DATA_DIR to a directory that is\n"
+    problem = f"cannot write {home}. Set NIGHTMILL_DATA_DIR to a writable directory"
+    assert done.stderr == f"error: {problem}, e.g. /var/lib/nightmill\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from nightmill.records.state import JobState
 from nightmill.store import StoredBatch
 from nightmill_worker.events import FinishRefused, JobsRestored, LeaseLost
 from nightmill_worker.fleet.worker import FleetWorker
+from nightmill_worker.queue.records import Late, Release
 from nightmill_worker.simulator import Fault
 from tests.producer.enqueue.test_feeder import lines
 from tests.producer.store.samples import numbered
@@ -133,14 +134,23 @@ async def test_while_the_store_is_away_a_call_goes_on(
     assert rig.calls() == JOBS
 
 
-async def test_a_release_puts_its_job_back_first(rig: Rig) -> None:
+async def test_a_release_puts_its_job_back_first(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A refused job was forgotten: it had no row, no place in the queue, and nobody missed it."""
-    rig.sim.configure(faults=(Fault(status=500, share=1.0),), latency_s=0.5)
+    rig.sim.configure(faults=(Fault(status=500, share=1.0),))
     await rig.producer.enqueue(hello(), batch="night", custom_id="0")
     async with rig.working() as worker:
-        await until(lambda: rig.calls() == 1)
-        rig.sim.configure(faults=())
-        await rig.redis.flushall()
+        release = worker._scripts.release
+
+        async def lose_first(items: Sequence[Release]) -> Late:
+            if items:
+                rig.sim.configure(faults=())
+                monkeypatch.undo()
+                await rig.redis.flushall()
+            return await release(items)
+
+        monkeypatch.setattr(worker._scripts, "release", lose_first)
         row = await rig.row("night:0")
     assert [attempt.outcome for attempt in row.attempts] == ["retrying", "succeeded"]
     assert worker.registry.leases == []
