@@ -92,8 +92,7 @@ def read_stream(
 def _report(summary: Summary, side: Path | None) -> None:
     """Print a file's warnings and bad rows. Raises SourceError when it cannot be used."""
     for warned in summary.warnings:
-        lines = f"{counted(warned.count, 'line')}, first line {warned.first}"
-        echo(f"warning: {warned.text} ({lines})", err=True)
+        echo(f"warning: {warned.line()}", err=True)
     if not summary.rejected:
         return
     if side is not None and summary.jobs:

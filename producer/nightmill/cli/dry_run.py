@@ -134,8 +134,7 @@ def _report(summary: Summary, estimate: _Estimate) -> Iterator[str]:
     yield f"{DryRunLabel.OUTPUT:7} at most {tokens} (when every job uses its max_tokens)"
     yield f"{DryRunLabel.COST:7} {_priced(summary.jobs, estimate)}"
     for warned in summary.warnings:
-        lines = f"{counted(warned.count, 'line')}, first line {warned.first}"
-        yield f"{DryRunLabel.WARNING}: {warned.text} ({lines})"
+        yield f"{DryRunLabel.WARNING}: {warned.line()}"
     for mistake in summary.mistakes.lines(summary.jobs + summary.rejected):
         yield f"{DryRunLabel.BAD_ROW}: {mistake}"
     yield "nothing was enqueued: this is a dry run"

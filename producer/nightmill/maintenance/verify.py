@@ -68,8 +68,8 @@ async def verify(
 ) -> Verdict:
     """Check `batch` in the store and Redis; `source` are its lines, or only their custom_ids.
 
-    None: the source is not known. The requests of lines are compared as well; `settings` have what
-    requests without a model get. The batch may still run: jobs that are queued or in flight are
+    None: there are no lines to compare. The requests of lines are compared as well; `settings` have
+    what requests without a model get. The batch may still run: jobs that are queued or in flight are
     not missing. Raises what the store raises, and QueueUnavailableError.
     """
     compared = await _compared(batch, store, batches, source or (), settings or load_settings())

@@ -44,12 +44,15 @@ def _rows(pieces: Iterator[tuple[int, bytes, int]], cap: int) -> Iterator[Row | 
                 raise refused("", columns, SHAPE)
             yield Row(number=number, columns=columns, raw=raw)
         except InvalidParamsError as error:
-            yield rejected(number, _with_fix(error), raw)
+            yield rejected(number, _with_fix(error, raw), raw)
 
 
-def _with_fix(error: InvalidParamsError) -> InvalidParamsError:
+def _with_fix(error: InvalidParamsError, raw: bytes) -> InvalidParamsError:
     """Return the error with what can be done about a file that has it in all lines."""
     fix = ""
+    if error.problem.startswith("not JSON") and raw.lstrip()[:1] not in b"{[":
+        problem = "not JSON: it does not begin with {; a table needs --format csv (or tsv)"
+        return InvalidParamsError(error.field, problem)
     if error.problem.startswith("not UTF-8"):
         fix = ", or name its --encoding"
     elif "trailing characters" in error.problem:

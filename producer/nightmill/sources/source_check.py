@@ -49,6 +49,11 @@ class Warned(msgspec.Struct, frozen=True, kw_only=True):
     first: int
     """The first of these lines, from 1."""
 
+    def line(self) -> str:
+        """Return it as one line of text."""
+        more = f"{self.count:,} lines, first " if self.count > 1 else ""
+        return f"{self.text} ({more}line {self.first})"
+
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a check."""

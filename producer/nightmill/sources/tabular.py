@@ -204,9 +204,17 @@ def _shape(cell: str) -> str:
     return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "0", cell.strip()))
 
 
+def _some(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _columns(header: list[str], cells: list[str]) -> dict[str, object]:
     if len(cells) != len(header):
-        problem = f"{len(cells)} cells in this row; the header has {len(header)} columns"
+        found, columns = _some(len(cells), "cell"), _some(len(header), "column")
+        quotes = (
+            "; a cell that holds the delimiter needs quotes" if len(cells) > len(header) else ""
+        )
+        problem = f"{found} in this row; the header has {columns}{quotes}"
         raise InvalidParamsError("", problem)
     for name, cell in zip(header, cells, strict=True):
         # isascii() first: the search costs more than everything else here.

@@ -199,7 +199,7 @@ def test_delimiter_and_encoding_are_options_and_found_ones_are_told(shell: Shell
     assert done.code == 0
     assert '"Summarise: café~x"' in done.out
     note = "warning: the columns are separated by ';'; --delimiter sets another character"
-    assert f"{note} (1 line, first line 2)\n" in done.out
+    assert f"{note} (line 2)\n" in done.out
     (shell.folder / "in.csv").write_bytes(b"id;1~text\n1;2~hello\n")
     done = shell("run", "in.csv", "--prompt", "{{ text }}", "--delimiter", "~", "--dry-run")
     assert '"hello"' in done.out

@@ -57,8 +57,8 @@ def test_a_csv_of_requests_needs_no_template(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "line", "message"),
     [
-        (b"only one", 2, "1 cells in this row; the header has 2 columns"),
-        (b"a,b,c", 2, "3 cells in this row"),
+        (b"only one", 2, "1 cell in this row; the header has 2 columns"),
+        (b"a,b,c", 2, "3 cells in this row; the header has 2 columns; a cell that holds"),
         (b"a,\xff", 2, "n: not UTF-8 (byte 0xff at 0)"),
         (b'"a"b,1', 2, "a quote inside a cell is written twice"),
         (b"x" * (4 << 20) + b",1", 2, "the line is 4,194,307 bytes"),

@@ -276,7 +276,7 @@ def test_one_mistake_is_told_once_and_all_rejects_are_kept(tmp_path: Path) -> No
     summary = checked(tmp_path, b"nonsense\n" * 50)
     assert (summary.jobs, summary.rejected) == (0, 50)
     (line,) = summary.mistakes.lines(50)
-    assert line.startswith("50 of 50 rows: not JSON: ")
+    assert line.startswith("50 of 50 rows: not JSON: it does not begin with {; a table needs --f")
     assert line.endswith("(first: line 1)")
     assert len(list(read_rejects(summary))) == 50
 

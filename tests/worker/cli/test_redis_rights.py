@@ -68,6 +68,15 @@ async def test_keys_that_are_missing_are_named(admin: Redis, redis_url: str) -> 
     assert "nightmill:" in of(await examine_redis(settings), "redis rights").observed
 
 
+async def test_many_commands_that_are_missing_are_counted(admin: Redis, redis_url: str) -> None:
+    """A user of other keys filled half a screen with the names of 41 commands."""
+    settings = await limited(admin, redis_url, "~other:*", "&*", "+@all")
+    found = of(await examine_redis(settings), "redis rights")
+    assert re.fullmatch(
+        r"this user may not use (\w+ \S+, ){2}\w+ \S+ and \d+ other commands", found.observed
+    )
+
+
 async def test_a_missing_channel_is_a_warning(admin: Redis, redis_url: str) -> None:
     """No channels is what Redis 7 gives a new user; jobs only start a little later."""
     found = of(

@@ -11,6 +11,7 @@ from nightmill.queue import keys
 from nightmill.queue.connection import ALLOW, connect, redis_errors
 from nightmill.queue.live_workers import read_live
 from nightmill.reports.labels import NO_WORKER
+from nightmill.reports.progress import counted
 from nightmill_worker.cli.examine_endpoint import clock_finding
 from nightmill_worker.cli.finding import Finding
 from nightmill_worker.cli.redis_rights import (
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 FULL: Final = 0.9
 """Share of its memory from which on Redis is nearly full."""
+_NAMED: Final = 3
+"""Commands without a right that are named."""
 
 
 async def examine_redis(settings: Settings) -> list[Finding]:
@@ -57,7 +60,9 @@ def _rights(rights: Rights) -> list[Finding]:
     """Return what this user lacks."""
     found = []
     if rights.commands:
-        observed = f"this user may not use {', '.join(rights.commands)}"
+        named, more = rights.commands[:_NAMED], len(rights.commands) - _NAMED
+        rest = f" and {counted(more, 'other command')}" if more > 0 else ""
+        observed = f"this user may not use {', '.join(named)}{rest}"
         found.append(Finding(what="redis rights", ok=False, observed=observed, fix=ALLOW))
     if rights.channels:
         observed = f"this user may not {' or '.join(rights.channels)}: jobs start 250 ms later"

@@ -19,7 +19,7 @@ from nightmill.export import export
 from nightmill.export.unchanged import export_once
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Change
-from nightmill.reports.progress import Progress
+from nightmill.reports.progress import Progress, counted
 from nightmill.safety import private
 from nightmill.settings import Settings
 from nightmill.sources import Summary, read_checked
@@ -68,7 +68,7 @@ async def run_plan(settings: Settings, checked: Summary, plan: Plan) -> int:
             echo(f"{ending.counts.state}: {not_fed:,} lines were not fed", err=True)
         if ending.end is not End.INTERRUPTED:
             written = await _export(reached, checked, plan, whole=ending.end is End.DONE)
-            echo(f"{written:,} results in {plan.out}", err=True)
+            echo(f"{counted(written, 'result')} in {plan.out}", err=True)
     for line in (*unclean, *advice(ending, plan.batch, clean=not unclean)):
         echo(line, err=True)
     return _exit_code(ending, clean=not unclean)
