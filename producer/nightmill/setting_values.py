@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WEBHOOK_PREFIX: Final = "whsec_"
 WEBHOOK_KEY_BYTES: Final = range(24, 65)
@@ -35,6 +38,9 @@ REDIS_OPTIONS: Final = frozenset(
     }
 )
 """Options of a Redis URL. redis-py takes others too that would change what it returns."""
+
+_NO_PATH: Final = re.compile(r"=|^postgres(ql)?:|^:memory:$", re.IGNORECASE)
+"""Of libpq's own form (host=... password=...), of a mistyped URL, or a database that is no file."""
 
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OWN: Final = "nightmill sets it itself"
@@ -115,6 +121,15 @@ def check_redis_url(given: str) -> None:
         raise ValueError("its database, after the /, is not a number")
 
 
+def check_store_url(given: str) -> None:
+    """Check that a text without :// is meant as a path: SQLite makes a file of any name.
+
+    That file's name would hold the password, and the results would be in it.
+    """
+    if "://" not in given and _NO_PATH.search(given):
+        raise ValueError("neither a file's path nor a URL: use a path or postgresql://...")
+
+
 def parse_headers(given: str) -> dict[str, str]:
     """Return the headers of HEADERS: a JSON object, or one `Name: value` a line."""
     if given.lstrip().startswith("{"):
@@ -170,3 +185,13 @@ def _split(url: str, problem: str) -> SplitResult:
     except ValueError:  # its text quotes a part of the URL
         raise ValueError(problem) from None
     return parts
+
+
+CHECKS: Final[dict[str, Callable[[str], object]]] = {
+    "attach_roots": split_roots,
+    "headers": parse_headers,
+    "redis_url": check_redis_url,
+    "store_url": check_store_url,
+    "webhook_secret": signing_key,
+}
+"""Setting -> what raises ValueError for a text that cannot be read."""

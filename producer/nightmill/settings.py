@@ -28,16 +28,14 @@ from nightmill.setting_sources import (
     variables,
 )
 from nightmill.setting_values import (
-    check_redis_url,
+    CHECKS,
     endpoint_of,
     mistyped,
     parse_headers,
-    signing_key,
-    split_roots,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 SECRETS: Final = ("api_key", "auth_token", "webhook_secret", "headers")
 URLS: Final = ("redis_url", "store_url")
@@ -46,14 +44,6 @@ MOST: Final = 10**12
 """The largest number that a setting may have. Scripts and stores can hold it exactly."""
 _short: Final = reprlib.Repr()
 _short.maxstring = _short.maxother = 200
-
-_CHECKS: Final[dict[str, Callable[[str], object]]] = {
-    "attach_roots": split_roots,
-    "headers": parse_headers,
-    "redis_url": check_redis_url,
-    "webhook_secret": signing_key,
-}
-"""Setting -> what raises ValueError for a text that cannot be read."""
 
 
 class Settings(BaseSettings):
@@ -252,12 +242,12 @@ class Settings(BaseSettings):
         endpoint_of(given)
         return given.strip()
 
-    @field_validator(*_CHECKS)
+    @field_validator(*CHECKS)
     @classmethod
     def _readable(cls, given: object, info: ValidationInfo) -> object:
         if given:
             plain = given.get_secret_value() if isinstance(given, SecretStr) else str(given)
-            _CHECKS[str(info.field_name)](plain)
+            CHECKS[str(info.field_name)](plain)
         return given
 
     @property

@@ -114,3 +114,15 @@ def test_headers_that_cannot_be_are_refused(given: str, problem: str) -> None:
         load_settings(headers=given)
     assert "hunter2" not in str(caught.value)
     assert "NIGHTMILL_HEADERS" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["host=h dbname=d password=hunter2", "postgresql:hunter2", "Postgres:hunter2", ":memory:"],
+)
+def test_a_store_that_is_neither_path_nor_url_is_refused(given: str) -> None:
+    """Libpq's own form was the name of a SQLite file: the password in it, and the results."""
+    with pytest.raises(SettingsError, match="STORE_URL: neither a file's path nor a URL") as caught:
+        load_settings(store_url=given)
+    assert "hunter2" not in str(caught.value)
+    assert load_settings(store_url="/srv/a:b/results.db").store_at == "/srv/a:b/results.db"

@@ -69,8 +69,8 @@ async def verify(
     """Check `batch` in the store and Redis; `source` are its lines, or only their custom_ids.
 
     None: there are no lines to compare. The requests of lines are compared as well; `settings` have
-    what requests without a model get. The batch may still run: jobs that are queued or in flight are
-    not missing. Raises what the store raises, and QueueUnavailableError.
+    what requests without a model get. The batch may still run: jobs that are queued or in flight
+    are not missing. Raises what the store raises, and QueueUnavailableError.
     """
     compared = await _compared(batch, store, batches, source or (), settings or load_settings())
     counts = await batches.counts(batch)

@@ -210,11 +210,10 @@ def _some(number: int, noun: str) -> str:
 
 def _columns(header: list[str], cells: list[str]) -> dict[str, object]:
     if len(cells) != len(header):
-        found, columns = _some(len(cells), "cell"), _some(len(header), "column")
-        quotes = (
-            "; a cell that holds the delimiter needs quotes" if len(cells) > len(header) else ""
-        )
-        problem = f"{found} in this row; the header has {columns}{quotes}"
+        row, columns = _some(len(cells), "cell"), _some(len(header), "column")
+        problem = f"{row} in this row; the header has {columns}"
+        if len(cells) > len(header):
+            problem += "; a cell that holds the delimiter needs quotes"
         raise InvalidParamsError("", problem)
     for name, cell in zip(header, cells, strict=True):
         # isascii() first: the search costs more than everything else here.

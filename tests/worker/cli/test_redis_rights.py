@@ -71,10 +71,8 @@ async def test_keys_that_are_missing_are_named(admin: Redis, redis_url: str) -> 
 async def test_many_commands_that_are_missing_are_counted(admin: Redis, redis_url: str) -> None:
     """A user of other keys filled half a screen with the names of 41 commands."""
     settings = await limited(admin, redis_url, "~other:*", "&*", "+@all")
-    found = of(await examine_redis(settings), "redis rights")
-    assert re.fullmatch(
-        r"this user may not use (\w+ \S+, ){2}\w+ \S+ and \d+ other commands", found.observed
-    )
+    observed = of(await examine_redis(settings), "redis rights").observed
+    assert re.fullmatch(r".* may not use (\w+ \S+, ){2}\w+ \S+ and \d+ other commands", observed)
 
 
 async def test_a_missing_channel_is_a_warning(admin: Redis, redis_url: str) -> None:
