@@ -107,3 +107,22 @@ def test_verify_repairs_from_a_table(shell: Shell, rows: Path) -> None:
     assert "2" in missing.out
     done = shell("verify", "t", "--source", "t.csv", *TEMPLATE, "--repair")
     assert "1 job of batch" in done.err
+
+
+def test_an_output_is_never_written_into_its_source(shell: Shell) -> None:
+    """`-o in.jsonl` replaced the prompts; a run of `.` paid for its own results the next time."""
+    source = shell.write(1, "in.jsonl")
+    before = (shell.folder / "in.jsonl").read_bytes()
+    done = shell("run", source, "-o", "./in.jsonl")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "error: in.jsonl: this is the source itself; give another output\n"
+    rejected = shell.write(1, "in.rejected.jsonl")
+    with (shell.folder / rejected).open("a") as file:
+        file.write("not JSON\n")
+    for command in ("run", "enqueue"):
+        done = shell(command, rejected, "--batch", "in", "--skip-bad")
+        assert (done.code, "this is the source itself" in done.err) == (2, True)
+    done = shell("run", ".", "--prompt", "{{ text }}")
+    assert (done.code, "would be a job of the next run" in done.err) == (2, True)
+    assert (shell.folder / "in.jsonl").read_bytes() == before
+    assert shell("run", ".", "--prompt", "{{ name }}", "-o", "-").code == 0

@@ -73,7 +73,7 @@ def checked_source(
     """
     with TemporaryDirectory(prefix="nightmill-") as folder:
         summary = check_source(source, defaults, ids=Path(folder) / "ids.db")
-        _report(summary, _side_path(batch) if skip_bad else None)
+        _report(summary, _side_path(batch, source) if skip_bad else None)
         yield summary
 
 
@@ -86,7 +86,7 @@ def read_stream(
     yielded.
     """
     lines = without_duplicates(read_source(source, defaults))
-    return lines if skip_bad is None else _without_rejects(lines, _side_path(skip_bad))
+    return lines if skip_bad is None else _without_rejects(lines, _side_path(skip_bad, source))
 
 
 def _report(summary: Summary, side: Path | None) -> None:
@@ -119,8 +119,23 @@ def _without_rejects(lines: Iterable[Line | Rejected], side: Path) -> Iterator[L
         _warn_of_skipped(len(rejects), side)
 
 
-def _side_path(batch: str) -> Path:
-    return file_of(batch, ".rejected.jsonl")
+def require_apart(source: Source, written: str | Path) -> None:
+    """Raise SourceError for a file that a command would write into its own source."""
+    if source.once or str(written) == "-" or "://" in f"{source.location} {written}":
+        return
+    given, path = Path(source.location).resolve(), Path(written).resolve()
+    if path == given:
+        raise SourceError(f"{written}: this is the source itself; give another output")
+    inside = path.relative_to(given).parts if path.is_relative_to(given) else (".",)
+    if not any(part.startswith(".") for part in inside):  # hidden files are no jobs
+        problem = f"it is in the source {source}, and would be a job of the next run"
+        raise SourceError(f"{written}: {problem}; give an output outside of it")
+
+
+def _side_path(batch: str, source: Source) -> Path:
+    side = file_of(batch, ".rejected.jsonl")
+    require_apart(source, side)
+    return side
 
 
 def _warn_of_skipped(count: int, side: Path) -> None:

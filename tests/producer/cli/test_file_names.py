@@ -10,6 +10,7 @@ import pytest
 from nightmill.cli.checking import _side_path
 from nightmill.cli.file_names import MAX_BYTES, file_of
 from nightmill.export.outputs import opened
+from nightmill.sources import Source
 
 SUFFIX = ".results.jsonl"
 
@@ -49,4 +50,4 @@ def test_the_longest_name_fits(tmp_path: Path, name: str) -> None:
 
 def test_the_side_file_of_bad_rows_is_in_the_folder_too() -> None:
     """--skip-bad names it after the batch."""
-    assert _side_path("../x") == Path("..%2Fx.rejected.jsonl")
+    assert _side_path("../x", Source(location="in.jsonl")) == Path("..%2Fx.rejected.jsonl")

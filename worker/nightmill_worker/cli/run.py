@@ -136,7 +136,7 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
     if feed.dry_run:
         show_jobs(rows.source(source), feed.settings(places), as_json=feed.json)
         return
-    from nightmill.cli.checking import batch_name  # noqa: PLC0415
+    from nightmill.cli.checking import batch_name, require_apart  # noqa: PLC0415
     from nightmill.cli.file_names import file_of  # noqa: PLC0415
     from nightmill.enqueue.prepare import defaults_of  # noqa: PLC0415
     from nightmill.export.outputs import require_writable  # noqa: PLC0415
@@ -150,6 +150,7 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
     if feed.on_complete:
         _require_webhook(feed.on_complete, settings)
     out = output or Path(file_of(name, ".results.jsonl"))
+    require_apart(given, out)
     require_writable(out)
     defaults = defaults_of(settings)
     with (
