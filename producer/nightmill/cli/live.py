@@ -106,7 +106,8 @@ async def _follow(batches: Batches, batch: str, shown: Live, over: asyncio.Event
             progress.add(counts, now)
             if stops.no_worker(batch, counts):
                 troubles = [f"waiting: {NO_WORKER}", *troubles]
-            text = "\n".join([f"{batch}: {progress.line()}", *troubles, *stops.shown(batch)])
+            lines = [f"{batch}: {progress.line()}", *troubles, *stops.shown(batch, counts)]
+            text = "\n".join(lines)
             shown.show(text, now, at_once=troubles != before)
             before = troubles
         await asyncio.sleep(LOOK_S)

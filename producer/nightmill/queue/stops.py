@@ -94,8 +94,10 @@ class Stops(msgspec.Struct, frozen=True, kw_only=True):
             if lane.account in accounts and (lane.model in models or batch == keys.SINGLES)
         )
 
-    def shown(self, batch: str, also: Collection[str] = ()) -> list[str]:
+    def shown(self, batch: str, counts: Counts, also: Collection[str] = ()) -> list[str]:
         """Return one line for each thing that holds `batch` up, for its progress."""
+        if not counts.waiting:
+            return []
         if reason := self.reason(batch, also):
             return [f"stopped: {reason}"]
         return [str(lane) for lane in self.held(batch, also)]

@@ -14,7 +14,8 @@ from nightmill.client.corrected import Corrections
 from nightmill.queue import keys
 from nightmill.queue.batches import Batches
 from nightmill.queue.live_workers import about
-from nightmill.queue.stops import read_stops
+from nightmill.queue.stops import Stops, read_stops
+from nightmill.records.counts import Counts
 from nightmill.reports.lanes import Look, read_lanes
 from nightmill.settings import load_settings
 
@@ -160,7 +161,10 @@ async def test_a_held_lane_is_shown_and_stops_nothing(redis: Redis) -> None:
     await hold(redis, NEW, "n", "passed")
     stops = await read_stops(redis, ["b"])
     assert stops.reason("b") == ""
-    assert stops.shown("b") == ["lane m is held: 403"]
+    assert stops.shown("b", Counts(queued=1)) == ["lane m is held: 403"]
+    stopped = Stops(accounts={"a": "401"}, known=frozenset({"a"}))
+    assert stopped.shown("b", Counts(snoozed=1)) == ["stopped: 401"]
+    assert stopped.shown("b", Counts(succeeded=1)) == [], "`wait` said so of a batch that was done"
     printed = msgspec.json.decode((await viewed(redis)).to_json())
     assert printed["lanes"] == [{"model": "m", "state": "held", "reason": "403"}]
 

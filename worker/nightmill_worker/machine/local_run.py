@@ -262,8 +262,7 @@ class LocalRun:
         """Return the counts, and why no more calls can be made ("" when they can)."""
         counts, stops = await self._read(batches, show)
         lines = [*self._troubles, *([self._notice] if self._notice else [])]
-        if counts.waiting:
-            lines += stops.shown(self._batch, [self._account])
+        lines += stops.shown(self._batch, counts, [self._account])
         show(counts, lines)
         if counts.waiting and (reason := stops.reason(self._batch, [self._account])):
             return counts, reason
