@@ -134,9 +134,7 @@ async def test_while_the_store_is_away_a_call_goes_on(
     assert rig.calls() == JOBS
 
 
-async def test_a_release_puts_its_job_back_first(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_release_puts_its_job_back_first(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused job was forgotten: it had no row, no place in the queue, and nobody missed it."""
     rig.sim.configure(faults=(Fault(status=500, share=1.0),))
     await rig.producer.enqueue(hello(), batch="night", custom_id="0")

@@ -28,6 +28,7 @@ FIX_ROOTS: Final = (
 )
 FIX_MISSING: Final = "put the file there, for every worker to see, or correct the path"
 FIX_READ: Final = "correct what the message says, on every worker"
+FIX_REDIRECT: Final = "give the URL that the file itself is at, and have it in ATTACH_ROOTS"
 FIX_AWAY: Final = "check the disk or the network that the file is on"
 GONE: Final = (404, 410)
 """HTTP statuses that say the file does not exist."""
@@ -147,8 +148,11 @@ def _ours(name: str, error: BaseException) -> NightmillError:
         return FileRefusedError("attachment_missing", f"{name}: no such file", FIX_MISSING)
     if isinstance(error, IsADirectoryError):
         return FileRefusedError("attachment_missing", f"{name}: is not a file", FIX_MISSING)
+    if isinstance(error, TooManyRedirects):
+        message = f"{name}: it is a redirect, which may lead out of the root"
+        return FileRefusedError("attachment_refused", message, FIX_REDIRECT)
     repeats = (
-        isinstance(error, PermissionError | ImportError | ValueError | TooManyRedirects)
+        isinstance(error, PermissionError | ImportError | ValueError)
         or getattr(error, "errno", None) in BAD_PATH
         or (status in REFUSALS and status not in PASSING)
     )

@@ -18,7 +18,10 @@ def read_at(url: str, limit: int) -> bytes:
     """Return the file at `url` to its end, but at most one byte more than `limit`."""
     files, path = _opened(url)
     pieces, left = [], limit + 1
-    with files.open(path, "rb") as file:
+    # Of the web it is one answer, from its beginning to its end. A server that sends no parts of files
+    # would answer each part with the whole file, and a file that has become smaller came twice.
+    whole = {"block_size": 0} if _is_web(url) else {}
+    with files.open(path, "rb", **whole) as file:
         # A stream of unknown length returns what has arrived, which is less than what it was
         # asked for. Only an empty piece is the end.
         while left and (piece := file.read(left)):
@@ -34,6 +37,9 @@ def _opened(url: str) -> tuple[Any, str]:
     """
     from fsspec.core import url_to_fs  # noqa: PLC0415 - slow to import; only for URLs
 
-    scheme = urlsplit(url).scheme.lower()
-    files, path = url_to_fs(url, **({"max_redirects": 1} if scheme in WEB else {}))
+    files, path = url_to_fs(url, **({"max_redirects": 1} if _is_web(url) else {}))
     return files, path
+
+
+def _is_web(url: str) -> bool:
+    return urlsplit(url).scheme.lower() in WEB
