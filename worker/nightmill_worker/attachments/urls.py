@@ -18,8 +18,8 @@ def read_at(url: str, limit: int) -> bytes:
     """Return the file at `url` to its end, but at most one byte more than `limit`."""
     files, path = _opened(url)
     pieces, left = [], limit + 1
-    # Of the web it is one answer, from its beginning to its end. A server that sends no parts of files
-    # would answer each part with the whole file, and a file that has become smaller came twice.
+    # On the web it is one answer, from its beginning to its end. A server that sends no parts of
+    # files answers each part with the whole file: one that had become smaller came twice.
     whole = {"block_size": 0} if _is_web(url) else {}
     with files.open(path, "rb", **whole) as file:
         # A stream of unknown length returns what has arrived, which is less than what it was
