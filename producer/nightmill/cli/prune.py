@@ -10,7 +10,7 @@ import typer
 
 from nightmill.cli import options
 from nightmill.cli.terminal import echo
-from nightmill.errors import BatchBusyError, SettingsError, StoreMissingError
+from nightmill.errors import BatchBusyError, SettingsError
 from nightmill.reports.progress import counted
 from nightmill.safety.visible import visible
 
@@ -80,9 +80,7 @@ async def _prune(settings: Settings, batch: str | None, before_ms: int | None) -
     from nightmill.maintenance.prune import prune as delete  # noqa: PLC0415
 
     async with open_session(settings) as session:
-        store = session.store
-        if store is None:
-            raise StoreMissingError
+        store = await session.stored(batch or "")
         if batch is not None:
             await require_rows(store, batch)
             return await delete(batch, store, session.batches, before_ms=before_ms)

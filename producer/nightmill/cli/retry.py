@@ -13,7 +13,7 @@ from nightmill.cli.grouped import grouped
 from nightmill.cli.source_options import AllowUnknown, parse_changes
 from nightmill.cli.terminal import echo
 from nightmill.cli.which_options import WhichOptions
-from nightmill.errors import JobNotFoundError, StoreMissingError
+from nightmill.errors import JobNotFoundError
 from nightmill.records.state import JobState
 from nightmill.records.stop_reasons import told
 from nightmill.reports.progress import counted
@@ -87,22 +87,21 @@ async def _retry(
     from nightmill.maintenance.requeue import requeue  # noqa: PLC0415
 
     async with open_session(settings) as session:
-        if session.store is None:
-            raise StoreMissingError
-        await require_rows(session.store, batch)
-        await _require_known(session.store, batch, which)
+        store = await session.stored(batch)
+        await require_rows(store, batch)
+        await _require_known(store, batch, which)
         if (counts := await session.batches.counts(batch)).flag == "paused":
             resume = f"nightmill resume {shlex.quote(batch)}"
             echo(f"the batch is paused ({counts.reason}): {resume}", err=True)
         async with showing(session.batches, batch):
             done = await requeue(
-                *(batch, session.store, session.producer, session.batches),
+                *(batch, store, session.producer, session.batches),
                 which=which.selection(),
                 patch=patch,
             )
         if done.new or done.queued_already:
             return done, await _worker_hint(session.batches, batch, patched=bool(patch))
-        return done, await _other_jobs(session.store, batch, which)
+        return done, await _other_jobs(store, batch, which)
 
 
 async def _require_known(store: ResultStore, batch: str, which: WhichOptions) -> None:

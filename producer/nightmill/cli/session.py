@@ -37,6 +37,14 @@ class Session:
     store: ResultStore | None
     """None when this machine has no store, or the store extra is not installed."""
 
+    async def stored(self, batch: str = "") -> ResultStore:
+        """Return the store. Raises StoreMissingError, and BatchNotFoundError when there is none."""
+        if self.store is None:
+            if find_spec("sqlalchemy"):
+                await _require_store(self.producer.settings, batch)
+            raise StoreMissingError
+        return self.store
+
 
 @asynccontextmanager
 async def open_session(settings: Settings, *, reads: bool = False) -> AsyncIterator[Session]:
@@ -79,13 +87,18 @@ async def open_results(settings: Settings, batch: str) -> AsyncIterator[ResultSt
 
     Raises BatchNotFoundError, which lists the known batches, when it has none.
     """
+    await _require_store(settings, batch)
+    async with open_store(settings) as store:
+        await require_rows(store, batch)
+        yield store
+
+
+async def _require_store(settings: Settings, batch: str) -> None:
+    """Raise BatchNotFoundError when the store is a file that is not there."""
     where = settings.store_at
     if isinstance(where, Path) and not private.exists(where):
         hint = await _where_else(settings, batch)
         raise BatchNotFoundError(f"no results in {where.parent.resolve()}. {hint}")
-    async with open_store(settings) as store:
-        await require_rows(store, batch)
-        yield store
 
 
 async def _where_else(settings: Settings, batch: str) -> str:

@@ -17,7 +17,7 @@ from nightmill.cli import options
 from nightmill.cli.grouped import grouped
 from nightmill.cli.source_options import SourceOptions
 from nightmill.cli.terminal import echo, echo_json
-from nightmill.errors import BatchNotFoundError, SourceError, StoreMissingError
+from nightmill.errors import BatchNotFoundError, SourceError
 from nightmill.reports.labels import VerifyLabel
 from nightmill.reports.progress import counted
 
@@ -122,9 +122,7 @@ async def _verify(settings: Settings, batch: str, given: Given | None, *, repair
     from nightmill.maintenance.verify import verify as check  # noqa: PLC0415
 
     async with open_session(settings) as session:
-        store = session.store
-        if store is None:
-            raise StoreMissingError
+        store = await session.stored(batch)
         await _require(session, store, batch)
         verdict = await check(
             batch, store, session.batches, await _lines(session, store, batch, given), settings

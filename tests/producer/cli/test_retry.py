@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -127,3 +128,16 @@ async def test_changed_rerun_feeds_jobs_without_a_stored_request(shell: Shell, r
     assert "enqueue IN.jsonl --batch night --changed rerun" in shell("errors", "night").out
     assert "1 stored already" in shell("enqueue", source).out
     assert "1 new, 1 changed" in shell("enqueue", source, "--changed", "rerun").out
+
+
+@pytest.mark.parametrize("command", ["retry", "verify", "prune"])
+async def test_a_machine_without_results_is_no_missing_extra(
+    shell: Shell, tmp_path: Path, command: str
+) -> None:
+    """Nothing was stored yet, and pip install 'nightmill[store]' was the advice."""
+    assert shell("enqueue", shell.write(1, "night.jsonl")).code == 0
+    empty = tmp_path / "empty" / "data"
+    more = ("--yes",) if command == "prune" else ()
+    done = shell(command, "night", "--data-dir", str(empty), *more)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"error: no results in {empty}. ")
