@@ -77,7 +77,7 @@ def parse_seconds(text: str) -> float:
 
 def describe(limits: Limits, now: float) -> str:
     """Return `limits` as one line of text; `now` is epoch seconds."""
-    from nightmill.reports.progress import duration  # noqa: PLC0415
+    from nightmill.reports.progress import dollars, duration  # noqa: PLC0415
 
     parts = [f"weight {limits.weight}"]
     if limits.concurrency is not None:
@@ -85,7 +85,7 @@ def describe(limits: Limits, now: float) -> str:
     if limits.expires_at is not None:
         parts.append(f"expires in {duration(max(0, limits.expires_at / 1000 - now))}")
     if limits.budget_usd is not None:
-        parts.append(f"${limits.budget_usd:,.2f} at most")
+        parts.append(f"{dollars(limits.budget_usd)} at most")
     if limits.budget_tokens is not None:
         parts.append(f"{limits.budget_tokens:,} tokens at most")
     return ", ".join(parts)

@@ -67,9 +67,12 @@ class Stops(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(worker for worker in self.workers if worker.serves(batch))
 
     def no_worker(self, batch: str, counts: Counts) -> bool:
-        """Tell whether jobs of `batch` could be called, but no running worker would claim them."""
+        """Tell whether a worker has work in `batch`, but none that runs would do it.
+
+        Jobs of a batch that ended get their rows from workers, too.
+        """
         left = counts.waiting or counts.in_flight
-        return bool(left) and not counts.flag and not self.serving(batch)
+        return bool(left) and not counts.held and not self.serving(batch)
 
     def reason(self, batch: str, also: Collection[str] = ()) -> str:
         """Return why none of the queued jobs of `batch` can be called, "" when one can."""

@@ -170,6 +170,9 @@ async def test_commands_that_read_go_on_without_the_store(rig: Rig, elsewhere: S
     done = await asyncio.to_thread(elsewhere, "cancel", "prompts")
     assert (done.code, done.err) == (0, "")
     assert "workers will record the other 3" in done.out
+    shown = await asyncio.to_thread(elsewhere, "status", "prompts")
+    assert "cancelled" in shown.out
+    assert "waiting: no worker is running" in shown.out  # nobody would ever record them
     await rig.work_off()
     async with rig.working():
         await until(lambda: _ended(rig))
