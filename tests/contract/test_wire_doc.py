@@ -105,7 +105,8 @@ def test_the_keys_of_status_are_listed() -> None:
         queued=1, reason="r", limits=Limits(weight=2), webhook='{"url": "https://e.com"}'
     )
     lane = HeldLane(account="a", model="m", state="held", reason="403")
-    stops = Stops(accounts={"a": "401"}, lanes=(lane,), known=frozenset("a"), models={"b": ("m",)})
+    models = {"b": {"m": 1}}
+    stops = Stops(accounts={"a": "401"}, lanes=(lane,), known=frozenset("a"), models=models)
     view = View(counts={"b": counts}, only="b", stops=stops, crashes=("c",), troubles=("t",))
     printed = view.to_json()
     assert listed("key of `status --json`") == list(msgspec.json.decode(printed))

@@ -33,6 +33,15 @@ class HeldLane(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     state: Literal["held", "stopped"]
     reason: str
+    only: frozenset[str] | None = None
+    """Jobs that stopped it, when there was no other job: the next other one is its trial."""
+
+    def stops(self, batch: str, jobs: int) -> bool:
+        """Tell whether none of the `jobs` that `batch` has in this lane can be called."""
+        if self.state != "stopped":
+            return False
+        own = sum(name.startswith(f"{batch}:") for name in self.only or ())
+        return self.only is None or jobs <= own
 
     def __str__(self) -> str:
         """Return one line for a person."""
@@ -49,8 +58,8 @@ class Stops(msgspec.Struct, frozen=True, kw_only=True):
     """All accounts that jobs were ever claimed with."""
     workers: tuple[LiveWorker, ...] = ()
     """The workers that run now."""
-    models: dict[str, tuple[str, ...]] = {}
-    """Batch -> the models of its queued jobs."""
+    models: dict[str, dict[str, int]] = {}
+    """Batch -> the models of its queued jobs -> how many there are."""
 
     def usable(self, batch: str, also: Collection[str] = ()) -> frozenset[str]:
         """Return the accounts that the jobs of `batch` may be called with.
@@ -77,9 +86,9 @@ class Stops(msgspec.Struct, frozen=True, kw_only=True):
     def reason(self, batch: str, also: Collection[str] = ()) -> str:
         """Return why none of the queued jobs of `batch` can be called, "" when one can."""
         reason, accounts = "", sorted(self.usable(batch, also))
-        lanes = [lane for lane in self.lanes if lane.state == "stopped"]
+        models = self.models.get(batch) or {"": 0}  # those of single jobs are not known here
+        lanes = [lane for lane in self.lanes if lane.stops(batch, models.get(lane.model, 0))]
         stopped = {(lane.account, lane.model): str(lane) for lane in lanes}
-        models = self.models.get(batch) or ("",)  # those of single jobs are not known here
         for model in models:
             for account in accounts:
                 found = self.accounts.get(account) or stopped.get((account, model))
@@ -90,7 +99,7 @@ class Stops(msgspec.Struct, frozen=True, kw_only=True):
 
     def held(self, batch: str, also: Collection[str] = ()) -> tuple[HeldLane, ...]:
         """Return the held and stopped lanes that queued jobs of `batch` wait for."""
-        accounts, models = self.usable(batch, also), self.models.get(batch, ())
+        accounts, models = self.usable(batch, also), self.models.get(batch, {})
         return tuple(
             lane
             for lane in self.lanes
@@ -111,6 +120,8 @@ class _Hold(msgspec.Struct):
 
     state: Literal["held", "stopped", "passed"]
     reason: str
+    fresh: float = 1
+    jobs: dict[str, object] | list[object] = {}
 
 
 _hold = msgspec.json.Decoder(_Hold)
@@ -163,16 +174,18 @@ def _lanes(account: bytes, holds: dict[bytes, bytes]) -> Iterator[HeldLane]:
             continue
         if hold.state != "passed":
             yield HeldLane(
-                account=text(account), model=text(model), state=hold.state, reason=hold.reason
+                account=text(account),
+                model=text(model),
+                state=hold.state,
+                reason=hold.reason,
+                only=None if hold.fresh else frozenset(map(str, hold.jobs)),
             )
 
 
-def _models(
-    queues: Sequence[tuple[str, bytes]], sizes: Sequence[int]
-) -> dict[str, tuple[str, ...]]:
-    models: dict[str, list[str]] = {}
+def _models(queues: Sequence[tuple[str, bytes]], sizes: Sequence[int]) -> dict[str, dict[str, int]]:
+    models: dict[str, dict[str, int]] = {}
     for (batch, queue), size in zip(queues, sizes, strict=True):
         if size:
             model = text(queue).removeprefix(keys.batch_queue(batch, ""))
-            models.setdefault(batch, []).append(model)
-    return {batch: tuple(sorted(of)) for batch, of in models.items()}
+            models.setdefault(batch, {})[model] = size
+    return {batch: dict(sorted(of.items())) for batch, of in models.items()}

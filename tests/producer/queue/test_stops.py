@@ -14,7 +14,7 @@ from nightmill.client.corrected import Corrections
 from nightmill.queue import keys
 from nightmill.queue.batches import Batches
 from nightmill.queue.live_workers import about
-from nightmill.queue.stops import Stops, read_stops
+from nightmill.queue.stops import HeldLane, Stops, read_stops
 from nightmill.records.counts import Counts
 from nightmill.reports.lanes import Look, read_lanes
 from nightmill.settings import load_settings
@@ -167,6 +167,15 @@ async def test_a_held_lane_is_shown_and_stops_nothing(redis: Redis) -> None:
     assert stopped.shown("b", Counts(succeeded=1)) == [], "`wait` said so of a batch that was done"
     printed = msgspec.json.decode((await viewed(redis)).to_json())
     assert printed["lanes"] == [{"model": "m", "state": "held", "reason": "403"}]
+
+
+def test_a_lane_that_its_only_job_stopped_does_not_stop_other_batches() -> None:
+    """Its next other job is tried: `wait` of another batch ended with 3 before that."""
+    lane = HeldLane(account="a", model="m", state="stopped", reason="403", only=frozenset({"b:1"}))
+    models = {"b": {"m": 1}, "other": {"m": 1}}
+    stops = Stops(lanes=(lane,), known=frozenset({"a"}), models=models)
+    assert stops.reason("b") == "lane m is stopped: 403"
+    assert stops.reason("other") == ""
 
 
 async def test_a_batch_without_queued_jobs_waits_for_nothing(redis: Redis) -> None:

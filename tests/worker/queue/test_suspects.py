@@ -206,6 +206,20 @@ def test_the_only_job_of_a_lane_is_tried_itself_and_stops_it(fleet: Fleet) -> No
     assert fleet.state() == "stopped", "one trial"
 
 
+def test_a_lane_that_its_only_job_stopped_tries_the_next_other_job(fleet: Fleet) -> None:
+    """One refused prompt in a quiet moment stopped all batches of its model until a `resume`."""
+    fleet.fill(1)
+    while fleet.state() != "stopped":
+        fleet.refuse(*fleet.take(1), kind=WAF)
+    assert fleet.take() == [], "the same job again would say nothing new"
+    fleet.fill(5, first=1)
+    (trial,) = fleet.take(5)
+    assert fleet.state() == "held"
+    fleet.succeed(trial)
+    assert fleet.state() == "passed"
+    assert fleet.take(9)
+
+
 def test_the_last_job_fails_when_calls_beside_its_own_succeeded(fleet: Fleet) -> None:
     """Of a file of ten lines all are in flight at once: no other was left, and exit 3 for ever."""
     fleet.fill(10)

@@ -7,7 +7,8 @@
 --
 -- A refusal with the outcome `suspect` may concern the account, the model, or this one request. What is
 -- known of a lane with such refusals is JSON in the hash HELD .. account, by model:
---   state     held: its jobs are tried one at a time. stopped: none is, until a person resumes it.
+--   state     held: its jobs are tried one at a time. stopped: none is, until a person resumes it
+--             or, when there was no other job to try (fresh is 0), until another one comes.
 --             passed: such refusals concerned their own jobs, so all jobs go on
 --   kind      of the refusal: its status, and where it has one, its error type; reason: as text
 --   own       whether such a refusal may concern one job

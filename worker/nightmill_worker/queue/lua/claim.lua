@@ -281,7 +281,8 @@ end
 local function try_last(lane, aborts)
   if not lane.last or lane.in_flight > 0 or #granted >= want then return end
   local id, queue, batch, model = unpack(lane.last)
-  if batch.room <= 0 then return end
+  local hold = account.on_hold[lane.model]
+  if batch.room <= 0 or hold and hold.state == 'stopped' then return end
   guarded(consider, id, redis.call('GET', PAYLOAD .. id), queue, batch, model, aborts, true)
 end
 

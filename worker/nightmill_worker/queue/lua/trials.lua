@@ -50,13 +50,14 @@ end
 -- Whether one job at a time is tried now, so that it matters which.
 local function waits_for_trial(account, lane)
   local hold = account.on_hold[lane.model]
-  return account.fields.state == 'trial' or hold and hold.state == 'held'
+  return account.fields.state == 'trial' or hold and (hold.state == 'held' or hold.state == 'stopped')
 end
 
--- Whether no job of a lane may be called now.
+-- Whether no job of a lane may be called now. A lane that was stopped when there was no other job to try
+-- takes the next other one as its trial: one job must not stop all.
 local function lane_waits(account, lane)
   local hold = account.on_hold[lane.model]
-  return lane.tried or hold and hold.state == 'stopped' or false
+  return lane.tried or hold and hold.state == 'stopped' and hold.fresh > 0 or false
 end
 
 -- Up to `count` due jobs of a queue that fail without another call: they go also while the lane waits.
@@ -88,7 +89,8 @@ local function note_trial(account, lane, id, verdict, token, lease_end)
     if hold and hold.judged[id] then hold.judged[id], account.changed[lane.model] = nil, true end
     return
   end
-  if hold and hold.state == 'passed' and hold.jobs[id] then -- there was no other job
+  -- There was no other job: the refused one is tried itself, or the lane was stopped until another came.
+  if hold and (hold.state == 'stopped' or hold.state == 'passed' and hold.jobs[id]) then
     hold.state, hold.tried, hold.rounds, hold.fresh = 'held', 0, 0, 0
   end
   if hold and hold.state == 'held' then
