@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -98,6 +99,25 @@ async def test_a_loop_that_raises_goes_on(rig: Rig) -> None:
         assert (await rig.row(receipt.job_id)).status is JobState.SUCCEEDED
     (event,) = rig.events_of(LoopFailed)
     assert (event.loop, event.problem) == ("govern", "ZeroDivisionError: float division by zero")
+
+
+async def test_a_loop_whose_connection_is_closed_under_it_reports_nothing(rig: Rig) -> None:
+    """A worker that was refused at its start ended with a traceback of its beat now and then."""
+    async with rig.working() as worker:
+        background = worker._background
+        waiting = asyncio.Event()
+
+        async def deliver() -> None:
+            waiting.set()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:  # as wait_for of Python 3.11 may do
+                raise AttributeError("'NoneType' object has no attribute 'writelines'") from None
+
+        background._beat = lambda *_: deliver()  # type: ignore[method-assign]
+        background._delivery.run = deliver  # type: ignore[method-assign]
+        await waiting.wait()
+    assert rig.events_of(LoopFailed) == []
 
 
 async def test_a_claim_that_raises_is_repeated(rig: Rig) -> None:

@@ -92,6 +92,7 @@ class Background:
         self._noted = ""
         self._last_beat = 0.0
         self._governs = False
+        self._ending = asyncio.Event()
         self._woken = asyncio.Event()
         self._woken_at = time.monotonic()
         self.may_write = asyncio.Event()
@@ -115,16 +116,25 @@ class Background:
             self._repeat("deliver", self._delivery.run, 0),
         )
 
+    def end(self) -> None:
+        """End the loops after what they do now; cancel `run` then.
+
+        Cancelling alone is not enough: on Python 3.11 a command to Redis may lose a cancellation.
+        """
+        self._ending.set()
+
     async def _repeat(self, loop: str, once: Callable[[], Awaitable[None]], every_s: float) -> None:
         """Call `once` for ever, with `every_s` seconds between; an exception is reported."""
         pauses = waits(*AGAIN_S)
-        while True:
+        while not self._ending.is_set():
             try:
                 await once()
                 pauses, pause_s = waits(*AGAIN_S), every_s
             except RedisUnusableError:
                 raise
             except Exception as error:  # noqa: BLE001 - a loop that ends would end the worker
+                if self._ending.is_set():
+                    return
                 pause_s = next(pauses)
                 self._emit(failed_loop(loop, error, pause_s))
             await asyncio.sleep(pause_s)

@@ -238,6 +238,7 @@ class FleetWorker(Worker):
             raise
         finally:
             await self._claims.close()
+            self._background.end()
             await end_tasks(*tasks)
             if self._life:
                 self._life.leave(remove=settled)
