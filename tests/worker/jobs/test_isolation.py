@@ -48,6 +48,16 @@ async def test_a_suspect_succeeds_while_other_jobs_run(rig: Rig) -> None:
     assert row.text
 
 
+async def test_suspects_run_beside_each_other(rig: Rig) -> None:
+    """After a crash of many workers, one at a time took a second for each job."""
+    rig.sim.configure(latency_s=5)
+    for name in ("a", "b", "c"):
+        await suspect(rig, name, "hello")
+    async with rig.working():
+        await rig.sim.until(lambda: rig.sim.in_flight == 3)
+        rig.sim.configure(latency_s=0)
+
+
 async def test_a_job_that_ends_its_process_three_times_is_poison(rig: Rig) -> None:
     """Its worker lives, and no other job is touched."""
     await suspect(rig, "bad", "poison")

@@ -34,6 +34,8 @@ LENGTH: Final = 4
 """Bytes of a message's length."""
 DIED: Final = "process_died"
 """Error type of an attempt during which the isolation process died."""
+PROCESSES: Final = 4
+"""Isolation processes of one worker, at most; so many jobs run isolated at once."""
 STARTS: Final = 3
 """How many processes a job is given to that end before they have it."""
 ENDED: Final = (OSError, asyncio.IncompleteReadError)
@@ -72,7 +74,7 @@ _VALUES: Final = {"reply": Reply, "broken": Broken, "fail": Fail, "retry": Retry
 
 
 class Isolation:
-    """The isolation process of one worker, started when the first job needs it."""
+    """The isolation processes of one worker, each started when a job needs it."""
 
     def __init__(
         self,
@@ -84,27 +86,18 @@ class Isolation:
         finish: Callable[[ClaimedJob], Awaitable[None]],
     ) -> None:
         """Take where decisions go, and what finishes a job whose row is stored already."""
-        self._settings = settings
         self._decider = decider
         self._defaults = defaults
         self._put = put
         self._finish = finish
-        self._turn = asyncio.Lock()
-        self._process: asyncio.subprocess.Process | None = None
-        self._code = 0
+        self._processes = [IsolationProcess(settings) for _ in range(PROCESSES)]
 
     async def run(self, claimed: ClaimedJob, stored_run: int) -> None:
-        """Run one job when its turn comes; one that is cancelled ends the process with its call."""
-        async with self._turn:
-            claimed.begin()
-            try:
-                isolated = await self._ask(claimed, stored_run)
-            except asyncio.CancelledError:
-                await self.close()
-                raise
-            claimed.end()
-        if isolated is None:
-            self._put(self._death(claimed))
+        """Run one job when its turn comes, and put what is decided about it."""
+        process = min(self._processes, key=lambda each: each.jobs)
+        isolated = await process.run(claimed, stored_run)
+        if isinstance(isolated, str):
+            self._put(self._death(claimed, isolated))
             return
         claimed.read(self._defaults)  # another process has read it and lives
         if isolated.kind == "stored":
@@ -117,6 +110,55 @@ class Isolation:
                 self._put(Answered(claimed, value))
             else:
                 self._put(self._decider.without_call(claimed, value))
+
+    async def close(self) -> None:
+        """End the processes, with the calls that they may be making."""
+        for process in self._processes:
+            await process.close()
+
+    def _death(self, claimed: ClaimedJob, how: str) -> Decision:
+        """Decide about a job under which its process died: another try, or poison."""
+        deaths = claimed.granted.attempts.count(DIED.encode()) + 1
+        poison = deaths >= PROOF
+        message = f"the process that ran only this job died ({how})"
+        if poison:
+            message = f"the process that ran only this job died {deaths} times ({how})"
+        error = ErrorInfo(
+            type="poison" if poison else DIED, message=message, fix="look at its input"
+        )
+        return self._decider.died(claimed, error, poison=poison)
+
+
+class IsolationProcess:
+    """One process, which runs one job at a time: when it dies, that job did it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the settings of the worker."""
+        self._settings = settings
+        self._turn = asyncio.Lock()
+        self._process: asyncio.subprocess.Process | None = None
+        self._code = 0
+        self.jobs = 0
+        """Jobs that it runs or that wait for it."""
+
+    async def run(self, claimed: ClaimedJob, stored_run: int) -> Isolated | str:
+        """Run one job when its turn comes; return what became of it, or how the process died.
+
+        A job that is cancelled ends the process with its call.
+        """
+        self.jobs += 1
+        try:
+            async with self._turn:
+                claimed.begin()
+                try:
+                    isolated = await self._ask(claimed, stored_run)
+                except asyncio.CancelledError:
+                    await self.close()
+                    raise
+                claimed.end()
+                return _how(self._code) if isolated is None else isolated
+        finally:
+            self.jobs -= 1
 
     async def close(self) -> None:
         """End the process, with the call that it may be making."""
@@ -172,19 +214,6 @@ class Isolation:
                 start_new_session=True,
             )
         return self._process
-
-    def _death(self, claimed: ClaimedJob) -> Decision:
-        """Decide about a job under which the process died: another try, or poison."""
-        how = _how(self._code)
-        deaths = claimed.granted.attempts.count(DIED.encode()) + 1
-        poison = deaths >= PROOF
-        message = f"the process that ran only this job died ({how})"
-        if poison:
-            message = f"the process that ran only this job died {deaths} times ({how})"
-        error = ErrorInfo(
-            type="poison" if poison else DIED, message=message, fix="look at its input"
-        )
-        return self._decider.died(claimed, error, poison=poison)
 
 
 async def _give(process: asyncio.subprocess.Process, data: bytes) -> None:
