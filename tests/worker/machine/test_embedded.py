@@ -21,17 +21,13 @@ from nightmill_worker.machine.embedded import embedded_server, restart_if_dead
 
 # A user in a process of its own: prints the URL, stays until its input ends, reports a Ctrl-C.
 USER: Final = """
-import sys
+import signal, sys
 from pathlib import Path
 from nightmill_worker.machine.embedded import embedded_server
+signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
 with embedded_server(Path(sys.argv[1])) as url:
     print(url, flush=True)
-    while True:
-        try:
-            sys.stdin.read()
-            break
-        except KeyboardInterrupt:
-            print("interrupted", flush=True)
+    sys.stdin.read()
 """
 
 
