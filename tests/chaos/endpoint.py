@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LATENCY_S: Final = 0.3
 READ_TIMEOUT_S: Final = 1.5
-WASTED: Final = 60
+WASTED: Final = 100
 """Calls that an outage may waste beyond those in flight when it begins."""
 BACK_S: Final = 40.0
 """Time after the outage in which the old throughput must return."""
