@@ -163,8 +163,7 @@ async def _lines(
 
     if given is None:
         return None
-    rehearsal = session.producer.settings.rehearsal
-    whole = FedWhole(batch, given.content, rehearsal=rehearsal)
+    whole = FedWhole(batch, given.content)
     drained = (await session.batches.counts(batch)).drained
     return None if drained and await whole.stored(store) else _good(given)
 

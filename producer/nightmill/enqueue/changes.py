@@ -9,12 +9,13 @@ import msgspec
 
 from nightmill.errors import InvalidParamsError
 from nightmill.params import decode
+from nightmill.queue import keys
 from nightmill.records.job import REHEARSED, request_hash
 
 if TYPE_CHECKING:
     from nightmill.enqueue.unfinished import Unfinished
     from nightmill.sources import Line
-    from nightmill.store import Stored
+    from nightmill.store import ResultStore, Stored
 
 Changed = Literal["rerun", "keep"]
 """What to do with a request that has changed: call the new one, or keep the old one."""
@@ -23,20 +24,26 @@ Where = Literal["stored", "queued", "in flight"]
 WHERE: Final[tuple[Where, ...]] = ("stored", "queued", "in flight")
 
 
-def differs_stored(line: Line, stored: Stored, *, rehearsal: bool, rerun: bool = False) -> bool:
-    """Tell whether the row of a line's id answers another request.
+def differs(
+    line: Line,
+    stored: Stored | None,
+    job: Unfinished | None = None,
+    *,
+    rehearsal: bool,
+    rerun: bool = False,
+) -> bool:
+    """Tell whether a line's id has another request: in its job, or without one in its row.
 
-    The row of an unreadable job has no hash. It counts as this request's row, except when changed
-    requests are to be called (`rerun`).
+    `job` is queued or in flight, and will replace the row. A job that cannot be read, and its row,
+    count as this request's, except when changed requests are to be called (`rerun`).
     """
+    if job is not None:
+        return rerun if job.body is None else job.body != line.body
+    if stored is None:
+        return False
     if stored.request_hash is None:
         return rerun
     return stored.request_hash != request_hash(line.body, rehearsal=rehearsal)
-
-
-def differs_unfinished(line: Line, job: Unfinished, *, rerun: bool = False) -> bool:
-    """Tell whether the job of a line's id that is queued or in flight has another request."""
-    return rerun if job.body is None else job.body != line.body
 
 
 class Old(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +91,15 @@ class Changes:
         )
 
 
+async def explain(changes: Changes, batch: str, store: ResultStore | None) -> str:
+    """Return the text of `changes`, with the request that the row of the first one keeps."""
+    if changes.first is None:
+        return ""
+    line, _ = changes.first
+    row = None if store is None else await store.get(keys.job_id(batch, line.custom_id))
+    return changes.text(batch, None if row is None or row.params is None else bytes(row.params))
+
+
 def cause_of(before: bytes | None, now: bytes) -> str:
     """Say in which fields two requests differ."""
     try:
@@ -98,10 +114,10 @@ def cause_of(before: bytes | None, now: bytes) -> str:
         for name in names
     ]
     long = [part for part in parts if part in names]
-    told = [part for part in parts if part not in names]
+    short = [part for part in parts if part not in names]
     if long:
-        told.append(f"its {' and '.join(long)} changed")
-    return "; ".join(told) or "its fields are in another order"
+        short.append(f"its {' and '.join(long)} changed")
+    return "; ".join(short) or "its fields are in another order"
 
 
 def _short(old: dict[str, object], new: dict[str, object], name: str) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nightmill.queue import keys
 from nightmill.records.id_set import IdSet
-from nightmill.records.job import request_hash
+from nightmill.records.job import is_rehearsal, request_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 class FedWhole:
     """What one pass over a source feeds, beside what the store knows of earlier passes."""
 
-    def __init__(self, batch: str, content: str | None, *, rehearsal: bool) -> None:
+    def __init__(self, batch: str, content: str | None) -> None:
         """Take the source's content_of; None: it has none, and is always read."""
         self._batch = batch
-        self._rehearsal = rehearsal
+        self._rehearsal = is_rehearsal(batch)
         self.content = content
         self.requests = IdSet()
         """The job ids of the lines, with the hashes of their requests."""

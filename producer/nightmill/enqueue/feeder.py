@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import msgspec
 
-from nightmill.enqueue.changes import CHOICES, Changed, Changes
+from nightmill.enqueue.changes import CHOICES, Changed, Changes, explain
 from nightmill.enqueue.chunks import chunks_at_hand, chunks_of, good_lines
 from nightmill.enqueue.fed import Fed, count
 from nightmill.enqueue.fed_whole import FedWhole
@@ -34,7 +34,6 @@ from nightmill.errors import BatchChangedError, BatchEndedError
 from nightmill.queue import keys, webhooks
 from nightmill.queue.patience import patiently
 from nightmill.records.id_set import IdSet
-from nightmill.records.job import is_rehearsal
 from nightmill.sources import Line, Rejected, Start, in_thread, live_chunks
 
 if TYPE_CHECKING:
@@ -80,10 +79,9 @@ class Feeder:
 
         `changed` says what to do with a request that is not the one stored, queued or in flight
         under its id: "rerun" calls it and replaces the row, "keep" leaves the old one, None refuses
-        it. At most
-        `producer.settings.window` jobs of the batch are in Redis at once; 0 means any number.
-        `on_complete` is the URL of the batch's webhook; None: the webhook is not changed. With
-        `repairs` the lines are all that the batch should have: its total may become smaller.
+        it. At most `producer.settings.window` jobs of the batch are in Redis at once; 0 means any
+        number. `on_complete` is the URL of the batch's webhook; None: the webhook is not changed.
+        With `repairs` the lines are all that the batch should have: its total may become smaller.
         With `content`, the content_of of the source, what has all its rows is not read again.
         """
         self.batch = batch
@@ -97,7 +95,7 @@ class Feeder:
         self._window = Window(batches, batch, producer.settings.window)
         self._replacer = Replacer(batches.redis, batch)
         self._planner = Planner(batch, changed, looked_up=bool(store))
-        self._whole = FedWhole(batch, content, rehearsal=is_rehearsal(batch))
+        self._whole = FedWhole(batch, content)
         self._all_stored: StoredBatch | None = None
         self._in_redis = False
         self._total_before: int | None = None
@@ -160,7 +158,7 @@ class Feeder:
         changes = Changes()
         for chunk in chunks_of(lines, CHUNK):
             good = good_lines(chunk)
-            self._planner.plan(good, *await self._known(good), changes)
+            self._planner.compare(good, *await self._known(good), changes)
         if changes.first and self._total_before is not None:  # nothing is fed: it stays as it was
             await note(self._store, self.batch, "fed")
             await self._batches.set_total(self.batch, self._total_before)
@@ -168,12 +166,8 @@ class Feeder:
 
     async def _refuse(self, changes: Changes) -> None:
         """Raise BatchChangedError when there are `changes`."""
-        if changes.first is None:
-            return
-        job_id = self._id(changes.first[0])
-        row = None if self._store is None else await self._store.get(job_id)
-        kept = None if row is None or row.params is None else bytes(row.params)
-        raise BatchChangedError(f"{changes.text(self.batch, kept)}; {CHOICES}")
+        if text := await explain(changes, self.batch, self._store):
+            raise BatchChangedError(f"{text}; {CHOICES}")
 
     async def feed(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from nightmill.enqueue.changes import differs_stored, differs_unfinished
+from nightmill.enqueue.changes import differs
 from nightmill.enqueue.prepare import Ready, ready_line
 from nightmill.enqueue.unfinished import Replacement
 from nightmill.queue import keys
@@ -55,27 +55,42 @@ class Planner:
         replacements: list[tuple[Line, Replacement]] = []
         same = 0
         for line in lines:
-            job_id = keys.job_id(self._batch, line.custom_id)
-            stored, job = found.get(job_id), waiting.get(job_id)
-            if job is not None and not differs_unfinished(line, job, rerun=self._rerun):
-                same += 1
-            elif job is not None:
+            stored, job = self._has(line, found, waiting)
+            changed = self.differs(line, stored, job)
+            if changed:
                 changes.add(line, stored, job)
-                if self._rerun:
-                    replacements.append((line, self._replacement(line, stored, job, at)))
-                else:
-                    same += 1
-            elif stored is None:
-                jobs.append(ready_line(line, self._batch, at, looked_up=self._looked_up))
-            elif self.differs(line, stored):
-                changes.add(line, stored, None)
-                if self._rerun:
-                    jobs.append(ready_line(line, self._batch, at, stored))
+            rerun = changed and self._rerun
+            if job is not None and rerun:
+                replacements.append((line, self._replacement(line, stored, job, at)))
+            elif job is not None:
+                same += 1
+            elif stored is None or rerun:
+                jobs.append(ready_line(line, self._batch, at, stored, looked_up=self._looked_up))
         return Chunk(lines, jobs, replacements, same, len(changes) - before)
 
-    def differs(self, line: Line, stored: Stored) -> bool:
-        """Tell whether the stored row answers another request."""
-        return differs_stored(line, stored, rehearsal=self._rehearsal, rerun=self._rerun)
+    def compare(
+        self,
+        lines: list[Line],
+        found: dict[str, Stored],
+        waiting: dict[str, Unfinished],
+        changes: Changes,
+    ) -> None:
+        """Only add those of `lines` that changed to `changes`: no job is encoded."""
+        for line in lines:
+            stored, job = self._has(line, found, waiting)
+            if self.differs(line, stored, job):
+                changes.add(line, stored, job)
+
+    def differs(self, line: Line, stored: Stored | None, job: Unfinished | None = None) -> bool:
+        """Tell whether the line's job, or without one its stored row, has another request."""
+        return differs(line, stored, job, rehearsal=self._rehearsal, rerun=self._rerun)
+
+    def _has(
+        self, line: Line, found: dict[str, Stored], waiting: dict[str, Unfinished]
+    ) -> tuple[Stored | None, Unfinished | None]:
+        """Return the row and the unfinished job of the line's id."""
+        job_id = keys.job_id(self._batch, line.custom_id)
+        return found.get(job_id), waiting.get(job_id)
 
     def _replacement(
         self, line: Line, stored: Stored | None, job: Unfinished, at: int

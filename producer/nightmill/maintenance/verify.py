@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from nightmill.enqueue.changes import Changes, differs_stored, differs_unfinished
+from nightmill.enqueue.changes import Changes, differs, explain
 from nightmill.enqueue.chunks import chunks_of
 from nightmill.enqueue.known import total_of
 from nightmill.enqueue.prepare import defaults_of
@@ -20,11 +20,10 @@ from nightmill.settings import load_settings
 from nightmill.sources import Line
 
 if TYPE_CHECKING:
-    from nightmill.enqueue.unfinished import Unfinished
     from nightmill.queue.batches import Batches
     from nightmill.records.counts import Counts
     from nightmill.settings import Settings
-    from nightmill.store import ResultStore, Stored
+    from nightmill.store import ResultStore
 
 CHUNK: Final = 500
 """Ids that are looked up at once."""
@@ -81,7 +80,8 @@ async def verify(
     if compared.missing:
         problems.append(f"{compared.missing:,} ids have neither a row nor a job")
     if len(compared.changes):
-        problems.append(await _changed(batch, store, compared.changes))
+        changed = await explain(compared.changes, batch, store)
+        problems.append(f"{changed}; feed the source with --changed rerun to replace them")
     if orphaned:
         problems.append(f"{orphaned:,} queued jobs lost their payloads")
     rows = sum(stored.values())
@@ -153,6 +153,7 @@ async def _compared(
 ) -> _Compared:
     """Look for each line in Redis, then in the store: a job that ends meanwhile is found there."""
     compared, defaults = _Compared(), defaults_of(settings)
+    rehearsal = is_rehearsal(batch)
     for chunk in chunks_of(source, CHUNK):
         names = [
             keys.job_id(batch, each if isinstance(each, str) else each.custom_id) for each in chunk
@@ -164,24 +165,9 @@ async def _compared(
             compared.stored += row is not None
             if job is None and row is None:
                 compared.add_missing(name.partition(":")[2])
-            elif isinstance(each, Line) and _differs(each, job, row, rehearsal=is_rehearsal(batch)):
+            elif isinstance(each, Line) and differs(each, row, job, rehearsal=rehearsal):
                 compared.changes.add(each, row, job)
     return compared
-
-
-def _differs(line: Line, job: Unfinished | None, row: Stored | None, *, rehearsal: bool) -> bool:
-    if job is not None:
-        return differs_unfinished(line, job)
-    return row is not None and differs_stored(line, row, rehearsal=rehearsal)
-
-
-async def _changed(batch: str, store: ResultStore, changes: Changes) -> str:
-    """Return the problem of requests that are not those of the source."""
-    custom_id = changes.first[0].custom_id if changes.first else ""
-    row = await store.get(keys.job_id(batch, custom_id))
-    kept = None if row is None or row.params is None else bytes(row.params)
-    fix = "feed the source with --changed rerun to replace them"
-    return f"{changes.text(batch, kept)}; {fix}"
 
 
 async def _orphaned(batch: str, batches: Batches) -> int:
