@@ -5,8 +5,9 @@ Bad rows are printed on stderr. With --skip-bad they go to a side file instead.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ from nightmill.sources import (
     Line,
     Rejected,
     check_source,
+    checked_before,
+    content_of,
     plain_name,
     read_rejects,
     read_source,
@@ -47,7 +50,28 @@ def batch_name(source: Source, given: str | None, *, rehearsal: bool) -> str:
     return batch_for(name, rehearsal=rehearsal) or name
 
 
-async def fed_before(settings: Settings, batch: str, content: str | None) -> int | None:
+@contextmanager
+def unless_fed_before(
+    source: Source,
+    defaults: Defaults,
+    batch: str,
+    settings: Settings,
+    checked: AbstractContextManager[Summary],
+) -> Iterator[Summary]:
+    """Yield the summary of a file: of `checked`, its check, unless `batch` was fed with it last.
+
+    What was fed last was checked then, and is not read again.
+    """
+    content = content_of(source, defaults)
+    jobs = asyncio.run(_fed_before(settings, batch, content))
+    if content and jobs:
+        yield checked_before(source, content, jobs)
+        return
+    with checked as summary:
+        yield msgspec.structs.replace(summary, content=None if summary.rejected else content)
+
+
+async def _fed_before(settings: Settings, batch: str, content: str | None) -> int | None:
     """Return how many jobs a source of this content gave, if `batch` was fed with it last."""
     where = settings.store_at
     if content is None or (isinstance(where, Path) and not private.exists(where)):

@@ -24,20 +24,16 @@ from nightmill.reports.progress import counted
 if TYPE_CHECKING:
     from nightmill.cli.session import Session
     from nightmill.maintenance.verify import Verdict
+    from nightmill.params import Defaults
     from nightmill.settings import Settings
-    from nightmill.sources import Line, Rejected, Source
+    from nightmill.sources import Line, Source, Summary
     from nightmill.store import ResultStore
-
-    Read = Callable[[], Iterable[Line | Rejected]]
 
 
 class Given(NamedTuple):
-    """A source: `read` yields its lines, as often as it is called.
+    """A source: `read` yields its lines, as often as it is called; `content` is its content_of."""
 
-    `content` is its content_of if the batch was fed with it last, else None.
-    """
-
-    read: Read
+    read: Callable[[], Iterable[Line]]
     content: str | None
 
 
@@ -97,23 +93,29 @@ def verify(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
 @contextmanager
 def _opened(source: Source, settings: Settings, batch: str) -> Iterator[Given]:
     """Yield a file's jobs. What the batch was fed with last is not checked again."""
-    from nightmill.cli.checking import fed_before  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.cli.checking import unless_fed_before  # noqa: PLC0415 - `--help` stays fast
     from nightmill.enqueue.prepare import defaults_of  # noqa: PLC0415
-    from nightmill.sources import check_source, content_of, read_checked, read_source  # noqa: PLC0415
+    from nightmill.sources import read_checked  # noqa: PLC0415
 
     if source.once:
         raise SourceError(f"{source} can be read only once: give the file that was fed")
     defaults = defaults_of(settings)
-    content = content_of(source, defaults)
-    if asyncio.run(fed_before(settings, batch, content)):
-        yield Given(lambda: read_source(source, defaults), content)
-        return
+    checking = _checked(source, defaults)
+    with unless_fed_before(source, defaults, batch, settings, checking) as checked:
+        yield Given(lambda: read_checked(checked, defaults), checked.content)
+
+
+@contextmanager
+def _checked(source: Source, defaults: Defaults) -> Iterator[Summary]:
+    """Yield the summary of a file; its bad rows are only counted, for they were never fed."""
+    from nightmill.sources import check_source  # noqa: PLC0415 - `--help` stays fast
+
     with TemporaryDirectory(prefix="nightmill-") as folder:
         checked = check_source(source, defaults, ids=Path(folder) / "ids.db")
         if checked.rejected:
             bad = counted(checked.rejected, "bad row")
             echo(f"{source}: {bad} skipped", err=True)
-        yield Given(lambda: read_checked(checked, defaults), None)
+        yield checked
 
 
 async def _verify(settings: Settings, batch: str, given: Given | None, *, repair: bool) -> Verdict:
@@ -131,8 +133,8 @@ async def _verify(settings: Settings, batch: str, given: Given | None, *, repair
             return verdict
         for problem in verdict.problems:
             echo(f"found: {problem}", err=True)
-        await _repair(session, batch, given.read)
-        return await check(batch, store, session.batches, _good(given), settings)
+        await _repair(session, batch, given)
+        return await check(batch, store, session.batches, given.read(), settings)
 
 
 async def _require(session: Session, store: ResultStore, batch: str) -> None:
@@ -144,14 +146,14 @@ async def _require(session: Session, store: ResultStore, batch: str) -> None:
         raise BatchNotFoundError(f'no batch "{batch}"; batches: {names}')
 
 
-async def _repair(session: Session, batch: str, read: Read) -> None:
+async def _repair(session: Session, batch: str, given: Given) -> None:
     """Feed the source again. Jobs that are stored or queued are skipped."""
     from nightmill.enqueue.feeder import Feeder  # noqa: PLC0415
 
     async with Feeder(
         batch, session.producer, session.batches, session.store, "keep", repairs=True
     ) as feeder:
-        fed = await feeder.feed(read())
+        fed = await feeder.feed(given.read())
     echo(f'repaired: {counted(fed.new, "job")} of batch "{batch}" fed again', err=True)
 
 
@@ -165,13 +167,7 @@ async def _lines(
         return None
     whole = FedWhole(batch, given.content)
     drained = (await session.batches.counts(batch)).drained
-    return None if drained and await whole.stored(store) else _good(given)
-
-
-def _good(given: Given) -> Iterable[Line]:
-    from nightmill.sources import Line  # noqa: PLC0415 - `--help` stays fast
-
-    return (line for line in given.read() if isinstance(line, Line))
+    return None if drained and await whole.stored(store) else given.read()
 
 
 def _report(batch: str, verdict: Verdict) -> list[str]:

@@ -24,7 +24,6 @@ from nightmill_worker.cli.worker import NO_CREDENTIAL
 
 if TYPE_CHECKING:
     from nightmill import sources
-    from nightmill.params import Defaults
     from nightmill.settings import Settings
     from nightmill_worker.simulator import SimulatorConfig
 
@@ -136,7 +135,12 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
     if feed.dry_run:
         show_jobs(rows.source(source), feed.settings(places), as_json=feed.json)
         return
-    from nightmill.cli.checking import batch_name, require_apart  # noqa: PLC0415
+    from nightmill.cli.checking import (  # noqa: PLC0415
+        batch_name,
+        checked_source,
+        require_apart,
+        unless_fed_before,
+    )
     from nightmill.cli.file_names import file_of  # noqa: PLC0415
     from nightmill.enqueue.prepare import defaults_of  # noqa: PLC0415
     from nightmill.export.outputs import require_writable  # noqa: PLC0415
@@ -155,7 +159,13 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
     defaults = defaults_of(settings)
     with (
         _readable(given) as readable,
-        _checked(readable, defaults, name, settings, skip_bad=feed.skip_bad) as checked,
+        unless_fed_before(
+            readable,
+            defaults,
+            name,
+            settings,
+            checked_source(readable, defaults, name, skip_bad=feed.skip_bad),
+        ) as checked,
     ):
         require_places(settings)  # only now: a refused file leaves no data directory
         from nightmill_worker.cli.running import Plan, run_plan  # noqa: PLC0415
@@ -173,24 +183,6 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
             )
             code = asyncio.run(run_plan(settings, checked, plan))
     raise typer.Exit(code)
-
-
-@contextlib.contextmanager
-def _checked(
-    source: sources.Source, defaults: Defaults, batch: str, settings: Settings, *, skip_bad: bool
-) -> Iterator[sources.Summary]:
-    """Yield the summary of a source; what was fed whole before is not checked again."""
-    from nightmill.cli.checking import checked_source, fed_before  # noqa: PLC0415
-    from nightmill.sources import checked_before, content_of  # noqa: PLC0415
-
-    content = content_of(source, defaults)
-    jobs = asyncio.run(fed_before(settings, batch, content))
-    if content and jobs:
-        yield checked_before(source, content, jobs)
-        return
-    with checked_source(source, defaults, batch, skip_bad=skip_bad) as checked:
-        whole = content if not checked.rejected else None
-        yield msgspec.structs.replace(checked, content=whole)
 
 
 def _settings(
