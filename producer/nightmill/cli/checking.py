@@ -73,12 +73,11 @@ def unless_fed_before(
 
 async def _fed_before(settings: Settings, batch: str, content: str | None) -> int | None:
     """Return how many jobs a source of this content gave, if `batch` was fed with it last."""
-    where = settings.store_at
-    if content is None or (isinstance(where, Path) and not private.exists(where)):
+    if content is None or private.missing(settings.store_at):
         return None
     from nightmill.store import ResultStore  # noqa: PLC0415 - optional extra
 
-    async with ResultStore.open(where) as store:
+    async with ResultStore.open(settings.store_at) as store:
         known = await store.known(batch)
     if known is None or known.content != content:
         return None

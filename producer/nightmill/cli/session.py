@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from nightmill.client.producer import Producer
-from nightmill.client.stored import store_beside, store_to_read
+from nightmill.client.stored import extra_installed, store_beside, store_to_read
 from nightmill.errors import BatchNotFoundError, NightmillError, StoreMissingError
 from nightmill.queue.batches import Batches
 from nightmill.queue.connection import connect, redis_errors
@@ -40,7 +39,7 @@ class Session:
     async def stored(self, batch: str = "") -> ResultStore:
         """Return the store. Raises StoreMissingError, and BatchNotFoundError when there is none."""
         if self.store is None:
-            if find_spec("sqlalchemy"):
+            if extra_installed():
                 await _require_store(self.producer.settings, batch)
             raise StoreMissingError
         return self.store
@@ -73,7 +72,7 @@ async def open_batches(settings: Settings) -> AsyncIterator[Batches]:
 @asynccontextmanager
 async def open_store(settings: Settings) -> AsyncIterator[ResultStore]:
     """Connect to the results store. Raises StoreMissingError on the base install."""
-    if find_spec("sqlalchemy") is None:
+    if not extra_installed():
         raise StoreMissingError
     from nightmill.store import ResultStore  # noqa: PLC0415 - optional extra
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nightmill.errors import StoreMissingError
+from nightmill.errors import StoreMismatchError, StoreMissingError
 from nightmill.queue.connection import redis_errors
 from nightmill.queue.used_store import UsedStore, differing, mismatch, note, noted
 from nightmill.safety import private
@@ -31,15 +31,11 @@ async def store_beside(settings: Settings, redis: Redis) -> AsyncIterator[Result
     store is used with `redis`.
     """
     where = settings.store_at
-    nowhere = isinstance(where, Path) and not private.exists(where.parent)
-    if nowhere or find_spec("sqlalchemy") is None:
+    folder = where.parent if isinstance(where, Path) else where
+    if private.missing(folder) or not extra_installed():
         yield None
         return
-    from nightmill.store import ResultStore  # noqa: PLC0415 - optional extra
-
-    async with ResultStore.open(where) as store:
-        if problem := await mismatch(redis, await used_store(settings, store)):
-            raise problem
+    async with _opened(settings, redis) as store:
         yield store
 
 
@@ -49,19 +45,14 @@ async def store_to_read(settings: Settings, redis: Redis) -> AsyncIterator[Resul
 
     Nothing is made: where no file is, there are no results.
     """
-    where = settings.store_at
-    nowhere = isinstance(where, Path) and not private.exists(where)
-    if nowhere or find_spec("sqlalchemy") is None:
+    if private.missing(settings.store_at) or not extra_installed():
         yield None
         return
-    from nightmill.store import ResultStore  # noqa: PLC0415 - optional extra
-
     async with AsyncExitStack() as stack:
         store: ResultStore | None = None
-        with suppress(StoreMissingError):  # the driver of a server is not installed here
-            store = await stack.enter_async_context(ResultStore.open(where))
-        if store is not None and await mismatch(redis, await used_store(settings, store)):
-            store = None
+        # suppressed: the driver of a server is not installed here
+        with suppress(StoreMissingError, StoreMismatchError):
+            store = await stack.enter_async_context(_opened(settings, redis))
         yield store
 
 
@@ -71,28 +62,39 @@ async def store_of_results(settings: Settings, redis: Redis) -> AsyncIterator[Re
 
     Raises StoreMissingError where the store cannot be read, StoreMismatchError for another one.
     """
-    where = settings.store_at
-    if find_spec("sqlalchemy") is None:
+    if not extra_installed():
         raise StoreMissingError
-    if isinstance(where, Path) and not private.exists(where):
+    if private.missing(settings.store_at):
         if used := await noted(redis):
             raise StoreMissingError(
-                f"the results are in {used.where}, and {where} does not exist: set "
+                f"the results are in {used.where}, and {settings.store_at} does not exist: set "
                 "NIGHTMILL_STORE_URL or NIGHTMILL_DATA_DIR to the store in use"
             )
         yield None
         return
+    async with _opened(settings, redis) as store:
+        yield store
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, redis: Redis) -> AsyncIterator[ResultStore]:
+    """Open the results store. Raises StoreMismatchError when another is used with `redis`."""
     from nightmill.store import ResultStore  # noqa: PLC0415 - optional extra
 
-    async with ResultStore.open(where) as store:
+    async with ResultStore.open(settings.store_at) as store:
         if problem := await mismatch(redis, await used_store(settings, store)):
             raise problem
         yield store
 
 
+def extra_installed() -> bool:
+    """Tell whether the extra that the results store needs is installed."""
+    return find_spec("sqlalchemy") is not None
+
+
 def place_of(settings: Settings) -> str | None:
     """Return where the results store is looked for; None when the extra for it is not installed."""
-    if find_spec("sqlalchemy") is None:
+    if not extra_installed():
         return None
     if isinstance(settings.store_at, Path):
         return str(settings.store_at)

@@ -100,6 +100,11 @@ def exists(path: Path) -> bool:
     return True
 
 
+def missing(place: str | Path) -> bool:
+    """Return whether `place` is a path with nothing at it, and no URL. Raises as `exists` does."""
+    return isinstance(place, Path) and not exists(place)
+
+
 def unusable(path: Path, error: OSError) -> SettingsError:
     """Return the error for a data directory, or a file in it, that cannot be used."""
     if isinstance(error, FileExistsError | NotADirectoryError):
