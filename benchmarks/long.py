@@ -1,4 +1,4 @@
-"""Cold starts with long calls, beside a pacer that is told the limit (without one: a bare loop)."""
+"""Cold starts with long calls, beside a pacer that knows the limit (without one: a bare loop)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Requests that the bucket holds; None: those of a second."""
     headers: bool = False
     """Whether headers report the limit."""
-    told: bool = False
+    known: bool = False
     """Whether the operator sets the limit."""
     bar: float
     """The longest time that we accept, as a multiple of the pacer's."""
@@ -68,7 +68,7 @@ async def run_long(there: Endpoint, *, quick: bool) -> Table:
     return Table(
         title="long: cold starts with long calls",
         what=f"{PROCESSES} processes with {SLOTS:,} slots. Seconds from the first request to the "
-        "last response. The pacer is told the limit; without one it is a bare loop.",
+        "last response. The pacer knows the limit; without one it is a bare loop.",
         heads=("endpoint", "jobs", "call s", "took s", "pacer s", "ratio", "bar", "refused"),
         rows=tuple(rows),
     )
@@ -97,7 +97,7 @@ async def _measured(case: Case, there: Endpoint, commands: list[list[str]], fold
     await there.configure(rpm=case.rpm, burst=burst, headers=case.headers, jitter=0.3)
     env = {**os.environ, "NIGHTMILL_BASE_URL": there.url, "NIGHTMILL_API_KEY": "bench"}
     env["PYTHONPATH"] = os.pathsep.join((str(Path.cwd()), os.environ.get("PYTHONPATH", "")))
-    if case.told:
+    if case.known:
         env["NIGHTMILL_RPM"] = str(case.rpm)
     started = [
         await asyncio.create_subprocess_exec(

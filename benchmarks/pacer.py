@@ -1,4 +1,4 @@
-"""A client that is told the right number: it sends its calls evenly, or keeps its slots full.
+"""A client that knows the right limit: it sends its calls evenly, or keeps its slots full.
 
 `python -m benchmarks.pacer URL JOBS RATE SLOTS`. RATE is calls a second, 0: as slots allow.
 A refused call is sent again a second later.

@@ -19,7 +19,7 @@ SETTLE_S = 0.005
 LARGEST_CLAIM = 200
 LEASE_S = 30.0
 SNOOZE_S = 1.0
-TELL_S = 1.0
+REPORT_S = 1.0
 BYTES_A_TOKEN = 1 / 0.3
 
 
@@ -33,7 +33,7 @@ class Worker(msgspec.Struct, kw_only=True):
     held: set[str] = set()
     done: list[tuple[str, Reservation, Answer]] = []
     calls: int = 0
-    told_at: float = -TELL_S
+    told_at: float = -REPORT_S
 
 
 class Fleet:
@@ -210,8 +210,8 @@ class Fleet:
             self.at(self.now + answer.after, self.back, worker, slot, reservation, answer)
 
     def begin(self, worker: Worker, slot: str, reservation: Reservation, answer: Answer) -> None:
-        """Let the headers of an answer arrive. A worker tells the lane once in TELL_S."""
-        if worker.alive and self.now - worker.told_at >= TELL_S and self.now >= self.redis_back:
+        """Let the headers of an answer arrive. A worker passes them on once in REPORT_S."""
+        if worker.alive and self.now - worker.told_at >= REPORT_S and self.now >= self.redis_back:
             worker.told_at = self.now
             item = settled(slot, reservation, answer)
             begun = msgspec.structs.replace(item, outcome="begun", latency=0.0)

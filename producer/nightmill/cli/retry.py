@@ -15,7 +15,7 @@ from nightmill.cli.terminal import echo
 from nightmill.cli.which_options import WhichOptions
 from nightmill.errors import JobNotFoundError
 from nightmill.records.state import JobState
-from nightmill.records.stop_reasons import told
+from nightmill.records.stop_reasons import shown
 from nightmill.reports.progress import counted
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ async def _other_jobs(store: ResultStore, batch: str, which: WhichOptions) -> li
         for state in (JobState.CANCELLED, JobState.EXPIRED)
         if rows[state] and state not in which.selection().statuses
     ]
-    stops = told(await store.stop_reasons(batch))
+    stops = shown(await store.stop_reasons(batch))
     return [*hints, f"{stops}: nightmill errors {name}"] if stops else hints
 
 

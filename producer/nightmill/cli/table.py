@@ -18,7 +18,7 @@ from nightmill.cli.fitted import FittedTable
 from nightmill.cli.options import WIDE
 from nightmill.cli.terminal import echo_json
 from nightmill.records.state import JobState
-from nightmill.records.stop_reasons import told
+from nightmill.records.stop_reasons import shown
 from nightmill.reports.labels import NO_WORKER, StatusColumn
 from nightmill.reports.progress import Progress, counted, dollars, duration, short
 
@@ -93,7 +93,7 @@ def _notes(view: View) -> Iterator[Text]:
             yield Text(f"{batch} is {counts.state}: {counts.reason}", style="yellow")
         if batch and counts.gap:
             yield Text(f"{batch} {counts.gap}", style="red")
-        if stops := told(counts.stop_reasons):
+        if stops := shown(counts.stop_reasons):
             yield Text(f"{batch or _SINGLES}: {stops}{_see_errors(batch)}", style="yellow")
         if delivery := view.webhook(batch):
             yield Text(f"webhook of {batch}: {delivery}")

@@ -96,14 +96,14 @@ async def _wait(
 
 def _summary(view: View, batch: str) -> str:
     """Return how the jobs of the batch ended, and why those that are left may not end."""
-    from nightmill.records.stop_reasons import told  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.records.stop_reasons import shown  # noqa: PLC0415 - `--help` stays fast
     from nightmill.reports.labels import NO_WORKER  # noqa: PLC0415
     from nightmill.reports.progress import counted  # noqa: PLC0415
 
     counts = view.counts[batch]
     ends = {name: getattr(counts, name) for name in ("failed", "cancelled", "expired")}
     left = max(counts.accepted, counts.total or 0) - counts.terminal
-    stops = told(counts.stop_reasons)
+    stops = shown(counts.stop_reasons)
     parts = [f"{counts.succeeded:,} succeeded" + (f" ({stops})" if stops else "")]
     parts += [f"{number:,} {name}" for name, number in {**ends, "left": left}.items() if number]
     running = view.workers(batch)

@@ -96,7 +96,7 @@ CANCELLATION_TTL_MS: Final = 5_000
 NOTICE_TTL_MS: Final = 604_800_000
 """Of NOTICE until it is delivered or given up; its tries last a day."""
 NOTICED_TTL_MS: Final = 86_400_000
-"""Of NOTICE after that: the same event is not told again meanwhile."""
+"""Of NOTICE after that: the same event is not sent again meanwhile."""
 CRASHES_TTL_MS: Final = 600_000
 """Of CRASHES and TROUBLES; each write of a note renews it."""
 

@@ -1,4 +1,4 @@
-"""Stop reasons: which ones mean that an answer is whole, and how the others are told to a person.
+"""Stop reasons: which ones mean that an answer is whole, and how the others are shown to a person.
 
 Rows are counted by stop reason in Redis and in the store. What a batch does with an answer that is
 not whole has its place here too: a rule for each stop reason.
@@ -27,7 +27,7 @@ TRUNCATED: Final = "max_tokens"
 REFUSAL: Final = "refusal"
 WHOLE: Final = frozenset({"end_turn", "stop_sequence", "tool_use"})
 """Stop reasons of answers that are whole."""
-_TOLD: Final = {
+_DESCRIPTIONS: Final = {
     TRUNCATED: "cut at max_tokens",
     "model_context_window_exceeded": "cut at the context window",
     REFUSAL: "refused by the model",
@@ -74,9 +74,9 @@ def not_whole(stops: Mapping[str, int]) -> dict[str, int]:
 
 def described(name: str) -> str:
     """Return what a stop reason means for an answer, to stand behind a number."""
-    return _TOLD.get(name, f"stopped with {name}")
+    return _DESCRIPTIONS.get(name, f"stopped with {name}")
 
 
-def told(stops: Mapping[str, int]) -> str:
+def shown(stops: Mapping[str, int]) -> str:
     """Return "105 cut at max_tokens, 2 refused by the model"; "" when all answers are whole."""
     return ", ".join(f"{number:,} {described(name)}" for name, number in not_whole(stops).items())

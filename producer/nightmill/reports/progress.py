@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from nightmill.records.stop_reasons import told
+from nightmill.records.stop_reasons import shown
 from nightmill.reports.labels import ProgressLabel
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Progress:
         parts.append("cost ?" if counts.cost is None else dollars(counts.cost))
         parts.append(f"{self.refused:,} {ProgressLabel.REFUSED}")
         parts.append(f"{counts.failed:,} {ProgressLabel.FAILED}")
-        if stops := told(counts.stop_reasons):
+        if stops := shown(counts.stop_reasons):
             parts.append(stops)
         parts.append(f"{counts.in_flight:,} {ProgressLabel.IN_FLIGHT}")
         tokens = f"{short(counts.input_tokens)} in + {short(counts.output_tokens)} out"

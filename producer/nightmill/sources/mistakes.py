@@ -1,4 +1,4 @@
-"""One mistake is told once, with the number of rows that have it and the first of their lines."""
+"""One mistake is shown once, with the number of rows that have it and the first of their lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nightmill.errors import InvalidParamsError
 from nightmill.sources.line import Rejected
 
 MAX_MISTAKES: Final = 20
-"""Mistakes that are told apart; the rows with others are only counted."""
+"""Mistakes that are shown apart; the rows with others are only counted."""
 
 _OF_ONE_ROW: Final = re.compile(r"'(?:[^'\\]|\\.)*'|0x[0-9a-f]+|\d[\d,.]*")
 """Parts of an error that differ between rows with the same mistake: given values and numbers."""
@@ -37,14 +37,14 @@ class Mistake(msgspec.Struct, kw_only=True):
 class Mistakes(msgspec.Struct, kw_only=True):
     """The mistakes of a source, in the order of their first lines."""
 
-    told: tuple[Mistake, ...]
+    shown: tuple[Mistake, ...]
     others: int
-    """Rows with a mistake that is not among `told`."""
+    """Rows with a mistake that is not among `shown`."""
 
     def lines(self, of: int) -> list[str]:
         """Return a line of text for each; the source has `of` rows."""
         more = [f"... and {self.others:,} rows with other mistakes"] if self.others else []
-        return [*(mistake.text(of) for mistake in self.told), *more]
+        return [*(mistake.text(of) for mistake in self.shown), *more]
 
 
 def mistakes_of(rejects: Iterable[Rejected]) -> Mistakes:
@@ -60,4 +60,4 @@ def mistakes_of(rejects: Iterable[Rejected]) -> Mistakes:
             found[key] = Mistake(error=error, rows=1)
         else:
             others += 1
-    return Mistakes(told=tuple(found.values()), others=others)
+    return Mistakes(shown=tuple(found.values()), others=others)

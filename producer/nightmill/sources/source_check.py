@@ -100,7 +100,7 @@ def check_source(
         ids=ids,
         jobs=total - rejected,
         rejected=rejected,
-        mistakes=Mistakes(told=(), others=0),
+        mistakes=Mistakes(shown=(), others=0),
         warnings=tuple(warnings.values()),
     )
     return msgspec.structs.replace(summary, mistakes=mistakes_of(read_rejects(summary)))
@@ -113,7 +113,7 @@ def checked_before(source: Source, content: str, jobs: int) -> Summary:
         ids=None,
         jobs=jobs,
         rejected=0,
-        mistakes=Mistakes(told=(), others=0),
+        mistakes=Mistakes(shown=(), others=0),
         warnings=(),
         content=content,
     )

@@ -24,7 +24,7 @@ _OTHERS: Final = (";", "\t", "|", ",")
 
 _QUOTED: Final = re.compile(r'"(?:[^"]|"")*"')
 _SEP: Final = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
-"""The first line by which Excel is told the delimiter."""
+"""The first line with which Excel names the delimiter."""
 
 _NOT_UTF8: Final = re.compile(r"[\udc80-\udcff]")
 """Characters by which `surrogateescape` stands for bytes that are not UTF-8."""

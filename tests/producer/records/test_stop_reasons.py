@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from nightmill.records.state import JobState
-from nightmill.records.stop_reasons import LONGEST, MOST, counted_as, not_whole, tallied, told
+from nightmill.records.stop_reasons import LONGEST, MOST, counted_as, not_whole, shown, tallied
 
 
 def test_every_stop_reason_is_told_by_name_and_whole_answers_are_not() -> None:
     """Refused, cut and unknown answers looked like all others: "3 succeeded, 0 failed"."""
     stops = {"end_turn": 9, "tool_use": 1, "refusal": 2, "max_tokens": 1_105, "new_one": 3}
-    assert told(stops) == (
+    assert shown(stops) == (
         "1,105 cut at max_tokens, 3 stopped with new_one, 2 refused by the model"
     )
     assert not_whole({"end_turn": 3, "stop_sequence": 1}) == {}

@@ -204,7 +204,7 @@ def test_a_checked_table_is_fed_without_its_bad_rows(tmp_path: Path) -> None:
     path = write(tmp_path, "in.csv", b"id,text\n1,a\n2,\n1,c\n4,d\n")
     source = source_of(path, None, Template(prompt="{{ text }}", id="id"))
     checked = check_source(source, DEFAULTS, ids=tmp_path / "ids.db")
-    assert [str(each.error).split(";")[0] for each in checked.mistakes.told] == [
+    assert [str(each.error).split(";")[0] for each in checked.mistakes.shown] == [
         'line 3: prompt: column "text" is empty in this row',
         "line 4: custom_id: '1' was used on line 2 already",
     ]

@@ -239,7 +239,7 @@ def test_a_good_file_is_counted(tmp_path: Path) -> None:
     """`enqueue` prints this summary before it starts."""
     warm = b'{"prompt": "Hi", "temperature": 0.5, "top_p": 0.5}\n'
     summary = checked(tmp_path, GOOD + warm + warm)
-    assert (summary.jobs, summary.rejected, summary.mistakes.told) == (3, 0, ())
+    assert (summary.jobs, summary.rejected, summary.mistakes.shown) == (3, 0, ())
     (warned,) = summary.warnings
     assert (warned.count, warned.first) == (2, 2)
 

@@ -7,7 +7,7 @@ import pytest
 from nightmill_worker.limiter.bounds import LARGEST_WINDOW
 from nightmill_worker.limiter.header_bucket import Reported
 from nightmill_worker.limiter.law import Law, step
-from nightmill_worker.limiter.opening import TOLD_FACTOR, UNANSWERED_CALLS, UNPROVEN_PACE
+from nightmill_worker.limiter.opening import KNOWN_FACTOR, UNANSWERED_CALLS, UNPROVEN_PACE
 from nightmill_worker.limiter.orders import orders
 from nightmill_worker.limiter.records import Caps, Observed
 from nightmill_worker.limiter.window import Window
@@ -45,7 +45,7 @@ def test_a_told_limit_sets_the_pace_and_the_window_does_not_bind(told: str) -> N
     caps = Caps() if told == "header" else Caps(requests=4000.0)
     law = step(Law(), Observed(reported=reported if told == "header" else {}), 0.1)
     given = orders(law, caps)
-    assert given.gates["pace"].rate == pytest.approx(TOLD_FACTOR * 4000 / 60)
+    assert given.gates["pace"].rate == pytest.approx(KNOWN_FACTOR * 4000 / 60)
     assert given.gates["requests"].rate == pytest.approx(4000 / 60)
     assert given.window == LARGEST_WINDOW
 
@@ -55,7 +55,7 @@ def test_one_refusal_or_failure_returns_a_told_limit_to_the_law(doubt: str) -> N
     """A number that is ten times too high must not become a storm, nor must a failing server."""
     caps = Caps(requests=60_000.0)
     law = sent(step(Law(), Observed(), 0.1), until=0.5, calls=100)
-    assert orders(law, caps).gates["pace"].rate == pytest.approx(TOLD_FACTOR * 1000)
+    assert orders(law, caps).gates["pace"].rate == pytest.approx(KNOWN_FACTOR * 1000)
     seen = law.observed
     if doubt == "refused":
         law = step(law, replace(seen, refused=1, epoch=1, cut_in_flight=50), 0.6)

@@ -58,7 +58,7 @@ class Attachments:
     def __init__(self, settings: Settings, emit: Emit | None = None) -> None:
         """Take the roots and the memory budget. Without roots every attachment is refused."""
         self._emit = emit
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
         self._roots = Roots.of(settings)
         self._budget = Budget(settings.attach_memory_bytes)
         self._readers = Readers()
@@ -78,18 +78,18 @@ class Attachments:
         try:
             corrections: list[MediaTypeCorrected] = []
             whole = await self._aside(lambda: load(body, found, corrections.append))
-            self._tell(corrections)
+            self._report(corrections)
             held -= self._budget.give(held - held // WHILE_LOADING)
             yield whole
         finally:
             self._budget.give(held)
 
-    def _tell(self, corrections: list[MediaTypeCorrected]) -> None:
+    def _report(self, corrections: list[MediaTypeCorrected]) -> None:
         """Emit each kind of correction once: a whole batch may have the same wrong type."""
         for correction in corrections:
             kind = (correction.named, correction.actual)
-            if self._emit is not None and kind not in self._told:
-                self._told.add(kind)
+            if self._emit is not None and kind not in self._reported:
+                self._reported.add(kind)
                 self._emit(correction)
 
     async def _aside(self, work: Callable[[], T]) -> T | Fail | Retry:

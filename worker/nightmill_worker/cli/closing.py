@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from nightmill.queue import webhooks
 from nightmill.queue.stops import RESUME
-from nightmill.records.stop_reasons import told
+from nightmill.records.stop_reasons import shown
 from nightmill.reports.progress import counted, dollars, duration, short
 from nightmill_worker.machine.local_run import End
 
@@ -28,7 +28,7 @@ def summary(
 ) -> list[str]:
     """Return how the jobs of the batch ended and what that cost; `refused` calls were 429s."""
     counts = ending.counts
-    stops = told(counts.stop_reasons)
+    stops = shown(counts.stop_reasons)
     parts = [f"{counts.succeeded:,} succeeded" + (f" ({stops})" if stops else "")]
     parts.append(f"{counts.failed:,} failed")
     rare = {"cancelled": counts.cancelled, "expired": counts.expired, "left": _left(counts)}
@@ -63,7 +63,7 @@ def advice(ending: Ending, batch: str, *, clean: bool) -> list[str]:
     if counts.webhook:
         lines.append(f"webhook: {webhooks.describe(webhooks.decode(counts.webhook))}")
     odd = [f"{counts.failed:,} failed"] if counts.failed else []
-    odd += [stops] if (stops := told(counts.stop_reasons)) else []
+    odd += [stops] if (stops := shown(counts.stop_reasons)) else []
     if odd:
         how = f"Why, and how to run them again: nightmill errors {shlex.quote(batch)}"
         lines.append(f"{', '.join(odd)}. {how}")

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 LOOK_S: Final = 1.0
 """Between two looks whether a worker's troubles have changed, seconds."""
 LISTEN_AGAIN_S: Final = 1.0
-HEAR_S: Final = 10.0
+LISTEN_S: Final = 10.0
 """Longest wait for one message of the channel, seconds."""
 SWEEP_S: Final = 0.5
 IDLE_SWEEP_S: Final = 2.5
@@ -161,7 +161,7 @@ class Background:
                 await channel.subscribe(keys.WAKE)
                 self._wake()  # a wake of before was lost
                 while True:
-                    if await channel.get_message(ignore_subscribe_messages=True, timeout=HEAR_S):
+                    if await channel.get_message(ignore_subscribe_messages=True, timeout=LISTEN_S):
                         self._wake()
 
     def _wake(self) -> None:

@@ -125,7 +125,7 @@ class Decider:
         return self._decided(claimed, outcome, settlement_of(claimed, "unsent"))
 
     def begun(self, claimed: ClaimedJob, headers: Mapping[str, str]) -> Decision | None:
-        """Decide about an answer that begins: its headers are told when they hold news."""
+        """Decide about an answer that begins: its headers are passed on when they hold news."""
         reported = limits_in(headers)
         if not self._limits.is_news(claimed.granted.model, reported, time.monotonic()):
             return None

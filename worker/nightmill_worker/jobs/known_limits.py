@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 BYTES_A_TOKEN: Final = 8
 """A token of text has fewer bytes than this."""
-TELL_S: Final = 1.0
-"""Headers of answers that begin are told to the lane this often, seconds."""
+REPORT_S: Final = 1.0
+"""Headers of answers that begin are passed on to the lane this often, seconds."""
 UNUSED: Final = 0.9
 """A bucket with at least this share of its limit left would have admitted a call that fits it."""
 _DATA: Final = re.compile(rb'"data":\s*"[^"]*"')
@@ -36,21 +36,22 @@ class KnownLimits:
         caps = {"input": settings.itpm, "output": settings.otpm}
         self._caps = {name: cap for name, cap in caps.items() if cap is not None}
         self._reported: dict[str, Mapping[str, tuple[int, int]]] = {}
-        self._told_at: dict[str, float] = {}
+        self._passed_on_at: dict[str, float] = {}
 
     def is_news(self, model: str, reported: Mapping[str, tuple[int, int]], now_s: float) -> bool:
         """Return whether the lane must know now what the headers of an answer that begins report.
 
-        It must know other limits than before at once, and levels after TELL_S; then they are noted.
+        It must know other limits than before at once, and levels after REPORT_S; they are noted
+        then.
         """
         if not reported:
             return False
         known = self._reported.get(model, {})
         limits = {name: pair[0] for name, pair in reported.items()}
         same = limits == {name: pair[0] for name, pair in known.items()}
-        if same and now_s - self._told_at.get(model, now_s - TELL_S) < TELL_S:
+        if same and now_s - self._passed_on_at.get(model, now_s - REPORT_S) < REPORT_S:
             return False
-        self._told_at[model] = now_s
+        self._passed_on_at[model] = now_s
         self.note(model, reported)
         return True
 

@@ -35,11 +35,11 @@ calls at once."""
 FIRST_ENDS: Final = 14
 """So many of the first 16 calls must have ended. Long calls are among them, so that short ones do
 not prove too much."""
-TOLD_FACTOR: Final = 1.25
-"""Where a limit is told, calls start this many times as fast as it allows on the long run: what the
-endpoint's bucket has saved up is used within minutes, not at once."""
+KNOWN_FACTOR: Final = 1.25
+"""Where a limit is known, calls start this many times as fast as it allows on the long run: what
+the endpoint's bucket has saved up is used within minutes, not at once."""
 UNANSWERED_CALLS: Final = 2048.0
-"""Before the first answer or refusal, at most so many calls are in flight, unless told."""
+"""Calls in flight at most before the first answer or refusal, unless a limit is known."""
 UNANSWERED_OUTPUT: Final = 200.0
 """Output tokens of a call before the first answer; lane_state.lua reserves as many."""
 BUCKET_S: Final = 0.25
@@ -47,8 +47,8 @@ BUCKET_S: Final = 0.25
 more, is the first guess of the refill: right for a bucket of a quarter of a second."""
 
 
-def told_pace(observed: Observed, caps: Caps) -> float:
-    """Return the pace at which told limits are used in full, 0 when no limit was told.
+def known_pace(observed: Observed, caps: Caps) -> float:
+    """Return the pace at which known limits are used in full, 0 when none is known.
 
     A limit of tokens counts once it is known what a call uses.
     """
@@ -58,7 +58,7 @@ def told_pace(observed: Observed, caps: Caps) -> float:
         limits = [] if reported is None else [reported.limit * (1 - caps.polite)]
         limits += [] if cap is None else [cap]
         if limits and (need := _need(observed, d)):
-            paces.append(TOLD_FACTOR * min(limits) / 60 / need)
+            paces.append(KNOWN_FACTOR * min(limits) / 60 / need)
     return bounded(min(paces), LEAST_RATE, LARGEST_WINDOW) if paces else 0.0
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from nightmill_worker.limiter.bounds import LARGEST_WINDOW, LEAST_RATE
 from nightmill_worker.limiter.header_bucket import refill, reserve
 from nightmill_worker.limiter.law import Law, pace_of, rated_probe
-from nightmill_worker.limiter.opening import told_pace
+from nightmill_worker.limiter.opening import known_pace
 from nightmill_worker.limiter.records import DIMENSIONS, Caps, Gate, Orders
 
 BURST_S: Final = 0.05
@@ -16,16 +16,16 @@ late claim loses nothing."""
 CAP_BURST_S: Final = 1.0
 """The same for an operator's cap on tokens: what a call reserved in excess must fit back in."""
 DOUBT_S: Final = 60.0
-"""A limit that was told sets no pace for so long after a refusal or a failure, seconds."""
+"""A known limit sets no pace for so long after a refusal or a failure, seconds."""
 
 
 def orders(law: Law, caps: Caps) -> Orders:
     """Return what to publish. In each dimension the lowest limit counts: reported, found or set."""
     pace = pace_of(law)
-    told = told_pace(law.observed, caps)
-    trusted = told > 0 and law.clock - law.doubted_at >= DOUBT_S
-    if told:
-        pace = told if trusted else min(told, pace)
+    known = known_pace(law.observed, caps)
+    trusted = known > 0 and law.clock - law.doubted_at >= DOUBT_S
+    if known:
+        pace = known if trusted else min(known, pace)
     gates = {"pace": Gate(rate=pace, capacity=1.0 + BURST_S * pace)}
     if law.in_debt:  # one call a pause: a refusal leaves the bucket half a call below 0
         gates["pace"] = Gate(rate=min(pace, 1.5 / law.pause), capacity=1.0)

@@ -96,7 +96,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, rename={"reported": "t
 
     @property
     def doubts(self) -> int:
-        """Calls that were refused, or that failed: what tells that a told limit is wrong."""
+        """Calls that were refused, or that failed: they show that a known limit is wrong."""
         return self.refused + self.failed
 
     def used(self, dimension: str) -> float:

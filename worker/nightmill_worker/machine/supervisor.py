@@ -128,7 +128,7 @@ class Supervisor:
                 return
             self.restarts += 1
             pause_s = next(pauses)
-            self._tell(f"a worker ended ({ended}); starting another", ended.event(pause_s))
+            self._report(f"a worker ended ({ended}); starting another", ended.event(pause_s))
             if young_deaths >= CRASHING:
                 await self._note_crash(slot, ended, young_deaths)
             with contextlib.suppress(TimeoutError):
@@ -150,11 +150,11 @@ class Supervisor:
         problem = ended.problem or f"{ended}: {self._end_of_log()}"
         crash = Crash(problem=problem, deaths=deaths, log=self._log.name if self._log else "")
         if slot not in self._crashes:
-            self._tell(str(crash), WorkersCrash(problem=problem, deaths=deaths))
+            self._report(str(crash), WorkersCrash(problem=problem, deaths=deaths))
         self._crashes[slot] = crash
         await self._record(crash)
 
-    def _tell(self, text: str, event: Event) -> None:
+    def _report(self, text: str, event: Event) -> None:
         """Write a line to stderr: text beside a progress line, else an event in LOG_FORMAT."""
         if self._log is not None:
             sys.stderr.write(visible(f"{text}\n"))
