@@ -61,12 +61,13 @@ def _open_missing() -> None:
 
 
 def _guarded(stream: TextIO | None, fd: int, *, fatal: bool) -> io.TextIOWrapper:
-    line_buffering = bool(getattr(stream, "line_buffering", True))
+    # With PYTHONUNBUFFERED, Python's own streams are not line-buffered but written through.
+    written_through = bool(getattr(stream, "write_through", False))
     return io.TextIOWrapper(
         io.BufferedWriter(_Sink(fd, fatal=fatal)),
         encoding=stream.encoding if stream else "utf-8",
         errors=ESCAPED,
-        line_buffering=line_buffering,
+        line_buffering=written_through or bool(getattr(stream, "line_buffering", True)),
     )
 
 
