@@ -85,10 +85,6 @@ async def test_refused_prompts_that_stand_together_fail_alone(
         assert {row.custom_id for row in await failures(rig)} == {str(n) for n in range(40)}
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="a known defect: now and then the two refused jobs are never tried again",
-)
 async def test_a_few_jobs_that_are_all_in_flight_end_too(redis_url: str, tmp_path: Path) -> None:
     """No other job is left to try when one of ten is refused."""
     async with rigged(redis_url, tmp_path, QUICK) as rig:

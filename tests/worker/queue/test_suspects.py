@@ -194,6 +194,23 @@ def test_a_trial_whose_worker_died_is_followed_by_another(fleet: Fleet) -> None:
     assert other["id"] != trial["id"]
 
 
+@pytest.mark.parametrize(("refused", "state"), [(1, "passed"), (2, "stopped")])
+def test_the_last_calls_in_flight_are_refused_beside_others_that_succeed(
+    fleet: Fleet, refused: int, state: str
+) -> None:
+    """One job is refused for itself; of two, the credit may have been used up before them."""
+    fleet.fill(3 + refused)
+    others = fleet.take(3)
+    last = fleet.take()
+    assert len(last) == refused
+    fleet.refuse(*last)
+    fleet.succeed(*others)
+    while fleet.state() == "held":
+        fleet.refuse(*fleet.take())
+    assert fleet.state() == state
+    assert fleet.judged() == ([last[0]["id"]] if refused == 1 else [])
+
+
 def test_the_only_job_of_a_lane_is_tried_itself_and_stops_it(fleet: Fleet) -> None:
     """Nothing shows whether the account or the request is refused, so nothing fails."""
     fleet.fill(1)

@@ -31,7 +31,7 @@ local function move_back(lane, seconds)
   local hot = lane.hot
   hot.pause_until, hot.cut_at = hot.pause_until - seconds, hot.cut_at - seconds
   hot.sent_at = hot.sent_at - seconds
-  hot.ok_at = bounded(hot.ok_at, 0, LARGEST, 0) - seconds
+  hot.ok_at, hot.ok_end = bounded(hot.ok_at, 0, LARGEST, 0) - seconds, bounded(hot.ok_end, 0, LARGEST, 0) - seconds
   for _, name in ipairs(DIMENSIONS) do
     if hot.told_at[name] then hot.told_at[name] = hot.told_at[name] - seconds end
   end
@@ -206,7 +206,7 @@ end
 -- Learn what calls use: means for the lane, and an estimate for the batch.
 local function learn(lane, item, usage_known)
   local hot = lane.hot
-  hot.ok_at = max(bounded(hot.ok_at, 0, LARGEST, 0), item.reservation.at)
+  hot.ok_at, hot.ok_end = max(bounded(hot.ok_at, 0, LARGEST, 0), item.reservation.at), hot.refilled_at
   hot.latency = hot.latency + item.latency_ms / 1000
   hot.used_input = hot.used_input + item.input
   hot.used_output = hot.used_output + item.output

@@ -22,8 +22,8 @@ local lanes = {}
 local function facts(model)
   local hot = lanes[model] and lanes[model].hot or decoded(redis.call('HGET', LANE .. ask.account .. ':' .. model, 'hot'))
   hot = hot or NONE
-  local ok_at = math.floor(1000 * bounded(hot.ok_at, 0, EXACT / 1000, 0) + 0.5)
-  return { ok_at = ok_at, calls = bounded(hot.sent, 0, EXACT, 0) }
+  local function ms(seconds) return math.floor(1000 * bounded(seconds, 0, EXACT / 1000, 0) + 0.5) end
+  return { ok_at = ms(hot.ok_at), ok_end = ms(hot.ok_end), calls = bounded(hot.sent, 0, EXACT, 0) }
 end
 
 local function account_for(item)

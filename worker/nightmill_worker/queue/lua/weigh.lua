@@ -93,14 +93,20 @@ local function is_of_account(account, model, hold, facts)
   return true
 end
 
--- Enough trials were refused. The lane is stopped and nothing fails. The exception: there was no other
--- job to try. Then the refusal concerns the job when another call of the lane, which was in flight at the
--- same time or later, succeeded, or when such refusals were found to concern their own jobs a moment ago.
-local function stop_lane(account, item, hold, now, facts)
+-- Whether refusals concern their own jobs when there was no other job to try: a call that was sent with
+-- the first refused one or later succeeded, such refusals were found to concern their own jobs a moment
+-- ago, or one job alone was refused while a call that was sent before succeeded.
+local function concerns_jobs(item, hold, now, facts)
+  if hold.fresh > 0 or not item.own then return false end
+  local known, first = facts(item.model), next(hold.jobs)
+  local alone = not first or not next(hold.jobs, first)
   local passed = bounded(hold.passed[hold.kind], 0, EXACT, 0) > now - RECENTLY_MS
-  if hold.fresh == 0 and item.own and (passed or facts(item.model).ok_at >= hold.sent) then
-    return let_pass(hold, true, now)
-  end
+  return passed or known.ok_at >= hold.sent or alone and known.ok_end >= hold.sent
+end
+
+-- Enough trials were refused. The lane is stopped and nothing fails, unless they concern their own jobs.
+local function stop_lane(account, item, hold, now, facts)
+  if concerns_jobs(item, hold, now, facts) then return let_pass(hold, true, now) end
   hold.state, hold.trial, hold.stopped, hold.sent, hold.passed = 'stopped', '', now, now, {}
   forgive_jobs(hold)
   if account.fields.state ~= 'stopped' and is_of_account(account, item.model, hold, facts) then
@@ -207,7 +213,7 @@ local function weigh_success(account, item, hold, sent, now, facts)
 end
 
 -- What an answer means for its account and its lane. `facts` returns of a model: ok_at, when the latest
--- call that has succeeded was sent, ms; calls, how many calls were sent.
+-- call that has succeeded was sent, ms; ok_end, when a call succeeded last, ms; calls, how many were sent.
 local function weigh(account, item, now, facts)
   local outcome, hold = item.outcome, account.on_hold[item.model]
   if not (account.fields.state or hold or outcome == 'stop' or outcome == 'suspect') then return end
