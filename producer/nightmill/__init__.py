@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         BatchNotFoundError,
         BatchStoppedError,
         BatchTimeoutError,
+        InvalidAcceptanceError,
         InvalidLimitError,
         InvalidParamsError,
         JobFailedError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         WrongLoopError,
     )
     from nightmill.queue.wire import dump, load
+    from nightmill.records.acceptance import Acceptance
     from nightmill.records.counts import Counts
     from nightmill.records.limits import Limits
     from nightmill.records.message import Message
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from nightmill.store import ResultStore
 
 __all__ = [
+    "Acceptance",
     "AnswerNotJSONError",
     "Attempt",
     "Batch",
@@ -57,6 +60,7 @@ __all__ = [
     "Counts",
     "ErrorInfo",
     "Fed",
+    "InvalidAcceptanceError",
     "InvalidLimitError",
     "InvalidParamsError",
     "JobFailedError",
@@ -87,6 +91,7 @@ if find_spec("sqlalchemy") is not None:  # else `from nightmill import *` would 
     __all__ += ["ResultStore"]
 
 _MODULE_OF = {
+    "Acceptance": "records.acceptance",
     "AnswerNotJSONError": "errors",
     "Attempt": "records.result",
     "Batch": "client.batch",
@@ -100,6 +105,7 @@ _MODULE_OF = {
     "Counts": "records.counts",
     "ErrorInfo": "records.result",
     "Fed": "enqueue.feeder",
+    "InvalidAcceptanceError": "errors",
     "InvalidLimitError": "errors",
     "InvalidParamsError": "errors",
     "JobFailedError": "errors",

@@ -70,6 +70,10 @@ class InvalidLimitError(NightmillError):
     """A limit of a batch is out of range."""
 
 
+class InvalidAcceptanceError(NightmillError):
+    """What a batch accepts as a result is not one of the allowed values."""
+
+
 class BatchBusyError(NightmillError):
     """Another process is already feeding this batch."""
 
