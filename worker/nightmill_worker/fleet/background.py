@@ -43,8 +43,8 @@ LISTEN_AGAIN_S: Final = 1.0
 LISTEN_S: Final = 10.0
 """Longest wait for one message of the channel, seconds."""
 SWEEP_S: Final = 0.5
-IDLE_SWEEP_S: Final = 2.5
-"""Between two sweeps of a worker that is idle, seconds."""
+SPARE_SWEEP_S: Final = 2.5
+"""Between two sweeps of a worker that is idle, or that is not the governor, seconds."""
 IDLE_S: Final = 1.0
 """Between two looks at lanes without calls, seconds. The governor's lock lives longer."""
 IDLE_STAND_BY_S: Final = 2.5
@@ -196,7 +196,7 @@ class Background:
     async def _sweep(self) -> None:
         """Sweep the queues and write the rows of ended batches; the fleet shares the work."""
         await self.may_write.wait()
-        await self._pause(SWEEP_S, IDLE_SWEEP_S)
+        await self._pause(SWEEP_S if self._governs else SPARE_SWEEP_S, SPARE_SWEEP_S)
         for batch in await self._scripts.sweep():
             with contextlib.suppress(QueueUnavailableError, StoreUnavailableError):
                 rows = await self._cancel(batch)  # what fails comes again with the next sweep
