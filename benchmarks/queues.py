@@ -64,7 +64,7 @@ def _items(start: int, end: int, size: int) -> Iterator[dict[str, object]]:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until `condition()` is true. It is about other processes, so no event tells of it."""
+    """Wait until `condition()` is true. It is about other processes, so no event reports it."""
     while not await condition():  # noqa: ASYNC110
         await asyncio.sleep(POLL_S)
 

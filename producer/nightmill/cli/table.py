@@ -117,7 +117,7 @@ def _hindrances(view: View) -> Iterator[Text]:
 
 
 def _see_errors(batch: str) -> str:
-    """Return the command that tells what to do about answers that are not whole."""
+    """Return the command that shows what to do about answers that are not whole."""
     return f"; see: nightmill errors {shlex.quote(batch)}"
 
 

@@ -1,6 +1,6 @@
 """The lock of a batch's feeder: it stands in Redis and is renewed while the feeder works.
 
-A renewal may fail for longer than the lock lives. So whoever holds it calls `require` before each
+A renewal may fail for longer than the lock lives. So its holder calls `require` before each
 write: a lock that may have run out is taken again first, unless another process has it by now.
 """
 

@@ -23,7 +23,7 @@ ACCEPT: Final = "nightmill doctor --accept-store"
 
 
 class UsedStore(msgspec.Struct, frozen=True, kw_only=True):
-    """A results store by its identity; `where` it is tells a person, without a password."""
+    """A results store by its identity; `where` it is, is for a person and has no password."""
 
     identity: str
     where: str

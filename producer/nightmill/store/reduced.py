@@ -25,7 +25,7 @@ def reduced(row: Result, problem: str) -> Result:
     """Return `row` with its job, how it ended, its message and its usage; nothing called twice.
 
     The request, the attempts and the texts of headers are left out. `problem` says why the store
-    refused the row; the error of the reduced row tells it, and what was left out.
+    refused the row; the error of the reduced row says so, and what was left out.
     """
     row = bounded(row)
     changes: dict[str, object] = {"params": None, "attempts": (), "snooze_reasons": {}}

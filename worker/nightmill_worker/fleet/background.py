@@ -76,7 +76,7 @@ class Background:
         check_store: Callable[[], Awaitable[None]],
         trouble: Callable[[], str],
     ) -> None:
-        """Take the connections, what the loops work on, and what tells the worker's troubles."""
+        """Take the connections, what the loops work on, and what shows the worker's troubles."""
         self._redis = redis
         self._scripts = scripts
         self._governor = governor
@@ -180,7 +180,7 @@ class Background:
 
     @property
     def _idle(self) -> bool:
-        """Whether this worker has no job and has heard of none lately."""
+        """Whether this worker has no job, and no wake came lately."""
         return not len(self._registry) and time.monotonic() - self._woken_at > BUSY_S
 
     async def _pause(self, busy_s: float, idle_s: float) -> None:

@@ -26,7 +26,7 @@ class DeadWorkers:
     """Releases the leases of the workers of one data directory that have ended."""
 
     def __init__(self, folder: Path, spool: Spool, scripts: Scripts, emit: Emit) -> None:
-        """Take the folder of the lock files, and what tells whether answers wait on the disk."""
+        """Take the folder of the lock files, and a look whether answers wait on the disk."""
         self._folder = folder
         self._spool = spool
         self._scripts = scripts

@@ -30,7 +30,7 @@ LOCK_MS: Final = 1500
 LANE_PARTS: Final = 4
 """How many values govern.lua returns for each lane."""
 REPORT_S: Final = 60.0
-"""An event tells of the same lane's unusable state this often at most, seconds."""
+"""An event reports the same lane's unusable state this often at most, seconds."""
 _Written: TypeAlias = tuple[bytes, bytes, bytes]
 
 

@@ -101,7 +101,7 @@ class Law(
     alike: int = 0
     """Refusals in a row at about the same number of calls in flight."""
     since: float = 0.0
-    """When the first call was seen, by the law's clock, seconds."""
+    """When the first call was observed, by the law's clock, seconds."""
     busy_at: float = 0.0
     """Redis's clock when calls were last sent or in flight, seconds; 0 before the first."""
     doubted_at: float = NEVER

@@ -198,7 +198,7 @@ class Probe(
     def after_debt(self, now: float, calls: float, used: float, refused: int) -> Probe:
         """Return what is known when a call is accepted after a debt: the bucket is about empty.
 
-        What was charged since the refusal at `empty_at` is the refill. A short debt tells little.
+        What was charged since the refusal at `empty_at` is the refill. A short debt shows little.
         """
         if now - self.empty_at < MEASURED_DEBT_S or not self.lag:
             return self

@@ -97,7 +97,7 @@ class WorkerProcess:
         self._control.settimeout(0)
 
     def _watch(self, ended: asyncio.Future[int]) -> None:
-        """Wait for the end in a thread: not every system tells an event loop of it."""
+        """Wait for the end in a thread: not every system reports it to an event loop."""
         code = self._process.wait()
         with contextlib.suppress(RuntimeError):  # the loop is closed
             ended.get_loop().call_soon_threadsafe(_set, ended, code)

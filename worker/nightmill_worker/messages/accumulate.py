@@ -161,8 +161,8 @@ class Accumulator:
         if not self.complete or (self._start is None and not self._blocks):
             if error_in(self._stray) is not None:
                 return self._stray
-            said = f"; its last event: {words_of(self._stray)}" if self._stray else ""
-            raise AnswerError("truncated_response", f"the stream ended without message_stop{said}")
+            last = f"; its last event: {words_of(self._stray)}" if self._stray else ""
+            raise AnswerError("truncated_response", f"the stream ended without message_stop{last}")
         message = {**(self._start or EMPTY), **self._end}
         message.setdefault("type", EMPTY["type"])
         usage = {**_object(message.get("usage", NULL)), **self._usage}

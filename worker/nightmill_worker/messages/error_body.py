@@ -185,8 +185,8 @@ def _inner(shape: _Shape) -> _Shape | None:
 
 def _message(shape: _Shape) -> str:
     """Return the texts of an error, the general one first."""
-    said = shape.message, shape.aws_message, shape.msg, shape.error_description, shape.detail
-    texts = [_text(shape.error), _text(shape.title), *map(_text, said)]
+    given = shape.message, shape.aws_message, shape.msg, shape.error_description, shape.detail
+    texts = [_text(shape.error), _text(shape.title), *map(_text, given)]
     entries = (*_items(shape.detail), *_items(shape.errors))
     texts.extend(_text(each) or _of_validation(each) for each in entries)
     with suppress(*NOT_JSON):

@@ -89,7 +89,7 @@ local function next_request(batch, item, record)
 end
 
 -- A notice is kept in the same script that ends the job, so that neither is without the other. One
--- that was kept before is not told again.
+-- that was kept before is not sent again.
 local function keep_notice(notice)
   if redis.call('SET', NOTICE .. notice[1], notice[2], 'NX', 'PX', NOTICE_TTL_MS) then
     redis.call('ZADD', NOTICES, 0, notice[1])

@@ -31,7 +31,7 @@ local function tries_jobs(account)
   return account.fields.state == 'trial'
 end
 
--- What a worker tells of lanes whose jobs wait: model -> {state, reason}.
+-- What a worker shows of lanes whose jobs wait: model -> {state, reason}.
 local function shown_holds(account)
   local shown = {}
   for model, hold in pairs(account.on_hold) do

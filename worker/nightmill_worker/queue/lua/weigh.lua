@@ -30,7 +30,7 @@ local function weigh_account(account, item, sent, now)
   -- A worker of an older version does not note the token of its trial.
   local is_trial = fields.state == 'trying' and (not fields.trial or fields.trial == item.token)
   if is_trial and (outcome == 'unsent' or outcome == 'failed') and fields.trial then
-    fields.state = 'trial' -- the endpoint said nothing: another job is tried
+    fields.state = 'trial' -- there was no answer: another job is tried
     redis.call('HSET', account.key, 'state', 'trial')
   elseif is_trial and outcome ~= 'unsent' then
     local same = outcome == 'suspect' and item.kind == fields.kind

@@ -1,4 +1,4 @@
-"""What a source said when it was fed whole: the same file again needs no reading."""
+"""The content of a source that was fed whole: the same file again needs no reading."""
 
 from alembic import op
 from sqlalchemy import Column, Text
