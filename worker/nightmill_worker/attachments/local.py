@@ -1,8 +1,8 @@
 """Opens a file of this machine by its real path, without following a link on the way.
 
-A path is checked first and opened later. In between, a user who may write to a folder on it can put a
-link in the place of that folder, and the link may lead out of the roots. So the file is opened part
-by part, each below the descriptor of the folder before it, and a link in any place is refused.
+A path is checked first and opened later. In between, a user who may write to a folder on it can put
+a link in the place of that folder, and the link may lead out of the roots. So the file is opened
+part by part, each below the descriptor of the folder before it, and a link in any place is refused.
 """
 
 from __future__ import annotations
