@@ -19,12 +19,13 @@ from nightmill.queue.notices import Notice
 from nightmill.queue.stops import HeldLane, Stops
 from nightmill.queue.webhooks import Webhook
 from nightmill.queue.wire import Envelope
+from nightmill.records.acceptance import Acceptance
 from nightmill.records.counts import Counts
 from nightmill.records.job import Job
 from nightmill.records.limits import Limits
 from nightmill.records.result import Attempt, Result
 from nightmill.records.state import JobState
-from nightmill.store.schema import BATCHES, META, RESULTS, RESULTS_V1, SPENT
+from nightmill.store.schema import BATCHES, META, RESULTS, RESULTS_V1, SPENT, TURNS
 from tests.contract.test_docs import table
 from tests.rig import Rig, hello, rigged, until
 
@@ -73,6 +74,7 @@ def test_every_redis_key_is_listed() -> None:
         ("key", Envelope),
         ("key of `k`", Job),
         ("key of `limits`", Limits),
+        ("key of `accept`", Acceptance),
         ("key of `webhook`", Webhook),
         ("key of a notice", Notice),
         ("key of an attempt", Attempt),
@@ -90,6 +92,7 @@ def test_the_columns_of_the_tables_are_listed_in_order() -> None:
         "column of `batches`": BATCHES,
         "column of `meta`": META,
         "column of `spent`": SPENT,
+        "column of `turns`": TURNS,
     }.items():
         assert [row[0] for row in table(PAGE, heading)] == [f"`{name}`" for name in columns]
 

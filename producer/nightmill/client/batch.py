@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection
 
     from nightmill.queue.batches import Batches
+    from nightmill.records.acceptance import Acceptance, Accepted
     from nightmill.records.limits import Given, Limits
     from nightmill.records.result import Result
     from nightmill.settings import Settings
@@ -88,6 +89,17 @@ class Batch:
         as it is. The batch needs no job yet. Raises InvalidLimitError that names the limit.
         """
         return await self._batches.limit(self.name, Change.of(**given), model=self._settings.model)
+
+    async def accept(self, **given: Unpack[Accepted]) -> Acceptance:
+        """Say which answers are results, from the next claim on; return the whole acceptance.
+
+        `on_truncated` is keep, fail or grow (up to `max_tokens_ceiling`), `on_pause` continue or
+        keep, `on_refusal` keep, fail or model:NAME. The output must fit `schema` (a JSON Schema)
+        and pass `check` (a name in the workers' setting CHECKS). See Acceptance. What is not named
+        stays as it is. The batch needs no job yet. Raises InvalidAcceptanceError that names the
+        field.
+        """
+        return await self._batches.accept(self.name, **given)
 
     async def on_complete(self, url: str) -> None:
         """Send a webhook to `url` when every job enqueued so far has ended.

@@ -179,6 +179,7 @@ class SyncBatch(_Blocking[Batch]):
     resume = _blocking(Batch.resume)
     cancel = _blocking(Batch.cancel)
     limit = _blocking(Batch.limit)
+    accept = _blocking(Batch.accept)
     on_complete = _blocking(Batch.on_complete)
     wait = _blocking(Batch.wait)
 

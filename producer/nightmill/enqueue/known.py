@@ -40,7 +40,7 @@ class FedFacts(NamedTuple):
     requests: str | None
 
 
-async def note(  # noqa: PLR0913 - where, which batch, and its four facts
+async def note(  # noqa: PLR0913 - where, which batch, and its five facts
     store: ResultStore | None,
     batch: str,
     state: FedState,
@@ -48,6 +48,7 @@ async def note(  # noqa: PLR0913 - where, which batch, and its four facts
     total: int | None = None,
     fed: FedFacts | None = None,
     limits: Limits | None = None,
+    accept: str | None = None,
 ) -> None:
     """Keep the state of `batch` in the store; what is None stays as it was."""
     if store is None:
@@ -63,6 +64,7 @@ async def note(  # noqa: PLR0913 - where, which batch, and its four facts
         limits=before.limits
         if limits in (None, Limits())
         else msgspec.json.encode(limits).decode(),
+        accept=accept or before.accept,
     )
     if now != before or state == "feeding":
         await store.note(batch, now)
@@ -99,7 +101,8 @@ async def remind(batches: Batches, batch: str, store: ResultStore | None) -> boo
         return False
     if store is not None:
         await batches.raise_spent(batch, spent_fields(await store.spent(batch)))
-    await batches.remind(batch, total=total_of(counts, known), limits=limits_of(known))
+    total = total_of(counts, known)
+    await batches.remind(batch, total=total, limits=limits_of(known), accept=known.accept or "")
     if known.state in BATCH_ENDED:
         await batches.end(batch, known.state)
     return True

@@ -25,7 +25,7 @@ async def open_batch(batches: Batches, batch: str, store: ResultStore | None) ->
     if counts.ended:
         raise BatchEndedError(batch, counts.flag)
     await reconcile(batches, batch, store)
-    await note(store, batch, "feeding", limits=counts.limits)
+    await note(store, batch, "feeding", limits=counts.limits, accept=counts.accept)
     await batches.make_known(batch)
     return lost
 

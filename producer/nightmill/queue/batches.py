@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Unpack
 
 import msgspec
 
@@ -15,6 +15,7 @@ from nightmill.pricing.cost import token_prices
 from nightmill.queue import keys, wire
 from nightmill.queue.connection import redis_errors
 from nightmill.queue.stops import read_stops
+from nightmill.records.acceptance import changed, from_text, id_of, to_text
 from nightmill.records.counts import Counts, read_counts, text
 from nightmill.records.job import now_ms
 from nightmill.records.limits import Change, Limits
@@ -22,6 +23,8 @@ from nightmill.records.state import BATCH_ENDED, BatchMove, BatchState
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+    from nightmill.records.acceptance import Acceptance, Accepted
 
 
 ROWS_S: Final = 15.0
@@ -169,7 +172,19 @@ class Batches:
         """Record that the source of `batch` has ended, and how many jobs the batch has."""
         await self._write(batch, total=str(total))
 
-    async def remind(self, batch: str, *, total: int | None = None, limits: Limits) -> None:
+    async def accept(self, batch: str, **given: Unpack[Accepted]) -> Acceptance:
+        """Change what `batch` accepts from the next claim on, and return the whole acceptance.
+
+        What is not given stays as it is. Raises InvalidAcceptanceError that names the field.
+        """
+        accept = changed(from_text((await self.counts(batch)).accept), given)
+        text = to_text(accept) or "{}"
+        await self._write(batch, accept=text, accept_id=id_of(text))
+        return accept
+
+    async def remind(
+        self, batch: str, *, total: int | None = None, limits: Limits, accept: str = ""
+    ) -> None:
         """Make `batch` known again after Redis lost it; what Redis still knows stays."""
         key = keys.BATCH + batch
         with redis_errors():
@@ -180,6 +195,9 @@ class Batches:
                     pipe.hsetnx(key, "total", str(total))
                 if limits != Limits():
                     pipe.hsetnx(key, "limits", msgspec.json.encode(limits).decode())
+                if accept:
+                    pipe.hsetnx(key, "accept", accept)
+                    pipe.hsetnx(key, "accept_id", id_of(accept))
                 await pipe.execute()
 
     async def forget(self, batch: str) -> None:

@@ -5,6 +5,7 @@ A default acceptance is no text at all: batches without these options store and 
 
 from __future__ import annotations
 
+import hashlib
 import reprlib
 from typing import Any, Final, Literal, TypedDict, Unpack, get_args
 
@@ -134,6 +135,17 @@ def acceptance(**given: Unpack[Accepted]) -> Acceptance:
                 f"schema: not JSON ({error}); give a JSON Schema"
             ) from None
     return Acceptance(**fields)
+
+
+def changed(before: Acceptance, given: Accepted) -> Acceptance:
+    """Return `before` with what is given replaced. Raises InvalidAcceptanceError."""
+    fields: dict[str, Any] = {**msgspec.structs.asdict(before), **given}
+    return acceptance(**fields)
+
+
+def id_of(text: str) -> str:
+    """Return 16 hex digits that change with the text of an acceptance: its `accept_id` in Redis."""
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def to_text(accept: Acceptance) -> str | None:

@@ -74,6 +74,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     """Why `flag` is set, as text for a person."""
     limits: Limits = Limits()
+    accept: str = ""
+    """The batch's Acceptance as JSON; "" for the default one."""
     webhook: str = ""
     """The batch's Webhook as JSON; "" for none."""
 
@@ -188,6 +190,7 @@ def read_counts(size: int, feeding: int, flat: Sequence[bytes]) -> Counts:
         flag=text(fields.get(b"flag", b"")),
         reason=text(fields.get(b"reason", b"")),
         webhook=text(fields.get(b"webhook", b"")),
+        accept=text(fields.get(b"accept", b"")),
         limits=_limits(fields.get(b"limits", b"{}")),
     )
 

@@ -55,6 +55,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The beginning of an answer that was cut off; None when nothing of it was received."""
     usage: Usage | None = None
     """Tokens that an answer reported before it was cut off: they are paid for, beside the row's."""
+    billed: Usage | None = None
+    """Tokens of an answer that the job went on from; the row's usage has them too."""
+    answer: msgspec.Raw | None = None
+    """Such an answer (a Message), unless the row's message has its content."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +68,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     status: JobState
     run: int = 0
     """0 for the first run; a requeue replaces the row and adds 1."""
+    turns: int = 0
+    """Paid answers before the last one, whose tokens `usage` has: see Acceptance."""
     batch: str | None = None
     """The batch's name; None for a single job."""
     custom_id: str | None = None
@@ -73,7 +79,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     params: msgspec.Raw | None = None
     """The request as it was sent (JSON); None when KEEP_PARAMS is off."""
     message: Message | None = None
-    """The endpoint's Message, a dict; None unless the job succeeded."""
+    """The endpoint's Message, a dict; of a failed job, the answer that was not accepted."""
     error: ErrorInfo | None = None
     attempts: tuple[Attempt, ...] = ()
     """The first 5 and the last 20 calls; the counts below are of all calls."""

@@ -8,7 +8,7 @@ import msgspec
 
 from nightmill.records.bounds import MAX_INT
 from nightmill.records.job import now_ms
-from nightmill.store import spending
+from nightmill.store import spending, turns
 from nightmill.store.bounds import batch_key, clamped
 from nightmill.store.schema import BATCHES
 
@@ -37,6 +37,7 @@ class StoredBatch(msgspec.Struct, frozen=True, kw_only=True):
     `source` is the IdSet of the source that was fed last, as text. `limits` are its Limits as JSON.
     `content` is the content_of of a source that was fed whole, and `requests` the IdSet of its job
     ids with the hashes of their requests, as text; None when another source was fed since.
+    `accept` is its Acceptance as JSON, None for the default one.
     """
 
     state: FedState
@@ -45,6 +46,7 @@ class StoredBatch(msgspec.Struct, frozen=True, kw_only=True):
     limits: str | None = None
     content: str | None = None
     requests: str | None = None
+    accept: str | None = None
 
 
 class Mark(NamedTuple):
@@ -90,6 +92,7 @@ def forget(connection: Connection, batch: str) -> None:
     """Delete what is known of `batch`."""
     connection.change("DELETE FROM batches WHERE batch = :batch", {"batch": batch_key(batch)})
     spending.forget(connection, batch)
+    turns.forget(connection, batch)
 
 
 def ids(

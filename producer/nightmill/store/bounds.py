@@ -102,7 +102,7 @@ def fits(result: Result) -> bool:
         | (result.queue_ms or 0)
         | result.call_ms
     )
-    counts = result.run | result.attempt_count | result.snooze_count
+    counts = result.run | result.attempt_count | result.snooze_count | result.turns
     times = result.enqueued_at | result.finished_at | (result.started_at or 0)
     cost = result.cost
     return (
@@ -121,6 +121,7 @@ def bounded(result: Result) -> Result:
         run=clamped(result.run, MAX_COUNT),
         attempt_count=clamped(result.attempt_count, MAX_COUNT),
         snooze_count=clamped(result.snooze_count, MAX_COUNT),
+        turns=clamped(result.turns, MAX_COUNT),
         usage=bounded_fields(result.usage),
         queue_ms=None if result.queue_ms is None else clamped(result.queue_ms),
         call_ms=clamped(result.call_ms),

@@ -87,6 +87,7 @@ def _values(result: Result) -> tuple[object, ...]:
         result.queue_ms,
         result.call_ms,
         _encode(result.snooze_reasons).decode() if result.snooze_reasons else None,
+        result.turns,
     )
 
 
@@ -119,6 +120,7 @@ def from_row(row: Row) -> Result:
         lane=row["lane"],
         queue_ms=row["queue_ms"],
         call_ms=row["call_ms"],
+        turns=row["turns"],
     )
 
 

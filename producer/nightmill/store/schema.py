@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = "0006"
+SCHEMA_VERSION: Final = "0007"
 """The newest revision in `migrations/versions`; revisions sort by name."""
 
 # Small columns first: SQLite reads a row's early columns without its overflow pages, so counts and
@@ -39,6 +39,7 @@ RESULTS: Final = {
     "queue_ms": "BIGINT",  # before the first call; NULL = no call
     "call_ms": "BIGINT DEFAULT '0' NOT NULL",  # in calls, summed
     "snooze_reasons": "TEXT",  # JSON: reason -> times
+    "turns": "INTEGER DEFAULT '0' NOT NULL",  # paid answers before the last one
 }
 """Column -> its definition in SQLite. The key is job_id."""
 
@@ -52,6 +53,7 @@ BATCHES: Final = {
     "updated_at": "BIGINT NOT NULL",
     "content": "TEXT",  # of a source that was fed whole: its content_of
     "requests": "TEXT",  # and the IdSet of its job ids with the hashes of their requests
+    "accept": "TEXT",  # JSON: Acceptance; NULL = the default one
 }
 
 META: Final = {
@@ -69,6 +71,23 @@ SPENT: Final = {
     "cost": "FLOAT NOT NULL",  # dollars
     "unpriced": "FLOAT NOT NULL",  # answers without a known price
     "answers": "FLOAT NOT NULL",
+}
+
+# Paid answers of jobs that have not ended: the next call of each job goes on from them.
+TURNS: Final = {
+    "job_id": "TEXT NOT NULL",
+    "run": "INTEGER NOT NULL",
+    "n": "INTEGER NOT NULL",  # from 1 in each run
+    "batch": "TEXT NOT NULL",  # '' for single jobs
+    "request_hash": "TEXT NOT NULL",
+    "why": "TEXT NOT NULL",  # why the job goes on: see records.turn
+    "problem": "TEXT",  # what the check found
+    "message": "TEXT",  # JSON: the Message
+    "usage": "TEXT NOT NULL",  # JSON: Usage
+    "usage_unknown": "INTEGER NOT NULL",
+    "cost": "FLOAT",  # dollars; NULL = unknown
+    "call": "INTEGER NOT NULL",  # number of its attempt
+    "at": "BIGINT NOT NULL",  # when it was answered
 }
 
 # Each order of reading has an index that ends in the key, so that a page can start exactly where
@@ -95,7 +114,15 @@ VIEW: Final = (
 )
 """The same text as in the migration, which a later change must not edit."""
 
-_TABLES: Final = {"results": RESULTS, "batches": BATCHES, "meta": META, "spent": SPENT}
+_TABLES: Final = {
+    "results": RESULTS,
+    "batches": BATCHES,
+    "meta": META,
+    "spent": SPENT,
+    "turns": TURNS,
+}
+_KEYS: Final = {"turns": "job_id, run, n"}
+"""Primary keys of more than the first column."""
 
 # What the migrations make of an empty SQLite file. Alembic needs 0.3 s to be imported, which is
 # most of the time that a small first run takes.
@@ -103,7 +130,7 @@ NEW_SQLITE: Final = (
     *(
         f"CREATE TABLE {table} ("
         + "".join(f"{name} {definition}, " for name, definition in columns.items())
-        + f"PRIMARY KEY ({next(iter(columns))}))"
+        + f"PRIMARY KEY ({_KEYS.get(table, next(iter(columns)))}))"
         for table, columns in _TABLES.items()
     ),
     VIEW,

@@ -51,6 +51,11 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def minus(usage: Usage, part: Usage) -> Usage:
+    """Return `usage` without `part` of it."""
+    return Usage(**{n: max(0, getattr(usage, n) - getattr(part, n)) for n in TOKENS})
+
+
 def spent_on(row: Result) -> Spent:
     """Return what one row's answer used."""
     return Spent(

@@ -11,12 +11,10 @@ from nightmill.records.place import Place
 from nightmill.records.result import Usage
 from nightmill.records.state import TERMINAL, JobState
 from nightmill.records.stop_reasons import LONGEST, NONE
+from nightmill.store import turns
 from nightmill.store.bounds import batch_key, clean, job_key
 from nightmill.store.rows import (
     COLUMNS,
-    UNKNOWN,
-    attempts_of,
-    error_of,
     from_row,
     state_of,
     succeeding,
@@ -28,7 +26,7 @@ from nightmill.store.spending import Ledger, Spent, add_all, of_row, read, spent
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from nightmill.records.result import ErrorInfo, Result
+    from nightmill.records.result import Result
     from nightmill.store.connection import Connection
 
 PAGE_ROWS: Final = 200
@@ -72,6 +70,11 @@ _AMONG: Final = {
 }
 _LOOKUP: Final = {
     dialect: f"SELECT job_id, run, status, request_hash, stop_reason FROM results WHERE {among}"
+    for dialect, among in _AMONG.items()
+}
+_STARTED: Final = {
+    dialect: f"SELECT job_id, run FROM results WHERE {among} "
+    f"UNION ALL SELECT job_id, CAST(NULL AS INTEGER) FROM turns WHERE {among}"
     for dialect, among in _AMONG.items()
 }
 # PostgreSQL locks the rows that are about to be replaced; in SQLite there is one writer.
@@ -126,6 +129,7 @@ def record(connection: Connection, group: Iterable[Result]) -> int:
         else:
             for row in calls.values():
                 ledger.add(row.batch, spent_on_calls(row))
+        turns.settle(connection, wave, ledger)
         taken += some
     ledger.write(connection)
     return taken
@@ -136,13 +140,13 @@ def _add_refused(connection: Connection, wave: dict[str, Result], ledger: Ledger
 
     A row that is committed again is the stored one.
     """
-    ids = {"ids": _bound(connection, list(wave))}
+    ids = {"ids": turns.bound(connection, wave)}
     columns = "job_id, run, finished_at, request_id"
     query = f"SELECT {columns} FROM results WHERE {_AMONG[connection.dialect]}"
     stored = {row[0]: tuple(row[1:]) for row in connection.rows(query, ids)}
     for key, row in wave.items():
         if stored.get(key) != (row.run, row.finished_at, row.request_id):
-            ledger.add(row.batch, spent_on(row))
+            ledger.add(row.batch, turns.spent_on_last(row))
 
 
 def _waves(group: Iterable[Result]) -> Iterator[dict[str, Result]]:
@@ -163,7 +167,7 @@ def _with_history(connection: Connection, wave: dict[str, Result], ledger: Ledge
     """
     reruns = [key for key, result in wave.items() if result.run]
     if reruns:
-        ids = {"ids": _bound(connection, reruns)}
+        ids = {"ids": turns.bound(connection, reruns)}
         rows = connection.named(_REPLACED[connection.dialect], ids)
         for old in map(from_row, rows):
             if wave[old.job_id].run > old.run:
@@ -175,7 +179,7 @@ def _with_history(connection: Connection, wave: dict[str, Result], ledger: Ledge
 def lookup(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
     """Return job_id -> what is stored, for those of `ids` that have a row."""
     keys = {job_id: job_key(job_id) for job_id in ids}
-    bound = _bound(connection, list(keys.values()))
+    bound = turns.bound(connection, keys.values())
     rows = connection.rows(_LOOKUP[connection.dialect], {"ids": bound})
     found = {
         key: Stored(
@@ -186,11 +190,18 @@ def lookup(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
     return {job_id: found[key] for job_id, key in keys.items() if key in found}
 
 
-def _bound(connection: Connection, ids: Sequence[str]) -> str | list[str]:
-    """Return keys as the one parameter of _AMONG: JSON text, or an array for PostgreSQL."""
-    if connection.dialect == "postgresql":
-        return list(ids)
-    return msgspec.json.encode(ids).decode()
+def started(connection: Connection, ids: Sequence[str]) -> tuple[dict[str, int], set[str]]:
+    """Return job_id -> run of its row, and the ids that have turns: what a claim must know."""
+    keys = {job_key(job_id): job_id for job_id in ids}
+    values = {"ids": turns.bound(connection, keys)}
+    runs: dict[str, int] = {}
+    going: set[str] = set()
+    for key, run in connection.rows(_STARTED[connection.dialect], values):
+        if run is None:
+            going.add(keys[key])
+        else:
+            runs[keys[key]] = run
+    return runs, going
 
 
 def get(connection: Connection, job_id: str) -> Result | None:
@@ -204,7 +215,7 @@ def among(connection: Connection, ids: Sequence[str]) -> list[Result]:
     """Return the results of those of `ids` that have a row, in the order of `ids`."""
     keys = [job_key(job_id) for job_id in ids]
     query = f"SELECT {_ALL} FROM results WHERE {_AMONG[connection.dialect]}"
-    rows = connection.named(query, {"ids": _bound(connection, keys)})
+    rows = connection.named(query, {"ids": turns.bound(connection, keys)})
     found = {row["job_id"]: row for row in rows}
     return [from_row(found[key]) for key in keys if key in found]
 
@@ -264,7 +275,7 @@ def spent(connection: Connection, batch: str) -> Spent:
     """Return tokens and cost of all answers of `batch`, also of those that are no rows any more."""
     query = f"{_SPENT[connection.dialect]} WHERE batch = :batch GROUP BY batch"
     rows = connection.named(query, {"batch": batch_key(batch)})
-    return sum(map(of_row, rows), read(connection, batch))
+    return sum(map(of_row, rows), read(connection, batch) + turns.spent(connection, batch))
 
 
 def ended_since(connection: Connection, batch: str, since_ms: int) -> tuple[int, int]:
@@ -286,47 +297,6 @@ def state(connection: Connection, batch: str) -> str:
     return " ".join(map(str, row))
 
 
-def stops(connection: Connection, batch: str) -> list[tuple[JobState, str | None, int, str]]:
-    """Return each end of rows of `batch`: status, stop reason, number of rows, one job's id."""
-    query = (
-        "SELECT status, stop_reason, count(*), min(job_id) FROM results "
-        "WHERE batch = :batch GROUP BY status, stop_reason"
-    )
-    return [
-        (state_of(status), stop_reason, number, example)
-        for status, stop_reason, number, example in connection.rows(
-            query, {"batch": batch_key(batch)}
-        )
-    ]
-
-
-def errors(connection: Connection, batch: str) -> list[tuple[ErrorInfo, int, str]]:
-    """Return the different errors of `batch`, how many jobs have each, and one such job's id."""
-    query = (
-        "SELECT error, count(*), min(job_id) FROM results "
-        "WHERE batch = :batch AND status = 'failed' GROUP BY error"
-    )
-    return [
-        (error_of(error) or UNKNOWN, count, example)
-        for error, count, example in connection.rows(query, {"batch": batch_key(batch)})
-    ]
-
-
-def lost(connection: Connection, batch: str) -> tuple[int, float]:
-    """Return how many calls of `batch` ended with their worker, and an estimate of their cost.
-
-    A lost call is estimated at the cost of its job's row, US dollars.
-    """
-    query = "SELECT attempts, cost FROM results WHERE batch = :batch AND attempts LIKE :lost"
-    values = {"batch": batch_key(batch), "lost": '%"outcome":"lost"%'}
-    calls, dollars = 0, 0.0
-    for attempts, cost in connection.rows(query, values):
-        number = sum(each.outcome == "lost" for each in attempts_of(attempts))
-        calls += number
-        dollars += number * (cost or 0.0)
-    return calls, dollars
-
-
 def prune(connection: Connection, batch: str | None, before_ms: int | None) -> int:
     """Delete up to PRUNE_ROWS rows and return how many were deleted.
 
@@ -341,7 +311,7 @@ def prune(connection: Connection, batch: str | None, before_ms: int | None) -> i
     where = " AND ".join(["true", *(condition for condition, _ in wanted.values())])
     values = {name: value for name, (_, value) in wanted.items()}
     some = connection.rows(f"SELECT job_id FROM results WHERE {where} LIMIT {PRUNE_ROWS}", values)
-    ids = {"ids": _bound(connection, [job_id for (job_id,) in some])}
+    ids = {"ids": turns.bound(connection, [job_id for (job_id,) in some])}
     among = f"WHERE {_AMONG[connection.dialect]}"
     ledger = Ledger()
     add_all(ledger, connection.named(f"{_SPENT[connection.dialect]} {among} GROUP BY batch", ids))

@@ -12,7 +12,7 @@ from nightmill.records.id_set import IdSet
 from nightmill.records.job import now_ms
 from nightmill.records.state import TERMINAL, JobState
 from nightmill.records.stop_reasons import tallied
-from nightmill.store import batches, statements
+from nightmill.store import batches, endings, statements, turns
 from nightmill.store.connection import ANSWER_S
 from nightmill.store.database import database
 from nightmill.store.migrate import prepare
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from nightmill.records.place import Place
     from nightmill.records.result import ErrorInfo, Result
+    from nightmill.records.turn import Turn
     from nightmill.store.batches import ReadPage, StoredBatch
     from nightmill.store.connection import Database
     from nightmill.store.spending import Spent
@@ -135,6 +136,25 @@ class ResultStore:
             on_reduced(group[0], problem)
         return await self.record([reduced(group[0], problem)])
 
+    async def record_turns(self, group: Sequence[Turn]) -> None:
+        """Commit paid answers from which their jobs go on. A turn comes before its job's row."""
+        await self._database.run(partial(turns.add, turns=group), write=True, within_s=ANSWER_S)
+
+    async def turns(self, ids: Sequence[str]) -> dict[str, list[Turn]]:
+        """Return job_id -> its turns in their order, for those of `ids` that have some."""
+        return await self._database.run(partial(turns.read, ids=ids), within_s=ANSWER_S)
+
+    async def abandon(self, group: Sequence[Turn]) -> None:
+        """Delete turns from which their job does not go on; what they used stays spent."""
+        work = partial(turns.abandon, turns=group)
+        await self._database.run(work, write=True, within_s=ANSWER_S)
+
+    async def started(self, ids: Sequence[str]) -> tuple[dict[str, int], set[str]]:
+        """Return job_id -> run of its row, and those of `ids` that have turns."""
+        if not ids:
+            return {}, set()
+        return await self._database.glance(partial(statements.started, ids=ids))
+
     async def lookup(self, ids: Sequence[str]) -> dict[str, Stored]:
         """Return job_id -> what is stored, for those of `ids` that have a row."""
         if not ids:
@@ -198,7 +218,7 @@ class ResultStore:
 
     async def stops(self, batch: str) -> list[tuple[JobState, str | None, int, str]]:
         """Return how the rows of `batch` ended: status, stop reason, their number, one job's id."""
-        return await self._database.run(partial(statements.stops, batch=batch))
+        return await self._database.run(partial(endings.stops, batch=batch))
 
     async def stop_reasons(self, batch: str) -> dict[str, int]:
         """Return stop reason -> number of rows of `batch`; see records.stop_reasons."""
@@ -270,14 +290,14 @@ class ResultStore:
 
     async def errors(self, batch: str) -> list[tuple[ErrorInfo, int, str]]:
         """Return the different errors of `batch`, how many jobs have each, and one such job."""
-        return await self._database.run(partial(statements.errors, batch=batch))
+        return await self._database.run(partial(endings.errors, batch=batch))
 
     async def lost(self, batch: str) -> tuple[int, float]:
         """Return how many calls of `batch` ended with their worker, and an estimate of their cost.
 
         A lost call is estimated at the cost of its job's row, US dollars.
         """
-        return await self._database.run(partial(statements.lost, batch=batch))
+        return await self._database.run(partial(endings.lost, batch=batch))
 
     async def prune(self, batch: str | None = None, *, before_ms: int | None = None) -> int:
         """Delete the rows of `batch` (None: of all) that ended before `before_ms`; count them.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, Unpack, cast
@@ -24,6 +23,7 @@ from nightmill.errors import (
     ResultTimeoutError,
 )
 from nightmill.queue import wire
+from nightmill.records.acceptance import Acceptance, Accepted, changed
 from nightmill.records.counts import Counts
 from nightmill.records.job import now_ms, request_hash
 from nightmill.records.limits import Change, Given, Limits
@@ -33,9 +33,10 @@ from nightmill.records.result import ErrorInfo, Result
 from nightmill.records.state import JobState
 from nightmill.settings import Settings, load_settings
 from nightmill.sources import Line, Rejected, Start, Template, in_thread
+from nightmill.testing.stand_ins import Clock, Here
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Coroutine, Sequence
+    from collections.abc import Collection, Sequence
 
     from redis.asyncio import Redis
 
@@ -76,7 +77,7 @@ class MemoryProducer(Producer):
         self.batches: dict[str, MemoryBatch] = {}
         self._handles: dict[str, MemoryBatch] = {}
         self.queued: dict[str, Ready] = {}
-        self._redis = cast("Redis", _Clock())
+        self._redis = cast("Redis", Clock())
 
     async def aclose(self) -> None:
         """Keep everything: the test looks at it afterwards."""
@@ -163,7 +164,7 @@ class MemoryBatch(Batch):
         """Take its producer and its name."""
         self.name = name
         self.flag, self.reason, self.limits = "", "", Limits()
-        self.webhooks: list[str] = []
+        self.acceptance, self.webhooks = Acceptance(), list[str]()
         self._producer = producer
 
     async def counts(self) -> Counts:
@@ -209,6 +210,12 @@ class MemoryBatch(Batch):
         self.limits = Change.of(**given).over(self.limits, now_ms=now_ms(), prices=PRICE)
         self._producer.batches[self.name] = self
         return self.limits
+
+    async def accept(self, **given: Unpack[Accepted]) -> Acceptance:
+        """Keep what it accepts, which has no effect here. Raises InvalidAcceptanceError."""
+        self.acceptance = changed(self.acceptance, given)
+        self._producer.batches[self.name] = self
+        return self.acceptance
 
     async def on_complete(self, url: str) -> None:
         """Keep the address in `webhooks`; nothing is sent. Raises BatchNotFoundError."""
@@ -265,7 +272,7 @@ class SyncMemoryProducer(SyncProducer):
         """Take what MemoryProducer takes."""
         self.memory = MemoryProducer(answer, settings=settings)
         self.settings, self.defaults = self.memory.settings, self.memory.defaults
-        self._at_once = cast("AtOnce", _Here(self.memory))
+        self._at_once = cast("AtOnce", Here(self.memory))
         self._thread = cast("LoopThread[Producer]", self._at_once)
 
     def feed(
@@ -280,29 +287,6 @@ class SyncMemoryProducer(SyncProducer):
         return at_once(self.memory.feed(rows, batch=batch, template=template, changed=changed))
 
 
-class _Here:
-    """Runs what a SyncProducer runs over a MemoryProducer, which never waits."""
-
-    def __init__(self, memory: MemoryProducer) -> None:
-        self._memory = memory
-
-    def run(self, work: Callable[[Producer], Coroutine[object, object, T]]) -> T:
-        return at_once(work(self._memory))
-
-    def close(self) -> None:
-        """Keep everything."""
-
-
-class _Clock:
-    """What a Producer needs of Redis beside its jobs."""
-
-    async def ping(self) -> None:
-        """Answer."""
-
-    async def execute_command(self, _time: str) -> tuple[int, int]:
-        return divmod(time.time_ns() // 1000, 1_000_000)
-
-
 def _result(job_id: str, job: Any, at: int, reply: Reply) -> Result:  # noqa: ANN401 - a Job
     """Return the row of a job with this reply; None: it was cancelled."""
     request = msgspec.json.decode(job.params)
@@ -312,9 +296,9 @@ def _result(job_id: str, job: Any, at: int, reply: Reply) -> Result:  # noqa: AN
         batch=job.batch,
         custom_id=job.custom_id,
         seq=job.seq,
-        model=request.get("model"),
         params=job.params,
-        request_hash=request_hash(bytes(job.params)),
+        model=request.get("model"),
+        request_hash=request_hash(job.params),
         cost=0.0,
         enqueued_at=at,
         finished_at=now_ms(),

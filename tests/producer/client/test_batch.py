@@ -16,9 +16,11 @@ from nightmill import (
     SyncProducer,
 )
 from nightmill.client.batch import over
+from nightmill.enqueue.known import remind
 from nightmill.enqueue.reconcile import open_batch
-from nightmill.errors import InvalidLimitError
+from nightmill.errors import InvalidAcceptanceError, InvalidLimitError
 from nightmill.queue.batches import Batches
+from nightmill.records.acceptance import from_text
 from nightmill.records.counts import Counts
 from nightmill_worker.simulator import Fault
 from tests.integration.shell import Shell, finish
@@ -176,3 +178,19 @@ async def test_a_ctrl_c_ends_the_command_at_once(rig: Rig, shell: Shell) -> None
             finish(process, 130)
 
     await asyncio.to_thread(interrupt)
+
+
+async def test_an_acceptance_is_kept_with_its_batch(rig: Rig) -> None:
+    """It is set before a job is fed, changed in parts, and found again when Redis lost it."""
+    batch, batches = rig.producer.batch("night"), Batches(rig.redis)
+    await batch.accept(on_truncated="grow", max_tokens_ceiling=4096)
+    accept = await batch.accept(on_refusal="fail")
+    assert (accept.on_truncated, accept.on_refusal) == ("grow", "fail")
+    await open_batch(batches, "night", rig.store)
+    await rig.redis.flushdb()
+    assert (await batches.counts("night")).accept == ""
+    await remind(batches, "night", rig.store)
+    assert from_text((await batches.counts("night")).accept) == accept
+    assert await rig.redis.execute_command("HGET", "nightmill:batch:night", "accept_id")
+    with pytest.raises(InvalidAcceptanceError, match="on_pause: given 'stop'; allowed: continue"):
+        await batch.accept(on_pause="stop")  # type: ignore[arg-type]

@@ -74,7 +74,8 @@ class BatchesConformance:
 
         def age(connection: Connection) -> None:
             for statement in (
-                *("DROP TABLE batches", "DROP TABLE meta"),
+                *("DROP TABLE batches", "DROP TABLE meta", "DROP TABLE turns"),
+                "ALTER TABLE results DROP COLUMN turns",
                 "UPDATE alembic_version SET version_num = '0002'",
             ):
                 connection.change(statement)

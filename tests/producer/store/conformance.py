@@ -14,7 +14,7 @@ from nightmill.records.message import Message
 from nightmill.records.result import KEPT_FIRST, KEPT_LAST, Attempt, Usage
 from nightmill.records.state import JobState
 from nightmill.store import ResultStore, Spent, Stored
-from nightmill.store.schema import BATCHES, META, RESULTS, SPENT
+from nightmill.store.schema import BATCHES, META, RESULTS, SPENT, TURNS
 from nightmill.store.statements import PAGE_ROWS
 from tests.producer.store.samples import FAILED, SINGLE, SUCCEEDED, numbered
 
@@ -274,6 +274,7 @@ class Conformance:
             "batches": list(BATCHES),
             "meta": list(META),
             "spent": list(SPENT),
+            "turns": list(TURNS),
             "alembic_version": ["version_num"],
         }
 

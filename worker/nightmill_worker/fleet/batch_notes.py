@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EVERY_S: Final = 2.0
 """Time between two looks, seconds."""
-Facts = tuple["FedState", int | None, Limits]
+Facts = tuple["FedState", int | None, Limits, str]
 
 
 class BatchNotes:
@@ -40,18 +40,20 @@ class BatchNotes:
             facts = _facts(counts)
             if facts is None or self._noted.get(batch) == facts:
                 continue
-            state, total, limits = facts
+            state, total, limits, accept = facts
             known = await self._store.known(batch)
             if known is None or state != "feeding":
                 total = None if total is None else max(total, (known and known.total) or 0)
-                await note(self._store, batch, state, total=total, limits=limits)
+                await note(self._store, batch, state, total=total, limits=limits, accept=accept)
             self._noted[batch] = facts
 
 
 def _facts(counts: Counts) -> Facts | None:
     """Return what is to be noted of a batch, None for one that was neither fed nor ended."""
     if counts.ended:
-        return "expired" if counts.flag == "expired" else "cancelled", counts.total, counts.limits
+        flag: FedState = "expired" if counts.flag == "expired" else "cancelled"
+        return flag, counts.total, counts.limits, counts.accept
     if not counts.fed:
         return None
-    return "feeding" if counts.total is None else "fed", counts.total, counts.limits
+    state: FedState = "feeding" if counts.total is None else "fed"
+    return state, counts.total, counts.limits, counts.accept

@@ -25,9 +25,9 @@ local function read_limits(text)
 end
 
 local function open_batch(name, now)
-  local found = redis.call('HMGET', BATCH .. name, 'flag', 'limits')
+  local found = redis.call('HMGET', BATCH .. name, 'flag', 'limits', 'accept_id')
   -- `room` is how many more of its jobs may be in flight.
-  local batch = { name = name, open = not found[1], weight = 1, room = math.huge }
+  local batch = { name = name, open = not found[1], weight = 1, room = math.huge, accept_id = found[3] }
   if not found[2] then return batch end
   local limits = read_limits(found[2])
   if not limits then -- without its budget, no job of the batch may run

@@ -4,7 +4,8 @@
 --          only? (a batch: claim no other jobs), rehearsal? (claim only jobs of rehearsals; else none)
 -- ARGV[2]  JSON: the orders of a lane that has never been used
 -- Returns  {now_ms, wait_ms until the next claim (over 1,000: nothing is waited for), JSON: aborts (job
---          ids), line (the account's hash) and held (model -> {held or stopped, why}), job, job, ...},
+--          ids), line (the account's hash), held (model -> {held or stopped, why}) and accepts? (batch ->
+--          accept_id), job, job, ...},
 --          each job
 --          {id, token, payload or "", queue, model, counted, refusals, snoozes, calls, verdict,
 --          reservation, attempts as JSON, the sums of attempts that were cut out as JSON or "",
@@ -334,6 +335,19 @@ local function write_lanes()
   end
 end
 
+-- The acceptances of batches with granted jobs, nil for none: workers read those that they do not know.
+local function accepts()
+  local found
+  for _, job in ipairs(granted) do
+    local batch = job[4] ~= QUEUE and batch_named(batch_of(job[4]))
+    if batch and batch.accept_id then
+      found = found or {}
+      found[batch.name] = batch.accept_id
+    end
+  end
+  return found
+end
+
 local aborted, aborts = read_aborts()
 local last = redis.call('GET', grant_key)
 if last and string.sub(last, 1, #this_claim) == this_claim then
@@ -345,5 +359,5 @@ elseif want > 0 then
   counts.write()
   guarded(save_holds, account)
 end
-local about = { aborts = aborted, line = account.fields, held = shown_holds(account) }
+local about = { aborts = aborted, line = account.fields, held = shown_holds(account), accepts = accepts() }
 return { now, wait, cjson.encode(about), unpack(granted) }
