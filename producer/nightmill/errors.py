@@ -47,6 +47,10 @@ class SourceError(NightmillError):
     """An input file cannot be read."""
 
 
+class SchemaError(NightmillError):
+    """A JSON Schema cannot be used; the text names the place, given and allowed values."""
+
+
 class BatchNotFoundError(NightmillError):
     """No such batch."""
 
