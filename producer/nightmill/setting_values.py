@@ -187,8 +187,28 @@ def _split(url: str, problem: str) -> SplitResult:
     return parts
 
 
+_CHECK: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}=[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+def read_checks(given: str | None) -> dict[str, str]:
+    """Return name -> module:function of CHECKS: name=module:function pairs, or a JSON object."""
+    if not given:
+        return {}
+    pairs = given.replace(",", " ").split()
+    if given.lstrip().startswith("{"):
+        try:
+            table = msgspec.json.decode(given, type=dict[str, str])
+        except msgspec.MsgspecError:
+            raise ValueError("not a JSON object of names and module:function") from None
+        pairs = [f"{name}={target}" for name, target in table.items()]
+    if not all(map(_CHECK.fullmatch, pairs)):
+        raise ValueError("not name=module:function, separated by commas")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
 CHECKS: Final[dict[str, Callable[[str], object]]] = {
     "attach_roots": split_roots,
+    "checks": read_checks,
     "headers": parse_headers,
     "redis_url": check_redis_url,
     "store_url": check_store_url,

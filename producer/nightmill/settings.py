@@ -196,6 +196,15 @@ class Settings(BaseSettings):
         description="Attachments in memory, of one worker process, at most",
     )
 
+    checks: str | None = Field(
+        None,
+        description="Functions that check outputs, as name=module:function, separated by commas. "
+        "None: no batch may name one",
+    )
+    check_timeout_s: float = Field(
+        30, gt=0, le=3600, description="Longest time for one check of an output, seconds"
+    )
+
     webhook_secret: SecretStr | None = Field(
         None, description="Secret that signs webhooks, whsec_ and base64. None: none are sent"
     )
@@ -228,7 +237,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return self
 
-    @field_validator("attach_roots", "headers", mode="before")
+    @field_validator("attach_roots", "checks", "headers", mode="before")
     @classmethod
     def _as_json(cls, given: object) -> object:
         """Take the lists and tables of a settings file."""
