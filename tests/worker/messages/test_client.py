@@ -16,16 +16,18 @@ from tests.worker.messages.endpoint import EVENTS, MESSAGE, PARAMS, sent, servin
 
 
 async def received_body(params: bytes) -> bytes:
-    """Return the body that an endpoint receives for `params`."""
+    """Return the body that an endpoint receives for `params`, the second call to their model."""
     bodies: list[bytes] = []
 
     async def handler(request: web.Request) -> web.Response:
         bodies.append(await request.read())
         return web.json_response(MESSAGE)
 
-    async with serving(handler) as url:
-        assert isinstance(await sent(url, params), Reply)
-    return bodies[0]
+    async with serving(handler) as url, MessagesClient(settings(url)) as client:
+        await client.send(PARAMS)
+        await client.send(b'{"max_tokens": 1}')
+        assert isinstance(await client.send(params), Reply)
+    return bodies[-1]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_a_credential_that_no_header_can_carry_is_refused_without_showing_it() -
     "params",
     [
         PARAMS,
-        b'{"max_tokens": 7500, "x": 1.50}',
+        b'{"max_tokens": 7500, "x": 1.50, "stream":false}',
         b'{"max_tokens": 99999, "stream" : true}',
         b'{"max_tokens": "many"}',
         b"not json",

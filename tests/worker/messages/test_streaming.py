@@ -20,6 +20,7 @@ from tests.worker.messages.endpoint import EVENTS, MESSAGE, serving, settings, s
 
 LONG = b'{"max_tokens": 7501, "messages": []}'
 SHORT = b'{"max_tokens": 7500, "messages": []}'
+CHOSEN = b'{"max_tokens": 7500, "messages": [], "stream": false}'
 
 
 class Endpoint:
@@ -79,7 +80,7 @@ async def test_the_headers_of_a_stream_are_told_when_it_starts() -> None:
         reply = await client.send(b'{"max_tokens": 1, "stream": true}', started)
         assert isinstance(reply, Reply)
         assert reply.status == 200
-        await client.send(b'{"max_tokens": 1}', started)
+        await client.send(b'{"max_tokens": 1, "stream": false}', started)
     assert [headers["x-n"] for headers in begun] == ["7"]
 
 
@@ -113,13 +114,14 @@ def test_a_call_is_long_by_its_max_tokens(
     expected: bool,  # noqa: FBT001
 ) -> None:
     """At 50 tokens a second it may last half of READ_TIMEOUT_S."""
-    assert Streaming(read_timeout_s).is_long(params) is expected
+    call = Streaming(read_timeout_s).begin(params)
+    assert (call is not None and call.long) is expected
 
 
 async def test_a_long_call_is_streamed_and_gives_the_same_message() -> None:
     """Who asked for a Message gets a Message."""
     endpoint = Endpoint()
-    for reply in await replies(endpoint, LONG, SHORT):
+    for reply in await replies(endpoint, LONG, CHOSEN):
         assert json.loads(reply.body) == MESSAGE
     assert endpoint.streams == [True, False]
 

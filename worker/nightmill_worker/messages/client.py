@@ -28,7 +28,7 @@ from nightmill_worker.messages.inflate import ACCEPTED, STEP, Inflater
 from nightmill_worker.messages.limits import AnswerLimits
 from nightmill_worker.messages.outcome import SUCCESS, AnswerError, BreakKind, Broken, Reply
 from nightmill_worker.messages.proxy import proxy_for, refusal
-from nightmill_worker.messages.streaming import REFUSALS, Streaming, streamed
+from nightmill_worker.messages.streaming import Streaming, streamed
 from nightmill_worker.messages.watch import Watch, Watched
 
 Started = Callable[[Mapping[str, str]], None]
@@ -117,18 +117,20 @@ class MessagesClient:
     async def send(self, params: bytes, started: Started | None = None) -> Reply | Broken:
         """Post `params` (the request as JSON) and return the answer, or why there is none.
 
-        Raises nothing but CancelledError. The answer to a long call is requested as a stream (see
-        streaming.py). A stream is returned as the one Message that it makes. When the endpoint
-        refuses a stream that the request does not ask for, the call is repeated without it.
-        `started` gets the headers of a success that begins before it is whole.
+        Raises nothing but CancelledError. The answers to a long call and to a first call are
+        requested as streams (see streaming.py). A stream is returned as the one Message that it
+        makes. When the endpoint refuses a stream that the request does not ask for, the call is
+        repeated without it. `started` gets the headers of a success that begins before it is whole.
         """
-        if not self._streaming.is_long(params):
+        call = self._streaming.begin(params)
+        if call is None:
             return await self._send(params, started)
         if not self._streaming.refused:
             reply = await self._send(streamed(params), started)
-            if isinstance(reply, Broken) or reply.status not in REFUSALS:
+            if not self._streaming.end(call, reply):
                 return reply
-        reply = await self._send(params, started, silent_s=self._watch.total_s)
+        silent_s = self._watch.total_s if call.long else None
+        reply = await self._send(params, started, silent_s=silent_s)
         if isinstance(reply, Reply) and reply.status in SUCCESS:
             self._streaming.refused = True
         return reply
