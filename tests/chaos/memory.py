@@ -88,9 +88,9 @@ async def two_stores(folder: Path, _rng: random.Random, scale: int) -> Report:
             code = await asyncio.to_thread(run.wait, PATIENCE_S * scale)
         report = await judge(fleet, "two stores with one Redis", jobs, extra=0)
         for each, (_, err) in zip(refused, ends, strict=True):
-            told = b"is used with another results store: " in err and b"--accept-store" in err
+            named = b"is used with another results store: " in err and b"--accept-store" in err
             report.expect(f"refused with exit code 2: {each.returncode}", kept=each.returncode == 2)
-            report.expect(f"the fix is named: {err[-300:]!r}", kept=told)
+            report.expect(f"the fix is named: {err[-300:]!r}", kept=named)
         return _expect_success(fleet, report, code, jobs)
 
 

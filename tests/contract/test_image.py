@@ -44,12 +44,12 @@ def needed(*extras: str) -> set[str]:
     names: set[str] = set()
     waiting: list[tuple[str, str]] = [("nightmill", extra) for extra in ("", *extras)]
     project = tomllib.loads(read("pyproject.toml"))["project"]
-    seen: set[tuple[str, str]] = set()
+    visited: set[tuple[str, str]] = set()
     while waiting:
         name, extra = waiting.pop()
-        if (name, extra) in seen:
+        if (name, extra) in visited:
             continue
-        seen.add((name, extra))
+        visited.add((name, extra))
         own = project["optional-dependencies"].get(extra, project["dependencies"])
         for line in own if name == "nightmill" else requires(name) or ():
             requirement = Requirement(line)
@@ -114,5 +114,5 @@ def test_the_grace_period_is_the_one_that_is_told(worker: dict[str, Any]) -> Non
     grace_s = Settings.model_fields["grace_s"].default
     assert worker["stop_grace_period"] == f"${{STOP_GRACE_PERIOD:-{grace_s + KILL_S:.0f}s}}"
     assert KILL_S > END_S
-    told = " ".join(read("docs/operations.md").split())
-    assert f"a stop grace period of `GRACE_S` and {KILL_S:.0f} s more" in told
+    text = " ".join(read("docs/operations.md").split())
+    assert f"a stop grace period of `GRACE_S` and {KILL_S:.0f} s more" in text

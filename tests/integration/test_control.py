@@ -133,6 +133,6 @@ def test_an_unknown_batch_is_named(tmp_path: Path, command: str) -> None:
 
 
 def test_adjust_shows_a_budget_below_a_cent(shell: Shell) -> None:
-    """$0.0001 was told as `$0.00 at most`, as if the batch could spend nothing."""
+    """$0.0001 was shown as `$0.00 at most`, as if the batch could spend nothing."""
     assert shell("enqueue", shell.write(1)).code == 0
     assert "$0.0001 at most" in shell("adjust", "prompts", "--budget-usd", "0.0001").out

@@ -50,12 +50,12 @@ def test_a_rehearsal_at_a_rate_limit_ignores_all_keys(tmp_path: Path) -> None:
 
 
 def test_verify_of_a_finished_run_finds_no_rows_of_other_ids(shell: Shell) -> None:
-    """A source whose rows were all there was not read: `verify` told that it had none of them."""
+    """A source whose rows were all there was not read: `verify` reported none of them."""
     source = shell.write(3)
     assert shell("run", source).code == 0
     verified = shell("verify", "prompts", "--source", source)
-    told = "prompts: no job is missing (3 stored, 0 not finished)\n"
-    assert (verified.code, verified.out) == (0, told)
+    text = "prompts: no job is missing (3 stored, 0 not finished)\n"
+    assert (verified.code, verified.out) == (0, text)
     assert "rows of other ids: 1" in shell("verify", "prompts", "--source", shell.write(2)).out
 
 

@@ -126,8 +126,8 @@ def test_the_transcript_of_a_newcomers_path_is_true(section: str, tmp_path: Path
         for step in sections()[section]:
             output = terminal.run(step.command).replace(terminal._port, PORT)
             lines = "".join(f"{line.rstrip()}\n" for line in output.splitlines())
-            said = f"$ {step.command}\n{lines}"
-            assert re.fullmatch(pattern(step.printed), lines), said
+            printed = f"$ {step.command}\n{lines}"
+            assert re.fullmatch(pattern(step.printed), lines), printed
     finally:
         watch.cancel()
         terminal.end()

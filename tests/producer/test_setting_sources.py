@@ -225,6 +225,6 @@ def test_secrets_of_files_are_hidden_in_messages(
     )
     monkeypatch.setenv("NIGHTMILL_API_KEY_FILE", "key")
     monkeypatch.setenv("https_proxy", "http://me:pr0xy-word@proxy:3128")
-    said = f"{KEY} hunter22 t0ken-of-gateway pr0xy-word context-1m-2025-08-07"
+    text = f"{KEY} hunter22 t0ken-of-gateway pr0xy-word context-1m-2025-08-07"
     for secrets in (Secrets.of_environment(), Secrets.of(load_settings())):
-        assert secrets.hidden(said) == f"{'[credential] ' * 4}context-1m-2025-08-07"
+        assert secrets.hidden(text) == f"{'[credential] ' * 4}context-1m-2025-08-07"

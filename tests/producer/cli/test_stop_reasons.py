@@ -1,4 +1,4 @@
-"""Answers that are not whole are told, counted once, and can be run again."""
+"""Answers that are not whole are shown, counted once, and can be run again."""
 
 from __future__ import annotations
 

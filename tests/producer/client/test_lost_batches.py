@@ -182,13 +182,13 @@ async def test_without_an_answer_of_the_store_status_shows_what_redis_knows(
     """It is needed most then; `wait` goes on waiting, since it must not be wrong."""
     await lose(rig, "jobs")
     batches = Batches(rig.redis)
-    seen = await batches.counts("night")
+    counts = await batches.counts("night")
 
     async def away(*_: object) -> None:
         raise StoreUnavailableError
 
     monkeypatch.setattr("nightmill.store.ResultStore.known", away)
-    assert await Corrections(batches, rig.settings, lenient=True).one("night") == seen
+    assert await Corrections(batches, rig.settings, lenient=True).one("night") == counts
     with pytest.raises(StoreUnavailableError):
         await Corrections(batches, rig.settings).one("night")
 
@@ -196,7 +196,7 @@ async def test_without_an_answer_of_the_store_status_shows_what_redis_knows(
         raise StoreMissingError
 
     monkeypatch.setattr("nightmill.store.ResultStore.connect", missing)
-    assert await Corrections(batches, rig.settings).one("night") == seen
+    assert await Corrections(batches, rig.settings).one("night") == counts
 
 
 async def test_the_store_is_asked_once_for_the_same_counts(

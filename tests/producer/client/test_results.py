@@ -58,15 +58,15 @@ async def test_the_results_come_in_the_order_of_the_source(stored: Rig) -> None:
 
 async def test_reading_goes_on_behind_a_cursor(stored: Rig) -> None:
     """A service that died while it read must not handle all results again."""
-    batch, seen, cursor = stored.producer.batch("night"), [], ""
+    batch, names, cursor = stored.producer.batch("night"), [], ""
     async with aclosing(batch.results()) as results:
         async for row in results:
-            seen.append(row.custom_id)
+            names.append(row.custom_id)
             cursor = row.cursor
-            if len(seen) == PAGE_ROWS + 7:
+            if len(names) == PAGE_ROWS + 7:
                 break
     await stored.store.prune("night", before_ms=1)  # the last row; a cursor needs no row
-    assert seen + [row.custom_id async for row in batch.results(after=cursor)] == NAMES[:-1]
+    assert names + [row.custom_id async for row in batch.results(after=cursor)] == NAMES[:-1]
     assert [row async for row in batch.results(after=f"{COUNT}:z")] == []
     with pytest.raises(InvalidParamsError, match="after: 'c7' is no place in a batch: give the"):
         await anext(batch.results(after="c7"))

@@ -178,9 +178,9 @@ async def test_a_job_that_ends_while_it_is_replaced_runs_again(rig: Rig) -> None
     async with feeder(rig, "rerun") as one:
         one._in_redis = True
         (line,) = lines(1, "new")
-        seen = await one._known([line])
+        known = await one._known([line])
         await rig.work_off()
-        await one._send(one._planner.plan([line], *seen, Changes()))
+        await one._send(one._planner.plan([line], *known, Changes()))
     await rig.work_off()
     counts = await Batches(rig.redis).counts("night")
     assert (rig.calls(), await prompts(rig), counts.succeeded) == (2, ["new"], 1)

@@ -86,7 +86,7 @@ async def test_a_file_with_a_missing_row_is_read(rig: Rig) -> None:
 
 
 async def test_a_file_with_a_row_of_another_request_is_read(rig: Rig) -> None:
-    """`retry --set` answers another request: that is told as before."""
+    """`retry --set` answers another request: that is shown as before."""
     row = await rig.row("night:c1")
     await rig.store.record([msgspec.structs.replace(row, run=row.run + 1, request_hash="f" * 16)])
     with pytest.raises(Exception, match="another request"):

@@ -91,7 +91,7 @@ async def test_a_lock_that_another_program_wrote_is_respected(rig: Rig, holder: 
 
 
 async def test_two_feeders_that_start_at_once_are_one(rig: Rig) -> None:
-    """The second one is told who feeds."""
+    """The error of the second one names the process that feeds."""
     batches = Batches(rig.redis)
     both = [Feeder("night", rig.producer, batches, rig.store) for _ in range(2)]
     entered = await asyncio.gather(*(f.__aenter__() for f in both), return_exceptions=True)

@@ -57,7 +57,7 @@ def test_a_socket_of_another_user_is_refused(deep: Settings, what: str) -> None:
 
 
 def test_a_link_to_a_folder_is_refused(deep: Settings) -> None:
-    """Whoever made the link can move it."""
+    """The user who made the link can move it."""
     folder = embedded_socket(deep.data_dir).parent
     folder.rename(folder.with_name("moved"))
     folder.symlink_to(folder.with_name("moved"))

@@ -1,4 +1,4 @@
-"""Stop reasons: what is counted, under which name, and how it is told."""
+"""Stop reasons: what is counted, under which name, and how it is shown."""
 
 from __future__ import annotations
 

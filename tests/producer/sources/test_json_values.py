@@ -57,7 +57,7 @@ def test_rows_are_numbered_by_their_lines(tmp_path: Path) -> None:
 
 
 def test_a_bad_object_is_a_bad_row(tmp_path: Path) -> None:
-    """Reading goes on, and an end that is missing is told."""
+    """Reading goes on, and a missing end is reported."""
     data = b'[{"prompt": "a"}, {"prompt": 5}, oops, {"prompt": "b"}, {"prompt": "c"'
     first, second, third, fourth = read(write(tmp_path, "in.json", data))
     assert isinstance(first, Line)

@@ -1,4 +1,4 @@
-"""One mistake is told once, with a count and the first line."""
+"""One mistake is shown once, with a count and the first line."""
 
 from __future__ import annotations
 

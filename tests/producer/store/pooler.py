@@ -31,11 +31,11 @@ async def startup(server: Path, database: str) -> tuple[Link, bytes]:
     reader, writer = await asyncio.open_unix_connection(server)
     words = f"user\0postgres\0database\0{database}\0\0".encode()
     writer.write(struct.pack("!II", 8 + len(words), 3 << 16) + words)
-    said, kind = b"", b""
+    received, kind = b"", b""
     while kind != READY:
         kind, whole = await message(reader)
-        said += FOREIGN_PID if kind == FOREIGN_PID[:1] else whole
-    return (reader, writer), said
+        received += FOREIGN_PID if kind == FOREIGN_PID[:1] else whole
+    return (reader, writer), received
 
 
 @asynccontextmanager

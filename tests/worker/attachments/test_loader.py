@@ -156,8 +156,8 @@ async def test_the_byte_order_mark_of_a_text_is_not_sent(files: Path, kind: str)
     data = "hello" if kind == "text" else base64.b64encode(b"hello").decode()
     assert json.loads(await sent(files, params)) == inline(params, "bom.txt", data)
     about = document("about.txt", "text/plain", "text")
-    said = inline(about, "about.txt", "It begins with %PDF-1.7.")
-    assert json.loads(await sent(files, about)) == said
+    expected = inline(about, "about.txt", "It begins with %PDF-1.7.")
+    assert json.loads(await sent(files, about)) == expected
 
 
 @pytest.mark.parametrize("named", ["image/png", "image/jpeg", "image/gif", "image/webp"])
@@ -182,8 +182,8 @@ async def test_a_wrong_media_type_is_a_warning_once(rig: Rig) -> None:
     await rig.producer.enqueue_many([image("a.jpg")] * 3)
     await rig.work_off()
     assert rig.calls() == 3
-    told = rig.events_of(MediaTypeCorrected)
-    assert [(event.named, event.actual) for event in told] == [("image/png", "image/jpeg")]
+    corrected = rig.events_of(MediaTypeCorrected)
+    assert [(event.named, event.actual) for event in corrected] == [("image/png", "image/jpeg")]
 
 
 async def test_a_text_source_gets_the_text_itself(files: Path) -> None:

@@ -30,8 +30,8 @@ def test_a_data_directory_that_only_the_spool_needs_is_a_warning(
 ) -> None:
     """Containers with a read-only file system run with PostgreSQL and Redis."""
     require_places(load_settings(data_dir=NOWHERE, **URLS))
-    assert "warning: cannot write" in (said := capsys.readouterr().err)
-    assert "answers are in memory only" in said
+    assert "warning: cannot write" in (err := capsys.readouterr().err)
+    assert "answers are in memory only" in err
 
 
 def test_a_store_that_cannot_be_written_is_named(

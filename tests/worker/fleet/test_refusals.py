@@ -45,7 +45,7 @@ def limited_worker(rig: Rig, worker_redis: Redis) -> FleetWorker:
 
 @pytest.mark.parametrize("taken", ["-zadd", "-hmget", "-evalsha", "resetkeys"])
 async def test_a_refused_worker_ends_with_the_fix(rig: Rig, taken: str) -> None:
-    """The worker tried for ever, and nobody was told."""
+    """The worker tried for ever, and nobody knew."""
     await rig.producer.enqueue(hello())
     await rig.redis.execute_command(*USER, taken)
     url = rig.settings.model_copy(update={"redis_url": limited_url(rig)})

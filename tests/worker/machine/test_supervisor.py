@@ -79,8 +79,8 @@ def test_a_failed_start_is_told_once(tmp_path: Path) -> None:
     with (tmp_path / "worker.log").open("wb") as log:
         log.write(b"started\nerror: no space left\n")
         log.flush()
-        told = Supervisor(settings, 1, log=log)._end_of_log()
-    assert told == f"no space left (log: {log.name})"
+        shown = Supervisor(settings, 1, log=log)._end_of_log()
+    assert shown == f"no space left (log: {log.name})"
 
 
 async def test_stops_and_signals_to_workers_let_calls_finish(rig: Rig) -> None:

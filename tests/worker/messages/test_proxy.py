@@ -31,7 +31,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @dataclass
-class Heard:
+class Proxied:
     """What a proxy received: the first line and the headers of each request."""
 
     port: int = 0
@@ -39,15 +39,15 @@ class Heard:
 
 
 @asynccontextmanager
-async def proxying(answer: bytes) -> AsyncIterator[Heard]:
+async def proxying(answer: bytes) -> AsyncIterator[Proxied]:
     """Run a proxy that gives one answer to everything."""
-    heard = Heard()
+    proxied = Proxied()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         first, *lines = head.strip().splitlines()
         headers = dict(line.lower().split(": ", 1) for line in lines)
-        heard.requests.append((first, {**headers, "raw": head}))
+        proxied.requests.append((first, {**headers, "raw": head}))
         await reader.readexactly(int(headers.get("content-length", "0")))
         writer.write(answer)
         await writer.drain()
@@ -55,8 +55,8 @@ async def proxying(answer: bytes) -> AsyncIterator[Heard]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        heard.port = server.sockets[0].getsockname()[1]
-        yield heard
+        proxied.port = server.sockets[0].getsockname()[1]
+        yield proxied
 
 
 async def call(base_url: str) -> Reply | Broken:
@@ -67,11 +67,11 @@ async def call(base_url: str) -> Reply | Broken:
 
 async def test_a_plain_call_goes_by_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proxy saw nothing: the call ended with 'Cannot connect to host'."""
-    async with proxying(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}") as heard:
-        monkeypatch.setenv("HTTP_PROXY", f"http://me:p%40ss%20w@127.0.0.1:{heard.port}")
+    async with proxying(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}") as proxied:
+        monkeypatch.setenv("HTTP_PROXY", f"http://me:p%40ss%20w@127.0.0.1:{proxied.port}")
         reply = await call("http://api.example.invalid")
     assert reply == Reply(status=200, headers=reply.headers, body=b"{}")
-    ((first, headers),) = heard.requests
+    ((first, headers),) = proxied.requests
     assert first == "POST http://api.example.invalid/v1/messages HTTP/1.1"
     assert f"Proxy-Authorization: {BASIC}" in headers["raw"]
     assert headers["x-api-key"] == "sk-secret"
@@ -80,10 +80,10 @@ async def test_a_plain_call_goes_by_the_proxy(monkeypatch: pytest.MonkeyPatch) -
 async def test_a_call_over_tls_goes_through_a_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proxy gets its own credential, and neither ours nor the request."""
     answer = b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n"
-    async with proxying(answer) as heard:
-        monkeypatch.setenv("https_proxy", f"http://me:p%40ss%20w@127.0.0.1:{heard.port}")
+    async with proxying(answer) as proxied:
+        monkeypatch.setenv("https_proxy", f"http://me:p%40ss%20w@127.0.0.1:{proxied.port}")
         reply = await call("https://api.example.invalid")
-    ((first, headers),) = heard.requests
+    ((first, headers),) = proxied.requests
     assert first == "CONNECT api.example.invalid:443 HTTP/1.1"
     assert f"Proxy-Authorization: {BASIC}" in headers["raw"]
     assert "sk-secret" not in headers["raw"]

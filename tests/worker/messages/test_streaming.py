@@ -59,7 +59,7 @@ async def replies(endpoint: Endpoint, *calls: bytes) -> list[Reply]:
 
 
 async def test_the_headers_of_a_stream_are_told_when_it_starts() -> None:
-    """The limits were known when the first call of 20 s had ended; a whole answer tells nothing."""
+    """The limits were known when the first call of 20 s had ended; a whole answer shows nothing."""
     begun: list[Mapping[str, str]] = []
     released = asyncio.Event()
 

@@ -141,13 +141,13 @@ def test_refusals_of_later_calls_hold_the_lane_again(fleet: Fleet) -> None:
     fleet.refuse(*fleet.take(1))
     fleet.succeed(*fleet.take())
     assert len(fleet.judged()) == 1
-    seen = set()
+    tried = set()
     for _ in range(5):
         jobs = fleet.take(2)
         fleet.refuse(*jobs)
-        seen |= ids(jobs)
+        tried |= ids(jobs)
     assert fleet.state() == "stopped"
-    assert len(seen) <= 9
+    assert len(tried) <= 9
     assert fleet.judged() == []
 
 

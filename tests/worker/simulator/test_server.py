@@ -56,9 +56,9 @@ async def test_one_prompt_or_one_model_is_refused(ask: Ask) -> None:
     """A firewall, a model that the key may not use, and an error that repeats the prompt."""
     config = SimulatorConfig(block="<script>", echo="credit", deny_model="m")
     async with Simulator(config) as sim:
-        said = [{"role": "user", "content": text} for text in ("a <script>", "my credit", "good")]
-        blocked, echoed, good = [await ask(sim, messages=[each]) for each in said]
-        denied = await ask(sim, messages=said[2:], model="m")
+        turns = [{"role": "user", "content": text} for text in ("a <script>", "my credit", "good")]
+        blocked, echoed, good = [await ask(sim, messages=[each]) for each in turns]
+        denied = await ask(sim, messages=turns[2:], model="m")
     assert (blocked.status, blocked.body[:6]) == (403, b"<html>")
     assert (echoed.status, denied.status, good.status) == (400, 403, 200)
     assert "my credit" in echoed.error["message"]

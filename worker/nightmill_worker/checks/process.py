@@ -1,6 +1,7 @@
 """The check process: gives verdicts about answers, one at a time.
 
-`python -m nightmill_worker.checks.process`, started by a worker (see `pool`); CHECKS in its variables.
+`python -m nightmill_worker.checks.process`, started by a worker (see `pool`) with CHECKS in its
+variables.
 Questions come on standard input, verdicts leave on standard output. What a function of the operator
 prints goes to standard error. It ends when its input closes, also while a function runs.
 """
