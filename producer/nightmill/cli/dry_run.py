@@ -111,6 +111,7 @@ def _as_dict(summary: Summary, estimate: _Estimate) -> dict[str, object]:
         "attachments": estimate.attachments,
         "first": [
             {"custom_id": line.custom_id, "params": msgspec.Raw(line.body)}
+            | msgspec.to_builtins(line.api)
             for line in estimate.first
         ],
         "rows_refused": [reject_fields(rejected) for rejected in read_rejects(summary)],
@@ -122,7 +123,8 @@ def _report(summary: Summary, estimate: _Estimate) -> Iterator[str]:
     """Yield the report as text, one paragraph at a time."""
     for line in estimate.first:
         body = msgspec.json.format(line.body, indent=2).decode()
-        yield f'line {line.number}, custom_id "{line.custom_id}":\n{body}\n'
+        headers = "".join(f"\n{name}: {value}" for name, value in line.api.headers().items())
+        yield f'line {line.number}, custom_id "{line.custom_id}":{headers}\n{body}\n'
     bad = counted(summary.rejected, DryRunLabel.BAD_ROW) if summary.rejected else ALL_USABLE
     yield f"{summary.source}: {counted(summary.jobs, 'job')}, {bad}"
     per_token = f"{BYTES_PER_TOKEN} bytes per token"

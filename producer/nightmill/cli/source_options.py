@@ -89,12 +89,28 @@ class SourceOptions:
             "KEY=@FILE reads the value from a file.",
         ),
     ] = None
+    beta: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--beta",
+            metavar="NAME",
+            help="Beta of the API for every job, beside those of its row; repeatable.",
+        ),
+    ] = None
+    api_version: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE",
+            help="anthropic-version of rows that name none.  [default: the worker's setting]",
+        ),
+    ] = None
     allow_unknown: AllowUnknown = False
 
     def source(self, location: str) -> Source:
         """Return the source at `location`. Raises SourceError, InvalidParamsError."""
         from msgspec.structs import replace  # noqa: PLC0415 - `--help` stays fast
 
+        from nightmill.params import api_of  # noqa: PLC0415
         from nightmill.sources import (  # noqa: PLC0415
             delimiter_named,
             encoding_named,
@@ -110,6 +126,7 @@ class SourceOptions:
             delimiter=delimiter_named(self.delimiter),
             encoding=encoding_named(self.encoding),
             allow_unknown=self.allow_unknown,
+            api=api_of(self.api_version, self.beta, names=("--api-version", "--beta")),
         )
 
     def _template(self) -> Template | None:

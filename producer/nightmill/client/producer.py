@@ -11,7 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -31,6 +38,7 @@ from nightmill.enqueue.prepare import (
     batch_for,
     by_queue,
     defaults_of,
+    defaults_with,
     prepare,
     prepare_items,
     receipts,
@@ -92,6 +100,8 @@ class Producer:
         expires: datetime | timedelta | None = None,
         delay: timedelta | None = None,
         on_complete: str | None = None,
+        anthropic_version: str | None = None,
+        anthropic_beta: Collection[str] | str = (),
     ) -> Receipt:
         """Enqueue one request; for an id that is queued or finished, only say so in the receipt.
 
@@ -100,14 +110,16 @@ class Producer:
         `job_id` defaults to `<batch>:<custom_id>` in a batch and to a UUIDv7 otherwise. `expires`
         is a deadline, or a time from now by Redis's clock; None: none. `delay` is the time before
         the first call may start. `on_complete` is where a webhook goes when this single
-        job has ended. Raises InvalidParamsError (naming the field) and QueueUnavailableError.
+        job has ended. `anthropic_version` and `anthropic_beta` become headers of its calls: the API
+        version of a request that names none, and betas.
+        Raises InvalidParamsError (naming the field) and QueueUnavailableError.
         """
         if isinstance(expires, timedelta):
             with redis_errors():
                 expires = moment(*await self._redis.execute_command("TIME")) + expires
         job = prepare(
             params,
-            self.defaults,
+            defaults_with(self.defaults, anthropic_version, anthropic_beta),
             now_ms(),
             job_id=job_id,
             batch=self.name_of(batch),
@@ -140,13 +152,15 @@ class Producer:
                 done += await self.send(prepare_items(chunk, first, self.defaults, batch, template))
         return done
 
-    async def feed(
+    async def feed(  # noqa: PLR0913 - a batch has this many facets, each optional and by keyword
         self,
         rows: Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]],
         *,
         batch: str,
         template: Template | None = None,
         changed: Changed | None = None,
+        anthropic_version: str | None = None,
+        anthropic_beta: Collection[str] | str = (),
     ) -> Fed:
         """Feed a whole batch of any length, and return how many rows were new, queued or stored.
 
@@ -157,13 +171,15 @@ class Producer:
 
         After a crash, feed the same rows again: rows that are queued or stored are skipped. So
         rows need ids, or the same order each time. `changed` says what to do with a stored request
-        that is another one now: "rerun", "keep", or None to refuse it.
+        that is another one now: "rerun", "keep", or None to refuse it. `anthropic_version` and
+        `anthropic_beta` are for all rows; see `enqueue`.
 
         The first bad row raises InvalidParamsError with its line; the rows before it are fed.
         Raises BatchBusyError, BatchChangedError, QueueUnavailableError, and StoreMismatchError when
         the results store here is not the one that the workers use.
         """
-        return await self.feed_lines(items_of(rows, self.defaults, template), batch, changed)
+        defaults = defaults_with(self.defaults, anthropic_version, anthropic_beta)
+        return await self.feed_lines(items_of(rows, defaults, template), batch, changed)
 
     async def feed_lines(
         self,
@@ -202,7 +218,7 @@ class Producer:
         differing = {
             job_id
             for job_id, job in there.items()
-            if job.body != bytes(wire.decode_job(again[job_id].payload)[0].params)
+            if job.request != _request_in(again[job_id].payload)
         }
         return [
             msgspec.structs.replace(receipt, differs=True)
@@ -258,6 +274,12 @@ class Producer:
             message = f"no job {job_id}: neither in the queue nor in the results"
             raise JobNotFoundError(message)
         return result_keys.from_redis(job_id, kept, looked_in=place_of(self.settings))
+
+
+def _request_in(payload: bytes) -> bytes:
+    """Return the request of a payload as requests are compared."""
+    job, _ = wire.decode_job(payload)
+    return job.api.beside(bytes(job.params))
 
 
 async def _chunks(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[Sequence[T], None]:

@@ -18,7 +18,13 @@ from nightmill.client.at_once import AtOnce
 from nightmill.client.batch import Batch
 from nightmill.client.loop_thread import LoopThread
 from nightmill.client.producer import Producer
-from nightmill.enqueue.prepare import CHUNK, Receipt, batch_for, prepare_items
+from nightmill.enqueue.prepare import (
+    CHUNK,
+    Receipt,
+    batch_for,
+    defaults_with,
+    prepare_items,
+)
 from nightmill.sources import items_of
 
 if TYPE_CHECKING:
@@ -71,7 +77,7 @@ def _blocking(
     return call
 
 
-def _direct(
+def direct(
     method: Callable[Concatenate[Producer, P], Coroutine[object, object, T]],
 ) -> Callable[Concatenate[SyncProducer, P], T]:
     """Return `method` as a plain method that runs it in the calling thread, without a loop.
@@ -113,8 +119,8 @@ class SyncProducer(_Blocking[Producer]):
         self._thread.close()
         self._at_once.run(lambda it: it.aclose())
 
-    enqueue = _direct(Producer.enqueue)
-    send = _direct(Producer.send)
+    enqueue = direct(Producer.enqueue)
+    send = direct(Producer.send)
     result = _blocking(Producer.result)
 
     def enqueue_many(
@@ -134,17 +140,20 @@ class SyncProducer(_Blocking[Producer]):
             )
         return done
 
-    def feed(
+    def feed(  # noqa: PLR0913 - as Producer.feed
         self,
         rows: Iterable[Mapping[str, object]],
         *,
         batch: str,
         template: Template | None = None,
         changed: Changed | None = None,
+        anthropic_version: str | None = None,
+        anthropic_beta: Collection[str] | str = (),
     ) -> Fed:
         """Feed a whole batch, whose `rows` the calling thread reads; see Producer.feed."""
         batch_for(batch, rehearsal=self.settings.rehearsal)
-        lines = items_of(rows, self.defaults, template)
+        defaults = defaults_with(self.defaults, anthropic_version, anthropic_beta)
+        lines = items_of(rows, defaults, template)
         reads: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         with self._thread.running(
             lambda producer: producer.feed_lines(lines, batch, changed, reads.put)

@@ -38,19 +38,19 @@ def differs(
     count as this request's, except when changed requests are to be called (`rerun`).
     """
     if job is not None:
-        return rerun if job.body is None else job.body != line.body
+        return rerun if job.request is None else job.request != line.request
     if stored is None:
         return False
     if stored.request_hash is None:
         return rerun
-    return stored.request_hash != request_hash(line.body, rehearsal=rehearsal)
+    return stored.request_hash != request_hash(line.body, line.api, rehearsal=rehearsal)
 
 
 class Old(msgspec.Struct, frozen=True, kw_only=True):
     """What a changed line's id has now: its request (None: not known), and where it is."""
 
     where: Where
-    body: bytes | None = None
+    request: bytes | None = None
     rehearsed: bool = False
 
 
@@ -69,7 +69,7 @@ class Changes:
     def add(self, line: Line, stored: Stored | None, job: Unfinished | None) -> None:
         """Count a line that differs from `job`, or without one from `stored`."""
         if job is not None:
-            old = Old(where="in flight" if job.in_flight else "queued", body=job.body)
+            old = Old(where="in flight" if job.in_flight else "queued", request=job.request)
         else:
             hashed = (stored and stored.request_hash) or ""
             old = Old(where="stored", rehearsed=hashed.startswith(REHEARSED))
@@ -84,7 +84,11 @@ class Changes:
         line, old = self.first
         places = [f"{self.counts[each]:,} {each}" for each in WHERE if self.counts[each]]
         many = f"{len(self):,} such jobs: {', '.join(places)}" if len(self) > 1 else "one such job"
-        cause = "it is from a rehearsal" if old.rehearsed else cause_of(old.body or kept, line.body)
+        cause = (
+            "it is from a rehearsal"
+            if old.rehearsed
+            else cause_of(old.request or kept, line.request)
+        )
         return (
             f'line {line.number}: "{line.custom_id}" is {old.where} in batch "{batch}" with '
             f"another request: {cause} ({many})"
@@ -97,7 +101,8 @@ async def explain(changes: Changes, batch: str, store: ResultStore | None) -> st
         return ""
     line, _ = changes.first
     row = None if store is None else await store.get(keys.job_id(batch, line.custom_id))
-    return changes.text(batch, None if row is None or row.params is None else bytes(row.params))
+    kept = None if row is None or row.params is None else row.api.beside(bytes(row.params))
+    return changes.text(batch, kept)
 
 
 def cause_of(before: bytes | None, now: bytes) -> str:

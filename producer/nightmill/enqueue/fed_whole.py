@@ -41,7 +41,7 @@ class FedWhole:
         if self.content is not None:
             self.requests.add(
                 f"{keys.job_id(self._batch, line.custom_id)} "
-                f"{request_hash(line.body, rehearsal=self._rehearsal)}"
+                f"{request_hash(line.body, line.api, rehearsal=self._rehearsal)}"
                 for line in lines
             )
 

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nightmill.errors import BatchEndedError, InvalidParamsError, SettingsError
-from nightmill.params import Defaults, check, decode, refused
+from nightmill.params import BESIDE, Defaults, api_in, api_of, check, decode, refused
 from nightmill.queue import keys, wire
 from nightmill.queue.webhooks import require_url
+from nightmill.records.api import NO_API, Api
 from nightmill.records.bounds import require_name
 from nightmill.records.counts import ENDED
 from nightmill.records.job import Job, is_rehearsal, now_ms, rehearsal_of
 from nightmill.records.stop_reasons import counted_as
 from nightmill.settings import Settings
-from nightmill.sources import request_of, row_of
+from nightmill.sources import named_beside, request_of, row_of
 
 if TYPE_CHECKING:
     from nightmill.sources import Line, Template
@@ -37,6 +38,12 @@ def defaults_of(settings: Settings) -> Defaults:
         max_tokens=settings.max_tokens,
         max_payload_bytes=settings.max_payload_bytes,
     )
+
+
+def defaults_with(defaults: Defaults, version: str | None, betas: object) -> Defaults:
+    """Return `defaults` for requests that are to have this API version and these betas."""
+    api = api_of(version, betas)
+    return msgspec.structs.replace(defaults, api=api.or_else(defaults.api)) if api else defaults
 
 
 class Taken(IntEnum):
@@ -92,16 +99,19 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
     seq: int | None = None,
     expires: datetime | None = None,
     on_complete: str | None = None,
+    api: Api = NO_API,
 ) -> Ready:
     """Validate a request and encode its job, enqueued `at` (epoch ms).
 
     `job_id` defaults to `<batch>:<custom_id>` in a batch and to a UUIDv7 otherwise; `expires` is
-    a deadline by Redis's clock. Raises InvalidParamsError naming the field.
+    a deadline by Redis's clock. `api` is for a request that names no version, and adds its betas.
+    Raises InvalidParamsError naming the field.
     """
     check_batch_name(batch)
     if on_complete is not None:
         _check_on_complete(on_complete, batch)
-    request, own_id = _unpacked(params)
+    request, own_id, own_api = _unpacked(params)
+    api = own_api.or_else(api).or_else(defaults.api)
     custom_id = own_id if custom_id is None else custom_id  # type: ignore[assignment]
     if custom_id is not None and not isinstance(custom_id, str):
         raise refused("custom_id", custom_id, "a string")
@@ -115,6 +125,8 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
         seq=seq,
         expires_at=None if expires is None else int(expires.timestamp() * 1000),
         on_complete=on_complete,
+        anthropic_version=api.anthropic_version,
+        anthropic_beta=api.anthropic_beta,
     )
     if job_id is None:
         named = batch is not None and custom_id is not None
@@ -155,24 +167,30 @@ def prepare_items(
             if template is None:
                 yield prepare(item, defaults, at, batch=batch)
             else:
-                custom_id, params, warnings = template.job(row_of(item, number))
-                job = prepare(params, defaults, at, batch=batch, custom_id=custom_id)
+                row = row_of(item, number)
+                custom_id, params, warnings = template.job(row)
+                api = api_in(named_beside(row))
+                job = prepare(params, defaults, at, batch=batch, custom_id=custom_id, api=api)
                 yield msgspec.structs.replace(job, warnings=(*warnings, *job.warnings))
         except InvalidParamsError as error:
             raise error.at_line(number) from None
 
 
-def _unpacked(item: Mapping[str, object] | bytes) -> tuple[Mapping[str, object], object]:
-    """Return the request in any of the shapes that a source's row may have, and its custom_id."""
+def _unpacked(item: Mapping[str, object] | bytes) -> tuple[Mapping[str, object], object, Api]:
+    """Return the request in any of the shapes that a source's row may have, and what is beside.
+
+    That is its custom_id, and the API version and betas.
+    """
     found = decode(item) if isinstance(item, bytes) else item
     if type(found) is not dict and not isinstance(found, Mapping):
         raise refused("", found, "an object, the request")
-    custom_id = found.get("custom_id")
+    custom_id, api = found.get("custom_id"), api_in(found)
     if "params" in found or "prompt" in found:
-        return request_of(found), custom_id
-    if custom_id is None:
-        return found, None
-    return {key: value for key, value in found.items() if key != "custom_id"}, custom_id
+        return request_of(found), custom_id, api
+    if custom_id is None and BESIDE.isdisjoint(found):
+        return found, None, api
+    beside = {*BESIDE, "custom_id"}
+    return {key: value for key, value in found.items() if key not in beside}, custom_id, api
 
 
 def ready_line(  # noqa: PLR0913 - a line, its batch and what is known of its earlier runs
@@ -195,6 +213,8 @@ def ready_line(  # noqa: PLR0913 - a line, its batch and what is known of its ea
         batch=batch,
         seq=line.number,
         run=stored.run + 1 if stored else run,
+        anthropic_version=line.api.anthropic_version,
+        anthropic_beta=line.api.anthropic_beta,
     )
     return Ready(
         keys.job_id(batch, line.custom_id),

@@ -30,11 +30,11 @@ PART: Final = 100
 class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
     """A job that is queued or in flight.
 
-    `body` is its request, or the one that it gets when its call has ended; None when it cannot be
-    read.
+    `request` is its request as requests are compared, or the one that it gets when its call has
+    ended; None when it cannot be read.
     """
 
-    body: bytes | None
+    request: bytes | None
     run: int
     in_flight: bool
 
@@ -55,10 +55,10 @@ async def unfinished(redis: Redis, ids: Sequence[str], defaults: Defaults) -> di
 def _read(payload: bytes, defaults: Defaults, *, in_flight: bool) -> Unfinished:
     try:
         job, _ = wire.decode_job(payload)
-        body = recheck(bytes(job.params), defaults)
+        request = job.api.beside(recheck(bytes(job.params), defaults))
     except (PayloadError, InvalidParamsError):
-        return Unfinished(body=None, run=0, in_flight=in_flight)
-    return Unfinished(body=body, run=job.run, in_flight=in_flight)
+        return Unfinished(request=None, run=0, in_flight=in_flight)
+    return Unfinished(request=request, run=job.run, in_flight=in_flight)
 
 
 class Replacement(msgspec.Struct, frozen=True):

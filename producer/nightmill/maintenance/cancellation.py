@@ -108,7 +108,10 @@ class Cancellation:
             seq=job.seq,
             model=queue.removeprefix(keys.batch_queue(batch, "")),
             params=msgspec.Raw(body) if body and settings.keep_params else None,
-            request_hash=request_hash(body, rehearsal=is_rehearsal(batch)) if body else None,
+            api=job.api,
+            request_hash=request_hash(body, job.api, rehearsal=is_rehearsal(batch))
+            if body
+            else None,
             enqueued_at=enqueued_at,
             finished_at=now_ms(),
             cost=0.0,

@@ -184,6 +184,8 @@ def next_run(
         batch=row.batch,
         seq=row.seq,
         run=row.run + 1,
+        anthropic_version=row.api.anthropic_version,
+        anthropic_beta=row.api.anthropic_beta,
     )
     return Ready(
         row.job_id,

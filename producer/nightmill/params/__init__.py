@@ -5,6 +5,7 @@ finds the attachments that a request refers to. Unknown fields are sent with a w
 where a user may have mistyped them.
 """
 
+from nightmill.params.beside import BESIDE, api_in, api_of
 from nightmill.params.files import IMAGE_TYPES, MARK, Reference, references
 from nightmill.params.media import HEAD_BYTES, PDF, media_type_of, other_type_of
 from nightmill.params.names import closest
@@ -13,6 +14,7 @@ from nightmill.params.request import Checked, Defaults, check, decode, recheck
 from nightmill.params.rules import FIELDS, KNOWN, unknown_field
 
 __all__ = [
+    "BESIDE",
     "FIELDS",
     "HEAD_BYTES",
     "IMAGE_TYPES",
@@ -23,6 +25,8 @@ __all__ = [
     "Checked",
     "Defaults",
     "Reference",
+    "api_in",
+    "api_of",
     "check",
     "closest",
     "decode",

@@ -17,6 +17,7 @@ from nightmill.errors import InvalidParamsError, PayloadTooLargeError
 from nightmill.params.files import MARK, require_placed
 from nightmill.params.refusal import MAX_DEPTH, dotted, refused, require_json
 from nightmill.params.rules import KNOWN, require_request, unknown_field
+from nightmill.records.api import NO_API, Api
 from nightmill.records.bounds import MAX_INT
 
 BOTH_SAMPLERS: Final = "temperature and top_p are both given; the endpoint advises only one"
@@ -32,6 +33,8 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     """Longest request as JSON, bytes."""
     allow_unknown: bool = True
     """Whether a field that is not known here is sent, with a warning. False: it is refused."""
+    api: Api = NO_API
+    """The version of jobs that name none, and betas of all jobs."""
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from nightmill.records.api import NO_API, Api, Betas, Version
 from nightmill.records.bounds import Int64, Run
 
 
@@ -29,6 +30,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is accepted as its result (JSON, see Acceptance), instead of its batch's."""
     run: Run = 0
     """0 for the first run; each requeue adds 1."""
+    anthropic_version: Version | None = None
+    """See Api."""
+    anthropic_beta: Betas = ()
+
+    @property
+    def api(self) -> Api:
+        """The API version and the betas of its calls."""
+        if self.anthropic_version is None and not self.anthropic_beta:
+            return NO_API
+        return Api(anthropic_version=self.anthropic_version, anthropic_beta=self.anthropic_beta)
 
 
 REHEARSED: Final = "rehearsed-"
@@ -47,13 +58,13 @@ def rehearsal_of(batch: str | None) -> str:
     return batch if batch is not None and is_rehearsal(batch) else (batch or "") + REHEARSAL
 
 
-def request_hash(params: bytes | msgspec.Raw, *, rehearsal: bool = False) -> str:
-    """Return 16 hex digits, the hash of the whole request body (model and parameters included).
+def request_hash(params: bytes | msgspec.Raw, api: Api = NO_API, *, rehearsal: bool = False) -> str:
+    """Return 16 hex digits, the hash of the whole request: its body, API version and betas.
 
     The hash of a rehearsal starts with REHEARSED, so a simulator's answer never counts as a real
     one.
     """
-    digest = hashlib.blake2b(bytes(params), digest_size=8).hexdigest()
+    digest = hashlib.blake2b(api.beside(bytes(params)), digest_size=8).hexdigest()
     return REHEARSED + digest if rehearsal else digest
 
 

@@ -6,6 +6,7 @@ from typing import Final, TypedDict
 
 import msgspec
 
+from nightmill.records.api import NO_API, Api
 from nightmill.records.job import REHEARSED, is_rehearsal
 from nightmill.records.message import Message
 from nightmill.records.place import Place
@@ -78,6 +79,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     params: msgspec.Raw | None = None
     """The request as it was sent (JSON); None when KEEP_PARAMS is off."""
+    api: Api = NO_API
+    """The API version and the betas that its calls asked for."""
     message: Message | None = None
     """The endpoint's Message, a dict; of a failed job, the answer that was not accepted."""
     error: ErrorInfo | None = None

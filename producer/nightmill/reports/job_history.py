@@ -43,7 +43,8 @@ def stored_history(result: Result) -> list[str]:
         facts.append(f"{calls - kept} calls in between are not kept")
     lines += [f"  {line}" for line in facts + _outcome(result)]
     if result.params is not None:
-        lines += ["", HistoryLabel.REQUEST, *_indented(request_lines(result.params))]
+        request = result.api.beside(bytes(result.params))
+        lines += ["", HistoryLabel.REQUEST, *_indented(request_lines(request))]
     if result.message is not None:
         lines += ["", HistoryLabel.ANSWER, *_indented(answer_lines(result.message))]
     return lines
@@ -121,7 +122,8 @@ async def waiting_history(redis: Redis, job_id: str) -> list[str] | None:
         job, _ = wire.decode_job(payload)
     except PayloadError as error:
         return [*lines, "", HistoryLabel.REQUEST, f"  cannot be read: {error}"]
-    return [*lines, "", HistoryLabel.REQUEST, *_indented(request_lines(job.params))]
+    request = job.api.beside(bytes(job.params))
+    return [*lines, "", HistoryLabel.REQUEST, *_indented(request_lines(request))]
 
 
 def _time(epoch_ms: int) -> str:

@@ -7,7 +7,7 @@ from nightmill.sources.line import Line, Rejected, Row
 from nightmill.sources.live import Start, in_thread, live_chunks
 from nightmill.sources.opening import is_stream, open_as_it_is
 from nightmill.sources.recoded import encoding_named
-from nightmill.sources.shapes import request_of
+from nightmill.sources.shapes import named_beside, request_of
 from nightmill.sources.source import (
     Format,
     Source,
@@ -50,6 +50,7 @@ __all__ = [
     "items_of",
     "line_of",
     "live_chunks",
+    "named_beside",
     "open_as_it_is",
     "plain_name",
     "read_checked",

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from contextlib import closing
 
 from nightmill.errors import InvalidParamsError
-from nightmill.params import Defaults, check, refused
+from nightmill.params import Defaults, api_in, check, refused
 from nightmill.sources.frames import rows_of
 from nightmill.sources.line import Line, Rejected, Row, rejected
-from nightmill.sources.shapes import plain
+from nightmill.sources.shapes import named_beside, plain
 from nightmill.sources.template import Template
 from nightmill.sources.unique_ids import UniqueIds
 
@@ -85,6 +85,7 @@ def line_of(row: Row, defaults: Defaults, template: Template | None = None) -> L
             custom_id, params = plain(row)
         else:
             custom_id, params, warnings = template.job(row)
+        api = api_in(named_beside(row)).or_else(defaults.api)
         checked = check(params, defaults)
     except InvalidParamsError as error:
         return rejected(row.number, error, row.raw or _written(row))
@@ -94,6 +95,7 @@ def line_of(row: Row, defaults: Defaults, template: Template | None = None) -> L
         body=checked.body,
         model=checked.model,
         warnings=(*row.warnings, *warnings, *checked.warnings),
+        api=api,
     )
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from nightmill.errors import InvalidParamsError
 from nightmill.params import refused
+from nightmill.records.api import NO_API, Api
 from nightmill.records.bounds import require_name
 
 MAX_ID: Final = 256
@@ -45,6 +46,12 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     warnings: tuple[str, ...] = ()
     """Notes on the request, for a person."""
+    api: Api = NO_API
+
+    @property
+    def request(self) -> bytes:
+        """The request as requests are compared."""
+        return self.api.beside(self.body)
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,8 @@ A row has one of three shapes:
 - `{"custom_id", "prompt": "...", ...}`: the prompt becomes one user message, and the other columns
   are request fields.
 
-`custom_id` is optional. A null column is left out. In a table an empty cell is null, a null inside
+`custom_id` is optional, and so are `anthropic_version` and `anthropic_beta`, which become headers
+of the job's calls. A null column is left out. In a table an empty cell is null, a null inside
 a nested value is left out as well, and an id may be a number. A CSV has only text, so a table's
 cell of a request field is read as JSON when it is valid JSON.
 """
@@ -21,7 +22,7 @@ from typing import Final
 import msgspec
 
 from nightmill.errors import InvalidParamsError
-from nightmill.params import KNOWN, closest, dotted, refused
+from nightmill.params import BESIDE, KNOWN, closest, dotted, refused
 from nightmill.sources.jsonl import SHAPE
 from nightmill.sources.line import Row, custom_id_of
 from nightmill.sources.missing import is_empty, is_missing
@@ -29,6 +30,7 @@ from nightmill.sources.missing import is_empty, is_missing
 REQUESTS: Final = frozenset({"params", "messages", "prompt"})
 """A row without one of these columns holds no request."""
 
+_NOT_REQUEST: Final = BESIDE | {"custom_id"}
 _BESIDE_PROMPT: Final = KNOWN - {"messages"}
 _MAY_BE_EMPTY: Final = frozenset({"input", "properties"})
 """Objects that are needed when all of their fields are null: of a tool's call and its schema."""
@@ -59,6 +61,16 @@ def plain(row: Row) -> tuple[str, dict[str, object]]:
     return custom_id, request_of(columns)
 
 
+def named_beside(row: Row) -> Mapping[str, object]:
+    """Return the columns of a row that go beside its request and have a value."""
+    if BESIDE.isdisjoint(row.columns):
+        return {}
+    found = {name: row.columns[name] for name in BESIDE & row.columns.keys()}
+    if not row.table:
+        return {name: value for name, value in found.items() if not is_missing(value)}
+    return {name: _cell(value) for name, value in found.items() if not is_empty(value)}
+
+
 def as_text(value: object) -> object:
     """Return an id as text: a number, a UUID or a date. Other types stay as they are.
 
@@ -71,7 +83,7 @@ def as_text(value: object) -> object:
 
 def request_of(columns: Mapping[str, object]) -> dict[str, object]:
     """Return the request of a row in any of the three shapes. Raises InvalidParamsError."""
-    fields = {name: value for name, value in columns.items() if name != "custom_id"}
+    fields = {name: value for name, value in columns.items() if name not in _NOT_REQUEST}
     if "params" in fields:
         params = fields.pop("params")
         _refuse_others(fields, "move it into params")

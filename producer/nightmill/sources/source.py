@@ -11,6 +11,7 @@ import msgspec
 
 from nightmill.errors import SourceError
 from nightmill.params import Defaults
+from nightmill.records.api import NO_API, Api
 from nightmill.sources.folder import read_folder
 from nightmill.sources.jobs import lines
 from nightmill.sources.json_values import is_spread
@@ -64,6 +65,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """Of its text. None: UTF-8, or UTF-16 where the first bytes show it."""
     allow_unknown: bool = True
     """Whether request fields that are not known are sent. False: a row that has one is bad."""
+    api: Api = NO_API
+    """The API version of rows that name none, and betas of all rows."""
 
     def __str__(self) -> str:
         """Return its name in messages."""
@@ -111,7 +114,9 @@ def read_source(source: Source, defaults: Defaults) -> Iterator[Line | Rejected]
     Raises SourceError when the source cannot be read, or when no row of it can be a job.
     """
     found = read_rows(source, ESCAPED * defaults.max_payload_bytes + SLACK_BYTES)
-    defaults = msgspec.structs.replace(defaults, allow_unknown=source.allow_unknown)
+    defaults = msgspec.structs.replace(
+        defaults, allow_unknown=source.allow_unknown, api=source.api.or_else(defaults.api)
+    )
     return lines(_require_columns(found, source), defaults, source.template)
 
 

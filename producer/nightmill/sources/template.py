@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from nightmill.errors import InvalidParamsError
-from nightmill.params import FIELDS, dotted, refused
+from nightmill.params import BESIDE, FIELDS, dotted, refused
 from nightmill.sources.attaching import Attached, attach
 from nightmill.sources.line import Row, custom_id_of
 from nightmill.sources.missing import is_empty
@@ -82,7 +82,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
         if self.plain:
             return None
         texts = [text for text in (self._text("prompt"), self._text("system")) if text]
-        names = {self.id or "custom_id", *self.images, *self.documents}
+        names = {self.id or "custom_id", *BESIDE, *self.images, *self.documents}
         if self.prompt is None:
             names.add("prompt")
         names |= {name for text in texts for name in text.names}

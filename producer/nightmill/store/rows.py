@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from nightmill.queue.keys import SINGLES
+from nightmill.records.api import NO_API, Api
 from nightmill.records.message import Message
 from nightmill.records.result import Attempt, ErrorInfo, Result, Usage, trimmed
 from nightmill.records.state import TERMINAL, JobState
@@ -35,6 +36,8 @@ UNKNOWN: Final = ErrorInfo(type="unknown", message="no error was recorded")
 _attempts = msgspec.json.Decoder(tuple[Attempt, ...])
 _error = msgspec.json.Decoder(ErrorInfo)
 _reasons = msgspec.json.Decoder(dict[str, int])
+
+_api = msgspec.json.Decoder(Api)
 
 _STATES: Final = {state.value: state for state in TERMINAL}
 COLUMNS: Final = tuple(RESULTS)
@@ -88,6 +91,7 @@ def _values(result: Result) -> tuple[object, ...]:
         result.call_ms,
         _encode(result.snooze_reasons).decode() if result.snooze_reasons else None,
         result.turns,
+        _encode(result.api).decode() if result.api else None,
     )
 
 
@@ -121,6 +125,7 @@ def from_row(row: Row) -> Result:
         queue_ms=row["queue_ms"],
         call_ms=row["call_ms"],
         turns=row["turns"],
+        api=_api_of(row["api"]),
     )
 
 
@@ -152,6 +157,13 @@ def _reasons_of(column: str | None) -> dict[str, int]:
         return _reasons.decode(column) if column else {}
     except (msgspec.MsgspecError, RecursionError):
         return {}
+
+
+def _api_of(column: str | None) -> Api:
+    try:
+        return _api.decode(column) if column else NO_API
+    except (msgspec.MsgspecError, RecursionError):
+        return NO_API
 
 
 def usage_of(row: Row) -> Usage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = "0007"
+SCHEMA_VERSION: Final = "0008"
 """The newest revision in `migrations/versions`; revisions sort by name."""
 
 # Small columns first: SQLite reads a row's early columns without its overflow pages, so counts and
@@ -40,6 +40,7 @@ RESULTS: Final = {
     "call_ms": "BIGINT DEFAULT '0' NOT NULL",  # in calls, summed
     "snooze_reasons": "TEXT",  # JSON: reason -> times
     "turns": "INTEGER DEFAULT '0' NOT NULL",  # paid answers before the last one
+    "api": "TEXT",  # JSON: Api; NULL = no version and no betas of its own
 }
 """Column -> its definition in SQLite. The key is job_id."""
 

@@ -11,7 +11,7 @@ import msgspec
 from nightmill.client.at_once import at_once
 from nightmill.client.batch import Batch
 from nightmill.client.producer import Producer
-from nightmill.client.sync import SyncProducer
+from nightmill.client.sync import SyncProducer, direct
 from nightmill.enqueue.changes import Changed
 from nightmill.enqueue.fed import Fed
 from nightmill.enqueue.prepare import Ready, Receipt, Taken, defaults_of, ready_line
@@ -32,7 +32,7 @@ from nightmill.records.place import Place
 from nightmill.records.result import ErrorInfo, Result
 from nightmill.records.state import JobState
 from nightmill.settings import Settings, load_settings
-from nightmill.sources import Line, Rejected, Start, Template, in_thread
+from nightmill.sources import Line, Rejected, Start, in_thread
 from nightmill.testing.stand_ins import Clock, Here
 
 if TYPE_CHECKING:
@@ -275,16 +275,7 @@ class SyncMemoryProducer(SyncProducer):
         self._at_once = cast("AtOnce", Here(self.memory))
         self._thread = cast("LoopThread[Producer]", self._at_once)
 
-    def feed(
-        self,
-        rows: Iterable[Mapping[str, object]],
-        *,
-        batch: str,
-        template: Template | None = None,
-        changed: Changed | None = None,
-    ) -> Fed:
-        """Feed a whole batch; see Producer.feed."""
-        return at_once(self.memory.feed(rows, batch=batch, template=template, changed=changed))
+    feed = direct(Producer.feed)
 
 
 def _result(job_id: str, job: Any, at: int, reply: Reply) -> Result:  # noqa: ANN401 - a Job
@@ -298,7 +289,8 @@ def _result(job_id: str, job: Any, at: int, reply: Reply) -> Result:  # noqa: AN
         seq=job.seq,
         params=job.params,
         model=request.get("model"),
-        request_hash=request_hash(job.params),
+        api=job.api,
+        request_hash=request_hash(job.params, job.api),
         cost=0.0,
         enqueued_at=at,
         finished_at=now_ms(),

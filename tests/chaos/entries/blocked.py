@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nightmill.records.api import NO_API, Api
 from nightmill_worker.machine import process
 from nightmill_worker.messages.client import MessagesClient
 
@@ -24,9 +25,11 @@ class BlockingClient(MessagesClient):
 
     _numbers = itertools.count(1)
 
-    async def send(self, params: bytes, started: Started | None = None) -> Reply | Broken:
+    async def send(
+        self, params: bytes, started: Started | None = None, api: Api = NO_API
+    ) -> Reply | Broken:
         """Call, and block after the NTH call."""
-        reply = await super().send(params, started)
+        reply = await super().send(params, started, api)
         if next(self._numbers) == NTH:
             sys.stderr.write('{"event": "is blocked"}\n')
             while not Path(sys.argv[1]).exists():  # noqa: ASYNC240 - blocking is the fault

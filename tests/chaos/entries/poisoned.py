@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from nightmill.records.api import NO_API, Api
 from nightmill_worker.jobs import isolated, isolation
 from nightmill_worker.machine import process
 from nightmill_worker.messages.client import MessagesClient
@@ -21,11 +22,13 @@ MARK = b"poison"
 class MortalClient(MessagesClient):
     """Ends the process when a request contains MARK."""
 
-    async def send(self, params: bytes, started: Started | None = None) -> Reply | Broken:
+    async def send(
+        self, params: bytes, started: Started | None = None, api: Api = NO_API
+    ) -> Reply | Broken:
         """Call, or end the process."""
         if MARK in params:
             os._exit(9)
-        return await super().send(params, started)
+        return await super().send(params, started, api)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from nightmill import InvalidParamsError, Template
-from nightmill.params import Defaults
+from nightmill.params import BESIDE, Defaults
 from nightmill.sources import Line, Rejected, Row, line_of
 
 DEFAULTS: Final = Defaults(model="m", max_tokens=64, max_payload_bytes=1 << 20)
@@ -262,6 +262,6 @@ def test_what_is_no_file_that_is_known_is_refused(value: object, message: str) -
 def test_columns_are_those_that_have_to_be_read() -> None:
     """Of a wide table only these columns are read."""
     template = Template(prompt="{{ a }}{% for x in b %}{{ x }}{% endfor %}", id="c", images=("d",))
-    assert template.columns() == frozenset({"a", "b", "c", "d"})
+    assert template.columns() == frozenset({"a", "b", "c", "d"}) | BESIDE
     assert Template(prompt="{{ row }}").columns() is None
     assert Template(set={"max_tokens": 5}).columns() is None

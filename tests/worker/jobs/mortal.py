@@ -6,6 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
+from nightmill.records.api import NO_API, Api
 from nightmill_worker.jobs import isolated
 from nightmill_worker.messages.client import MessagesClient
 
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
 class MortalClient(MessagesClient):
     """Ends the process when a request contains the word."""
 
-    async def send(self, params: bytes, started: Started | None = None) -> Reply | Broken:
+    async def send(
+        self, params: bytes, started: Started | None = None, api: Api = NO_API
+    ) -> Reply | Broken:
         """Call, or end the process."""
         if b"poison" in params:
             os._exit(9)
-        return await super().send(params, started)
+        return await super().send(params, started, api)
 
 
 if __name__ == "__main__":

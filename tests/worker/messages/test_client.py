@@ -10,6 +10,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from nightmill.errors import SettingsError
+from nightmill.records.api import Api
 from nightmill_worker.messages.client import MessagesClient, messages_url
 from nightmill_worker.messages.outcome import Reply
 from tests.worker.messages.endpoint import EVENTS, MESSAGE, PARAMS, sent, serving, settings, sse
@@ -75,6 +76,24 @@ async def test_a_call_has_the_headers_of_the_settings() -> None:
         await client.send(PARAMS)
     assert requests[0]["anthropic-beta"] == "one,two"
     assert requests[0]["x-api-key"] == "sk-secret"
+
+
+async def test_a_job_asks_for_its_version_and_betas_beside_those_of_the_settings() -> None:
+    """A beta was one for all calls or for none: the setting was the only way to send it."""
+    requests = []
+
+    async def handle(request: web.Request) -> web.Response:
+        requests.append(request.headers)
+        return web.json_response(MESSAGE)
+
+    headers = SecretStr("anthropic-beta: one,two")
+    api = Api(anthropic_version="2026-10-21", anthropic_beta=("two", "three"))
+    async with serving(handle) as url, MessagesClient(settings(url, headers=headers)) as client:
+        await client.send(PARAMS, api=api)
+        await client.send(PARAMS)
+    asked = [(h.getall("anthropic-version"), h.getall("anthropic-beta")) for h in requests]
+    assert asked == [(["2026-10-21"], ["one,two,three"]), (["2023-06-01"], ["one,two"])]
+    assert [h["x-api-key"] for h in requests] == ["sk-secret"] * 2
 
 
 @pytest.mark.parametrize("base", ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"])

@@ -58,7 +58,7 @@ class Executor:
                 self._put(self._decider.without_call(claimed, body))
 
     async def _call(self, claimed: ClaimedJob, body: bytes) -> None:
-        reply = await self._client.send(body, partial(self._started, claimed))
+        reply = await self._client.send(body, partial(self._started, claimed), claimed.job.api)
         claimed.end()
         self._put(Answered(claimed, reply))
 

@@ -79,10 +79,10 @@ async def _run(
     if job.expires_at is not None and job.expires_at <= request.claimed_at:
         return Isolated(kind="unfit")
     if not attached(body):
-        return _isolated(await client.send(body))
+        return _isolated(await client.send(body, api=job.api))
     async with attachments.loaded(body) as whole:
         if isinstance(whole, bytes):
-            return _isolated(await client.send(whole))
+            return _isolated(await client.send(whole, api=job.api))
         value = _encode(whole)
         return Isolated(kind="fail" if isinstance(whole, Fail) else "retry", value=value)
 

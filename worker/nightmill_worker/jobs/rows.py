@@ -191,7 +191,7 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
     rehearsal: bool,
 ) -> Result:
     """Return the row of a job that ends now."""
-    granted, job, body = claimed.granted, claimed.job, claimed.body
+    granted, job, body, api = claimed.granted, claimed.job, claimed.body, claimed.job.api
     history = history_of(granted.attempts, granted.cut, attempt)
     started_at, calls = history["started_at"], history["attempts"]
     usage = answer.usage if answer else Usage()
@@ -205,6 +205,7 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
         seq=job.seq,
         model=model,
         params=msgspec.Raw(body) if keep_params and body else None,
+        api=api,
         message=Message(answer.message) if answer else None,
         error=error,
         **history,
@@ -212,7 +213,7 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
         cost=cost(model, usage),
         stop_reason=answer.stop_reason if answer else None,
         request_id=calls[-1].request_id if calls else None,
-        request_hash=request_hash(body, rehearsal=rehearsal or is_rehearsal(job.batch))
+        request_hash=request_hash(body, api, rehearsal=rehearsal or is_rehearsal(job.batch))
         if body
         else None,
         enqueued_at=claimed.enqueued_at,

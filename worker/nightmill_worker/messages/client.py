@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from nightmill.errors import SettingsError
+from nightmill.records.api import NO_API, Api
 from nightmill.records.result import Usage
 from nightmill.setting_values import endpoint_of
 from nightmill.settings import Settings
@@ -114,38 +115,54 @@ class MessagesClient:
         """Close every connection. Calls that still run end as Broken."""
         await self._session.close()
 
-    async def send(self, params: bytes, started: Started | None = None) -> Reply | Broken:
+    async def send(
+        self, params: bytes, started: Started | None = None, api: Api = NO_API
+    ) -> Reply | Broken:
         """Post `params` (the request as JSON) and return the answer, or why there is none.
 
         Raises nothing but CancelledError. The answers to a long call and to a first call are
         requested as streams (see streaming.py). A stream is returned as the one Message that it
         makes. When the endpoint refuses a stream that the request does not ask for, the call is
         repeated without it. `started` gets the headers of a success that begins before it is whole.
+        `api` is what the job asks for beside its request; nothing else of a job becomes a header.
         """
+        options = self._options(api)
         call = self._streaming.begin(params)
         if call is None:
-            return await self._send(params, started)
+            return await self._send(params, options, started)
         if not self._streaming.refused:
-            reply = await self._send(streamed(params), started)
+            reply = await self._send(streamed(params), options, started)
             if not self._streaming.end(call, reply):
                 return reply
         silent_s = self._watch.total_s if call.long else None
-        reply = await self._send(params, started, silent_s=silent_s)
+        reply = await self._send(params, options, started, silent_s=silent_s)
         if isinstance(reply, Reply) and reply.status in SUCCESS:
             self._streaming.refused = True
         return reply
 
+    def _options(self, api: Api) -> dict[str, Any]:
+        """Return what `post` takes for a call beside its address and its body."""
+        if not api:
+            return self._tunnelled
+        own = api.headers(self._headers.get("anthropic-beta", ""))
+        return {**self._tunnelled, "headers": {**self._headers, **own}}
+
     async def _send(
-        self, body: bytes, started: Started | None, *, silent_s: float | None = None
+        self,
+        body: bytes,
+        options: dict[str, Any],
+        started: Started | None,
+        *,
+        silent_s: float | None = None,
     ) -> Reply | Broken:
-        """Post `body`. The call may be silent for `silent_s`, None: READ_TIMEOUT_S."""
+        """Post `body`. The call may be silent for `silent_s` seconds, None: READ_TIMEOUT_S."""
         response: aiohttp.ClientResponse | None = None
         builder: BodyBuilder | None = None
         data = body if len(body) <= LARGE_BODY else io.BytesIO(body)
         try:
             with self._watch.begin(silent_s) as call:
                 response = await self._session.post(
-                    self._url, data=data, allow_redirects=False, **self._tunnelled
+                    self._url, data=data, allow_redirects=False, **options
                 )
                 status, headers = response.status, response.headers
                 if status not in SUCCESS:

@@ -31,6 +31,7 @@ from nightmill_worker.simulator.replies import (
 )
 from nightmill_worker.simulator.request import ContractError, Prompt, read_prompt
 from nightmill_worker.simulator.stream import error_event, events, ticks
+from nightmill_worker.simulator.version import check_version
 
 # Seconds between two charges for the output of a call that is not streamed.
 CHARGE_EVERY_S = 1.0
@@ -111,6 +112,7 @@ class Endpoint:
             check_headers(config, call.request)
             prompt = read_prompt(await read_body(call.request))
             call.key = prompt.key
+            check_version(call.request.headers["anthropic-version"], prompt)
             nth = self.ledger.recognised(prompt.key)
             check_account(config)
             check_prompt(config, prompt)

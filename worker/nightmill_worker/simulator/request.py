@@ -64,6 +64,7 @@ class MessagesRequest(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     temperature: Unit | None = None
     top_p: Unit | None = None
+    top_k: int | None = None
     stop_sequences: list[str] | None = None
     tools: list[Tool] | None = None
     tool_choice: ToolChoice | None = None
