@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, Unpack, cast
 
 import msgspec
 
-from nightmill.client.at_once import at_once
 from nightmill.client.batch import Batch
 from nightmill.client.producer import Producer
 from nightmill.client.sync import SyncProducer, direct

@@ -76,6 +76,7 @@ class BatchesConformance:
             for statement in (
                 *("DROP TABLE batches", "DROP TABLE meta", "DROP TABLE turns"),
                 "ALTER TABLE results DROP COLUMN turns",
+                "ALTER TABLE results DROP COLUMN api",
                 "UPDATE alembic_version SET version_num = '0002'",
             ):
                 connection.change(statement)
