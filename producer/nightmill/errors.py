@@ -47,10 +47,6 @@ class SourceError(NightmillError):
     """An input file cannot be read."""
 
 
-class SchemaError(NightmillError):
-    """A JSON Schema cannot be used; the text names the place, given and allowed values."""
-
-
 class BatchNotFoundError(NightmillError):
     """No such batch."""
 
@@ -76,6 +72,10 @@ class InvalidLimitError(NightmillError):
 
 class InvalidAcceptanceError(NightmillError):
     """What a batch accepts as a result is not one of the allowed values."""
+
+
+class SchemaError(InvalidAcceptanceError):
+    """A JSON Schema cannot be used; the text names the place, given and allowed values."""
 
 
 class BatchBusyError(NightmillError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Unpack
 
 import msgspec
 
+from nightmill.checked.reading import Outputs, accepted_as, usable
 from nightmill.client.corrected import Corrections
 from nightmill.client.stored import store_of_results
 from nightmill.errors import BatchStoppedError, BatchTimeoutError
@@ -23,11 +24,13 @@ from nightmill.records.state import JobState
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection
 
+    from nightmill.checked.reading import SchemaGiven
     from nightmill.queue.batches import Batches
     from nightmill.records.acceptance import Acceptance, Accepted
     from nightmill.records.limits import Given, Limits
     from nightmill.records.result import Result
     from nightmill.settings import Settings
+    from nightmill.store import ResultStore
 
 LOOK_S: Final = (0.05, 1.0)
 """Pauses between two looks of `wait`, seconds: the first one, doubled up to the longest."""
@@ -41,9 +44,15 @@ class Batch:
     Every method raises QueueUnavailableError when Redis is away; `wait` first tries for 5 minutes.
     """
 
-    def __init__(self, batches: Batches, name: str, settings: Settings) -> None:
-        """Take the batches of a Redis and a name; `settings` have the model and the store."""
+    def __init__(
+        self, batches: Batches, name: str, settings: Settings, schema: SchemaGiven | None = None
+    ) -> None:
+        """Take the batches of a Redis and a name; `settings` have the model and the store.
+
+        Where `schema` is a class of pydantic, outputs of results are instances of it.
+        """
         self.name = name
+        self._schema = schema
         self._batches = batches
         self._settings = settings
 
@@ -94,12 +103,12 @@ class Batch:
         """Say which answers are results, from the next claim on; return the whole acceptance.
 
         `on_truncated` is keep, fail or grow (up to `max_tokens_ceiling`), `on_pause` continue or
-        keep, `on_refusal` keep, fail or model:NAME. The output must fit `schema` (a JSON Schema)
-        and pass `check` (a name in the workers' setting CHECKS). See Acceptance. What is not named
-        stays as it is. The batch needs no job yet. Raises InvalidAcceptanceError that names the
-        field.
+        keep, `on_refusal` keep, fail or model:NAME. The output must fit `schema` (a JSON Schema, or
+        a class of pydantic) and pass `check` (a name in the workers' setting CHECKS). See
+        Acceptance. What is not named stays as it is. The batch needs no job yet. Raises
+        InvalidAcceptanceError that names the field.
         """
-        return await self._batches.accept(self.name, **given)
+        return await self._batches.accept(self.name, **usable(given))
 
     async def on_complete(self, url: str) -> None:
         """Send a webhook to `url` when every job enqueued so far has ended.
@@ -175,10 +184,18 @@ class Batch:
                 if not known:
                     await self._batches.require(self.name)
             if store is not None:
+                outputs = await self._outputs(store)
                 pages = store.pages(self.name, after=place, statuses=chosen, ordered=True)
                 async with aclosing(pages):
                     async for page in pages:
-                        yield page
+                        yield [outputs.read(each) for each in page]
+
+    async def _outputs(self, store: ResultStore) -> Outputs:
+        """Return what reads its outputs: by the acceptance in Redis, else by that in the store."""
+        text = (await self._batches.counts(self.name)).accept
+        if not text and (known := await store.known(self.name)) is not None:
+            text = known.accept or ""
+        return Outputs(accepted_as(text), self._schema)
 
     async def _stopped(self, counts: Counts, standstill: _Standstill) -> str:
         """Return why the batch can have no further result, "" while it can."""

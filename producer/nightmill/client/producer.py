@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import msgspec
 
+from nightmill.checked.reading import Outputs, accepted_as
 from nightmill.client.batch import Batch
 from nightmill.client.stored import from_store, place_of, store_beside
 from nightmill.enqueue.changes import Changed
@@ -57,6 +58,7 @@ from nightmill.sources import Start, in_thread, items_of, live_chunks, rows_of
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from nightmill.checked.reading import SchemaGiven
     from nightmill.records.result import Result
     from nightmill.sources import Line, Rejected, Template
 
@@ -75,6 +77,7 @@ class Producer:
         self.defaults = defaults_of(self.settings)
         self._redis = connect(self.settings)
         self._enqueue = self._redis.register_script(wire.script("enqueue"))
+        self._schemas: dict[str, SchemaGiven] = {}
 
     async def __aenter__(self) -> Self:
         """Connect. Raises QueueUnavailableError when Redis does not answer."""
@@ -161,6 +164,7 @@ class Producer:
         changed: Changed | None = None,
         anthropic_version: str | None = None,
         anthropic_beta: Collection[str] | str = (),
+        schema: SchemaGiven | None = None,
     ) -> Fed:
         """Feed a whole batch of any length, and return how many rows were new, queued or stored.
 
@@ -175,9 +179,11 @@ class Producer:
         `anthropic_beta` are for all rows; see `enqueue`.
 
         The first bad row raises InvalidParamsError with its line; the rows before it are fed.
-        Raises BatchBusyError, BatchChangedError, QueueUnavailableError, and StoreMismatchError when
-        the results store here is not the one that the workers use.
+        Raises BatchBusyError, BatchChangedError, QueueUnavailableError, SchemaError, and
+        StoreMismatchError when the results store here is not the one that the workers use.
         """
+        if schema is not None:
+            await self.batch(batch, schema=schema).accept(schema=schema)
         defaults = defaults_with(self.defaults, anthropic_version, anthropic_beta)
         return await self.feed_lines(items_of(rows, defaults, template), batch, changed)
 
@@ -227,13 +233,20 @@ class Producer:
             for receipt in made
         ]
 
-    def batch(self, name: str) -> Batch:
+    def batch(self, name: str, *, schema: SchemaGiven | None = None) -> Batch:
         """Return the batch called `name`; nothing is sent yet.
 
-        In a rehearsal (setting REHEARSAL) it is NAME@rehearsal.
+        In a rehearsal (setting REHEARSAL) it is NAME@rehearsal. Where `schema` is a class of
+        pydantic, `Result.parsed` is an instance of it; None takes the last one of this batch.
         """
         name = rehearsal_of(name) if self.settings.rehearsal else name
-        return Batch(Batches(self._redis), name, self.settings)
+        return Batch(Batches(self._redis), name, self.settings, self.schema_of(name, schema))
+
+    def schema_of(self, batch: str, given: SchemaGiven | None = None) -> SchemaGiven | None:
+        """Return `given` and remember it for `batch`; for None return the one remembered."""
+        if given is not None:
+            self._schemas[batch] = given
+        return self._schemas.get(batch)
 
     def name_of(self, batch: str | None) -> str | None:
         """Return the batch that jobs of `batch` go to; raises InvalidParamsError for a bad name."""
@@ -269,7 +282,8 @@ class Producer:
         """Read the store's row, which has all attempts, or else what Redis keeps of the result."""
         stored = await from_store(self.settings, self._redis, job_id)
         if stored is not None:
-            return stored
+            row, accept = stored
+            return Outputs(accepted_as(accept), self._schemas.get(row.batch or "")).read(row)
         if kept is None:
             message = f"no job {job_id}: neither in the queue nor in the results"
             raise JobNotFoundError(message)

@@ -120,7 +120,16 @@ async def join_store(settings: Settings, redis: Redis, store: ResultStore) -> No
         raise problem
 
 
-async def from_store(settings: Settings, redis: Redis, job_id: str) -> Result | None:
-    """Return the stored row of a job; None without a store or without a row."""
+async def from_store(
+    settings: Settings, redis: Redis, job_id: str
+) -> tuple[Result, str | None] | None:
+    """Return the stored row of a job and what its batch accepts (JSON, None for the default).
+
+    Returns None without a store or without a row.
+    """
     async with store_to_read(settings, redis) as store:
-        return None if store is None else await store.get(job_id)
+        row = None if store is None else await store.get(job_id)
+        if store is None or row is None:
+            return None
+        known = await store.known(row.batch) if row.batch else None
+        return row, None if known is None else known.accept

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Mapping,
     )
 
+    from nightmill.checked.reading import SchemaGiven
     from nightmill.enqueue.changes import Changed
     from nightmill.enqueue.fed import Fed
     from nightmill.records.result import Result
@@ -149,9 +150,12 @@ class SyncProducer(_Blocking[Producer]):
         changed: Changed | None = None,
         anthropic_version: str | None = None,
         anthropic_beta: Collection[str] | str = (),
+        schema: SchemaGiven | None = None,
     ) -> Fed:
         """Feed a whole batch, whose `rows` the calling thread reads; see Producer.feed."""
         batch_for(batch, rehearsal=self.settings.rehearsal)
+        if schema is not None:
+            self.batch(batch, schema=schema).accept(schema=schema)
         defaults = defaults_with(self.defaults, anthropic_version, anthropic_beta)
         lines = items_of(rows, defaults, template)
         reads: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -163,9 +167,9 @@ class SyncProducer(_Blocking[Producer]):
             reads.get()()
             return feeding.result()
 
-    def batch(self, name: str) -> SyncBatch:
+    def batch(self, name: str, *, schema: SchemaGiven | None = None) -> SyncBatch:
         """Return the handle of a batch; see Producer.batch."""
-        return SyncBatch(self._thread, name)
+        return SyncBatch(self._thread, name, schema)
 
     def _run(self, work: Callable[[Producer], Coroutine[object, object, T]]) -> T:
         return self._thread.run(work)
@@ -174,9 +178,12 @@ class SyncProducer(_Blocking[Producer]):
 class SyncBatch(_Blocking[Batch]):
     """A batch by its name, with plain calls; get one from `SyncProducer.batch`."""
 
-    def __init__(self, thread: LoopThread[Producer], name: str) -> None:
-        """Take the background thread of a SyncProducer, and the batch's name."""
+    def __init__(
+        self, thread: LoopThread[Producer], name: str, schema: SchemaGiven | None = None
+    ) -> None:
+        """Take the background thread of a SyncProducer, and the batch's name; see Batch."""
         self.name = name
+        self._schema = schema
         self._thread = thread
 
     def __repr__(self) -> str:
@@ -198,7 +205,7 @@ class SyncBatch(_Blocking[Batch]):
         """Yield its stored results; see Batch.results."""
 
         async def opened(producer: Producer) -> AsyncGenerator[list[Result], None]:
-            return producer.batch(self.name).pages(after=after, statuses=statuses)
+            return self._of(producer).pages(after=after, statuses=statuses)
 
         async def following(_: Producer) -> list[Result] | None:
             return await anext(pages, None)
@@ -211,4 +218,7 @@ class SyncBatch(_Blocking[Batch]):
             self._thread.run(lambda _: pages.aclose())
 
     def _run(self, work: Callable[[Batch], Coroutine[object, object, T]]) -> T:
-        return self._thread.run(lambda producer: work(producer.batch(self.name)))
+        return self._thread.run(lambda producer: work(self._of(producer)))
+
+    def _of(self, producer: Producer) -> Batch:
+        return producer.batch(self.name, schema=self._schema)

@@ -6,11 +6,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from nightmill.checked.reading import Outputs, accepted_as
 from nightmill.errors import ExportError
 from nightmill.export.flat import COLUMNS, Kind, Row, row_of
 from nightmill.export.joined import Reader, columns_of
 from nightmill.export.lines import nested, to_line
 from nightmill.export.outputs import is_terminal, opened
+from nightmill.export.parsed import OUTPUT, OutputColumns
 from nightmill.export.tables import CSV, Format, JSONLines, Parquet, Table, format_of
 from nightmill.params import closest
 from nightmill.queue.keys import job_id
@@ -44,9 +46,11 @@ async def export(  # noqa: PLR0913 - the options of `nightmill results`
 
     `out` is a file, "-" for stdout, or an fsspec URL; a file that exists is replaced when all is
     written. `format` None: by the suffix of `out`, .csv or .parquet, else JSON lines. JSON lines
-    have the Message Batches shape unless `flat`. CSV and Parquet always have
-    flat rows, with the columns COLUMNS. With `source`, the input of the batch, rows are flat and
-    have its columns too. `fields` chooses columns and their order, None takes all. Results are in
+    have the Message Batches shape unless `flat`. CSV and Parquet always have flat rows, with the
+    columns COLUMNS. Where the batch has a schema, JSON lines have `output`, and rows a column
+    `output.<field>` for each field that the schema names. With `source`, the input of the batch,
+    rows are flat and have its columns too. `fields` chooses columns and their order, None takes
+    all. Results are in
     the source's order if `ordered`, else in the order in which they finished. `statuses` chooses
     results by how they ended, None takes all. With `ids`, custom_ids, only their results are
     written, in that order. With `excel_safe`, a text of a CSV file that a
@@ -61,11 +65,15 @@ async def export(  # noqa: PLR0913 - the options of `nightmill results`
     if source is not None and not ordered:
         raise ExportError("the source's columns need the source's order (--order input)")
     rows = flat or format != "jsonl" or source is not None
-    added = columns_of(source) if source else {}
-    shape = _Shape({**COLUMNS, **added} if rows else None, fields)
+    known = await store.known(batch)
+    accept = accepted_as(None if known is None else known.accept)
+    outputs, parsed = Outputs(accept), OutputColumns(accept)
+    taken = {**COLUMNS, **parsed.columns}
+    added = columns_of(source, taken) if source else {}
+    shape = _Shape({**taken, **added} if rows else None, fields, parsed)
     written = 0
     with ExitStack() as stack:
-        reader = Reader(source, added) if source else None
+        reader = Reader(source, added, taken) if source else None
         file = stack.enter_context(opened(out))
         table = _table(file, format, shape.columns, excel_safe=excel_safe)
         found = (
@@ -74,7 +82,7 @@ async def export(  # noqa: PLR0913 - the options of `nightmill results`
             else store.stream_of(job_id(batch, each) for each in ids)
         )
         async for result in found:
-            table.add(shape.of(result, reader))
+            table.add(shape.of(outputs.read(result), reader))
             written += 1
         table.end()
     return written
@@ -101,12 +109,13 @@ async def export_jsonl(  # noqa: PLR0913 - what to write, and where
 class _Shape:
     """The fields that are written of a result: nested ones, or with `columns` a flat row."""
 
-    def __init__(self, columns: dict[str, Kind] | None, fields: Sequence[str] | None) -> None:
-        known = (
-            list(nested(Result(job_id="", status=JobState.EXPIRED)))
-            if columns is None
-            else list(columns)
-        )
+    def __init__(
+        self, columns: dict[str, Kind] | None, fields: Sequence[str] | None, parsed: OutputColumns
+    ) -> None:
+        known = list(columns or nested(Result(job_id="", status=JobState.EXPIRED)))
+        if columns is None and parsed.columns:
+            known.insert(known.index("result") + 1, OUTPUT)
+        self._parsed = parsed
         for name in fields or ():
             if name not in known:
                 raise ExportError(_no_field(name, known, flat=columns is not None))
@@ -117,6 +126,8 @@ class _Shape:
     def of(self, result: Result, source: Reader | None) -> Row:
         """Return the chosen fields, in the chosen order."""
         row = row_of(result) if self._flat else nested(result)
+        if self._parsed.columns:
+            row |= self._parsed.row(result) if self._flat else {OUTPUT: result.parsed}
         if source is not None:
             row |= source.row(result.seq)
         return {name: row.get(name) for name in self._names}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 import msgspec
@@ -17,7 +17,7 @@ PREFIX: Final = "input_"
 _KINDS: Final[dict[type, Kind]] = {bool: "bool", int: "int", float: "float", str: "text"}
 
 
-def columns_of(source: Source) -> dict[str, Kind]:
+def columns_of(source: Source, taken: Collection[str] = COLUMNS) -> dict[str, Kind]:
     """Return the columns of a source and their kinds; reads the source once, line by line.
 
     A column with values that are not plain, or of different kinds, becomes text (JSON). Raises
@@ -28,19 +28,22 @@ def columns_of(source: Source) -> dict[str, Kind]:
         for name, value in row.items():
             if value is not None:
                 kinds[name] = _merged(kinds.get(name), _kind(value))
-    return {named(name): kind for name, kind in kinds.items()}
+    return {named(name, taken): kind for name, kind in kinds.items()}
 
 
-def named(column: str) -> str:
-    """Return the name of a source's `column` in an export."""
-    return f"{PREFIX}{column}" if column in COLUMNS else column
+def named(column: str, taken: Collection[str] = COLUMNS) -> str:
+    """Return the name of a source's `column` in an export, whose other columns are `taken`."""
+    return f"{PREFIX}{column}" if column in taken else column
 
 
 class Reader:
     """Reads a source line by line, in step with results that come in its order."""
 
-    def __init__(self, source: Source, columns: dict[str, Kind]) -> None:
-        """Take the source, and its columns as `columns_of` returns them."""
+    def __init__(
+        self, source: Source, columns: dict[str, Kind], taken: Collection[str] = COLUMNS
+    ) -> None:
+        """Take the source, its columns as `columns_of` returns them, and what names are taken."""
+        self._taken = taken
         self._rows = _rows(source)
         self._columns = columns
         self._number, self._row = next(self._rows, (0, {}))
@@ -52,7 +55,7 @@ class Reader:
         if seq is None or seq != self._number:
             return {}
         return {
-            named(name): _plain(value, self._columns.get(named(name)))
+            (column := named(name, self._taken)): _plain(value, self._columns.get(column))
             for name, value in self._row.items()
         }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from nightmill.export import export
+from nightmill.records.acceptance import id_of
 from nightmill.safety import private
 
 if TYPE_CHECKING:
@@ -55,7 +56,10 @@ async def export_once(store: ResultStore, batch: str, out: Path, data_dir: Path)
 
 
 async def _rows(store: ResultStore, batch: str) -> str:
-    return f"{version('nightmill')} {await store.identity()} {batch} {await store.state(batch)}"
+    known = await store.known(batch)
+    accept = id_of((known and known.accept) or "")
+    state = await store.state(batch)
+    return f"{version('nightmill')} {await store.identity()} {batch} {accept} {state}"
 
 
 def _note(out: Path, rows: str, lines: int) -> Note | None:

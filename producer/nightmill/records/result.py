@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, TypedDict
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 import msgspec
 
@@ -11,6 +12,12 @@ from nightmill.records.job import REHEARSED, is_rehearsal
 from nightmill.records.message import Message
 from nightmill.records.place import Place
 from nightmill.records.state import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+READ: Final = "_read"
+"""Where a Result keeps the function that reads its output: no field, it is not stored."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +69,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Such an answer (a Message), unless the row's message has its content."""
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+class Result(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The one stored row of a job; final for its (job_id, run)."""
 
     job_id: str
@@ -122,6 +129,22 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """The text blocks of the message, joined; "" when there are none."""
         return "" if self.message is None else self.message.text
+
+    @cached_property
+    def parsed(self) -> Any:  # noqa: ANN401 - any JSON value, or an instance of a model
+        """The output of a job that succeeded, where its batch has a schema; else None.
+
+        It is an instance of the pydantic class that the Producer was given as `schema`, else a
+        JSON value. Raises pydantic's ValidationError when validators of the class refuse it.
+        """
+        read = self.__dict__.get(READ)
+        return None if read is None else read(self)
+
+    def read_by(self, read: Callable[[Result], object]) -> Result:
+        """Let `parsed` be what `read` returns; return this result."""
+        self.__dict__.pop("parsed", None)
+        self.__dict__[READ] = read
+        return self
 
     @property
     def rehearsal(self) -> bool:

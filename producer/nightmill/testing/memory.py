@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, Unpack, cast
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from typing import TYPE_CHECKING, Final, TypeVar, Unpack, cast
 
 import msgspec
 
+from nightmill.checked.reading import Outputs, usable
 from nightmill.client.batch import Batch
 from nightmill.client.producer import Producer
 from nightmill.client.sync import SyncProducer, direct
@@ -24,14 +25,14 @@ from nightmill.errors import (
 from nightmill.queue import wire
 from nightmill.records.acceptance import Acceptance, Accepted, changed
 from nightmill.records.counts import Counts
-from nightmill.records.job import now_ms, request_hash
+from nightmill.records.job import now_ms
 from nightmill.records.limits import Change, Given, Limits
-from nightmill.records.message import Message
 from nightmill.records.place import Place
-from nightmill.records.result import ErrorInfo, Result
+from nightmill.records.result import Result
 from nightmill.records.state import JobState
 from nightmill.settings import Settings, load_settings
 from nightmill.sources import Line, Rejected, Start, in_thread
+from nightmill.testing.replies import Reply, Request, echo, result_of
 from nightmill.testing.stand_ins import Clock, Here
 
 if TYPE_CHECKING:
@@ -39,21 +40,13 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from nightmill.checked.reading import SchemaGiven
     from nightmill.client.at_once import AtOnce
     from nightmill.client.loop_thread import LoopThread
 
 T = TypeVar("T")
-Request: TypeAlias = dict[str, Any]
-Reply: TypeAlias = str | Mapping[str, Any] | ErrorInfo | None
-"""A text, fields of a Message, an error with which the job fails, or None: it stays queued."""
 PRICE: Final = (0.0, 0.0)
 """A call in memory costs nothing."""
-
-
-def echo(request: Request) -> Reply:
-    """Answer with the text of the last message."""
-    content = request["messages"][-1]["content"]
-    return content if isinstance(content, str) else Message({"content": content}).text
 
 
 class MemoryProducer(Producer):
@@ -77,6 +70,7 @@ class MemoryProducer(Producer):
         self._handles: dict[str, MemoryBatch] = {}
         self.queued: dict[str, Ready] = {}
         self._redis = cast("Redis", Clock())
+        self._schemas = {}
 
     async def aclose(self) -> None:
         """Keep everything: the test looks at it afterwards."""
@@ -135,19 +129,20 @@ class MemoryProducer(Producer):
                 request = msgspec.json.decode(queued.params)
                 reply = answer if isinstance(answer, str) else answer(request)
                 if reply is not None:
-                    self.results[job_id] = _result(job_id, queued, at, reply)
+                    self.results[job_id] = result_of(job_id, queued, at, reply)
                     del self.queued[job_id]
 
-    def batch(self, name: str) -> MemoryBatch:
+    def batch(self, name: str, *, schema: SchemaGiven | None = None) -> MemoryBatch:
         """Return the batch called `name`; see Producer.batch."""
         name = self.name_of(name) or name
+        self.schema_of(name, schema)
         return self._handles.setdefault(name, MemoryBatch(self, name))
 
     async def result(self, job_id: str, *, wait: float | None = 0) -> Result:
         """Return a job's result. A job that is queued raises ResultTimeoutError at once."""
         self.work()
-        if job_id in self.results:
-            return self.results[job_id]
+        if (row := self.results.get(job_id)) is not None:
+            return self.batch(row.batch).outputs.read(row) if row.batch else row
         if job_id in self.queued:
             raise ResultTimeoutError(f"no result of {job_id}: it is still queued (waited {wait} s)")
         raise JobNotFoundError(f"no job {job_id}: neither in the queue nor in the results")
@@ -201,7 +196,7 @@ class MemoryBatch(Batch):
         self.flag, self.reason = "cancelled", "by its producer"
         for job in self._queued():
             queued, at = wire.decode_job(job.payload)
-            self._producer.results[job.job_id] = _result(job.job_id, queued, at, None)
+            self._producer.results[job.job_id] = result_of(job.job_id, queued, at, None)
             del self._producer.queued[job.job_id]
 
     async def limit(self, **given: Unpack[Given]) -> Limits:
@@ -211,8 +206,8 @@ class MemoryBatch(Batch):
         return self.limits
 
     async def accept(self, **given: Unpack[Accepted]) -> Acceptance:
-        """Keep what it accepts, which has no effect here. Raises InvalidAcceptanceError."""
-        self.acceptance = changed(self.acceptance, given)
+        """Keep what it accepts: it says what an output is. Raises InvalidAcceptanceError."""
+        self.acceptance = changed(self.acceptance, usable(given))
         self._producer.batches[self.name] = self
         return self.acceptance
 
@@ -243,7 +238,13 @@ class MemoryBatch(Batch):
         start = (-1, "") if after is None else Place.of_cursor(after)
         rows = sorted((Place(row.seq or 0, row.job_id), row) for row in self._rows())
         chosen = None if statuses is None else {JobState(each) for each in statuses}
-        yield [row for at, row in rows if at > start and (chosen is None or row.status in chosen)]
+        found = [row for at, row in rows if at > start and (chosen is None or row.status in chosen)]
+        yield [self.outputs.read(row) for row in found]
+
+    @property
+    def outputs(self) -> Outputs:
+        """What reads the outputs of its results."""
+        return Outputs(self.acceptance, self._producer.schema_of(self.name))
 
     def _rows(self) -> Sequence[Result]:
         return [row for row in self._producer.results.values() if row.batch == self.name]
@@ -275,48 +276,3 @@ class SyncMemoryProducer(SyncProducer):
         self._thread = cast("LoopThread[Producer]", self._at_once)
 
     feed = direct(Producer.feed)
-
-
-def _result(job_id: str, job: Any, at: int, reply: Reply) -> Result:  # noqa: ANN401 - a Job
-    """Return the row of a job with this reply; None: it was cancelled."""
-    request = msgspec.json.decode(job.params)
-    row = Result(
-        job_id=job_id,
-        status=JobState.CANCELLED,
-        batch=job.batch,
-        custom_id=job.custom_id,
-        seq=job.seq,
-        params=job.params,
-        model=request.get("model"),
-        api=job.api,
-        request_hash=request_hash(job.params, job.api),
-        cost=0.0,
-        enqueued_at=at,
-        finished_at=now_ms(),
-    )
-    if reply is None:
-        return row
-    if isinstance(reply, ErrorInfo):
-        return msgspec.structs.replace(row, status=JobState.FAILED, error=reply, attempt_count=1)
-    content = [{"type": "text", "text": reply}] if isinstance(reply, str) else None
-    message = Message(
-        {
-            "id": f"msg_{job_id}",
-            "type": "message",
-            "role": "assistant",
-            "model": request.get("model"),
-            "content": content or [],
-            "stop_reason": "end_turn",
-            "stop_sequence": None,
-            "usage": {"input_tokens": 0, "output_tokens": 0},
-            **(reply if isinstance(reply, Mapping) else {}),
-        }
-    )
-    return msgspec.structs.replace(
-        row,
-        status=JobState.SUCCEEDED,
-        message=message,
-        stop_reason=message["stop_reason"],
-        attempt_count=1,
-        started_at=row.finished_at,
-    )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+from pydantic import BaseModel, ValidationError, field_validator
 
 from nightmill import (
     Batch,
@@ -20,6 +22,7 @@ from nightmill import (
     JobState,
     Producer,
     ResultTimeoutError,
+    SchemaError,
     SyncProducer,
     Taken,
 )
@@ -147,6 +150,7 @@ def test_no_method_of_the_real_class_reaches_for_redis(memory: type, real: type)
         "feed",
         "name_of",
         "results",
+        "schema_of",
         *({"batch", "close", "result", "send"} if memory is SyncMemoryProducer else ()),
     }
     for name, function in inspect.getmembers(real, inspect.isfunction):
@@ -154,3 +158,62 @@ def test_no_method_of_the_real_class_reaches_for_redis(memory: type, real: type)
             assert name in vars(memory), name
             mine, theirs = (inspect.signature(getattr(each, name)) for each in (memory, real))
             assert list(mine.parameters) == list(theirs.parameters), (name, function)
+
+
+class Review(BaseModel):
+    """What a service asks for."""
+
+    label: Literal["pos", "neg"]
+    stars: int = 3
+
+
+async def test_outputs_are_instances_of_the_schema_that_was_fed() -> None:
+    """A service parsed the text of each answer itself, and its tests did too."""
+    producer = MemoryProducer(lambda _: 'Sure: {"label": "pos"}')
+    await producer.feed([{"custom_id": "a", "prompt": "x"}], batch="b", schema=Review)
+    found = [result.parsed async for result in producer.batch("b").results()]
+    assert found == [Review(label="pos")]
+    assert (await producer.result("b:a")).parsed == Review(label="pos")
+    plain = MemoryProducer('{"label": "neg"}')
+    await plain.feed(
+        [{"custom_id": "a", "prompt": "x"}], batch="b", schema=Review.model_json_schema()
+    )
+    assert (await plain.result("b:a")).parsed == {"label": "neg"}
+    await plain.feed([{"custom_id": "a", "prompt": "x"}], batch="c")
+    assert (await plain.result("c:a")).parsed is None
+
+
+async def test_a_validator_of_the_class_raises_only_for_its_result() -> None:
+    """One row that a validator refuses ended the loop over all others."""
+
+    class Strict(Review):
+        @field_validator("stars")
+        @classmethod
+        def _many(cls, stars: int) -> int:
+            if stars > 5:
+                raise ValueError("too many")
+            return stars
+
+    producer = MemoryProducer(lambda r: r["messages"][0]["content"])
+    rows = [{"prompt": json.dumps({"label": "pos", "stars": stars})} for stars in (9, 1)]
+    await producer.feed(rows, batch="b", schema=Strict)
+    bad, good = [result async for result in producer.batch("b").results()]
+    assert good.parsed == Strict(label="pos", stars=1)
+    with pytest.raises(ValidationError, match="too many"):
+        _ = bad.parsed
+
+
+async def test_a_schema_that_cannot_be_used_is_refused_before_anything_is_fed() -> None:
+    """The rows were paid for, and then every answer was refused."""
+    producer = MemoryProducer()
+    for schema in ({"$ref": "http://a/b"}, {"type": "strin"}, int, {"enum": object()}):
+        with pytest.raises(SchemaError):
+            await producer.feed([{"prompt": "x"}], batch="b", schema=schema)
+    assert not producer.requests
+
+
+def test_a_plain_producer_takes_a_schema_too() -> None:
+    """Notebooks use plain calls."""
+    producer = SyncMemoryProducer('{"label": "pos"}')
+    producer.feed([{"custom_id": "a", "prompt": "x"}], batch="b", schema=Review)
+    assert [result.parsed for result in producer.batch("b").results()] == [Review(label="pos")]
