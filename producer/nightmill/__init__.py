@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from nightmill.records.counts import Counts
     from nightmill.records.limits import Limits
     from nightmill.records.message import Message
-    from nightmill.records.result import Attempt, ErrorInfo, Result, Usage
+    from nightmill.records.result import Attempt, Bill, ErrorInfo, Result, Usage
     from nightmill.records.state import JobState
     from nightmill.settings import Settings, load_settings
     from nightmill.sources import Template
@@ -57,6 +57,7 @@ __all__ = [
     "BatchNotFoundError",
     "BatchStoppedError",
     "BatchTimeoutError",
+    "Bill",
     "Changed",
     "Counts",
     "ErrorInfo",
@@ -97,6 +98,7 @@ _MODULE_OF = {
     "AnswerNotJSONError": "errors",
     "Attempt": "records.result",
     "Batch": "client.batch",
+    "Bill": "records.result",
     "BatchBusyError": "errors",
     "BatchChangedError": "errors",
     "BatchEndedError": "errors",

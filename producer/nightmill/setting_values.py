@@ -12,6 +12,8 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 
+from nightmill.setting_tables import read_prices
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -210,6 +212,7 @@ CHECKS: Final[dict[str, Callable[[str], object]]] = {
     "attach_roots": split_roots,
     "checks": read_checks,
     "headers": parse_headers,
+    "prices": read_prices,
     "redis_url": check_redis_url,
     "store_url": check_store_url,
     "webhook_secret": signing_key,

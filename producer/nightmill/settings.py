@@ -125,6 +125,10 @@ class Settings(BaseSettings):
         None, ge=1, le=MOST, description="Calls in flight of the whole fleet at most. None: no cap"
     )
 
+    prices: str | None = Field(
+        None, description="TOML file of own prices and discounts. None: the public list prices"
+    )
+
     canary: int = Field(
         20,
         ge=0,

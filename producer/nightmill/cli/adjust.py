@@ -57,4 +57,4 @@ async def _adjust(settings: Settings, batch: str, change: Change) -> Limits:
 
     async with open_batches(settings) as batches:
         await batches.require(batch)
-        return await batches.limit(batch, change, model=settings.model)
+        return await batches.limit(batch, change, settings=settings)

@@ -15,6 +15,8 @@ import typer
 from nightmill.cli.checking import reject_fields
 from nightmill.cli.terminal import echo_data, echo_json
 from nightmill.enqueue.prepare import defaults_of
+from nightmill.pricing.cost import Prices
+from nightmill.pricing.rules import billed_as
 from nightmill.records.result import Usage
 from nightmill.reports.labels import DryRunLabel
 from nightmill.reports.progress import counted
@@ -34,16 +36,18 @@ BAD_INPUT: Final = 2
 ALL_USABLE: Final = "every row is usable"
 
 
-class _Ceiling(msgspec.Struct):
-    """The part of a request that limits its output."""
+class _Asked(msgspec.Struct):
+    """The parts of a request that say what it may cost."""
 
     max_tokens: int
+    inference_geo: object = None
+    speed: object = None
 
 
 class _Estimate:
     """Sums over the jobs of a source."""
 
-    def __init__(self, ids: UniqueIds) -> None:
+    def __init__(self, ids: UniqueIds, prices: Prices) -> None:
         self._ids = ids
         self.first: list[Line] = []
         self.input_tokens = 0
@@ -53,7 +57,8 @@ class _Estimate:
         self.dollars = 0.0
         self.unpriced: Counter[str] = Counter()
         """Model without a known price -> jobs."""
-        self._ceiling = msgspec.json.Decoder(_Ceiling).decode
+        self._asked = msgspec.json.Decoder(_Asked).decode
+        self._prices = prices
 
     def add(self, line: Line) -> None:
         """Add a job, unless its id came before: that is a bad row."""
@@ -62,15 +67,28 @@ class _Estimate:
         if len(self.first) < FIRST:
             self.first.append(line)
         input_tokens = -(-len(line.body) // BYTES_PER_TOKEN)
-        output_tokens = self._ceiling(line.body).max_tokens
+        asked = self._asked(line.body)
+        output_tokens = asked.max_tokens
         self.input_tokens += input_tokens
         self.output_tokens += output_tokens
         self.attachments += line.body.count(b'"$file"')
-        dollars = _cost(line.model, input_tokens, output_tokens)
+        usage = Usage(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            billed_as=billed_as(asked.inference_geo, asked.speed, ""),
+        )
+        dollars = self._cost(line.model, usage)
         if dollars is None:
             self.unpriced[line.model] += 1
         else:
             self.dollars += dollars
+
+    def _cost(self, model: str, usage: Usage) -> float | None:
+        """Return US dollars, None when the price is not known here."""
+        try:
+            return self._prices.cost(model, usage)
+        except ModuleNotFoundError:  # without the store's extra
+            return None
 
 
 def show_jobs(source: Source, settings: Settings, *, as_json: bool) -> None:
@@ -79,7 +97,7 @@ def show_jobs(source: Source, settings: Settings, *, as_json: bool) -> None:
     Raises SourceError for a source that cannot be read.
     """
     with TemporaryDirectory(prefix="nightmill-") as folder, closing(UniqueIds()) as unique:
-        estimate = _Estimate(unique)
+        estimate = _Estimate(unique, Prices(settings.prices))
         ids = Path(folder) / "ids.db"
         summary = check_source(source, defaults_of(settings), ids=ids, on_line=estimate.add)
         if as_json:
@@ -89,16 +107,6 @@ def show_jobs(source: Source, settings: Settings, *, as_json: bool) -> None:
                 echo_data(paragraph)
     if summary.rejected:
         raise typer.Exit(BAD_INPUT)
-
-
-def _cost(model: str, input_tokens: int, output_tokens: int) -> float | None:
-    """Return US dollars at list price, None when the price is not known here."""
-    from nightmill.pricing.cost import cost  # noqa: PLC0415 - needs the store's extra
-
-    try:
-        return cost(model, Usage(input_tokens=input_tokens, output_tokens=output_tokens))
-    except ModuleNotFoundError:
-        return None
 
 
 def _as_dict(summary: Summary, estimate: _Estimate) -> dict[str, object]:

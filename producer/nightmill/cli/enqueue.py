@@ -124,7 +124,7 @@ async def _feed(settings: Settings, order: Order, read: Read) -> Fed:
     name = order.batch
     async with open_session(settings) as session, AsyncExitStack() as stack:
         if order.limits:
-            await session.batches.limit(name, order.limits, model=settings.model)
+            await session.batches.limit(name, order.limits, settings=settings)
         feeder = Feeder(
             name,
             session.producer,

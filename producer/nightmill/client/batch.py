@@ -97,7 +97,7 @@ class Batch:
         `budget_usd` and `budget_tokens` are for the whole batch. A limit that is not named stays
         as it is. The batch needs no job yet. Raises InvalidLimitError that names the limit.
         """
-        return await self._batches.limit(self.name, Change.of(**given), model=self._settings.model)
+        return await self._batches.limit(self.name, Change.of(**given), settings=self._settings)
 
     async def accept(self, **given: Unpack[Accepted]) -> Acceptance:
         """Say which answers are results, from the next claim on; return the whole acceptance.

@@ -38,6 +38,7 @@ def nested(result: Result) -> dict[str, object]:
         "usage": result.usage,
         "usage_unknown": result.usage_unknown,
         "cost": result.cost,
+        "cost_parts": result.cost_parts,
         "attempt_count": result.attempt_count,
         "snooze_count": result.snooze_count,
         "snooze_reasons": result.snooze_reasons,

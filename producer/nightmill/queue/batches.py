@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Unpack
 import msgspec
 
 from nightmill.errors import BatchBusyError, BatchEndedError, BatchNotFoundError
-from nightmill.pricing.cost import token_prices
+from nightmill.pricing.cost import Prices
 from nightmill.queue import keys, wire
 from nightmill.queue.connection import redis_errors
 from nightmill.queue.stops import read_stops
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from nightmill.records.acceptance import Acceptance, Accepted
+    from nightmill.settings import Settings
 
 
 ROWS_S: Final = 15.0
@@ -139,17 +140,20 @@ class Batches:
                 raise BatchBusyError(message)
             await asyncio.sleep(ROWS_LOOK_S)
 
-    async def limit(self, batch: str, change: Change, *, model: str) -> Limits:
+    async def limit(self, batch: str, change: Change, *, settings: Settings) -> Limits:
         """Change the limits of `batch` from the next claim on, and return all its limits.
 
-        `model` gives the price that a budget in dollars starts from. A batch that was paused by
-        its budget or ended by its deadline is resumed; when the new limits do not allow another
-        call, the next claim pauses or ends it again. Raises InvalidLimitError that names the limit.
+        A budget in dollars starts from the price of the model in `settings`. A batch that was
+        paused by its budget or ended by its deadline is resumed; when the new limits do not allow
+        another call, the next claim pauses or ends it again. Raises InvalidLimitError that names
+        the limit.
         """
         before = await self.counts(batch)
         with redis_errors():
             seconds, _ = await self.redis.execute_command("TIME")
-        prices = None if change.budget_usd is None else token_prices(model)
+        prices = None
+        if change.budget_usd is not None:
+            prices = Prices(settings.prices).token_prices(settings.model)
         limits = change.over(before.limits, now_ms=int(seconds) * 1000, prices=prices)
         await self._write(batch, limits=msgspec.json.encode(limits).decode())
         await self._move(batch, BatchMove.ADJUST)

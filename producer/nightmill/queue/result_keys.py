@@ -10,7 +10,7 @@ from nightmill.errors import PayloadError, StoreMissingError
 from nightmill.queue import wire
 from nightmill.records.bounds import MAX_INT, DateMs, Int64, without_surrogates
 from nightmill.records.message import Message
-from nightmill.records.result import ErrorInfo, Result, Usage
+from nightmill.records.result import TOKENS, ErrorInfo, Result, Usage
 from nightmill.records.state import JobState
 
 MARKER: Final = frozenset({"stored", "status"})
@@ -127,5 +127,6 @@ def _usage(given: object) -> Usage:
     """Return the usage of a Message, with 0 for what is missing or not a number."""
     if not isinstance(given, dict):
         return Usage()
-    numbers = {name: given.get(name) for name in Usage.__struct_fields__}
-    return Usage(**{n: v for n, v in numbers.items() if type(v) is int and 0 < v <= MAX_INT})
+    numbers = {name: given.get(name) for name in TOKENS}
+    counts = {n: v for n, v in numbers.items() if type(v) is int and 0 < v <= MAX_INT}
+    return msgspec.structs.replace(Usage(), **counts)

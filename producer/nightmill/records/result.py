@@ -18,15 +18,82 @@ if TYPE_CHECKING:
 
 READ: Final = "_read"
 """Where a Result keeps the function that reads its output: no field, it is not stored."""
+TOKENS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+)
+"""The four counts of tokens that every table and sum has."""
+COUNTS: Final = (*TOKENS, "cache_creation_1h_input_tokens", "web_search_requests")
+"""The numbers of a Usage."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens a call was billed for, as the endpoint's `usage` names them."""
+    """What a call was billed for, as the endpoint's `usage` names it."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_input_tokens: int = 0
     cache_creation_input_tokens: int = 0
+    cache_creation_1h_input_tokens: int = 0
+    """Those of `cache_creation_input_tokens` that are kept for an hour; the others for 5 min."""
+    web_search_requests: int = 0
+    billed_as: str = ""
+    """What changes the rates, separated by spaces: `us`, `fast`, `batch`. See pricing.rules."""
+
+    def __add__(self, other: Usage) -> Usage:
+        """Return the sum of two calls. Their costs are added up call by call: see Bill."""
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cache_read_input_tokens=self.cache_read_input_tokens + other.cache_read_input_tokens,
+            cache_creation_input_tokens=self.cache_creation_input_tokens
+            + other.cache_creation_input_tokens,
+            cache_creation_1h_input_tokens=self.cache_creation_1h_input_tokens
+            + other.cache_creation_1h_input_tokens,
+            web_search_requests=self.web_search_requests + other.web_search_requests,
+            billed_as=self.billed_as or other.billed_as,
+        )
+
+
+class Bill(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The cost of calls by its parts, US dollars."""
+
+    input: float = 0.0
+    output: float = 0.0
+    cache_read: float = 0.0
+    cache_write_5m: float = 0.0
+    cache_write_1h: float = 0.0
+    web_search: float = 0.0
+
+    @property
+    def cache_write(self) -> float:
+        """What writes to the cache cost, whatever their life."""
+        return self.cache_write_5m + self.cache_write_1h
+
+    @property
+    def total(self) -> float:
+        """The sum of the parts, which is what the calls cost."""
+        return (
+            self.input
+            + self.output
+            + self.cache_read
+            + self.cache_write_5m
+            + self.cache_write_1h
+            + self.web_search
+        )
+
+    def __add__(self, other: Bill) -> Bill:
+        """Return the bill of both."""
+        return Bill(
+            input=self.input + other.input,
+            output=self.output + other.output,
+            cache_read=self.cache_read + other.cache_read,
+            cache_write_5m=self.cache_write_5m + other.cache_write_5m,
+            cache_write_1h=self.cache_write_1h + other.cache_write_1h,
+            web_search=self.web_search + other.web_search,
+        )
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +134,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Tokens of an answer that the job went on from; the row's usage has them too."""
     answer: msgspec.Raw | None = None
     """Such an answer (a Message), unless the row's message has its content."""
+    cost: float | None = None
+    """US dollars for `usage` or `billed`; None without either, or without a known price."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -102,6 +171,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     usage: Usage = Usage()
     cost: float | None = None
     """US dollars; None when the model has no known price."""
+    cost_parts: Bill | None = None
+    """The parts that `cost` is the sum of; None when they are not known."""
     stop_reason: str | None = None
     request_id: str | None = None
     """The endpoint's `request-id` of the last call."""

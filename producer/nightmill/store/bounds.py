@@ -99,6 +99,8 @@ def fits(result: Result) -> bool:
         | usage.output_tokens
         | usage.cache_read_input_tokens
         | usage.cache_creation_input_tokens
+        | usage.cache_creation_1h_input_tokens
+        | usage.web_search_requests
         | (result.queue_ms or 0)
         | result.call_ms
     )

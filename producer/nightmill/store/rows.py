@@ -13,7 +13,7 @@ import msgspec
 from nightmill.queue.keys import SINGLES
 from nightmill.records.api import NO_API, Api
 from nightmill.records.message import Message
-from nightmill.records.result import Attempt, ErrorInfo, Result, Usage, trimmed
+from nightmill.records.result import COUNTS, Attempt, Bill, ErrorInfo, Result, Usage, trimmed
 from nightmill.records.state import TERMINAL, JobState
 from nightmill.store.bounds import (
     batch_key,
@@ -35,6 +35,7 @@ UNKNOWN: Final = ErrorInfo(type="unknown", message="no error was recorded")
 
 _attempts = msgspec.json.Decoder(tuple[Attempt, ...])
 _error = msgspec.json.Decoder(ErrorInfo)
+_bill = msgspec.json.Decoder(Bill)
 _reasons = msgspec.json.Decoder(dict[str, int])
 
 _api = msgspec.json.Decoder(Api)
@@ -92,6 +93,10 @@ def _values(result: Result) -> tuple[object, ...]:
         _encode(result.snooze_reasons).decode() if result.snooze_reasons else None,
         result.turns,
         _encode(result.api).decode() if result.api else None,
+        usage.cache_creation_1h_input_tokens,
+        usage.web_search_requests,
+        _plain(usage.billed_as) or None,
+        _encode(result.cost_parts).decode() if result.cost_parts else None,
     )
 
 
@@ -114,6 +119,7 @@ def from_row(row: Row) -> Result:
         snooze_reasons=_reasons_of(row["snooze_reasons"]),
         usage=usage_of(row),
         cost=row["cost"],
+        cost_parts=_bill_of(row["cost_parts"]),
         enqueued_at=date_ms(row["enqueued_at"]),
         started_at=None if row["started_at"] is None else date_ms(row["started_at"]),
         finished_at=date_ms(row["finished_at"]),
@@ -167,8 +173,17 @@ def _api_of(column: str | None) -> Api:
 
 
 def usage_of(row: Row) -> Usage:
-    """Return the four token columns of `row`, or of a sum over rows."""
-    return Usage(**{field: int(row[field] or 0) for field in Usage.__struct_fields__})
+    """Return what the columns of `row` say about its usage."""
+    return Usage(
+        **{field: int(row[field] or 0) for field in COUNTS}, billed_as=row["billed_as"] or ""
+    )
+
+
+def _bill_of(column: str | None) -> Bill | None:
+    try:
+        return _bill.decode(column) if column else None
+    except (msgspec.MsgspecError, RecursionError):
+        return None
 
 
 def succeeding(old: Result, new: Result) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = "0008"
+SCHEMA_VERSION: Final = "0009"
 """The newest revision in `migrations/versions`; revisions sort by name."""
 
 # Small columns first: SQLite reads a row's early columns without its overflow pages, so counts and
@@ -41,6 +41,10 @@ RESULTS: Final = {
     "snooze_reasons": "TEXT",  # JSON: reason -> times
     "turns": "INTEGER DEFAULT '0' NOT NULL",  # paid answers before the last one
     "api": "TEXT",  # JSON: Api; NULL = no version and no betas of its own
+    "cache_creation_1h_input_tokens": "BIGINT DEFAULT '0' NOT NULL",
+    "web_search_requests": "BIGINT DEFAULT '0' NOT NULL",
+    "billed_as": "TEXT",  # what changed the rates: us, fast, batch; NULL = nothing
+    "cost_parts": "TEXT",  # JSON: Bill
 }
 """Column -> its definition in SQLite. The key is job_id."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from nightmill.pricing.cost import cost
-from nightmill.records.result import Usage
+from nightmill.records.result import COUNTS, TOKENS, Usage
 from nightmill.records.state import JobState
 from nightmill.store.bounds import batch_key, bounded_fields
 from nightmill.store.schema import SPENT
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from nightmill.records.result import Result
     from nightmill.store.connection import Connection, Row
 
-TOKENS: Final = Usage.__struct_fields__
 _ADD: Final = (
     f"INSERT INTO spent ({', '.join(SPENT)}) VALUES ({', '.join(f':{name}' for name in SPENT)}) "
     "ON CONFLICT (batch) DO UPDATE SET "
@@ -40,11 +39,8 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
 
     def __add__(self, other: Spent) -> Spent:
         """Return the sum of both."""
-        usage = Usage(
-            **{name: getattr(self.usage, name) + getattr(other.usage, name) for name in TOKENS}
-        )
         return Spent(
-            usage=usage,
+            usage=self.usage + other.usage,
             cost=self.cost + other.cost,
             unpriced=self.unpriced + other.unpriced,
             answers=self.answers + other.answers,
@@ -53,7 +49,8 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
 
 def minus(usage: Usage, part: Usage) -> Usage:
     """Return `usage` without `part` of it."""
-    return Usage(**{n: max(0, getattr(usage, n) - getattr(part, n)) for n in TOKENS})
+    rest = {n: max(0, getattr(usage, n) - getattr(part, n)) for n in COUNTS}
+    return msgspec.structs.replace(usage, **rest)
 
 
 def spent_on(row: Result) -> Spent:
@@ -71,7 +68,9 @@ def spent_on_calls(row: Result) -> Spent:
     total = Spent()
     for attempt in row.attempts:
         if attempt.usage is not None:
-            price = cost(row.model, attempt.usage)
+            price = attempt.cost
+            if price is None:  # of a worker that did not price its calls, or not known
+                price = cost(row.model, attempt.usage)
             total += Spent(usage=attempt.usage, cost=price or 0.0, unpriced=int(price is None))
     return total
 
@@ -111,7 +110,9 @@ def read(connection: Connection, batch: str) -> Spent:
 
 def of_row(row: Row) -> Spent:
     """Return sums in a row, as SPENT names them."""
-    usage = bounded_fields(Usage(**{name: int(row[name] or 0) for name in TOKENS}))
+    usage = bounded_fields(
+        msgspec.structs.replace(Usage(), **{name: int(row[name] or 0) for name in TOKENS})
+    )
     return Spent(
         usage=usage,
         cost=float(row["cost"] or 0),

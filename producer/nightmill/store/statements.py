@@ -8,7 +8,7 @@ import msgspec
 
 from nightmill.errors import StoreUnavailableError
 from nightmill.records.place import Place
-from nightmill.records.result import Usage
+from nightmill.records.result import TOKENS
 from nightmill.records.state import TERMINAL, JobState
 from nightmill.records.stop_reasons import LONGEST, NONE
 from nightmill.store import turns
@@ -86,9 +86,7 @@ _REPLACED: Final = {
 # sum() fails over int64 in SQLite; in PostgreSQL it returns a numeric, which has no limit.
 _SPENT: Final = {
     dialect: "SELECT "
-    + "".join(
-        f"coalesce({total}({name}), 0) AS {name}, " for name in (*Usage.__struct_fields__, "cost")
-    )
+    + "".join(f"coalesce({total}({name}), 0) AS {name}, " for name in (*TOKENS, "cost"))
     + "count(*) - count(cost) AS unpriced, "
     + "count(CASE WHEN status = 'succeeded' THEN 1 END) AS answers, batch FROM results"
     for dialect, total in {"sqlite": "total", "postgresql": "sum"}.items()

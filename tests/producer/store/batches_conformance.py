@@ -77,6 +77,10 @@ class BatchesConformance:
                 *("DROP TABLE batches", "DROP TABLE meta", "DROP TABLE turns"),
                 "ALTER TABLE results DROP COLUMN turns",
                 "ALTER TABLE results DROP COLUMN api",
+                "ALTER TABLE results DROP COLUMN cache_creation_1h_input_tokens",
+                "ALTER TABLE results DROP COLUMN web_search_requests",
+                "ALTER TABLE results DROP COLUMN billed_as",
+                "ALTER TABLE results DROP COLUMN cost_parts",
                 "UPDATE alembic_version SET version_num = '0002'",
             ):
                 connection.change(statement)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightmill.records.bounds import MAX_DATE_MS, MAX_INT
-from nightmill.records.result import Attempt, ErrorInfo, Result, Usage
+from nightmill.records.result import COUNTS, Attempt, ErrorInfo, Result, Usage
 from nightmill.records.state import TERMINAL
 from nightmill.store.bounds import MAX_BATCH_BYTES, MAX_COUNT, MAX_JOB_ID_BYTES
 from nightmill.store.reduced import reduced
@@ -46,7 +46,7 @@ raws = st.binary(max_size=50).map(msgspec.Raw)
 kinds = {
     str: texts,
     int: numbers,
-    Usage: st.builds(Usage, **dict.fromkeys(Usage.__struct_fields__, numbers)),
+    Usage: st.builds(Usage, **dict.fromkeys(COUNTS, numbers), billed_as=texts),
     ErrorInfo: st.builds(ErrorInfo, type=texts, message=texts, fix=st.none() | texts),
 }
 attempts = st.builds(

@@ -121,7 +121,8 @@ async def test_a_store_from_before_migrations_is_brought_up_to_date(path: Path) 
         await store.record([SUCCEEDED])
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DROP VIEW results_v1")
-        for column in ("lane", "queue_ms", "call_ms", "snooze_reasons", "turns", "api"):
+        bill = ("cache_creation_1h_input_tokens", "web_search_requests", "billed_as", "cost_parts")
+        for column in ("lane", "queue_ms", "call_ms", "snooze_reasons", "turns", "api", *bill):
             connection.execute(f"ALTER TABLE results DROP COLUMN {column}")
         for table in ("alembic_version", "batches", "meta", "turns"):
             connection.execute(f"DROP TABLE {table}")

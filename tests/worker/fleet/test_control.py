@@ -15,11 +15,13 @@ from nightmill.queue import keys
 from nightmill.queue.batches import Batches
 from nightmill.records.limits import Change
 from nightmill.records.state import JobState
+from nightmill.settings import load_settings
 from nightmill_worker.simulator import SimulatorConfig
 from tests.producer.store.samples import numbered
 from tests.rig import Rig, hello, rigged, until
 
 MODEL = "claude-opus-4-6"
+SETTINGS = load_settings(model=MODEL)
 SLOW = SimulatorConfig(latency_s=0.3)
 
 
@@ -98,7 +100,7 @@ async def test_rows_that_are_committed_are_counted_when_the_batch_goes_on(rig: R
     _, _, *found = await slow._script(args=[queue, "b", slow._me, 0, 10])
     rows = [slow._row(job, queue, "b", JobState.EXPIRED) for job in found]
     await rig.store.record(rows)
-    adjusting = asyncio.create_task(batches.limit("b", Change(expires_s=3600), model=MODEL))
+    adjusting = asyncio.create_task(batches.limit("b", Change(expires_s=3600), settings=SETTINGS))
     assert not (await asyncio.wait([adjusting], timeout=0.3))[0], "not while rows are written"
     await rig.redis.execute_command("DEL", keys.CANCELLATION + "b")  # that process was suspended
     await adjusting
@@ -149,14 +151,14 @@ async def test_a_passed_deadline_turns_the_queue_into_expired_rows(rig: Rig) -> 
     """Expired jobs are not paid for, not even by a worker that has just started."""
     await fill(rig, 40)
     batches = Batches(rig.redis)
-    await batches.limit("b", Change(expires_s=3600), model=MODEL)
+    await batches.limit("b", Change(expires_s=3600), settings=SETTINGS)
     await batches._write("b", limits='{"expires_at":1}')  # as time does
     async with rig.working():
         await until(lambda: _drained(batches))
     counts = await batches.counts("b")
     assert (counts.state, counts.expired, rig.calls()) == ("expired", 40, 0)
     assert (await rig.store.counts("b"))[JobState.EXPIRED] == 40
-    await batches.limit("b", Change(expires_s=3600), model=MODEL)
+    await batches.limit("b", Change(expires_s=3600), settings=SETTINGS)
     await fill(rig, 1, first=40)
     await rig.work_off()
     assert (await batches.counts("b")).succeeded == 1
@@ -171,7 +173,7 @@ async def test_a_budget_of_tokens_pauses_its_batch_before_it_is_spent(
     if first:
         await fill(rig, first)
         await rig.work_off()
-    await batches.limit("b", Change(budget_tokens=4000), model=MODEL)
+    await batches.limit("b", Change(budget_tokens=4000), settings=SETTINGS)
     await fill(rig, 200, first=first or 0, max_tokens=150)
     async with rig.working():
         await until(lambda: _held(batches))
@@ -180,7 +182,7 @@ async def test_a_budget_of_tokens_pauses_its_batch_before_it_is_spent(
         assert counts.state == "paused: budget"
         assert 4000 - 400 < used < 4000 + 8 * 160, "over by no more than the calls in flight"
         assert "of 4000 tokens are used" in counts.reason
-        await batches.limit("b", Change(budget_tokens=1_000_000), model=MODEL)
+        await batches.limit("b", Change(budget_tokens=1_000_000), settings=SETTINGS)
         await until(lambda: _drained(batches))
     assert (await batches.counts("b")).succeeded == 200 + (first or 0)
 
@@ -188,7 +190,7 @@ async def test_a_budget_of_tokens_pauses_its_batch_before_it_is_spent(
 async def test_a_budget_of_dollars_goes_by_what_the_calls_cost(rig: Rig) -> None:
     """The cost of the rows and of the batch are the same, and below the budget."""
     batches = Batches(rig.redis)
-    await batches.limit("b", Change(budget_usd=0.05), model=MODEL)
+    await batches.limit("b", Change(budget_usd=0.05), settings=SETTINGS)
     await fill(rig, 200, max_tokens=150)
     async with rig.working():
         await until(lambda: _held(batches))
@@ -206,7 +208,7 @@ async def test_a_model_without_a_price_does_not_slip_under_a_budget_of_dollars(r
     slot of the fleet is free as soon as a call is answered, and on a busy machine more jobs ended.
     """
     batches = Batches(rig.redis)
-    await batches.limit("b", Change(budget_usd=1, concurrency=8), model=MODEL)
+    await batches.limit("b", Change(budget_usd=1, concurrency=8), settings=SETTINGS)
     await fill(rig, 100, model="house-model-7b")
     async with rig.working():
         await until(lambda: _held(batches))
@@ -220,7 +222,7 @@ async def test_a_batch_keeps_within_its_concurrency(redis_url: str, tmp_path: Pa
     """Two workers share one cap; the other slots of the fleet are for other batches."""
     async with rigged(redis_url, tmp_path, SimulatorConfig(latency_s=0.05)) as rig:
         batches = Batches(rig.redis)
-        await batches.limit("b", Change(concurrency=3), model=MODEL)
+        await batches.limit("b", Change(concurrency=3), settings=SETTINGS)
         await fill(rig, 40)
         async with rig.working(), rig.working():
             await until(lambda: _drained(batches))
@@ -232,7 +234,7 @@ async def test_a_heavier_batch_gets_the_larger_share(rig: Rig) -> None:
     batches = Batches(rig.redis)
     await fill(rig, 300, "light")
     await fill(rig, 300, "heavy")
-    await batches.limit("heavy", Change(weight=9), model=MODEL)
+    await batches.limit("heavy", Change(weight=9), settings=SETTINGS)
     async with rig.working():
         await until(lambda: _drained(batches, "heavy"))
         assert (await batches.counts("light")).succeeded < 150

@@ -12,6 +12,7 @@ from nightmill.enqueue.known import remind
 from nightmill.queue import keys
 from nightmill.queue.batches import Batches
 from nightmill.records.limits import Change
+from nightmill.settings import load_settings
 from tests.producer.enqueue.test_changes import lines
 from tests.rig import Rig, rigged, until
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from nightmill.records.counts import Counts
 
 MODEL = "claude-opus-4-6"
+SETTINGS = load_settings(model=MODEL)
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ async def test_a_budget_goes_on_by_the_mean_of_all_answers(rig: Rig) -> None:
     batches = Batches(rig.redis)
     first = await run(rig, "old")
     assert first.cost is not None
-    await batches.limit("night", Change(budget_usd=2.7 * first.cost), model=MODEL)
+    await batches.limit("night", Change(budget_usd=2.7 * first.cost), settings=SETTINGS)
     second = await run(rig, "new", "rerun")
     assert (second.state, second.succeeded) == ("done", 3)
 

@@ -11,7 +11,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightmill.records.result import Usage
+from nightmill.records.result import COUNTS, Usage
 from nightmill_worker.messages.accumulate import STRICT
 from nightmill_worker.messages.body import BodyBuilder
 from nightmill_worker.messages.classify import classify
@@ -105,7 +105,8 @@ def require_storable(outcome: Outcome) -> None:
     encoded = msgspec.json.encode(outcome)  # fails for half of a surrogate pair
     assert b"\\u0000" not in encoded.replace(b"\\\\u0000", b"") or isinstance(outcome, Succeeded)
     if isinstance(outcome, Succeeded):
-        assert all(0 <= count <= MAX_INT for count in msgspec.structs.astuple(outcome.usage))
+        counts = [getattr(outcome.usage, name) for name in COUNTS]
+        assert all(0 <= count <= MAX_INT for count in counts)
         assert "\0" not in f"{outcome.model}{outcome.stop_reason}{outcome.request_id}"
         fields = msgspec.json.decode(outcome.message, type=dict[str, msgspec.Raw])
         assert bytes(fields["content"]).startswith(b"[")

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from nightmill.enqueue.prepare import defaults_of
+from nightmill.pricing.cost import LIST
 from nightmill.queue import keys, wire
 from nightmill.records.result import KEPT_FIRST, KEPT_LAST, Attempt
 from nightmill.records.state import JobState
@@ -99,7 +100,7 @@ async def test_a_long_history_keeps_its_ends_and_exact_totals(
         claimed = ClaimedJob(
             await claim_one(scripts, CALLS + 1), "w", ACCOUNT, defaults_of(rig.settings)
         )
-    row = row_of(claimed, JobState.FAILED, None, keep_params=False, rehearsal=False)
+    row = row_of(claimed, JobState.FAILED, None, prices=LIST, keep_params=False, rehearsal=False)
     assert row.attempts == (*past[:KEPT_FIRST], *past[-KEPT_LAST:])
     assert row.attempt_count == sum(each.counted for each in past)
     assert row.snooze_count == CALLS - row.attempt_count

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from nightmill.errors import StoreUnavailableError
-from nightmill.pricing.cost import load
+from nightmill.pricing.cost import LIST
 from nightmill.queue.patience import waits
 from nightmill.records.result import Result
 from nightmill.store.rows import from_row, to_row
@@ -276,7 +276,7 @@ class Committer:
 async def _load_prices() -> None:
     """Read the price list in a thread, once the first calls are under way."""
     await asyncio.sleep(PRICES_S)
-    await asyncio.to_thread(load)
+    await asyncio.to_thread(LIST.load)
 
 
 def _spooled(endings: Sequence[Ending]) -> list[Spooled]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 import traceback
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from nightmill.pricing.cost import Prices
 from nightmill.records.result import ErrorInfo, Result, Usage
 from nightmill.records.state import JobState
 from nightmill.safety.redaction import Secrets
@@ -102,6 +104,8 @@ class Decider:
         self._settings = settings
         self._secrets = Secrets.of(settings)
         self._rng = rng
+        self._prices = Prices(settings.prices)
+        self._attempt_of = partial(attempt_of, prices=self._prices)
         self._limits = KnownLimits(settings)
 
     def before_call(self, claimed: ClaimedJob) -> Decision | None:
@@ -169,7 +173,7 @@ class Decider:
 
     def stored_before(self, claimed: ClaimedJob, row: Result) -> Decision:
         """Finish a job whose row was committed by an earlier call: it is not paid for twice."""
-        ending = Ending(row=None, finish=finish_of(claimed, row, again=True))
+        ending = Ending(row=None, finish=finish_of(claimed, row, prices=self._prices, again=True))
         return Decision(settlement=settlement_of(claimed, "unsent"), ending=ending)
 
     def faulted(self, claimed: ClaimedJob, error: BaseException, verdict: Verdict) -> Decision:
@@ -213,13 +217,13 @@ class Decider:
             rng=self._rng,
         )
         if isinstance(step, End):
-            attempt = attempt_of(claimed, step.status, counted=True, outcome=outcome)
+            attempt = self._attempt_of(claimed, step.status, counted=True, outcome=outcome)
             answer = outcome if isinstance(outcome, Succeeded) else None
             if isinstance(outcome, Fail) and outcome.raw:
                 answer = _as_text(claimed, outcome.raw)
             ending = self._ending(claimed, step.status, attempt, answer, step.error)
             return Decision(settlement=settlement, ending=ending)
-        attempt = attempt_of(
+        attempt = self._attempt_of(
             claimed, step.state, counted=step.counted, outcome=outcome, wait_ms=step.wait_ms
         )
         failed = isinstance(outcome, Retry)
@@ -282,10 +286,11 @@ class Decider:
             attempt,
             answer=answer,
             error=error,
+            prices=self._prices,
             keep_params=self._settings.keep_params,
             rehearsal=self._settings.rehearsal,
         )
-        return Ending(row=row, finish=finish_of(claimed, row))
+        return Ending(row=row, finish=finish_of(claimed, row, prices=self._prices))
 
 
 def _as_text(claimed: ClaimedJob, body: bytes) -> Succeeded:

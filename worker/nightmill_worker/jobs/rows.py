@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final, TypedDict
 import msgspec
 
 from nightmill.errors import SettingsError
-from nightmill.pricing.cost import cost
 from nightmill.queue import notices, result_keys, webhooks
 from nightmill.records.job import is_rehearsal, now_ms, request_hash
 from nightmill.records.limits import NANO
@@ -26,6 +25,7 @@ from nightmill_worker.queue.records import Finish, Release, Settlement
 if TYPE_CHECKING:
     from typing import Literal
 
+    from nightmill.pricing.cost import Prices
     from nightmill_worker.jobs.claimed_job import ClaimedJob
     from nightmill_worker.jobs.retry import Again
     from nightmill_worker.messages.outcome import Outcome
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 NUMBERS: Final = re.compile(r"\d+")
 """Left out of a fault: ids, positions and sizes differ between failures of one kind."""
 FAULT_CHARS: Final = 200
+_NO_USAGE: Final = Usage()
 UNPRICED: Final = -1
 """The cost of a call that finish.lua gets when no price is known."""
 
@@ -59,16 +60,21 @@ def attempt_of(  # noqa: PLR0913 - the facts of one call
     outcome: Outcome | None = None,
     error: ErrorInfo | None = None,
     wait_ms: int | None = None,
+    prices: Prices | None = None,
 ) -> Attempt:
     """Return the record of a call: how it ended, and the wait before the next one (ms).
 
-    `error` is for a call without an outcome, one that was cut off, say.
+    `error` is for a call without an outcome, one that was cut off, say. `prices` are for an outcome
+    that may have reported its usage.
     """
-    unknown, partial, usage = False, "", None
+    unknown, partial, usage, price = False, "", None, None
     if isinstance(outcome, Succeeded):
         unknown = outcome.usage_unknown
     elif outcome is not None:
-        error, partial, usage = outcome.error, outcome.partial, outcome.usage
+        error, partial = outcome.error, outcome.partial
+        if outcome.usage != _NO_USAGE:
+            usage = outcome.usage
+            price = prices.cost(claimed.granted.model, usage) if prices else None
     return Attempt(
         n=claimed.granted.calls,
         started_at=claimed.started_at,
@@ -83,7 +89,8 @@ def attempt_of(  # noqa: PLR0913 - the facts of one call
         worker=claimed.worker,
         usage_unknown=unknown,
         partial=partial or None,
-        usage=usage if usage != Usage() else None,
+        usage=usage,
+        cost=price,
     )
 
 
@@ -156,7 +163,7 @@ def release_of(
         refused=int(refused),
         failed=int(failed),
         attempt=msgspec.json.encode(attempt).decode() if attempt else "",
-        **_spent_on(attempt, granted.model),
+        **_spent_on(attempt),
     )
 
 
@@ -166,10 +173,11 @@ class _Amounts(TypedDict):
     cost: int
 
 
-def _spent_on(attempt: Attempt | None, model: str) -> _Amounts:
+def _spent_on(attempt: Attempt | None) -> _Amounts:
     """Return what a call without a whole answer used, as far as it was reported."""
-    usage = (attempt and attempt.usage) or Usage()
-    return _amounts(usage, cost(model, usage))
+    if attempt is None or attempt.usage is None:
+        return _amounts(_NO_USAGE, 0.0)
+    return _amounts(attempt.usage, attempt.cost)
 
 
 def _amounts(usage: Usage, price: float | None) -> _Amounts:
@@ -187,6 +195,7 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
     *,
     answer: Succeeded | None = None,
     error: ErrorInfo | None = None,
+    prices: Prices,
     keep_params: bool,
     rehearsal: bool,
 ) -> Result:
@@ -194,8 +203,9 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
     granted, job, body, api = claimed.granted, claimed.job, claimed.body, claimed.job.api
     history = history_of(granted.attempts, granted.cut, attempt)
     started_at, calls = history["started_at"], history["attempts"]
-    usage = answer.usage if answer else Usage()
+    usage = answer.usage if answer else _NO_USAGE
     model = (answer and answer.model) or granted.model  # some gateways leave it out
+    bill = prices.bill(model, usage)
     return Result(
         job_id=granted.id,
         status=status,
@@ -210,7 +220,8 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
         error=error,
         **history,
         usage=usage,
-        cost=cost(model, usage),
+        cost=None if bill is None else bill.total,
+        cost_parts=bill,
         stop_reason=answer.stop_reason if answer else None,
         request_id=calls[-1].request_id if calls else None,
         request_hash=request_hash(body, api, rehearsal=rehearsal or is_rehearsal(job.batch))
@@ -224,7 +235,7 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
     )
 
 
-def finish_of(claimed: ClaimedJob, row: Result, *, again: bool = False) -> Finish:
+def finish_of(claimed: ClaimedJob, row: Result, *, prices: Prices, again: bool = False) -> Finish:
     """Return what takes the job out of Redis once `row` is committed.
 
     `again` says that the row was committed by an earlier call: its usage is counted already. A row
@@ -233,10 +244,9 @@ def finish_of(claimed: ClaimedJob, row: Result, *, again: bool = False) -> Finis
     granted, usage, price = claimed.granted, row.usage, row.cost
     if row.usage_unknown:
         usage = reserved_usage(claimed)
-        price = cost(row.model, usage)
+        price = prices.cost(row.model, usage)
     elif row.message is None and row.attempts and row.attempts[-1].usage:  # its last call broke off
-        usage = row.attempts[-1].usage
-        price = cost(row.model, usage)
+        usage, price = row.attempts[-1].usage, row.attempts[-1].cost
     return Finish(
         id=granted.id,
         token=granted.token,

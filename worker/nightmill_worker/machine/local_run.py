@@ -145,7 +145,7 @@ class LocalRun:
             await join_store(self._served, redis, store)
             await batches.try_account_again(self._account)
             if self._limits:
-                await batches.limit(self._batch, self._limits, model=self._served.model)
+                await batches.limit(self._batch, self._limits, settings=self._served)
             if (await batches.counts(self._batch)).held:
                 await batches.resume(self._batch)
             async with Feeder(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import codecs
 import math
+from collections.abc import Callable
 from typing import Annotated, Final, Literal
 
 import msgspec
 
-from nightmill.records.result import Usage
+from nightmill.pricing.rules import billed_as
+from nightmill.records.result import TOKENS, Usage
 from nightmill_worker.messages.blocks import NULL, decode_fields, has_many_fields
 from nightmill_worker.messages.outcome import NOT_JSON, Succeeded
 from nightmill_worker.messages.repair import repaired
@@ -22,8 +24,29 @@ SLICE: Final = 1 << 20
 """Bytes of a body whose UTF-8 is checked at once: as text they may take four times the memory."""
 
 LIST: Final = ord("[")
+_COMPACTION: Final = "compaction"
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT)]
+
+
+class _Writes(msgspec.Struct):
+    """The cache writes by their life. Those that are not named here are kept for 5 min."""
+
+    ephemeral_1h_input_tokens: _Count | None = None
+
+
+class _ServerTools(msgspec.Struct):
+    web_search_requests: _Count | None = None
+
+
+class _Iteration(msgspec.Struct):
+    """One of the endpoint's own calls of the model within one answer."""
+
+    type: str = ""
+    input_tokens: _Count | None = None
+    output_tokens: _Count | None = None
+    cache_read_input_tokens: _Count | None = None
+    cache_creation_input_tokens: _Count | None = None
 
 
 class _Tokens(msgspec.Struct):
@@ -33,6 +56,12 @@ class _Tokens(msgspec.Struct):
     output_tokens: _Count
     cache_read_input_tokens: _Count | None = None
     cache_creation_input_tokens: _Count | None = None
+    cache_creation: _Writes | None = None
+    server_tool_use: _ServerTools | None = None
+    inference_geo: str | None = None
+    speed: str | None = None
+    service_tier: str | None = None
+    iterations: list[_Iteration] | None = None
 
 
 class _Message(msgspec.Struct):
@@ -52,6 +81,12 @@ class _LooseTokens(msgspec.Struct):
     output_tokens: msgspec.Raw = NULL
     cache_read_input_tokens: msgspec.Raw = NULL
     cache_creation_input_tokens: msgspec.Raw = NULL
+    cache_creation: msgspec.Raw = NULL
+    server_tool_use: msgspec.Raw = NULL
+    inference_geo: msgspec.Raw = NULL
+    speed: msgspec.Raw = NULL
+    service_tier: msgspec.Raw = NULL
+    iterations: msgspec.Raw = NULL
 
 
 class _LooseMessage(msgspec.Struct):
@@ -66,6 +101,9 @@ class _LooseMessage(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Message).decode
 _decode_loose = msgspec.json.Decoder(_LooseMessage).decode
+_decode_iterations: Final[Callable[[bytes], list[_Iteration] | None]] = msgspec.json.Decoder(
+    list[_Iteration] | None
+).decode
 _decode_tokens = msgspec.json.Decoder(_LooseTokens).decode
 
 
@@ -78,20 +116,42 @@ def read_message(body: bytes, status: int, request_id: str | None) -> Succeeded:
         _require_utf8(body)
     except NOT_JSON:
         return _loose(repaired(body), status, request_id)
-    tokens = found.usage
     return Succeeded(
         message=_one_line(body),
-        usage=Usage(
-            input_tokens=tokens.input_tokens,
-            output_tokens=tokens.output_tokens,
-            cache_read_input_tokens=tokens.cache_read_input_tokens or 0,
-            cache_creation_input_tokens=tokens.cache_creation_input_tokens or 0,
-        ),
+        usage=_billed(found.usage),
         model=clean(found.model),
         stop_reason=found.stop_reason and clean(found.stop_reason),
         status=status,
         request_id=request_id,
     )
+
+
+def _billed(tokens: _Tokens) -> Usage:
+    """Return what an answer is billed for: its own tokens and those of a compaction in it."""
+    written, tools = tokens.cache_creation, tokens.server_tool_use
+    write = tokens.cache_creation_input_tokens or 0
+    usage = Usage(
+        input_tokens=tokens.input_tokens,
+        output_tokens=tokens.output_tokens,
+        cache_read_input_tokens=tokens.cache_read_input_tokens or 0,
+        cache_creation_input_tokens=write,
+        cache_creation_1h_input_tokens=min(write, written.ephemeral_1h_input_tokens or 0)
+        if written
+        else 0,
+        web_search_requests=(tools.web_search_requests or 0) if tools else 0,
+        billed_as=billed_as(tokens.inference_geo, tokens.speed, tokens.service_tier),
+    )
+    return _with_compactions(usage, tokens.iterations) if tokens.iterations else usage
+
+
+def _with_compactions(usage: Usage, iterations: list[_Iteration]) -> Usage:
+    """Add the tokens of compactions: the counts of the answer itself leave them out."""
+    for each in iterations:
+        if each.type == _COMPACTION:
+            counts = {name: getattr(each, name) or 0 for name in TOKENS}
+            usage += msgspec.structs.replace(Usage(), **counts)
+    largest = {name: min(getattr(usage, name), MAX_INT) for name in TOKENS}
+    return msgspec.structs.replace(usage, **largest)
 
 
 def _loose(body: bytes, status: int, request_id: str | None) -> Succeeded:
@@ -135,9 +195,36 @@ def _usage(value: msgspec.Raw) -> tuple[Usage, bool]:
         tokens = _decode_tokens(value)
     except NOT_JSON:
         return Usage(), True
-    counts = {name: _count(getattr(tokens, name)) for name in _LooseTokens.__struct_fields__}
+    counts = {name: _count(getattr(tokens, name)) for name in TOKENS}
     unknown = counts["input_tokens"] is None or counts["output_tokens"] is None
-    return Usage(**{name: count or 0 for name, count in counts.items()}), unknown
+    found = _Tokens(
+        input_tokens=counts["input_tokens"] or 0,
+        output_tokens=counts["output_tokens"] or 0,
+        cache_read_input_tokens=counts["cache_read_input_tokens"],
+        cache_creation_input_tokens=counts["cache_creation_input_tokens"],
+        cache_creation=_Writes(_count_in(tokens.cache_creation, "ephemeral_1h_input_tokens")),
+        server_tool_use=_ServerTools(_count_in(tokens.server_tool_use, "web_search_requests")),
+        inference_geo=_text(tokens.inference_geo),
+        speed=_text(tokens.speed),
+        service_tier=_text(tokens.service_tier),
+        iterations=_iterations(tokens.iterations),
+    )
+    return _billed(found), unknown
+
+
+def _count_in(value: msgspec.Raw, name: str) -> int | None:
+    """Return a number in an object; None for anything else."""
+    try:
+        return _count(decode_fields(value).get(name, NULL))
+    except NOT_JSON:
+        return None
+
+
+def _iterations(value: msgspec.Raw) -> list[_Iteration] | None:
+    try:
+        return _decode_iterations(value)
+    except NOT_JSON:
+        return None
 
 
 def _count(value: msgspec.Raw) -> int | None:

@@ -1,0 +1,48 @@
+"""Settings that are tables: the file of own prices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nightmill.errors import SettingsError
+from nightmill.settings import load_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("x = 1", r'x: 1 is no table; write one table a model, such as \["claude-\*"\]'),
+        ('["m"]', r'\["m"\]: it is empty; add input and output, or discount_percent'),
+        ('["m"]\ninput = 1', r'\["m"\]: input is given alone; add both input and output'),
+        ('["m"]\nweb_search = 1', r"web_search is given alone; add both input and output"),
+        ('["m"]\ninput = "1"', r'\["m"\] input: .1. given; allowed: 0 to 1,000,000 US dollars'),
+        ('["m"]\ninput = -1\noutput = 1', r"input: -1 given; allowed: 0 to 1,000,000 US dollars"),
+        ('["m"]\ninput = nan\noutput = 1', r"input: nan given; allowed: 0 to"),
+        ('["m"]\ninput = true', r"input: True given; allowed"),
+        ('["m"]\ndiscount_percent = 101', r"discount_percent: 101 given; allowed: 0 to 100 percen"),
+        ('["m"]\ninputs = 1', r"inputs: no such field; allowed: input, output, cache_read, cache_"),
+        ('["m"]\ninput = 1\noutput = 1\ndiscount_percent = 5', "both given; give the reduced pric"),
+        ('["m"\n', "the price file is not TOML: .*; write one table a model"),
+    ],
+)
+def test_a_wrong_price_file_is_refused_when_settings_are_loaded(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    """The error names the entry, the field, what is given and what is allowed."""
+    file = tmp_path / "prices.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=f"NIGHTMILL_PRICES: .*{problem}"):
+        load_settings(prices=str(file))
+
+
+def test_a_price_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """Bad input never gets a traceback."""
+    with pytest.raises(SettingsError, match="cannot be read: No such file or directory; name a"):
+        load_settings(prices=str(tmp_path / "none.toml"))
+    with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
+        load_settings(prices=str(tmp_path))
