@@ -136,3 +136,13 @@ def test_adjust_shows_a_budget_below_a_cent(shell: Shell) -> None:
     """$0.0001 was shown as `$0.00 at most`, as if the batch could spend nothing."""
     assert shell("enqueue", shell.write(1)).code == 0
     assert "$0.0001 at most" in shell("adjust", "prompts", "--budget-usd", "0.0001").out
+
+
+@pytest.mark.parametrize("state", ["pause", "cancel"])
+def test_adjust_says_that_a_held_batch_does_not_go_on(shell: Shell, state: str) -> None:
+    """`adjust --expires` of a cancelled batch looked as if the batch went on."""
+    assert shell("enqueue", shell.write(1)).code == 0
+    assert shell(state, "prompts").code == 0
+    done = shell("adjust", "prompts", "--expires", "8h")
+    fix = "retry prompts --cancelled" if state == "cancel" else "resume prompts"
+    assert f"nightmill {fix}" in done.out.splitlines()[1]

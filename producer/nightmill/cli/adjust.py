@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from nightmill.records.limits import Change, Limits
     from nightmill.settings import Settings
 
+_FIXES = {
+    "cancelled": "nightmill retry {} --cancelled calls its cancelled jobs",
+    "paused": "nightmill resume {} lets it go on",
+}
+"""State of a batch that new limits do not change -> the command that does."""
+
 
 @grouped
 def adjust(  # noqa: PLR0913 - one parameter an option: that is typer's interface
@@ -48,13 +54,18 @@ def adjust(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
         raise InvalidLimitError("nothing to adjust: give --weight, --expires, --budget-usd, ...")
     loaded = load_settings(redis_url=redis_url, data_dir=data_dir, model=model)
     with with_redis(loaded) as settings:
-        adjusted = asyncio.run(_adjust(settings, batch, change))
+        adjusted, flag = asyncio.run(_adjust(settings, batch, change))
     echo(f'"{batch}": {describe(adjusted, time.time())}')
+    if flag:
+        echo(f'"{batch}" is {flag}, so nothing goes on: {_FIXES[flag].format(batch)}')
 
 
-async def _adjust(settings: Settings, batch: str, change: Change) -> Limits:
+async def _adjust(settings: Settings, batch: str, change: Change) -> tuple[Limits, str]:
+    """Change the limits; return all of them, and what keeps the batch from going on, "" if none."""
     from nightmill.cli.session import open_batches  # noqa: PLC0415
 
     async with open_batches(settings) as batches:
         await batches.require(batch)
-        return await batches.limit(batch, change, settings=settings)
+        limits = await batches.limit(batch, change, settings=settings)
+        flag = (await batches.counts(batch)).flag
+        return limits, flag if flag in _FIXES else ""
