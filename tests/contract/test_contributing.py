@@ -13,6 +13,7 @@ ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
 PACKAGES: Final = {
     "nightmill": ROOT / "producer" / "nightmill",
+    "nightmill_gateway": ROOT / "producer" / "nightmill_gateway",
     "nightmill_worker": ROOT / "worker" / "nightmill_worker",
 }
 QUESTIONS: Final = 10

@@ -40,7 +40,8 @@ READER_GONE: Final = 141
 """As a shell counts a program that SIGPIPE ended: `| head` has what it wants."""
 
 MORE: Final = (
-    "More commands (run, worker, simulate, doctor) come with: pip install 'nightmill[worker]'"
+    "More commands: run, worker, simulate, doctor come with: pip install 'nightmill[worker]'; "
+    "serve, keys with: pip install 'nightmill[gateway]'"
 )
 
 

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
 GROUPS: Final = {
-    "Start": ("run", "enqueue", "worker", "simulate"),
+    "Start": ("run", "enqueue", "worker", "serve", "simulate"),
     "Watch": ("status", "wait", "lanes", "doctor", "settings"),
     "Results": ("results", "errors", "show", "retry", "verify", "prune"),
-    "Control": ("pause", "resume", "adjust", "cancel"),
+    "Control": ("pause", "resume", "adjust", "cancel", "keys"),
 }
 OTHERS: Final = "More"
 LONGEST: Final = 60

@@ -41,6 +41,25 @@ class ProgressLabel(StrEnum):
     ETA = "ETA"
 
 
+class KeyColumn(StrEnum):
+    """Headings of `nightmill keys list`."""
+
+    KEY = "key"
+    NAME = "name"
+    ROLE = "role"
+    TENANT = "tenant"
+    STATE = "state"
+    EXPIRES = "expires"
+
+
+class KeyState(StrEnum):
+    """The state of a key."""
+
+    VALID = "valid"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
 class LaneColumn(StrEnum):
     """Headings of `nightmill lanes`."""
 

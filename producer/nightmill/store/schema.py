@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = "0009"
+SCHEMA_VERSION: Final = "0010"
 """The newest revision in `migrations/versions`; revisions sort by name."""
 
 # Small columns first: SQLite reads a row's early columns without its overflow pages, so counts and
@@ -95,6 +95,18 @@ TURNS: Final = {
     "at": "BIGINT NOT NULL",  # when it was answered
 }
 
+# Who may call the HTTP gateway: see access_keys.py.
+ACCESS_KEYS: Final = {
+    "key_id": "TEXT NOT NULL",
+    "digest": "TEXT NOT NULL",  # HMAC of the key, hex
+    "name": "TEXT NOT NULL",
+    "role": "TEXT NOT NULL",  # viewer or service
+    "tenant": "TEXT NOT NULL",
+    "created_at": "BIGINT NOT NULL",
+    "expires_at": "BIGINT",  # NULL = never
+    "revoked_at": "BIGINT",  # NULL = not revoked
+}
+
 # Each order of reading has an index that ends in the key, so that a page can start exactly where
 # the last one ended.
 _INDEXES: Final = {
@@ -125,6 +137,7 @@ _TABLES: Final = {
     "meta": META,
     "spent": SPENT,
     "turns": TURNS,
+    "access_keys": ACCESS_KEYS,
 }
 _KEYS: Final = {"turns": "job_id, run, n"}
 """Primary keys of more than the first column."""

@@ -90,6 +90,11 @@ class ResultStore:
         """Its URL, without the password; of a SQLite file with the whole path."""
         return self._database.where
 
+    @property
+    def database(self) -> Database:
+        """The database, for other records than results: see access_keys.py."""
+        return self._database
+
     async def identity(self) -> str:
         """Return the identity that the store got when it was made."""
         return await self._database.run(batches.identity, within_s=ANSWER_S)

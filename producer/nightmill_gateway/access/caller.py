@@ -1,0 +1,94 @@
+"""From a request to its caller: by key, or on this machine alone without one."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from nightmill.records.access_key import Role
+from nightmill.records.job import now_ms
+from nightmill.store.access_keys import AccessKeys, digest_of
+from nightmill_gateway.access.key import id_of, key_in
+from nightmill_gateway.answers.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TENANT: Final = "default"
+"""The tenant of keys that are made without one, and of callers without a key."""
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+READS: Final = frozenset({"GET", "HEAD"})
+_WRONG_KEY: Final = (
+    "the key is not valid: send one of `nightmill keys create` as x-api-key, or as "
+    "Authorization: Bearer"
+)
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who calls: the tenant whose batches and jobs it reaches, and what it may do."""
+
+    tenant: str
+    role: Role
+
+    def require(self, method: str) -> None:
+        """Raise ApiError when this role may not use the method."""
+        if self.role == "viewer" and method not in READS:
+            raise ApiError(403, "this key may only read: use one with the role service")
+
+
+class Access(Protocol):
+    """Decides who calls."""
+
+    async def caller(self, headers: Mapping[str, str]) -> Caller:
+        """Return who sent a request with these headers. Raises ApiError."""
+        ...
+
+
+class ByKey:
+    """A request needs a key that is neither revoked nor expired."""
+
+    def __init__(self, keys: AccessKeys, secret: bytes) -> None:
+        """Take the keys, and the secret of their digests."""
+        self._keys = keys
+        self._secret = secret
+
+    async def caller(self, headers: Mapping[str, str]) -> Caller:
+        """Return the caller of a valid key. A revoked key is refused with its next request."""
+        given = key_in(headers)
+        if not given:
+            raise ApiError(401, f"no key: {_WRONG_KEY}")
+        key_id = id_of(given)
+        stored = None if key_id is None else await self._keys.get(key_id)
+        digest = digest_of(self._secret, given)
+        same = hmac.compare_digest(digest, stored.digest if stored else "0" * len(digest))
+        if stored is None or not same or not stored.valid(now_ms()):
+            raise ApiError(401, _WRONG_KEY)
+        return Caller(tenant=stored.tenant, role=stored.role)
+
+
+class OnThisMachine:
+    """Anybody on this machine, without a key; no page of a browser.
+
+    A page of another site may send requests here, also under a name that leads to this address: so
+    Host must be a name of this machine, and Origin, if there is one, the gateway itself.
+    """
+
+    async def caller(self, headers: Mapping[str, str]) -> Caller:
+        """Return the default tenant's caller."""
+        host = headers.get("host", "")
+        if _name_of(f"//{host}") not in LOOPBACK:
+            raise ApiError(403, "Host must be localhost, 127.0.0.1 or [::1] without keys")
+        origin = headers.get("origin")
+        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
+            raise ApiError(403, "Origin must be the gateway itself without keys")
+        return Caller(tenant=TENANT, role="service")
+
+
+def _name_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

@@ -1,0 +1,1 @@
+"""What the gateway answers: errors in the API's envelope, and JSON."""

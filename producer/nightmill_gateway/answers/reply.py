@@ -1,0 +1,38 @@
+"""Answers of handlers: JSON, and the id that each answer has."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from nightmill_gateway.answers.errors import ApiError
+
+HEADER: Final = "request-id"
+"""The header that every answer has."""
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+"""The key in a request of its id."""
+
+
+def new_request_id() -> str:
+    """Return the id of one request; support finds the request by it."""
+    return f"req_{secrets.token_hex(12)}"
+
+
+def reply(body: object, status: int = 200) -> web.Response:
+    """Return a JSON answer."""
+    data = msgspec.json.encode(body)
+    return web.Response(body=data, status=status, content_type="application/json")
+
+
+def error_reply(error: ApiError, request_id: str) -> web.Response:
+    """Return the answer of an error."""
+    return web.Response(
+        body=error.envelope(request_id),
+        status=error.status,
+        headers=error.headers,
+        content_type="application/json",
+    )

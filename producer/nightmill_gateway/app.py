@@ -1,0 +1,138 @@
+"""The application: its routes, and what every request goes through."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from nightmill.queue.connection import redis_errors
+from nightmill.safety.redaction import Secrets
+from nightmill.safety.visible import visible
+from nightmill_gateway.access.caller import Caller
+from nightmill_gateway.answers.errors import ApiError, api_error
+from nightmill_gateway.answers.reply import (
+    HEADER,
+    REQUEST_ID,
+    error_reply,
+    new_request_id,
+    reply,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp.typedefs import Middleware
+
+    from nightmill_gateway.access.caller import Access
+    from nightmill_gateway.services import Services
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+OPEN: Final = frozenset({"/healthz", "/readyz"})
+"""Paths that need no key: a load balancer asks them."""
+READY_S: Final = 2.0
+"""Longest time for Redis or the store to answer a look at readiness, seconds."""
+CALLER: Final = web.RequestKey("caller", Caller)
+"""The key in a request of its Caller."""
+
+
+def make_app(services: Services, access: Access) -> web.Application:
+    """Return the application over open connections."""
+    app = web.Application(middlewares=[_answers, _guard(access)])
+    app.on_response_prepare.append(_add_id)
+    app.add_routes([web.get("/healthz", _healthz), web.get("/readyz", _readyz(services))])
+    return app
+
+
+@web.middleware
+async def _answers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request its id, and turn every failure into the API's envelope."""
+    request[REQUEST_ID] = new_request_id()
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        failed = _of_http(request, error)
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a client gets an envelope whatever failed
+        failed = api_error(error) or _defect(error, request[REQUEST_ID])
+    return error_reply(failed, request[REQUEST_ID])
+
+
+def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
+    """Return what a client gets for an error of aiohttp's own."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        text = f"{request.method}: not allowed at {request.path}; allowed: {allowed}"
+        return ApiError(405, text, {"allow": allowed})
+    if isinstance(error, web.HTTPNotFound):
+        return ApiError(404, f"no route {request.path:.200}")
+    return ApiError(error.status, error.reason)
+
+
+def _defect(error: Exception, request_id: str) -> ApiError:
+    """Report a defect to the operator, with the request's id and without what it carried."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    text = f"{request_id}: {type(error).__name__}: {error}\n{where}"
+    sys.stderr.write(visible(Secrets.of_environment().hidden(text)))
+    sys.stderr.flush()
+    return ApiError(500, f"a defect of the gateway; its log has {request_id}")
+
+
+def _guard(access: Access) -> Middleware:
+    """Return the middleware that lets a request in: by its caller, and by its content type."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path in OPEN:
+            return await handler(request)
+        caller = await access.caller(request.headers)
+        caller.require(request.method)
+        if request.can_read_body and request.content_type != "application/json":
+            raise ApiError(415, "content-type: allowed: application/json")
+        request[CALLER] = caller
+        return await handler(request)
+
+    return guard
+
+
+async def _add_id(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers[HEADER] = request.get(REQUEST_ID) or new_request_id()
+
+
+async def _healthz(_: web.Request) -> web.Response:
+    """Answer that the process runs."""
+    return reply({"ok": True})
+
+
+def _readyz(services: Services) -> Handler:
+    """Return the handler that answers whether Redis and the store do."""
+
+    async def ready(_: web.Request) -> web.Response:
+        away = [name for name, look in _looks(services).items() if not await _answers_to(look)]
+        if away:
+            raise ApiError(503, f"not ready: {' and '.join(away)} do not answer")
+        return reply({"ok": True})
+
+    return ready
+
+
+def _looks(services: Services) -> dict[str, Callable[[], Awaitable[object]]]:
+    async def ping() -> None:
+        with redis_errors():
+            await services.redis.ping()
+
+    return {"Redis": ping, "the results store": services.store.probe}
+
+
+async def _answers_to(look: Callable[[], Awaitable[object]]) -> bool:
+    with suppress(Exception):
+        async with asyncio.timeout(READY_S):
+            await look()
+            return True
+    return False

@@ -1,0 +1,54 @@
+"""The connections that all handlers share."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nightmill.client.producer import Producer
+from nightmill.client.stored import join_store
+from nightmill.queue.batches import Batches
+from nightmill.queue.connection import connect, redis_errors
+from nightmill.store import ResultStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
+
+    from nightmill.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Redis, the results store, and what the client makes of them."""
+
+    settings: Settings
+    redis: Redis
+    store: ResultStore
+    batches: Batches
+    producer: Producer
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Connect to Redis and to the store, which is noted as the one in use.
+
+    Raises QueueUnavailableError, StoreUnavailableError, and StoreMismatchError when another store
+    is used with this Redis.
+    """
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(aclosing(connect(settings)))
+        with redis_errors():
+            await redis.ping()
+        store = await stack.enter_async_context(ResultStore.open(settings.store_at))
+        await join_store(settings, redis, store)
+        producer = await stack.enter_async_context(Producer(settings=settings))
+        yield Services(
+            settings=settings,
+            redis=redis,
+            store=store,
+            batches=Batches(redis),
+            producer=producer,
+        )

@@ -1,0 +1,28 @@
+"""A rig without workers, and a gateway over it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.gateway.door import Door, opened
+from tests.rig import Rig, rigged
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def rig(redis_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
+    """Return a rig without workers."""
+    async with rigged(redis_url, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def door(rig: Rig) -> AsyncIterator[Door]:
+    """Return a gateway over the rig's Redis and store, with a key."""
+    async with opened(rig.settings) as door:
+        yield door

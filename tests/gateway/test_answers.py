@@ -1,0 +1,130 @@
+"""Every failure is in the API's envelope, and every answer has its id."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nightmill import errors
+from nightmill_gateway.answers import body
+from nightmill_gateway.answers.errors import ApiError, api_error
+
+if TYPE_CHECKING:
+    from tests.gateway.door import Door
+
+
+async def test_an_unknown_route(door: Door) -> None:
+    """The SDKs read the envelope, and support asks for the id."""
+    first, second = await door("GET", "/nothing"), await door("GET", "/nothing")
+    assert first.error == second.error == (404, "not_found_error")
+    assert first.headers["request-id"] != second.headers["request-id"]
+    assert first.headers["request-id"].startswith("req_")
+
+
+async def test_a_method_that_a_route_does_not_have(door: Door) -> None:
+    """The error names the methods that it has."""
+    answer = await door("POST", "/healthz")
+    assert answer.error == (405, "invalid_request_error")
+    assert answer.headers["allow"] == "GET, HEAD"
+    assert "GET" in answer.message
+
+
+async def test_health_is_open_and_readiness_looks_at_both_parts(door: Door) -> None:
+    """A load balancer has no key."""
+    for path in ("/healthz", "/readyz"):
+        answer = await door("GET", path, key="")
+        assert (answer.status, answer.json) == (200, {"ok": True})
+        assert "request-id" in answer.headers
+
+
+async def test_not_ready_without_redis_or_store(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A balancer takes it out; nobody without a key learns where the parts are."""
+
+    async def away(*_: object) -> None:
+        raise errors.StoreUnavailableError("at secret.example")
+
+    monkeypatch.setattr(type(door.services.store), "probe", away)
+    monkeypatch.setattr(door.services.redis, "ping", away)
+    answer = await door("GET", "/readyz", key="")
+    assert answer.error == (503, "api_error")
+    assert answer.message == "not ready: Redis and the results store do not answer"
+    assert (await door("GET", "/healthz", key="")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind"),
+    [
+        (errors.InvalidParamsError("a", "b"), 400, "invalid_request_error"),
+        (errors.PayloadTooLargeError("", "b"), 413, "request_too_large"),
+        (errors.QueueUnavailableError("redis at 10.0.0.1"), 529, "overloaded_error"),
+        (errors.QueueFullError(), 529, "overloaded_error"),
+        (errors.StoreUnavailableError("db at 10.0.0.1"), 529, "overloaded_error"),
+    ],
+)
+def test_errors_of_nightmill_have_a_status(error: Exception, status: int, kind: str) -> None:
+    """A part that is away comes back: the SDKs try again after a 529, and see no address."""
+    found = api_error(error)
+    assert found is not None
+    assert (found.status, found.type) == (status, kind)
+    assert "10.0.0.1" not in str(found)
+    assert ("retry-after" in found.headers) == (status == 529)
+
+
+async def test_a_defect_is_a_500_and_its_text_stays_in_the_log(
+    door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A text of an exception may quote another tenant's data."""
+
+    async def broken(*_: object) -> None:
+        raise KeyError("their prompt")
+
+    monkeypatch.setattr("nightmill.store.access_keys.AccessKeys.get", broken)
+    answer = await door("GET", "/nothing")
+    assert answer.error == (500, "api_error")
+    assert "their prompt" not in answer.message
+    assert answer.json["request_id"] in capsys.readouterr().err
+
+
+class Slow:
+    """A body that stops after its first piece."""
+
+    def __init__(self, size: int | None = None) -> None:
+        """Say a length, or none."""
+        self.content_length = size
+        self.content = asyncio.StreamReader()
+        self.content.feed_data(b"x" * 10)
+
+
+async def test_a_body_that_stops_ends_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that stalls would hold its connection, and what it sent, for ever."""
+    monkeypatch.setattr(body, "IDLE_S", 0.01)
+    with pytest.raises(ApiError) as caught:
+        await body.read_body(Slow())  # type: ignore[arg-type] # what is read of a request
+    assert caught.value.status == 408
+
+
+@pytest.mark.parametrize("size", [None, 10])
+async def test_a_body_over_the_limit_is_413(size: int | None) -> None:
+    """With a length it is refused before it is read, without one as soon as it is too long."""
+    with pytest.raises(ApiError) as caught:
+        await body.read_body(Slow(size), most=9)  # type: ignore[arg-type] # as above
+    assert (caught.value.status, caught.value.type) == (413, "request_too_large")
+    assert "9 bytes" in str(caught.value)
+
+
+def test_a_status_of_another_kind_has_a_type() -> None:
+    """Each error has one of the API's types, whatever its status is."""
+    kinds = {status: ApiError(status, "x").type for status in (408, 409, 415, 501, 503, 504)}
+    invalid, server = "invalid_request_error", "api_error"
+    assert kinds == {
+        408: invalid,
+        409: invalid,
+        415: invalid,
+        501: server,
+        503: server,
+        504: server,
+    }
