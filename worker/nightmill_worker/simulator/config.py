@@ -39,6 +39,10 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Largest deviation from the mean duration, as a share of it."""
     output_tokens: Count = 120
     """Mean output tokens of an answer."""
+    schema: str | None = None
+    """JSON Schema that texts fit; None: that of the request, and prose where it has none."""
+    invalid: Share = 0.0
+    """Share of the answers to a schema that do not fit it."""
     rpm: Count | None = None
     """Requests a minute, refilled continuously."""
     itpm: Count | None = None

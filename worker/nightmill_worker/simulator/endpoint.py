@@ -19,6 +19,7 @@ from nightmill_worker.simulator.checks import (
 from nightmill_worker.simulator.config import SimulatorConfig
 from nightmill_worker.simulator.ledger import Ledger
 from nightmill_worker.simulator.limiter import Admission, Limiter, Refusal
+from nightmill_worker.simulator.outputs import Outputs
 from nightmill_worker.simulator.ratelimit import ratelimit_headers, refusal_message, retry_after
 from nightmill_worker.simulator.replies import (
     ERROR_MESSAGES,
@@ -73,6 +74,7 @@ class Endpoint:
         self.wall = wall
         self.limiter = Limiter(config, clock())
         self.ledger = Ledger()
+        self._outputs = Outputs()
         self._changed = changed
         self._numbers = itertools.count(1)
 
@@ -153,6 +155,7 @@ class Endpoint:
             return wrong_type_reply(self._headers(call))
         call.input_tokens = prompt.input_tokens
         answer = make_answer(prompt, self.config.seed, self.config.output_tokens)
+        answer = self._outputs.applied(answer, prompt, self.config)
         if prompt.request.stream and plan.kind != "drop":
             return await self._stream(call, answer, plan)
         if plan.kind == "stall":

@@ -21,6 +21,7 @@ HELP: dict[str, dict[str, str]] = {
         "latency_s": "Mean duration of a call, seconds.",
         "jitter": "Largest deviation from it, as a share of it (0 to 1).",
         "output_tokens": "Mean output tokens of an answer.",
+        "schema": "JSON Schema, as JSON, that texts fit (default: that of the request).",
         "seed": "The same seed gives the same answers and faults.",
     },
     LIMITS: {
@@ -44,6 +45,7 @@ HELP: dict[str, dict[str, str]] = {
         "sse_error": "Share of streams that end with an error event.",
         "drop": "Share of calls whose connection closes without an answer.",
         "wrong_type": "Share of 200s whose body is an HTML page.",
+        "invalid": "Share of the answers to a schema that do not fit it.",
         "should_retry": "Send x-should-retry with every error.",
         "block": "Answer prompts with this text 403 and an HTML page, as a firewall does.",
         "echo": "Answer prompts with this text 400, and repeat the prompt in the error.",
@@ -61,6 +63,7 @@ METAVARS = {
     "stall": "SHARE[:SECONDS]",
     "auth": "KEY",
     "deny_model": "MODEL",
+    "schema": "JSON",
 }
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 
+from nightmill.checked.shape import nodes
 from nightmill_worker.simulator.blocks import BYTES_PER_TOKEN, Fields, check_content, content_tokens
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -47,6 +48,19 @@ class Thinking(msgspec.Struct, frozen=True, kw_only=True):
     budget_tokens: int | None = None
 
 
+class OutputFormat(msgspec.Struct, frozen=True, kw_only=True):
+    """The schema that the text of the answer must fit; `type` is json_schema."""
+
+    type: str
+    schema: Fields | None = None
+
+
+class OutputConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How the answer is given."""
+
+    format: OutputFormat | None = None
+
+
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """One message of the conversation."""
 
@@ -70,6 +84,7 @@ class MessagesRequest(msgspec.Struct, frozen=True, kw_only=True):
     tool_choice: ToolChoice | None = None
     metadata: dict[str, str | None] | None = None
     thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +124,7 @@ def read_prompt(body: bytes) -> Prompt:
     turns = _read_turns(request.messages)
     _check_tools(request)
     _check_thinking(request)
+    _check_output(request)
     if request.model.startswith(MISSING_MODEL_PREFIX):
         raise ContractError(404, "not_found_error", f"model: {request.model}")
     digest = hashlib.sha256(_canonical.encode((request.system, turns))).digest()
@@ -187,6 +203,23 @@ def _check_thinking(request: MessagesRequest) -> None:
         )
     if thinking.budget_tokens >= request.max_tokens:
         raise invalid("`max_tokens` must be greater than `thinking.budget_tokens`")
+
+
+def _check_output(request: MessagesRequest) -> None:
+    form = request.output_config.format if request.output_config else None
+    if form is None:
+        return
+    if form.type != "json_schema" or form.schema is None:
+        raise invalid("output_config.format: Input should be a json_schema with a schema")
+    for node in nodes(form.schema):
+        if node.get("type") == "object" and node.get("additionalProperties") is not False:
+            raise invalid(
+                "output_config.format.schema: For 'object' type, 'additionalProperties' must be "
+                "explicitly set to false"
+            )
+        for name in ("minimum", "maximum", "minLength", "maxLength"):
+            if isinstance(node.get(name), int):
+                raise invalid(f"output_config.format.schema: property '{name}' is not supported")
 
 
 def _input_tokens(request: MessagesRequest, turns: tuple[Turn, ...]) -> int:
