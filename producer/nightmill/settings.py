@@ -87,6 +87,7 @@ class Settings(BaseSettings):
     anthropic_version: str = Field(
         "2023-06-01", description="Value of the anthropic-version header"
     )
+    preflight: bool = Field(True, description="Find what the endpoint refuses before enqueueing")
     headers: SecretStr | None = Field(
         None,
         description="More headers of each call, one `Name: value` a line or a JSON object, such as "

@@ -96,6 +96,13 @@ class FeedOptions:
         str | None,
         typer.Option(metavar="URL", help="Post a signed webhook there when the batch is done."),
     ] = None
+    no_preflight: Annotated[
+        bool,
+        typer.Option(
+            "--no-preflight",
+            help="Enqueue also what the endpoint would refuse by API version and model.",
+        ),
+    ] = False
     model: Model = None
     max_tokens: MaxTokens = None
 
@@ -116,6 +123,7 @@ class FeedOptions:
             window=self.window,
             model=self.model,
             max_tokens=self.max_tokens,
+            preflight=False if self.no_preflight else None,
             **asdict(places),
             **more,
         )

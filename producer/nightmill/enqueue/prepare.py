@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nightmill.errors import BatchEndedError, InvalidParamsError, SettingsError
-from nightmill.params import BESIDE, Defaults, api_in, api_of, check, decode, refused
+from nightmill.params import (
+    BESIDE,
+    Defaults,
+    Preflight,
+    api_in,
+    api_of,
+    check,
+    decode,
+    is_provider,
+    refused,
+)
 from nightmill.queue import keys, wire
 from nightmill.queue.webhooks import require_url
 from nightmill.records.api import NO_API, Api
@@ -32,11 +42,21 @@ CHUNK = 500
 
 
 def defaults_of(settings: Settings) -> Defaults:
-    """Return the model and max_tokens of requests that name none, and the size limit."""
+    """Return the model and max_tokens of requests that name none, the size limit, the preflight.
+
+    Where Redis is shared and BASE_URL is not set here, the endpoint is not known: workers elsewhere
+    may have another one.
+    """
+    known = settings.redis_url is None or "base_url" in settings.model_fields_set
+    preflight = Preflight(
+        version=settings.anthropic_version,
+        provider=known and not settings.rehearsal and is_provider(settings.endpoint),
+    )
     return Defaults(
         model=settings.model,
         max_tokens=settings.max_tokens,
         max_payload_bytes=settings.max_payload_bytes,
+        preflight=preflight if settings.preflight else None,
     )
 
 
@@ -117,7 +137,7 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
         raise refused("custom_id", custom_id, "a string")
     require_name("custom_id", custom_id)
     require_name("job_id", job_id)
-    checked = check(request, defaults)
+    checked = check(request, defaults, api)
     job = Job(
         params=msgspec.Raw(checked.body),
         custom_id=custom_id,

@@ -177,7 +177,7 @@ def next_run(
     """
     if row.run >= MAX_RUN:
         raise InvalidParamsError("run", f"run {row.run:,} is the last one; enqueue the job anew")
-    checked = check(_patched(params, patch) if patch else params, defaults)
+    checked = check(_patched(params, patch) if patch else params, defaults, row.api)
     job = Job(
         params=msgspec.Raw(checked.body),
         custom_id=row.custom_id,

@@ -9,6 +9,7 @@ from nightmill.params.beside import BESIDE, api_in, api_of
 from nightmill.params.files import IMAGE_TYPES, MARK, Reference, references
 from nightmill.params.media import HEAD_BYTES, PDF, media_type_of, other_type_of
 from nightmill.params.names import closest
+from nightmill.params.preflight import Preflight, is_provider
 from nightmill.params.refusal import MAX_DEPTH, dotted, refused
 from nightmill.params.request import Checked, Defaults, check, decode, recheck
 from nightmill.params.rules import FIELDS, KNOWN, unknown_field
@@ -24,6 +25,7 @@ __all__ = [
     "PDF",
     "Checked",
     "Defaults",
+    "Preflight",
     "Reference",
     "api_in",
     "api_of",
@@ -31,6 +33,7 @@ __all__ = [
     "closest",
     "decode",
     "dotted",
+    "is_provider",
     "media_type_of",
     "other_type_of",
     "recheck",

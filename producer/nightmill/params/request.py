@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta
 
 from nightmill.errors import InvalidParamsError, PayloadTooLargeError
 from nightmill.params.files import MARK, require_placed
+from nightmill.params.preflight import Preflight, examine
 from nightmill.params.refusal import MAX_DEPTH, dotted, refused, require_json
 from nightmill.params.rules import KNOWN, require_request, unknown_field
 from nightmill.records.api import NO_API, Api
@@ -35,6 +36,8 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a field that is not known here is sent, with a warning. False: it is refused."""
     api: Api = NO_API
     """The version of jobs that name none, and betas of all jobs."""
+    preflight: Preflight | None = None
+    """The endpoint whose refusals are found before a job is enqueued; None: they are not."""
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,8 +67,8 @@ class _Plain(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     max_tokens: Annotated[int, Meta(ge=1, le=MAX_INT)]
     system: str = ""
     stream: bool = False
-    temperature: _Share = 0
-    top_p: _Share = 0
+    temperature: _Share | msgspec.UnsetType = UNSET
+    top_p: _Share | msgspec.UnsetType = UNSET
     stop_sequences: tuple[str, ...] = ()
 
 
@@ -74,12 +77,37 @@ _decode = msgspec.json.Decoder().decode
 _decode_plain = msgspec.json.Decoder(_Plain).decode
 
 
-def check(params: Mapping[str, object] | bytes | msgspec.Raw, defaults: Defaults) -> Checked:
+def check(
+    params: Mapping[str, object] | bytes | msgspec.Raw, defaults: Defaults, api: Api = NO_API
+) -> Checked:
     """Check a request (a mapping, or JSON) against the contract and return what to send.
 
-    Raises InvalidParamsError naming the field, what was given and what is allowed, and
-    PayloadTooLargeError when the body is over `defaults.max_payload_bytes`.
+    The preflight follows, for the API version of `api`. Raises InvalidParamsError naming the field,
+    what was given and what is allowed, and PayloadTooLargeError when the body is over
+    `defaults.max_payload_bytes`.
     """
+    checked, plain = _checked(params, defaults)
+    preflight = defaults.preflight
+    if preflight is None or (plain is not None and _is_simple(plain)):
+        return checked
+    found = examine(_decode(checked.body), api.anthropic_version, preflight)
+    if not found:
+        return checked
+    return msgspec.structs.replace(checked, warnings=(*checked.warnings, *found))
+
+
+def _is_simple(plain: _Plain) -> bool:
+    """Tell whether no endpoint refuses a request: it has one text of a user, as most have."""
+    if len(plain.messages) > 1 or plain.temperature is not UNSET or plain.top_p is not UNSET:
+        return False
+    (message,) = plain.messages
+    return message.role == "user" and not message.content.isspace()
+
+
+def _checked(
+    params: Mapping[str, object] | bytes | msgspec.Raw, defaults: Defaults
+) -> tuple[Checked, _Plain | None]:
+    """Check a request against the contract; return what to send, and it decoded if it is plain."""
     given = decode(params) if isinstance(params, bytes | msgspec.Raw) else params
     if not isinstance(given, Mapping):
         raise refused("", given, "an object, the request")
@@ -89,8 +117,9 @@ def check(params: Mapping[str, object] | bytes | msgspec.Raw, defaults: Defaults
     body = _faithful(request)
     _require_size(len(body), defaults.max_payload_bytes)
     warnings: tuple[str, ...] = ()
+    plain = None
     try:
-        _decode_plain(body)
+        plain = _decode_plain(body)
     except msgspec.ValidationError:
         decoded = _decode(body)
         require_request(decoded)
@@ -99,7 +128,7 @@ def check(params: Mapping[str, object] | bytes | msgspec.Raw, defaults: Defaults
         warnings = _unknown(decoded, allowed=defaults.allow_unknown)
     if "temperature" in request and "top_p" in request:
         warnings = (BOTH_SAMPLERS, *warnings)
-    return Checked(body=body, model=request["model"], warnings=warnings)
+    return Checked(body=body, model=request["model"], warnings=warnings), plain
 
 
 def recheck(body: bytes, defaults: Defaults) -> bytes:
@@ -111,7 +140,7 @@ def recheck(body: bytes, defaults: Defaults) -> bytes:
     try:
         _decode_plain(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return check(body, defaults).body
+        return _checked(body, defaults)[0].body
     _require_size(len(body), defaults.max_payload_bytes)
     return body
 

@@ -86,7 +86,7 @@ def line_of(row: Row, defaults: Defaults, template: Template | None = None) -> L
         else:
             custom_id, params, warnings = template.job(row)
         api = api_in(named_beside(row)).or_else(defaults.api)
-        checked = check(params, defaults)
+        checked = check(params, defaults, api)
     except InvalidParamsError as error:
         return rejected(row.number, error, row.raw or _written(row))
     return Line(

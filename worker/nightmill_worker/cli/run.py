@@ -133,7 +133,8 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
 
     change = limits.change()
     if feed.dry_run:
-        show_jobs(rows.source(source), feed.settings(places), as_json=feed.json)
+        settings = _own_endpoint(feed.settings(places, rehearsal=endpoint.simulate or None))
+        show_jobs(rows.source(source), settings, as_json=feed.json)
         return
     from nightmill.cli.checking import (  # noqa: PLC0415
         batch_name,
@@ -204,7 +205,12 @@ def _settings(
         settings = settings.model_copy(update={"attach_roots": _source_folder(source)})
     if not endpoint.simulate and not settings.has_credential:
         raise SettingsError(f"{NO_CREDENTIAL}; or rehearse without one: add --simulate")
-    return settings
+    return _own_endpoint(settings)
+
+
+def _own_endpoint(settings: Settings) -> Settings:
+    """Return settings that say that the endpoint is known: the workers are the run's own."""
+    return settings.model_copy(update={"base_url": settings.base_url})
 
 
 def _require_webhook(url: str, settings: Settings) -> None:
