@@ -67,7 +67,7 @@ def test_a_dry_run_shows_the_bad_row_and_the_option_lets_it_pass(shell: Shell) -
     assert "bad row: line 1: temperature: given 0 (integer); the model takes" in done.out
     assert shell("run", path, "--dry-run", "--no-preflight").code == 0
     assert shell("run", path, "--dry-run", env={"NIGHTMILL_PREFLIGHT": "false"}).code == 0
-    system = [{"messages": [{"role": "system", "content": "x"}]}]
+    system: list[dict[str, object]] = [{"messages": [{"role": "system", "content": "x"}]}]
     done = shell("run", write(shell, system), "--dry-run", "--no-preflight")
     assert done.code == 2
     assert "move it to `system`" in done.out
