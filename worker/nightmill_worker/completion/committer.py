@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
@@ -35,12 +35,14 @@ from nightmill_worker.events import (
 )
 from nightmill_worker.jobs.decision import Ending
 from nightmill_worker.jobs.tasks import end_tasks
+from nightmill_worker.jobs.turns import Continuation
 from nightmill_worker.queue.records import Finish, Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from nightmill.store import ResultStore
+    from nightmill_worker.completion.releases import Releases
     from nightmill_worker.completion.spool import Orphan, Spool
     from nightmill_worker.events import Emit
     from nightmill_worker.queue.scripts import Scripts
@@ -57,6 +59,10 @@ BACKOFF_S: Final = (0.1, 5.0)
 """First and longest wait between two tries of a store that is away, seconds."""
 
 
+Answer: TypeAlias = Ending | Continuation
+"""What is committed: a job's end, or a turn from which the job goes on."""
+
+
 class Committer:
     """Commits in groups, then finishes. Holds what a store that is away cannot take yet.
 
@@ -64,26 +70,32 @@ class Committer:
     wait to be stored first, also those of other processes: nothing may be claimed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where answers go, and what then happens to their jobs
         self,
         store: ResultStore,
         scripts: Scripts,
         spool: Spool,
         emit: Emit,
+        *,
         done: Callable[[Iterable[Finish]], None],
+        releases: Releases,
     ) -> None:
-        """Take the store, the scripts, the spool, where events go, and `done` for what is over."""
+        """Take the store, the scripts, the spool, where events go, and `done` for what is over.
+
+        `releases` take the jobs whose turns are committed.
+        """
         self._store = store
         self._scripts = scripts
         self._spool = spool
         self._emit = emit
         self._done = done
-        self._rows: Batcher[Ending] = Batcher(self._commit, linger_s=LINGER_S[0], limit=ROWS)
-        self._finishes: Batcher[Ending] = Batcher(self._finish, linger_s=0, limit=ROWS)
-        self._committing: list[Ending] = []
-        self._held: list[Ending] = []
-        self._unspooled: list[Ending] = []
-        self._unmarked: list[Ending] = []
+        self._releases = releases
+        self._rows: Batcher[Answer] = Batcher(self._commit, linger_s=LINGER_S[0], limit=ROWS)
+        self._finishes: Batcher[Answer] = Batcher(self._finish, linger_s=0, limit=ROWS)
+        self._committing: list[Answer] = []
+        self._held: list[Answer] = []
+        self._unspooled: list[Answer] = []
+        self._unmarked: list[Answer] = []
         self._spooling = asyncio.Lock()
         self._away_since: float | None = None
         self._unpriced: set[str] = set()
@@ -99,10 +111,10 @@ class Committer:
         """How many answers are neither in the store nor on the disk, after `save`."""
         return len(self._unspooled)
 
-    def put(self, endings: Sequence[Ending]) -> None:
-        """Take the ends of jobs; their rows are committed with those of others, soon."""
+    def put(self, endings: Sequence[Answer]) -> None:
+        """Take the ends of jobs, and turns; they are committed with those of others, soon."""
         for ending in endings:
-            row = ending.row
+            row = ending.row if isinstance(ending, Ending) else None
             if row is not None and row.cost is None and row.model not in self._unpriced:
                 self._unpriced.add(row.model or "")
                 self._emit(ModelUnpriced(model=row.model or ""))
@@ -142,7 +154,7 @@ class Committer:
         await self._hold(left)
         await self._mark()
 
-    async def _commit(self, endings: list[Ending]) -> None:
+    async def _commit(self, endings: list[Answer]) -> None:
         self._committing = endings
         if not self.away:
             try:
@@ -153,21 +165,29 @@ class Committer:
             await self._hold(self._committing)
         self._committing = []
 
-    async def _record(self, endings: list[Ending]) -> None:
+    async def _record(self, endings: list[Answer]) -> None:
         """Commit the rows, whatever they hold. Raises StoreUnavailableError alone."""
-        rows = [ending.row for ending in endings if ending.row is not None]
+        ends = [each for each in endings if isinstance(each, Ending)]
+        if len(ends) < len(endings):
+            turns = [each.turn for each in endings if isinstance(each, Continuation)]
+            await self._store.record_turns(turns)
+        rows = [ending.row for ending in ends if ending.row is not None]
         self.refused_rows += len(rows) - await self._store.record_all(rows, self._note_reduced)
         self._finishes.put_all(endings)
 
     def _note_reduced(self, row: Result, problem: str) -> None:
         self._emit(RowReduced(job_id=row.job_id, problem=problem))
 
-    async def _finish(self, endings: list[Ending]) -> None:
-        late = await self._scripts.finish([ending.finish for ending in endings])
-        self._done(ending.finish for ending in endings)
+    async def _finish(self, endings: list[Answer]) -> None:
+        finishes = [each.finish for each in endings if isinstance(each, Ending)]
+        if len(finishes) < len(endings):
+            going = [each.release for each in endings if isinstance(each, Continuation)]
+            await self._releases.give_back(going)
+        late = await self._scripts.finish(finishes)
+        self._done(finishes)
         for job_id in late:
             self._emit(FinishRefused(job_id=job_id))
-        ended = {e.finish.id: e.finish.status for e in endings if e.finish.id not in late}
+        ended = {each.id: each.status for each in finishes if each.id not in late}
         if ended:
             self._emit(JobsFinished(jobs=ended))
 
@@ -178,7 +198,7 @@ class Committer:
             self._away_since = time.monotonic()
             self._emit(StoreAway(problem=str(error)))
 
-    async def _hold(self, endings: Sequence[Ending]) -> None:
+    async def _hold(self, endings: Sequence[Answer]) -> None:
         """Keep `endings`, in memory and on the disk, until the store is back."""
         self._held += endings
         self._unspooled += endings
@@ -207,7 +227,7 @@ class Committer:
     async def _mark(self) -> None:
         """Note in Redis which jobs are answered: their leases outlive a restart of this process."""
         items, self._unmarked = self._unmarked, []
-        await self._scripts.renew([_answered(item.finish) for item in items])
+        await self._scripts.renew(list(map(_answered, items)))
 
     async def _return_when_back(self) -> None:
         """Try the store, now and then, while it is away."""
@@ -252,10 +272,10 @@ class Committer:
         with orphan:
             items = iter(orphan)
             while group := list(islice(items, ROWS)):
-                endings = []
+                endings: list[Answer] = []
                 for item in group:
                     try:
-                        endings.append(Ending(row=_checked(from_row(item.row)), finish=item.finish))
+                        endings.append(_unspooled(item))
                     except Exception:  # noqa: BLE001 - its columns are another version's, or damaged
                         orphan.refuse(item)
                 await self._record(endings)
@@ -279,12 +299,26 @@ async def _load_prices() -> None:
     await asyncio.to_thread(LIST.load)
 
 
-def _spooled(endings: Sequence[Ending]) -> list[Spooled]:
-    return [Spooled(row=to_row(e.row), finish=e.finish) for e in endings if e.row is not None]
+def _spooled(answers: Sequence[Answer]) -> list[Spooled]:
+    return [
+        Spooled(row=to_row(each.row), finish=each.finish)
+        for each in answers
+        if isinstance(each, Ending) and each.row is not None
+    ] + [Spooled(continuation=each) for each in answers if isinstance(each, Continuation)]
 
 
-def _answered(finish: Finish) -> Lease:
-    return Lease(id=finish.id, token=finish.token, queue=finish.queue, model="", answered=True)
+def _unspooled(item: Spooled) -> Answer:
+    """Return what was spooled. Raises when its columns are another version's, or damaged."""
+    if item.continuation is not None:
+        return item.continuation
+    if item.finish is None:
+        raise ValueError(item)
+    return Ending(row=_checked(from_row({"turns": 0, **item.row})), finish=item.finish)
+
+
+def _answered(answer: Answer) -> Lease:
+    job = answer.finish if isinstance(answer, Ending) else answer.release
+    return Lease(id=job.id, token=job.token, queue=job.queue, model="", answered=True)
 
 
 def _checked(row: Result) -> Result:

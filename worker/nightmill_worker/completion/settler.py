@@ -11,18 +11,16 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from nightmill_worker.completion.batcher import Batcher
-from nightmill_worker.events import FinishRefused
 from nightmill_worker.jobs.decision import Answered, Decision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from nightmill_worker.completion.committer import Committer
-    from nightmill_worker.completion.restorer import Restorer
+    from nightmill_worker.completion.releases import Releases
     from nightmill_worker.events import Emit
     from nightmill_worker.jobs.decision import Decider
     from nightmill_worker.jobs.in_flight import InFlight
-    from nightmill_worker.queue.records import Release
     from nightmill_worker.queue.scripts import Scripts
 
 LINGER: Final = 0.045
@@ -48,7 +46,7 @@ class Settler:
         registry: InFlight,
         decider: Decider,
         *,
-        restorer: Restorer,
+        releases: Releases,
         emit: Emit,
         passed: Callable[[], None],
     ) -> None:
@@ -60,7 +58,7 @@ class Settler:
         self._committer = committer
         self._registry = registry
         self._decider = decider
-        self._restorer = restorer
+        self._releases = releases
         self._emit = emit
         self._passed = passed
         self._undecided: Batcher[Answered | Decision] = Batcher(
@@ -99,7 +97,9 @@ class Settler:
         ]
         if any(isinstance(item, Answered) for item in items):
             self._passed()
-        self._committer.put([each.ending for each in decisions if each.ending is not None])
+        self._committer.put(
+            [end for each in decisions if (end := each.ending or each.continuation) is not None]
+        )
         for each in decisions:
             if each.event is not None:
                 self._emit(each.event)
@@ -114,16 +114,4 @@ class Settler:
         await self._scripts.settle([each.settlement for each in decisions])
         self._registry.room.set()  # their slots are free now
         released = [each.release for each in decisions if each.release is not None]
-        late = await self._release(released)
-        self._registry.forget(released)
-        for job_id in late:
-            self._emit(FinishRefused(job_id=job_id))
-
-    async def _release(self, items: Sequence[Release]) -> set[str]:
-        """Give jobs back; return the ids that others hold by now. Redis may have lost some."""
-        late = await self._scripts.release(items)
-        if not late.gone:
-            return late.lost
-        await self._restorer.restore(late.gone)
-        again = await self._scripts.release([item for item in items if item.id in late.gone])
-        return late.lost | again.lost | again.gone
+        await self._releases.give_back(released)

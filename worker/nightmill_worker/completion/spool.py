@@ -18,16 +18,18 @@ from typing import Any, BinaryIO, Final, Self
 import msgspec
 
 from nightmill.safety import private
+from nightmill_worker.jobs.turns import Continuation
 from nightmill_worker.queue.records import Finish
 
 SUFFIX: Final = ".jsonl"
 
 
-class Spooled(msgspec.Struct, frozen=True, kw_only=True):
-    """A row as the store's columns, and the finish that follows its commit."""
+class Spooled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A row as the store's columns and the finish that follows its commit; or a continuation."""
 
-    row: dict[str, Any]
-    finish: Finish
+    row: dict[str, Any] = {}
+    finish: Finish | None = None
+    continuation: Continuation | None = None
 
 
 _encode = msgspec.json.Encoder().encode

@@ -18,6 +18,7 @@ from nightmill_worker.events import (
     LaneStopped,
     failed_loop,
 )
+from nightmill_worker.fleet.acceptances import Acceptances
 from nightmill_worker.jobs.claimed_job import ClaimedJob
 from nightmill_worker.jobs.decision import INTERNAL
 from nightmill_worker.jobs.isolation import Isolation
@@ -27,6 +28,7 @@ from nightmill_worker.queue.scripts import RedisUnusableError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from nightmill.records.turn import Turn
     from nightmill.settings import Settings
     from nightmill.store import ResultStore
     from nightmill_worker.completion.committer import Committer
@@ -87,8 +89,10 @@ class Claims:
             decider,
             self._defaults,
             put=settler.put,
+            answered=executor.answered,
             finish=self._finish_again,
         )
+        self._acceptances = Acceptances(scripts)
         self._account_stopped = False
         self._held: dict[str, tuple[str, str]] = {}
         self._seq = 0
@@ -166,7 +170,7 @@ class Claims:
         new = [granted for granted in grant.jobs if not self._registry.adopt(granted)]
         jobs = [ClaimedJob(each, self._worker, self._account, self._defaults) for each in new]
         try:
-            stored = await self._hold(jobs)
+            stored = await self._hold(jobs, grant.accepts)
         except asyncio.CancelledError:
             for claimed in jobs:
                 self.cut_off(claimed)
@@ -181,7 +185,7 @@ class Claims:
             except Exception as error:  # noqa: BLE001 - this job goes back, the others start
                 self.faulted(claimed, error)
 
-    async def _hold(self, jobs: Sequence[ClaimedJob]) -> dict[str, int]:
+    async def _hold(self, jobs: Sequence[ClaimedJob], accepts: Mapping[str, str]) -> dict[str, int]:
         """Hold new jobs; return those that are stored: job_id -> the stored run."""
         if not jobs:
             return {}
@@ -191,7 +195,22 @@ class Claims:
             self._registry.hold(claimed)
             if claimed.problem and claimed.problem.type == "invalid_payload":
                 await self._scripts.quarantine(claimed.granted.id, claimed.granted.payload)
-        return await self._lookup(ids)
+        if accepts:
+            await self._acceptances.give(jobs, accepts)
+        stored, going = await self._ask_store(lambda: self._store.started(ids))
+        if going:
+            await self._take_turns([each for each in jobs if each.granted.id in going])
+        return stored
+
+    async def _take_turns(self, jobs: Sequence[ClaimedJob]) -> None:
+        """Give jobs the turns from which they go on; forget those that answer other requests."""
+        ids = [claimed.granted.id for claimed in jobs]
+        turns = await self._ask_store(lambda: self._store.turns(ids))
+        others: list[Turn] = []
+        for claimed in jobs:
+            others += claimed.go_on_from(turns.get(claimed.granted.id, ()))
+        if others:
+            await self._ask_store(lambda: self._store.abandon(others))
 
     async def _start(self, claimed: ClaimedJob, stored: Mapping[str, int]) -> None:
         """Start one job, or finish it where its row is there already."""
@@ -203,12 +222,8 @@ class Claims:
         else:
             self._registry.start(claimed, self._executor.run(claimed))
 
-    async def _lookup(self, ids: Sequence[str]) -> dict[str, int]:
-        """Return job_id -> stored run; wait for a store that is away (leases are renewed)."""
-        stored = await self._ask_store(lambda: self._store.lookup(ids))
-        return {job_id: found.run for job_id, found in stored.items()}
-
     async def _ask_store(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Return what the store answers; wait while it is away (leases are renewed)."""
         while True:
             try:
                 found = await call()

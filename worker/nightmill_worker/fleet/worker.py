@@ -24,6 +24,7 @@ from nightmill.queue.used_store import UsedStore, differing, note
 from nightmill.safety.redaction import Secrets
 from nightmill_worker.attachments.loader import Attachments
 from nightmill_worker.completion.committer import Committer
+from nightmill_worker.completion.releases import Releases
 from nightmill_worker.completion.restorer import Restorer
 from nightmill_worker.completion.settler import Settler
 from nightmill_worker.completion.spool import Spool
@@ -120,7 +121,6 @@ class FleetWorker(Worker):
         spool = Spool(settings.data_dir / "spool", self.name)
         locks = settings.data_dir / dead_workers.FOLDER
         self._life = LifeLock(locks, self.name) if embedded else None
-        self._committer = Committer(store, self._scripts, spool, self._emit, self.registry.forget)
         chance = rng or random.Random()  # noqa: S311 - jitter, no secret
         decider = Decider(settings, chance)
         self._defects = defects = Defects(settings.max_attempts)
@@ -128,12 +128,16 @@ class FleetWorker(Worker):
         restorer = Restorer(
             self._scripts, Batches(redis), store, self.registry, self._emit, worker=self.name
         )
+        releases = Releases(self._scripts, self.registry, restorer, self._emit)
+        self._committer = Committer(
+            store, self._scripts, spool, self._emit, done=self.registry.forget, releases=releases
+        )
         self._settler = Settler(
             self._scripts,
             self._committer,
             self.registry,
             decider,
-            restorer=restorer,
+            releases=releases,
             emit=self._emit,
             passed=defects.passed,
         )

@@ -11,25 +11,30 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from nightmill.errors import InvalidParamsError, PayloadError
+from nightmill.errors import InvalidAcceptanceError, InvalidParamsError, PayloadError
 from nightmill.params import Defaults, recheck
 from nightmill.queue import keys, wire
+from nightmill.records.acceptance import DEFAULT, from_text
 from nightmill.records.error_types import STANDARD
 from nightmill.records.job import Job, now_ms
 from nightmill.records.result import Attempt, ErrorInfo
+from nightmill_worker.jobs.chain import fitting
 from nightmill_worker.messages.outcome import SUCCESS
 from nightmill_worker.queue.records import Lease
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
     from typing import Literal
 
+    from nightmill.records.turn import Turn
     from nightmill_worker.queue.records import GrantedJob
 
 REFUSED: Final = range(300, 500)
 """Statuses of a refusal."""
 _TOO_MANY: Final = 429
 """The status of a refusal that is never the fault of one job."""
+NO_TURNS: Final[tuple[Turn, ...]] = ()
 _EMPTY: Final = Job(params=msgspec.Raw(b"{}"))
 # A payload that ends processes is not decoded; these fields stand behind its request.
 _SEQ: Final = re.compile(rb'"seq":\s*(\d{1,9})\b')
@@ -40,6 +45,7 @@ class ClaimedJob:
     """A claimed job on its way through the executor; `problem` says why it needs no call."""
 
     __slots__ = (
+        "accept",
         "account",
         "began_s",
         "body",
@@ -51,6 +57,7 @@ class ClaimedJob:
         "problem",
         "started_at",
         "task",
+        "turns",
         "worker",
     )
 
@@ -65,6 +72,7 @@ class ClaimedJob:
         self.task: asyncio.Task[None] | None = None
         self.job, self.enqueued_at, self.body = _EMPTY, self.started_at, b""
         self.problem: ErrorInfo | None = None
+        self.accept, self.turns = DEFAULT, NO_TURNS
         if granted.verdict != "alone":  # reading it may have ended a worker
             self.read(defaults)
 
@@ -74,12 +82,16 @@ class ClaimedJob:
         try:
             self.job, self.enqueued_at = wire.decode_job(granted.payload, granted.id)
             self.body = recheck(bytes(self.job.params), defaults)
+            if self.job.accept is not None:
+                self.accept = from_text(self.job.accept)
         except PayloadError as error:
             fix = "enqueue JSON: docs/wire.md; a copy is kept under nightmill:quarantine"
             self.problem = ErrorInfo(type="invalid_payload", message=str(error), fix=fix)
         except InvalidParamsError as error:
             fix = f"correct {error.field or 'the request'} and enqueue it again"
             self.problem = ErrorInfo(type="invalid_request_error", message=str(error), fix=fix)
+        except InvalidAcceptanceError as error:
+            self.refuse_acceptance(error)
         if granted.verdict == "gone":
             message = "its payload was evicted, deleted or expired before it could run"
             fix = "enqueue it again; Redis needs maxmemory-policy noeviction"
@@ -89,6 +101,23 @@ class ClaimedJob:
             self.problem = ErrorInfo(type="poison", message=message, fix="look at its input")
         if granted.verdict == "refused":
             self.problem = _refusal(granted.attempts)
+
+    def go_on_from(self, turns: Sequence[Turn]) -> list[Turn]:
+        """Take the turns of this run and request; return those of others, which are of no use.
+
+        A job that must not be read takes all of them until it is.
+        """
+        if not self.body:
+            self.turns = tuple(turns)
+            return []
+        mine, others = fitting(turns, self.job.run, self.body)
+        self.turns = tuple(mine)
+        return others
+
+    def refuse_acceptance(self, error: InvalidAcceptanceError) -> None:
+        """Note that it cannot be known which answers are results of this job: it is not called."""
+        fix = "correct `accept` (docs/wire.md) and run `nightmill retry`"
+        self.problem = ErrorInfo(type="invalid_acceptance", message=str(error), fix=fix)
 
     def name(self) -> None:
         """Name a job that must not be read: its batch, custom_id, seq and run, for its row."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 import traceback
 from functools import partial
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -27,11 +26,12 @@ from nightmill_worker.jobs.rows import (
     finish_of,
     past_of,
     release_of,
-    reserved_usage,
     row_of,
     settlement_of,
 )
-from nightmill_worker.limiter.headers import gate_named, limits_in
+from nightmill_worker.jobs.settlements import outcome_settled
+from nightmill_worker.jobs.turns import Continuation, moved, next_step_of
+from nightmill_worker.limiter.headers import limits_in
 from nightmill_worker.messages.classify import classify
 from nightmill_worker.messages.hidden import without_secrets
 from nightmill_worker.messages.outcome import (
@@ -40,9 +40,7 @@ from nightmill_worker.messages.outcome import (
     Reply,
     Retry,
     Snooze,
-    StopAccount,
     Succeeded,
-    Suspect,
 )
 from nightmill_worker.queue.records import Finish, Release, Settlement
 
@@ -53,16 +51,8 @@ if TYPE_CHECKING:
     from nightmill.records.result import Attempt
     from nightmill.settings import Settings
     from nightmill_worker.jobs.defects import Verdict
-    from nightmill_worker.jobs.rows import SettledAs
     from nightmill_worker.messages.outcome import Outcome
 
-SETTLED_AS: Final[dict[type, SettledAs]] = {
-    Succeeded: "ok",
-    Snooze: "refused",
-    Retry: "failed",
-    StopAccount: "stop",
-    Suspect: "suspect",
-}
 POSTPONED_MS: Final = 500
 """How long such a job waits, milliseconds."""
 INTERNAL: Final = "internal_error"
@@ -71,10 +61,14 @@ _OK: Final = range(200, 300)
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """A call that has ended; its reply is not interpreted yet."""
+    """A call that has ended; its reply is not interpreted yet.
+
+    `problem` says why its output did not pass the job's check, "" when it did or need not.
+    """
 
     claimed: ClaimedJob
     reply: Reply | Broken
+    problem: str = ""
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,14 +79,17 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What to carry out: the lane's settlement, and a release to the queue or an ending to store.
+    """What to carry out: the lane's settlement, and what becomes of the job.
 
-    A job that another worker took over has neither. `event` is what an operator may want to know.
+    It is released to its queue, has an ending to store, or goes on from its answer: a continuation
+    to store and to release. A job that another worker took over has none of them. `event` is what
+    an operator may want to know.
     """
 
     settlement: Settlement
     release: Release | None = None
     ending: Ending | None = None
+    continuation: Continuation | None = None
     event: Event | None = None
 
 
@@ -119,6 +116,8 @@ class Decider:
             return self._uncalled_end(claimed, JobState.FAILED, error=error, event=event)
         if claimed.expired:
             return self._uncalled_end(claimed, JobState.EXPIRED)
+        if claimed.turns and (release := moved(claimed)) is not None:
+            return Decision(settlement=settlement_of(claimed, "unsent"), release=release)
         return None
 
     def without_call(self, claimed: ClaimedJob, outcome: Fail | Retry) -> Decision:
@@ -147,8 +146,9 @@ class Decider:
             reported = limits_in(reply.headers)
             if reported:
                 self._limits.note(claimed.granted.model, reported)
-            settlement = _settlement(claimed, outcome, reported)
-            return self._decided(claimed, outcome, settlement)
+            settlement = outcome_settled(claimed, outcome, reported)
+            problem = self._secrets.hidden(answered.problem) if answered.problem else ""
+            return self._decided(claimed, outcome, settlement, problem)
         except Exception as error:  # noqa: BLE001 - the answer is paid for, whatever is wrong with it
             return self._as_it_came(claimed, reply, error)
 
@@ -206,8 +206,13 @@ class Decider:
         event = JobQuarantined(job_id=claimed.granted.id, reason=error.message)
         return self._uncalled_end(claimed, JobState.FAILED, attempt, error=error, event=event)
 
-    def _decided(self, claimed: ClaimedJob, outcome: Outcome, settlement: Settlement) -> Decision:
+    def _decided(
+        self, claimed: ClaimedJob, outcome: Outcome, settlement: Settlement, problem: str = ""
+    ) -> Decision:
         refused = isinstance(outcome, Snooze)
+        accepted = next_step_of(claimed, outcome, problem)
+        if isinstance(accepted, Continuation):
+            return Decision(settlement=settlement, continuation=accepted)
         step = next_step(
             outcome,
             past_of(claimed),
@@ -216,6 +221,8 @@ class Decider:
             outage_ms=round(self._settings.outage_s * 1000),
             rng=self._rng,
         )
+        if accepted is not None:
+            step = End(status=JobState.FAILED, error=self._secrets.hidden_in(accepted))
         if isinstance(step, End):
             attempt = self._attempt_of(claimed, step.status, counted=True, outcome=outcome)
             answer = outcome if isinstance(outcome, Succeeded) else None
@@ -302,40 +309,6 @@ def _as_text(claimed: ClaimedJob, body: bytes) -> Succeeded:
 def _faulted(claimed: ClaimedJob, info: ErrorInfo, error: BaseException) -> Event:
     lines = traceback.format_exception(error)
     return JobFaulted(job_id=claimed.granted.id, problem=info.message, traceback="".join(lines))
-
-
-def _settlement(
-    claimed: ClaimedJob, outcome: Outcome, reported: dict[str, tuple[int, int]]
-) -> Settlement:
-    if isinstance(outcome, Succeeded):
-        usage = reserved_usage(claimed) if outcome.usage_unknown else outcome.usage
-        return settlement_of(claimed, "ok", usage=usage, reported=reported)
-    settled_as = SETTLED_AS.get(type(outcome), "rejected")
-    item = settlement_of(claimed, settled_as, reported=reported)
-    wait_s, refused = outcome.retry_after_s, isinstance(outcome, Snooze)
-    item = msgspec.structs.replace(
-        item,
-        gate=gate_named(outcome.error.message) if refused else None,
-        retry_after_ms=None if wait_s is None else int(wait_s * 1000),
-        reason=_reason(outcome.status, outcome.error),
-    )
-    if not isinstance(outcome, Suspect):
-        return item
-    # Words about money are the account's, unless the request has them too.
-    words = outcome.words.lower().encode()
-    return msgspec.structs.replace(
-        item, job=claimed.granted.id, kind=outcome.kind, own=words in claimed.body.lower()
-    )
-
-
-def _reason(status: int | None, error: ErrorInfo) -> str:
-    """Return why an account or a lane stops, and the fix, for a person."""
-    if status == HTTPStatus.UNAUTHORIZED:
-        why = f"the endpoint refused the key (401 {error.message})"
-        fix = error.fix and f". {error.fix[:1].upper()}{error.fix[1:]}"
-    else:
-        why, fix = f"{error.type}: {error.message}", error.fix and f" ({error.fix})"
-    return why + (fix or "")
 
 
 def _event(claimed: ClaimedJob, attempt: Attempt, *, failed: bool) -> Event:

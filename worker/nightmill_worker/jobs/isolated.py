@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from nightmill.enqueue.prepare import defaults_of
-from nightmill.errors import InvalidParamsError, PayloadError
+from nightmill.errors import InvalidAcceptanceError, InvalidParamsError, PayloadError
 from nightmill.params import recheck
 from nightmill.queue import wire
+from nightmill.records.acceptance import from_text
 from nightmill.settings import settings_from_parent
 from nightmill_worker.attachments.loader import Attachments, attached
+from nightmill_worker.jobs.chain import fitting, request_of
 from nightmill_worker.jobs.isolation import LENGTH, Isolated, Request
 from nightmill_worker.messages.client import MessagesClient
 from nightmill_worker.messages.outcome import Broken, Fail, Reply
@@ -72,12 +74,16 @@ async def _run(
     try:
         job, _ = wire.decode_job(request.payload, request.job_id)
         body = recheck(bytes(job.params), defaults_of(settings))
-    except (PayloadError, InvalidParamsError):
+        accept = request.accept if job.accept is None else from_text(job.accept)
+    except (PayloadError, InvalidParamsError, InvalidAcceptanceError):
         return Isolated(kind="unfit")
     if request.stored_run >= job.run:
         return Isolated(kind="stored")
     if job.expires_at is not None and job.expires_at <= request.claimed_at:
         return Isolated(kind="unfit")
+    turns, _ = fitting(request.turns, job.run, body)
+    if turns:
+        body = request_of(body, accept, turns)
     if not attached(body):
         return _isolated(await client.send(body, api=job.api))
     async with attachments.loaded(body) as whole:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from nightmill.errors import NightmillError
+from nightmill.records.acceptance import DEFAULT, Acceptance
 from nightmill.records.result import ErrorInfo
+from nightmill.records.turn import Turn
 from nightmill.setting_sources import PREFIX
-from nightmill_worker.jobs.decision import Answered
 from nightmill_worker.messages.outcome import Broken, Fail, Reply, Retry
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     payload: bytes
     stored_run: int
     claimed_at: int
+    accept: Acceptance = DEFAULT
+    turns: tuple[Turn, ...] = ()
 
 
 class Isolated(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,19 +79,21 @@ _VALUES: Final = {"reply": Reply, "broken": Broken, "fail": Fail, "retry": Retry
 class Isolation:
     """The isolation processes of one worker, each started when a job needs it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where jobs come from, and where answers go
         self,
         settings: Settings,
         decider: Decider,
         defaults: Defaults,
         *,
-        put: Callable[[Answered | Decision], None],
+        put: Callable[[Decision], None],
+        answered: Callable[[ClaimedJob, Reply | Broken], Awaitable[None]],
         finish: Callable[[ClaimedJob], Awaitable[None]],
     ) -> None:
         """Take where decisions go, and what finishes a job whose row is stored already."""
         self._decider = decider
         self._defaults = defaults
         self._put = put
+        self._answered = answered
         self._finish = finish
         self._processes = [IsolationProcess(settings) for _ in range(PROCESSES)]
 
@@ -100,6 +105,7 @@ class Isolation:
             self._put(self._death(claimed, isolated))
             return
         claimed.read(self._defaults)  # another process has read it and lives
+        claimed.go_on_from(claimed.turns)
         if isolated.kind == "stored":
             await self._finish(claimed)
         elif isolated.kind == "unfit":
@@ -107,7 +113,7 @@ class Isolation:
         else:
             value = msgspec.msgpack.decode(isolated.value, type=_VALUES[isolated.kind])
             if isinstance(value, Reply | Broken):
-                self._put(Answered(claimed, value))
+                await self._answered(claimed, value)
             else:
                 self._put(self._decider.without_call(claimed, value))
 
@@ -180,6 +186,8 @@ class IsolationProcess:
             payload=granted.payload,
             stored_run=stored_run,
             claimed_at=granted.claimed_at,
+            accept=claimed.accept,
+            turns=claimed.turns,
         )
         data = msgspec.msgpack.encode(request)
         for _ in range(STARTS):

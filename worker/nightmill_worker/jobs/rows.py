@@ -6,6 +6,7 @@ The body of a row is built here and nowhere else. Pure, but for the time of the 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TypedDict
 
 import msgspec
@@ -18,6 +19,7 @@ from nightmill.records.message import Message
 from nightmill.records.result import Attempt, ErrorInfo, Result, Usage, history_of
 from nightmill.records.state import JobState
 from nightmill.records.stop_reasons import counted_as
+from nightmill_worker.jobs.joining import with_turns
 from nightmill_worker.jobs.retry import Past
 from nightmill_worker.messages.outcome import Succeeded
 from nightmill_worker.queue.records import Finish, Release, Settlement
@@ -176,16 +178,24 @@ class _Amounts(TypedDict):
 def _spent_on(attempt: Attempt | None) -> _Amounts:
     """Return what a call without a whole answer used, as far as it was reported."""
     if attempt is None or attempt.usage is None:
-        return _amounts(_NO_USAGE, 0.0)
-    return _amounts(attempt.usage, attempt.cost)
+        return amounts([], [])
+    return amounts([attempt.usage], [attempt.cost])
 
 
-def _amounts(usage: Usage, price: float | None) -> _Amounts:
+def amounts(used: Sequence[Usage], costs: Sequence[float | None]) -> _Amounts:
+    """Return sums as the scripts count them; without a known price, UNPRICED."""
+    price = summed(costs)
     return {
-        "input": usage.input_tokens + usage.cache_creation_input_tokens,
-        "output": usage.output_tokens,
+        "input": sum(each.input_tokens + each.cache_creation_input_tokens for each in used),
+        "output": sum(each.output_tokens for each in used),
         "cost": UNPRICED if price is None else round(price * NANO),
     }
+
+
+def summed(costs: Sequence[float | None]) -> float | None:
+    """Return the sum of costs, US dollars; None when one is not known."""
+    known = [each for each in costs if each is not None]
+    return sum(known) if len(known) == len(costs) else None
 
 
 def row_of(  # noqa: PLR0913 - what is known at a job's end
@@ -206,7 +216,7 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
     usage = answer.usage if answer else _NO_USAGE
     model = (answer and answer.model) or granted.model  # some gateways leave it out
     bill = prices.bill(model, usage)
-    return Result(
+    row = Result(
         job_id=granted.id,
         status=status,
         run=job.run,
@@ -233,6 +243,7 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
         worker=claimed.worker,
         lane=f"{claimed.account}:{granted.model}",
     )
+    return with_turns(row, claimed.turns, claimed.accept) if claimed.turns else row
 
 
 def finish_of(claimed: ClaimedJob, row: Result, *, prices: Prices, again: bool = False) -> Finish:
@@ -241,19 +252,20 @@ def finish_of(claimed: ClaimedJob, row: Result, *, prices: Prices, again: bool =
     `again` says that the row was committed by an earlier call: its usage is counted already. A row
     without known usage counts as what was reserved: a budget must not take it for free.
     """
-    granted, usage, price = claimed.granted, row.usage, row.cost
+    granted, used, costs = claimed.granted, [row.usage], [row.cost]
     if row.usage_unknown:
-        usage = reserved_usage(claimed)
-        price = prices.cost(row.model, usage)
+        used.append(reserved_usage(claimed))
+        costs.append(prices.cost(row.model, used[-1]))
     elif row.message is None and row.attempts and row.attempts[-1].usage:  # its last call broke off
-        usage, price = row.attempts[-1].usage, row.attempts[-1].cost
+        used.append(row.attempts[-1].usage)
+        costs.append(row.attempts[-1].cost)
     return Finish(
         id=granted.id,
         token=granted.token,
         queue=granted.queue,
         status=row.status,
         again=int(again),
-        **_amounts(usage, price),
+        **amounts(used, costs),
         fault=_fault(row),
         kept=result_keys.kept(row, granted.queue),
         stop=counted_as(row.status, row.stop_reason),

@@ -57,6 +57,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     aborts: frozenset[str]
     account: dict[str, str]
     held: dict[str, tuple[str, str]]
+    accepts: dict[str, str] = {}
+    """Batch -> accept_id, of granted jobs' batches that have an acceptance."""
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -94,6 +96,10 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     input: int = 0
     output: int = 0
     cost: int = 0
+    chain: int = 0
+    """1: the amounts are those of the whole run so far, and `attempt` is a turn."""
+    to: str = ""
+    """The queue that the job goes to, "" for its own."""
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):

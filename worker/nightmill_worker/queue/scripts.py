@@ -54,6 +54,7 @@ class _Also(msgspec.Struct, rename={"account": "line"}):  # docs/wire.md keeps t
     aborts: list[str] | dict[str, str]
     account: dict[str, str]
     held: dict[str, tuple[str, str]] = {}
+    accepts: dict[str, str] = {}
 
 
 _also = msgspec.json.Decoder(_Also)
@@ -113,6 +114,7 @@ class Scripts:
             aborts=frozenset(also.aborts),
             account=also.account,
             held=also.held,
+            accepts=also.accepts,
         )
 
     async def renew(self, leases: Sequence[Lease]) -> Late:

@@ -23,7 +23,10 @@ local any_ended = not again and redis.call('EXISTS', unpack(results)) > 0
 -- Redis may have lost the queue of a job, and not its payload. Such a job is put in the queue again.
 local queues = nil
 local function is_lost(id)
-  queues = queues or batch == SINGLES and { QUEUE } or redis.call('SMEMBERS', QUEUES_OF .. batch)
+  if not queues then
+    queues = redis.call('SMEMBERS', QUEUES_OF .. batch)
+    if batch == SINGLES then queues[#queues + 1] = QUEUE end
+  end
   for _, name in ipairs(queues) do
     if redis.call('ZSCORE', name, id) then return false end
   end

@@ -6,7 +6,7 @@ local function put_request(id, batch, from, queue, payload, due)
   redis.call('SET', PAYLOAD .. id, payload)
   redis.call('DEL', IN_PROGRESS .. id)
   redis.call('HDEL', RECORD .. id, 'state', 'token', 'counted', 'refusals', 'deaths', 'judged', 'refused_at',
-    'failed_at', 'outages', 'answered', 'ending', 'next', 'next_queue')
+    'failed_at', 'outages', 'answered', 'ending', 'next', 'next_queue', 'chain')
   if from ~= queue then redis.call('ZREM', from, id) end
   redis.call('ZADD', queue, due, id)
   redis.call('SADD', QUEUES, queue)

@@ -262,7 +262,7 @@ local function open_queues()
   for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
     local batch = batch_named(batch_of(queue))
     if batch.open and is_ours(batch.name) and is_utf8(queue) then
-      local model = string.match(queue, '^' .. QUEUE .. ':[^:]+:(.+)$')
+      local model = string.match(queue, '^' .. QUEUE .. ':[^:]*:(.+)$')
       found[#found + 1] = { queue = queue, batch = batch, model = model }
       total = total + batch.weight
     end

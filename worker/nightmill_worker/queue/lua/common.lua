@@ -100,6 +100,25 @@ local function tally()
   }
 end
 
+-- Count what calls used: input and output tokens, and cost (nano-dollars, -1 = unknown). A job whose
+-- answers are a chain reports the amounts of its whole run so far: what was counted of them is `known`, the
+-- field `chain` of its record ("<input> <output> <cost>").
+local function count_usage(counts, batch, item, known)
+  local cost = bounded(item.cost, -1, EXACT, -1)
+  local input, output, paid = 0, 0, 0
+  if known then
+    input, output, paid = string.match(known, '^(%d+) (%d+) (-?%d+)$')
+  end
+  local function rest(amount, counted) return max(0, bounded(amount, 0, EXACT, 0) - bounded(counted, 0, EXACT, 0)) end
+  counts.add(batch, 'input_tokens', rest(item.input, input))
+  counts.add(batch, 'output_tokens', rest(item.output, output))
+  if cost < 0 then
+    counts.add(batch, 'unpriced', bounded(paid, -1, EXACT, 0) < 0 and 0 or 1)
+  else
+    counts.add(batch, 'nanodollars', rest(cost, paid))
+  end
+end
+
 local function hash(key)
   local flat, fields = redis.call('HGETALL', key), {}
   for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end

@@ -64,11 +64,8 @@ local function count_state(batch, item, change)
   end
 end
 
-local function count_spent(batch, item)
-  local cost = bounded(item.cost, -1, EXACT, -1)
-  counts.add(batch, 'input_tokens', bounded(item.input, 0, EXACT, 0))
-  counts.add(batch, 'output_tokens', bounded(item.output, 0, EXACT, 0))
-  counts.add(batch, cost < 0 and 'unpriced' or 'nanodollars', math.abs(cost))
+local function count_spent(batch, item, chain)
+  count_usage(counts, batch, item, chain)
   if item.status == 'succeeded' then counts.add(batch, 'answers', 1) end
 end
 
@@ -77,7 +74,7 @@ end
 local function count_late(item, holder)
   late[#late + 1] = item.id
   if not holder or item.again ~= 0 then return end
-  count_spent(batch_of(item.queue), item)
+  count_spent(batch_of(item.queue), item, redis.call('HGET', RECORD .. item.id, 'chain'))
   redis.call('HSET', RECORD .. item.id, 'spent', 1)
 end
 
@@ -98,7 +95,8 @@ end
 
 local function finish(item, kept)
   local id, batch = item.id, batch_of(item.queue)
-  local record = redis.call('HMGET', RECORD .. id, 'token', 'deaths', 'ending', 'next', 'next_queue', 'spent')
+  local record = redis.call('HMGET', RECORD .. id, 'token', 'deaths', 'ending', 'next', 'next_queue', 'spent',
+    'chain')
   if record[1] ~= item.token then return count_late(item, record[1]) end
   local again = next_request(batch, item, record)
   if again then
@@ -116,7 +114,7 @@ local function finish(item, kept)
   -- A row that was stored before was counted then, unless the job's worker died, or a cancellation that
   -- wrote it (`ending`): they may have died between the commit and the count.
   if item.again == 0 or record[3] or bounded(record[2], 0, EXACT, 0) > 0 then
-    if item.again == 0 or not record[6] then count_spent(batch, item) end
+    if item.again == 0 or not record[6] then count_spent(batch, item, record[7]) end
     if not again then
       count_state(batch, item, 1)
       watch_canary(batch, item)

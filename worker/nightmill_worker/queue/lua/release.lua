@@ -2,7 +2,8 @@
 -- replaced during its call (replace.lua) is queued with the new one.
 -- ARGV[1]  JSON: items [{id, token, queue, state (retrying | snoozed), wait_ms, counted (0 | 1),
 --          refused (0 | 1), input, output (tokens), cost (nano-dollars), failed (0 | 1: the call failed, counted or not), attempt (JSON, "" when no
---          call was made)}]
+--          call was made), chain (1: the amounts are those of the whole run so far), to (the queue that it
+--          goes to, "" for its own)}]
 -- Returns  {ids that another worker holds by now; their jobs were not changed}, {ids of which Redis knows
 --          nothing, as renew.lua}. An item that cannot be released does not fail the others. It is
 --          logged, and its id is returned too: its lease ends, and the job is claimed again.
@@ -11,12 +12,23 @@ local now = now_ms()
 local counts, late, gone = tally(), {}, {}
 local LONGEST_WAIT_MS = 3600000 -- the longest `retry-after` is 15 min
 
--- A call that broke off is paid for, as far as it reported its usage.
+-- A call that broke off is paid for, as far as it reported its usage. A turn's amounts are those of the
+-- whole run so far.
 local function count_spent(batch, item)
-  local cost = bounded(item.cost, -1, EXACT, 0)
-  counts.add(batch, 'input_tokens', bounded(item.input, 0, EXACT, 0))
-  counts.add(batch, 'output_tokens', bounded(item.output, 0, EXACT, 0))
-  counts.add(batch, cost < 0 and 'unpriced' or 'nanodollars', math.abs(cost))
+  item.cost = bounded(item.cost, -1, EXACT, 0)
+  if item.chain ~= 1 then return count_usage(counts, batch, item) end
+  local record = RECORD .. item.id
+  count_usage(counts, batch, item, redis.call('HGET', record, 'chain'))
+  local input, output = bounded(item.input, 0, EXACT, 0), bounded(item.output, 0, EXACT, 0)
+  local chain = string.format('%.0f %.0f %.0f', input, output, item.cost)
+  redis.call('HSET', record, 'chain', chain)
+end
+
+-- Put the job into another queue, that of the model which its next call names.
+local function move(item, batch)
+  redis.call('ZREM', item.queue, item.id)
+  redis.call('SADD', QUEUES, item.to)
+  redis.call('SADD', QUEUES_OF .. batch, item.to)
 end
 
 local function release(item)
@@ -34,7 +46,13 @@ local function release(item)
     return put_request(item.id, batch, item.queue, replaced[2], replaced[1], now)
   end
   local counted = bounded(item.counted, 0, 1, 0)
-  redis.call('ZADD', item.queue, 'XX', now + bounded(item.wait_ms, 0, LONGEST_WAIT_MS, 0), item.id)
+  local due = now + bounded(item.wait_ms, 0, LONGEST_WAIT_MS, 0)
+  if type(item.to) == 'string' and item.to ~= '' and item.to ~= item.queue then
+    move(item, batch)
+    redis.call('ZADD', item.to, due, item.id)
+  else
+    redis.call('ZADD', item.queue, 'XX', due, item.id)
+  end
   redis.call('DEL', IN_PROGRESS .. item.id)
   redis.call('HDEL', record, 'token')
   redis.call('HSET', record, 'state', item.state)

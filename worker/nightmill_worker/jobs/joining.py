@@ -1,0 +1,53 @@
+"""Adds the turns of a job to its row: their tokens, their content, their place in the history."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nightmill.records.message import Message
+from nightmill.records.result import Usage
+from nightmill_worker.jobs.chain import chain_of, joined
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nightmill.records.acceptance import Acceptance
+    from nightmill.records.result import Attempt, Result
+    from nightmill.records.turn import Turn
+
+
+def with_turns(row: Result, turns: Sequence[Turn], accept: Acceptance) -> Result:
+    """Return the row of a job that was called again after each of `turns`."""
+    parts = chain_of(turns, accept).parts if row.message is not None else []
+    of_call = {turn.call: turn for turn in turns}
+    attempts = tuple(
+        _billed(each, of_call[each.n], parts) if each.n in of_call else each
+        for each in row.attempts
+    )
+    if attempts and any(turn.usage_unknown for turn in turns):
+        last = msgspec.structs.replace(attempts[-1], usage_unknown=True)
+        attempts = (*attempts[:-1], last)
+    prices = [row.cost, *(turn.cost for turn in turns)]
+    message = row.message
+    return msgspec.structs.replace(
+        row,
+        turns=len(turns),
+        attempts=attempts,
+        usage=total([row.usage, *(turn.usage for turn in turns)]),
+        cost=None if None in prices else sum(price or 0.0 for price in prices),
+        message=message and Message(joined(bytes(message), parts)),
+    )
+
+
+def total(used: Sequence[Usage]) -> Usage:
+    """Return the sum of tokens."""
+    return Usage(
+        **{name: sum(getattr(each, name) for each in used) for name in Usage.__struct_fields__}
+    )
+
+
+def _billed(attempt: Attempt, turn: Turn, parts: Sequence[Turn]) -> Attempt:
+    answer = None if turn in parts else turn.message
+    return msgspec.structs.replace(attempt, billed=turn.usage, answer=answer)
