@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from nightmill.checked.reading import SchemaGiven
+    from nightmill.records.acceptance import Accepted
     from nightmill.records.result import Result
     from nightmill.sources import Line, Rejected, Template
 
@@ -105,6 +106,7 @@ class Producer:
         on_complete: str | None = None,
         anthropic_version: str | None = None,
         anthropic_beta: Collection[str] | str = (),
+        accept: Accepted | None = None,
     ) -> Receipt:
         """Enqueue one request; for an id that is queued or finished, only say so in the receipt.
 
@@ -114,8 +116,10 @@ class Producer:
         is a deadline, or a time from now by Redis's clock; None: none. `delay` is the time before
         the first call may start. `on_complete` is where a webhook goes when this single
         job has ended. `anthropic_version` and `anthropic_beta` become headers of its calls: the API
-        version of a request that names none, and betas.
-        Raises InvalidParamsError (naming the field) and QueueUnavailableError.
+        version of a request that names none, and betas. `accept` says which answers are its
+        results, instead of its batch's acceptance: see `Batch.accept`.
+        Raises InvalidParamsError (naming the field), InvalidAcceptanceError and
+        QueueUnavailableError.
         """
         if isinstance(expires, timedelta):
             with redis_errors():
@@ -129,6 +133,7 @@ class Producer:
             custom_id=custom_id,
             expires=expires,
             on_complete=on_complete,
+            accept=accept,
         )
         delay_ms = int(delay.total_seconds() * 1000) if delay else 0
         return (await self.send([job], delay_ms=delay_ms))[0]

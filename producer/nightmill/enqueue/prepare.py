@@ -25,15 +25,18 @@ from nightmill.params import (
 )
 from nightmill.queue import keys, wire
 from nightmill.queue.webhooks import require_url
+from nightmill.records.acceptance import acceptance, to_text
 from nightmill.records.api import NO_API, Api
 from nightmill.records.bounds import require_name
 from nightmill.records.counts import ENDED
 from nightmill.records.job import Job, is_rehearsal, now_ms, rehearsal_of
+from nightmill.records.message import NULL
 from nightmill.records.stop_reasons import counted_as
 from nightmill.settings import Settings
 from nightmill.sources import named_beside, request_of, row_of
 
 if TYPE_CHECKING:
+    from nightmill.records.acceptance import Accepted
     from nightmill.sources import Line, Template
     from nightmill.store import Stored
 
@@ -120,12 +123,13 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
     expires: datetime | None = None,
     on_complete: str | None = None,
     api: Api = NO_API,
+    accept: Accepted | None = None,
 ) -> Ready:
     """Validate a request and encode its job, enqueued `at` (epoch ms).
 
     `job_id` defaults to `<batch>:<custom_id>` in a batch and to a UUIDv7 otherwise; `expires` is
     a deadline by Redis's clock. `api` is for a request that names no version, and adds its betas.
-    Raises InvalidParamsError naming the field.
+    Raises InvalidParamsError and InvalidAcceptanceError, naming the field.
     """
     check_batch_name(batch)
     if on_complete is not None:
@@ -147,6 +151,7 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
         on_complete=on_complete,
         anthropic_version=api.anthropic_version,
         anthropic_beta=api.anthropic_beta,
+        accept=_accepting(accept) if accept else NULL,
     )
     if job_id is None:
         named = batch is not None and custom_id is not None
@@ -158,6 +163,11 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
         wire.encode_job(job, at),
         checked.warnings,
     )
+
+
+def _accepting(accept: Accepted) -> msgspec.Raw:
+    text = to_text(acceptance(**accept))
+    return NULL if text is None else msgspec.Raw(text)
 
 
 def _check_on_complete(url: str, batch: str | None) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from nightmill.errors import InvalidAcceptanceError
 from nightmill.records.bounds import MAX_INT, MAX_NAME_BYTES
+from nightmill.records.message import is_null
 
 OnTruncated = Literal["keep", "fail", "grow"]
 OnPause = Literal["continue", "keep"]
@@ -155,7 +156,7 @@ def to_text(accept: Acceptance) -> str | None:
 
 def from_text(text: bytes | str | msgspec.Raw | None) -> Acceptance:
     """Read what `to_text` wrote. Raises InvalidAcceptanceError that names a field."""
-    if text is None or not len(text):
+    if text is None or text in ("", b"") or (isinstance(text, msgspec.Raw) and is_null(text)):
         return DEFAULT
     try:
         fields: dict[str, Any] = {

@@ -10,6 +10,7 @@ import msgspec
 
 from nightmill.records.api import NO_API, Api, Betas, Version
 from nightmill.records.bounds import Int64, Run
+from nightmill.records.message import NULL
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -26,7 +27,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Deadline, epoch ms by Redis's clock; None for no deadline."""
     on_complete: str | None = None
     """Where a webhook goes when this single job has ended; None for nowhere."""
-    accept: msgspec.Raw | None = None
+    accept: msgspec.Raw = NULL
     """What is accepted as its result (JSON, see Acceptance), instead of its batch's."""
     run: Run = 0
     """0 for the first run; each requeue adds 1."""

@@ -18,10 +18,17 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
     from pydantic_core import CoreSchema
 
+NULL: Final = msgspec.Raw(b"null")
+"""The default of fields that are JSON: msgspec reads no field that is Raw or None."""
 _MAX_DIGITS: Final = 300
 """Integers with fewer digits are kept as they are."""
 _SHOWN: Final = 60
 """Characters of a text that an error shows."""
+
+
+def is_null(data: msgspec.Raw) -> bool:
+    """Tell whether JSON is null."""
+    return data is NULL or bytes(data).strip() == b"null"
 
 
 class Message(dict[str, Any]):

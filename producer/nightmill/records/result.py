@@ -9,7 +9,7 @@ import msgspec
 
 from nightmill.records.api import NO_API, Api
 from nightmill.records.job import REHEARSED, is_rehearsal
-from nightmill.records.message import Message
+from nightmill.records.message import NULL, Message
 from nightmill.records.place import Place
 from nightmill.records.state import JobState
 
@@ -132,8 +132,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Tokens that an answer reported before it was cut off: they are paid for, beside the row's."""
     billed: Usage | None = None
     """Tokens of an answer that the job went on from; the row's usage has them too."""
-    answer: msgspec.Raw | None = None
-    """Such an answer (a Message), unless the row's message has its content."""
+    answer: msgspec.Raw = NULL
+    """Such an answer (a Message), unless the row's message has its content: then null."""
     cost: float | None = None
     """US dollars for `usage` or `billed`; None without either, or without a known price."""
 

@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from nightmill.records.message import NULL
 from nightmill.records.result import Usage
 
 Why = Literal["pause_turn", "truncated", "refused", "invalid_output"]
@@ -33,8 +34,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     why: Why
     problem: str | None = None
     """What the check found wrong."""
-    message: msgspec.Raw | None = None
-    """The Message as JSON; None when it was cut where nothing of it can be used."""
+    message: msgspec.Raw = NULL
+    """The Message as JSON; null when it was cut where nothing of it can be used."""
     usage: Usage = Usage()
     usage_unknown: bool = False
     """Whether the answer did not report its tokens."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from nightmill.pricing.cost import cost
+from nightmill.records.message import NULL, is_null
 from nightmill.records.result import Usage
 from nightmill.records.turn import Turn
 from nightmill.store.bounds import batch_key, bounded_fields, clean, dollars, job_key, without_nul
@@ -132,7 +133,9 @@ def _values(turn: Turn) -> dict[str, object]:
         "job_id": job_key(turn.job_id),
         "batch": batch_key(turn.batch),
         "problem": turn.problem and clean(turn.problem),
-        "message": message and without_nul(bytes(message).decode("utf-8", "replace")),
+        "message": None
+        if is_null(message)
+        else without_nul(bytes(message).decode("utf-8", "replace")),
         "usage": msgspec.json.encode(bounded_fields(turn.usage)).decode(),
         "usage_unknown": int(turn.usage_unknown),
         "cost": dollars(turn.cost),
@@ -150,7 +153,7 @@ def _turn(row: Row, job_id: str) -> Turn:
         **{
             **values,
             "job_id": job_id,
-            "message": None if message is None else msgspec.Raw(message),
+            "message": NULL if message is None else msgspec.Raw(message),
             "usage": usage,
             "usage_unknown": bool(values["usage_unknown"]),
         }

@@ -30,7 +30,7 @@ async def rig(redis_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
         yield rig
 
 
-@pytest.mark.parametrize("refusing", ["record", "lookup"])
+@pytest.mark.parametrize("refusing", ["record", "started"])
 async def test_a_full_disk_is_shown_until_it_is_free(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, refusing: str
 ) -> None:

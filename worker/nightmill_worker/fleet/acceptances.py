@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from nightmill.errors import InvalidAcceptanceError
 from nightmill.queue import keys
 from nightmill.records.acceptance import from_text
+from nightmill.records.message import is_null
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,7 +39,7 @@ class Acceptances:
                 await self._read(batch, accept_id)
         for claimed in jobs:
             known = self._known.get(_batch_of(claimed.granted.queue))
-            if known is None or claimed.job.accept is not None:
+            if known is None or not is_null(claimed.job.accept):
                 continue
             if isinstance(known[1], InvalidAcceptanceError):
                 claimed.refuse_acceptance(known[1])

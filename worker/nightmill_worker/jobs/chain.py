@@ -12,6 +12,7 @@ import msgspec
 
 from nightmill.records.acceptance import MAX_PAUSES
 from nightmill.records.job import request_hash
+from nightmill.records.message import is_null
 from nightmill.records.result import ErrorInfo
 from nightmill.records.stop_reasons import FIXES, REFUSAL
 from nightmill.records.stop_reasons import TRUNCATED as MAX_TOKENS
@@ -214,7 +215,7 @@ def _content(turns: Sequence[Turn]) -> list[msgspec.Raw]:
     return [
         block
         for turn in turns
-        if turn.message is not None
+        if not is_null(turn.message)
         for block in _content_of(bytes(turn.message))
     ]
 

@@ -17,6 +17,7 @@ from nightmill.queue import keys, wire
 from nightmill.records.acceptance import DEFAULT, from_text
 from nightmill.records.error_types import STANDARD
 from nightmill.records.job import Job, now_ms
+from nightmill.records.message import NULL
 from nightmill.records.result import Attempt, ErrorInfo
 from nightmill_worker.jobs.chain import fitting
 from nightmill_worker.messages.outcome import SUCCESS
@@ -82,7 +83,7 @@ class ClaimedJob:
         try:
             self.job, self.enqueued_at = wire.decode_job(granted.payload, granted.id)
             self.body = recheck(bytes(self.job.params), defaults)
-            if self.job.accept is not None:
+            if self.job.accept is not NULL:
                 self.accept = from_text(self.job.accept)
         except PayloadError as error:
             fix = "enqueue JSON: docs/wire.md; a copy is kept under nightmill:quarantine"

@@ -19,6 +19,8 @@ from nightmill.errors import InvalidAcceptanceError, InvalidParamsError, Payload
 from nightmill.params import recheck
 from nightmill.queue import wire
 from nightmill.records.acceptance import from_text
+from nightmill.records.message import is_null
+from nightmill.records.turn import Turn
 from nightmill.settings import settings_from_parent
 from nightmill_worker.attachments.loader import Attachments, attached
 from nightmill_worker.jobs.chain import fitting, request_of
@@ -74,14 +76,15 @@ async def _run(
     try:
         job, _ = wire.decode_job(request.payload, request.job_id)
         body = recheck(bytes(job.params), defaults_of(settings))
-        accept = request.accept if job.accept is None else from_text(job.accept)
+        accept = from_text(request.accept if is_null(job.accept) else job.accept)
     except (PayloadError, InvalidParamsError, InvalidAcceptanceError):
         return Isolated(kind="unfit")
     if request.stored_run >= job.run:
         return Isolated(kind="stored")
     if job.expires_at is not None and job.expires_at <= request.claimed_at:
         return Isolated(kind="unfit")
-    turns, _ = fitting(request.turns, job.run, body)
+    found = msgspec.json.decode(request.turns, type=list[Turn])
+    turns, _ = fitting(found, job.run, body)
     if turns:
         body = request_of(body, accept, turns)
     if not attached(body):

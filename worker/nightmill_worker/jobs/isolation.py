@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from nightmill.errors import NightmillError
-from nightmill.records.acceptance import DEFAULT, Acceptance
+from nightmill.records.acceptance import to_text
 from nightmill.records.result import ErrorInfo
-from nightmill.records.turn import Turn
 from nightmill.setting_sources import PREFIX
 from nightmill_worker.messages.outcome import Broken, Fail, Reply, Retry
 
@@ -58,8 +57,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     payload: bytes
     stored_run: int
     claimed_at: int
-    accept: Acceptance = DEFAULT
-    turns: tuple[Turn, ...] = ()
+    accept: str = ""
+    turns: bytes = b"[]"
 
 
 class Isolated(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,8 +185,8 @@ class IsolationProcess:
             payload=granted.payload,
             stored_run=stored_run,
             claimed_at=granted.claimed_at,
-            accept=claimed.accept,
-            turns=claimed.turns,
+            accept=to_text(claimed.accept) or "",
+            turns=msgspec.json.encode(claimed.turns),
         )
         data = msgspec.msgpack.encode(request)
         for _ in range(STARTS):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nightmill.records.message import Message
+from nightmill.records.message import NULL, Message
 from nightmill.records.result import Usage
 from nightmill_worker.jobs.chain import chain_of, joined
 
@@ -49,5 +49,5 @@ def total(used: Sequence[Usage]) -> Usage:
 
 
 def _billed(attempt: Attempt, turn: Turn, parts: Sequence[Turn]) -> Attempt:
-    answer = None if turn in parts else turn.message
+    answer = NULL if turn in parts else turn.message
     return msgspec.structs.replace(attempt, billed=turn.usage, answer=answer)

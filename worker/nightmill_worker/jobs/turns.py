@@ -12,6 +12,7 @@ import msgspec
 from nightmill.pricing.cost import cost
 from nightmill.queue import keys
 from nightmill.records.job import now_ms, request_hash
+from nightmill.records.message import NULL
 from nightmill.records.result import ErrorInfo
 from nightmill.records.state import JobState
 from nightmill.records.stop_reasons import TRUNCATED as MAX_TOKENS
@@ -82,7 +83,7 @@ def _continued(
         request_hash=request_hash(claimed.body),
         why=why,
         problem=problem or None,
-        message=msgspec.Raw(answer.message) if answer else None,
+        message=msgspec.Raw(answer.message) if answer else NULL,
         usage=usage,
         usage_unknown=bool(answer and answer.usage_unknown),
         cost=cost((answer and answer.model) or granted.model, usage),

@@ -15,6 +15,7 @@ HIDDEN = "***"
 def stats(endpoint: Endpoint) -> dict[str, object]:
     """Return the totals since the last reset.
 
+    `billed` has the sums of the usage of whole answers.
     `utilisation` is, per limit, units used over units refilled. It is above 1 while calls empty a
     full bucket. `first_request_at` and `last_response_at` are Unix times in seconds, None before
     the first call.
@@ -25,6 +26,7 @@ def stats(endpoint: Endpoint) -> dict[str, object]:
     return {
         "totals": ledger.totals,
         "statuses": ledger.statuses,
+        "billed": ledger.billed,
         "prompts": len(ledger.prompts),
         "answered_more_than_once": ledger.answered_more_than_once,
         "answered_per_s": ledger.answered_per_s(),

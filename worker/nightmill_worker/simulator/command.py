@@ -31,6 +31,8 @@ def simulate(host: str, port: int, **options: object) -> None:
 
     nightmill simulate --fail 529:0.05 --fail 500:0.01 --stall 0.01:30 --sse-error 0.02
 
+    nightmill simulate --stop max_tokens:0.1 --stop pause_turn:0.05 --stop refusal:0.02
+
     While it runs: GET /admin/stats, GET /admin/calls, POST /admin/reset, and POST /admin/config
     with the settings to change, such as {"rpm": 300}.
     """

@@ -26,6 +26,15 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Share of the admitted calls, 0 to 1."""
 
 
+class Stop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A share of the prompts whose answers stop with one reason; see simulator.stops."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1)]
+    """`max_tokens`, `pause_turn`, `refusal`, or any other name."""
+    share: Share
+    """Share of the prompts, 0 to 1."""
+
+
 class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The endpoint's latency, limits and faults.
 
@@ -67,6 +76,7 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     rate_limit_type: str = "rate_limit_error"
     """Error type of a 429."""
     faults: tuple[Fault, ...] = ()
+    stops: tuple[Stop, ...] = ()
     stall: Share = 0.0
     """Share of calls that pause for `stall_s` before the answer goes on."""
     stall_s: Seconds = 600.0
@@ -104,6 +114,9 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         if total > 1 + 1e-9:
             names = "faults, stall, truncate, sse_error, drop, wrong_type"
             raise ConfigError(f"{names}: shares add up to {total:g}, at most 1 is possible")
+        total = sum(stop.share for stop in self.stops)
+        if total > 1 + 1e-9:
+            raise ConfigError(f"stops: shares add up to {total:g}, at most 1 is possible")
         if self.burst is not None and self.rpm is None:
             raise ConfigError("burst: needs rpm, whose bucket it sizes")
 
@@ -136,6 +149,17 @@ def parse_fault(text: str) -> Fault:
     except ValueError as error:
         raise ConfigError(
             f"fail: {text!r} is not STATUS:SHARE, such as 529:0.05 (400 to 599, 0 to 1)"
+        ) from error
+
+
+def parse_stop(text: str) -> Stop:
+    """Read `refusal:0.02`, which means that 2 % of prompts are refused; raises `ConfigError`."""
+    reason, _, share = text.rpartition(":")
+    try:
+        return msgspec.convert({"reason": reason, "share": float(share)}, Stop)
+    except ValueError as error:
+        raise ConfigError(
+            f"stop: {text!r} is not REASON:SHARE, such as max_tokens:0.1 (0 to 1)"
         ) from error
 
 

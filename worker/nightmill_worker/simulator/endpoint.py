@@ -31,11 +31,13 @@ from nightmill_worker.simulator.replies import (
     wrong_type_reply,
 )
 from nightmill_worker.simulator.request import ContractError, Prompt, read_prompt
+from nightmill_worker.simulator.stops import Stops
 from nightmill_worker.simulator.stream import error_event, events, ticks
 from nightmill_worker.simulator.version import check_version
 
 # Seconds between two charges for the output of a call that is not streamed.
 CHARGE_EVERY_S = 1.0
+OK = 200
 
 
 @dataclass(slots=True)
@@ -49,6 +51,8 @@ class Call:
     admission: Admission | None = None
     """What the limiter charged; None until the call is admitted."""
     input_tokens: int = 0
+    usage: object = None
+    """The usage of its answer; None until there is one."""
     whole: bool = True
     """Whether the answer was sent to its end."""
 
@@ -75,6 +79,7 @@ class Endpoint:
         self.limiter = Limiter(config, clock())
         self.ledger = Ledger()
         self._outputs = Outputs()
+        self._stops = Stops()
         self._changed = changed
         self._numbers = itertools.count(1)
 
@@ -104,6 +109,8 @@ class Endpoint:
             raise
         self._settle(call)
         self.ledger.ended(call.key, response.status, self.clock(), whole=call.whole)
+        if call.whole and response.status == OK:
+            self.ledger.bill(call.usage)
         self._changed()
         return response
 
@@ -156,6 +163,8 @@ class Endpoint:
         call.input_tokens = prompt.input_tokens
         answer = make_answer(prompt, self.config.seed, self.config.output_tokens)
         answer = self._outputs.applied(answer, prompt, self.config)
+        answer = self._stops.applied(answer, prompt, self.config)
+        call.usage = answer.body["usage"]
         if prompt.request.stream and plan.kind != "drop":
             return await self._stream(call, answer, plan)
         if plan.kind == "stall":

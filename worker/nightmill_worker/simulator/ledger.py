@@ -41,6 +41,7 @@ class Ledger:
         self.prompts: dict[str, Counts] = {}
         self.totals = Counts()
         self.statuses: Counter[int] = Counter()
+        self.billed: Counter[str] = Counter()
         self.answered_more_than_once = 0
         self.first_request_at: float | None = None
         self.last_response_at: float | None = None
@@ -67,6 +68,12 @@ class Ledger:
             before = counts.answered
             counts.add(status, whole=whole)
             self.answered_more_than_once += before == 1 and counts.answered > 1
+
+    def bill(self, usage: object) -> None:
+        """Add the usage of an answer that was sent to its end."""
+        if isinstance(usage, dict):
+            counts = {name: count for name, count in usage.items() if isinstance(count, int)}
+            self.billed.update(counts)
 
     def abandoned(self, key: str | None) -> None:
         """Count a call whose client closed the connection."""

@@ -12,6 +12,7 @@ from nightmill_worker.simulator.config import (
     make_config,
     parse_fault,
     parse_stall,
+    parse_stop,
 )
 
 LATENCY, LIMITS, FAULTS, ACCOUNT = "Latency and size", "Limits", "Faults", "Credential and account"
@@ -40,6 +41,8 @@ HELP: dict[str, dict[str, str]] = {
     },
     FAULTS: {
         "fail": "Share of calls answered with a status, such as 529:0.05. May be repeated.",
+        "stop": "Share of prompts whose answers stop with a reason, such as max_tokens:0.1, "
+        "pause_turn:0.05 or refusal:0.02. May be repeated.",
         "stall": "Share of calls that pause for 600 s, or for the seconds given: 0.01:30.",
         "truncate": "Share of answers cut after half of the body.",
         "sse_error": "Share of streams that end with an error event.",
@@ -60,6 +63,7 @@ HELP: dict[str, dict[str, str]] = {
 }
 METAVARS = {
     "fail": "STATUS:SHARE",
+    "stop": "REASON:SHARE",
     "stall": "SHARE[:SECONDS]",
     "auth": "KEY",
     "deny_model": "MODEL",
@@ -83,6 +87,7 @@ def _special(name: str) -> tuple[object, object] | None:
     specials: dict[str, tuple[object, object]] = {
         "latency_s": (float, DEFAULT_LATENCY_S),
         "fail": (list[str] | None, None),
+        "stop": (list[str] | None, None),
         "stall": (str, "0"),
     }
     return specials.get(name)
@@ -113,8 +118,9 @@ def _parameter(
 
 def config_from_options(options: dict[str, object]) -> SimulatorConfig:
     """Build the config from the options' values; raises `ConfigError` naming the field."""
-    fail, stall = options.pop("fail"), str(options.pop("stall"))
+    fail, stall, stop = options.pop("fail"), str(options.pop("stall")), options.pop("stop")
+    stops = tuple(parse_stop(str(text)) for text in stop) if isinstance(stop, list) else ()
     faults = tuple(parse_fault(str(text)) for text in fail) if isinstance(fail, list) else ()
     share, seconds = parse_stall(stall)
-    fields = options | {"faults": faults, "stall": share}
+    fields = options | {"faults": faults, "stops": stops, "stall": share}
     return make_config(fields if seconds is None else fields | {"stall_s": seconds})
