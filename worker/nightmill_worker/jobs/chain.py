@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nightmill.records.acceptance import Acceptance
+    from nightmill.records.job import Job
     from nightmill.records.turn import Turn, Why
 
 CONTEXT: Final = "model_context_window_exceeded"
@@ -130,16 +131,16 @@ def next_of(
     )
 
 
-def fitting(turns: Sequence[Turn], run: int, body: bytes) -> tuple[list[Turn], list[Turn]]:
-    """Return the turns of this run and request, and those of others up to this run."""
+def fitting(turns: Sequence[Turn], job: Job, body: bytes) -> tuple[list[Turn], list[Turn]]:
+    """Return the turns of a job's run and request, and those of others up to that run."""
     mine: list[Turn] = []
     others: list[Turn] = []
-    hashed = request_hash(body)
+    hashed = request_hash(body, job.api)
     for turn in turns:
-        fits = turn.run == run and turn.request_hash == hashed
+        fits = turn.run == job.run and turn.request_hash == hashed
         if fits and turn.n == len(mine) + 1:
             mine.append(turn)
-        elif turn.run <= run:
+        elif turn.run <= job.run:
             others.append(turn)
     return mine, others
 

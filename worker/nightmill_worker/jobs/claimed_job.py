@@ -111,7 +111,7 @@ class ClaimedJob:
         if not self.body:
             self.turns = tuple(turns)
             return []
-        mine, others = fitting(turns, self.job.run, self.body)
+        mine, others = fitting(turns, self.job, self.body)
         self.turns = tuple(mine)
         return others
 

@@ -84,7 +84,7 @@ async def _run(
     if job.expires_at is not None and job.expires_at <= request.claimed_at:
         return Isolated(kind="unfit")
     found = msgspec.json.decode(request.turns, type=list[Turn])
-    turns, _ = fitting(found, job.run, body)
+    turns, _ = fitting(found, job, body)
     if turns:
         body = request_of(body, accept, turns)
     if not attached(body):

@@ -80,7 +80,7 @@ def _continued(
         run=claimed.job.run,
         n=len(claimed.turns) + 1,
         batch=claimed.job.batch or keys.SINGLES,
-        request_hash=request_hash(claimed.body),
+        request_hash=request_hash(claimed.body, claimed.job.api),
         why=why,
         problem=problem or None,
         message=msgspec.Raw(answer.message) if answer else NULL,
