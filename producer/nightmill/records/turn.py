@@ -7,7 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from nightmill.records.message import NULL
-from nightmill.records.result import Usage
+from nightmill.records.result import Bill, Usage
 
 Why = Literal["pause_turn", "truncated", "refused", "invalid_output"]
 """Why the job is called again: the answer paused, was cut, was refused, or did not pass."""
@@ -39,9 +39,14 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage = Usage()
     usage_unknown: bool = False
     """Whether the answer did not report its tokens."""
-    cost: float | None = None
-    """US dollars; None when the model has no known price."""
+    bill: Bill | None = None
+    """Its cost by parts; None when the model has no known price."""
     call: int
     """The number of its attempt."""
     at: int
     """When it was answered, epoch ms."""
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars; None when the model has no known price."""
+        return None if self.bill is None else self.bill.total

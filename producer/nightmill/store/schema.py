@@ -90,7 +90,7 @@ TURNS: Final = {
     "message": "TEXT",  # JSON: the Message
     "usage": "TEXT NOT NULL",  # JSON: Usage
     "usage_unknown": "INTEGER NOT NULL",
-    "cost": "FLOAT",  # dollars; NULL = unknown
+    "bill": "TEXT",  # JSON: Bill; NULL = no known price
     "call": "INTEGER NOT NULL",  # number of its attempt
     "at": "BIGINT NOT NULL",  # when it was answered
 }

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from nightmill.pricing.cost import cost
 from nightmill.records.message import NULL, is_null
-from nightmill.records.result import Usage
+from nightmill.records.result import Bill, Usage
 from nightmill.records.turn import Turn
-from nightmill.store.bounds import batch_key, bounded_fields, clean, dollars, job_key, without_nul
+from nightmill.store.bounds import batch_key, bounded_fields, clean, job_key, without_nul
 from nightmill.store.schema import TURNS
 from nightmill.store.spending import Ledger, Spent, minus, spent_on
 
@@ -42,6 +41,7 @@ _READ: Final = {
 }
 _DELETE: Final = "DELETE FROM turns WHERE job_id = :job_id AND run = :run AND n = :n"
 _usage = msgspec.json.Decoder(Usage)
+_bill = msgspec.json.Decoder(Bill)
 
 
 def bound(connection: Connection, ids: Iterable[str]) -> str | list[str]:
@@ -117,13 +117,12 @@ def spent_on_last(row: Result) -> Spent:
     """Return what the last answer of a row used: another row has its turns."""
     if not row.turns:
         return spent_on(row)
-    usage = row.usage
+    usage, cost = row.usage, row.cost or 0.0
     for attempt in row.attempts:
         if attempt.billed is not None:
             usage = minus(usage, attempt.billed)
-    price = cost(row.model, usage)
-    last = msgspec.structs.replace(spent_on(row), usage=usage, cost=price or 0.0)
-    return msgspec.structs.replace(last, unpriced=int(price is None))
+            cost = max(0.0, cost - (attempt.cost or 0.0))
+    return msgspec.structs.replace(spent_on(row), usage=usage, cost=cost)
 
 
 def _values(turn: Turn) -> dict[str, object]:
@@ -138,7 +137,7 @@ def _values(turn: Turn) -> dict[str, object]:
         else without_nul(bytes(message).decode("utf-8", "replace")),
         "usage": msgspec.json.encode(bounded_fields(turn.usage)).decode(),
         "usage_unknown": int(turn.usage_unknown),
-        "cost": dollars(turn.cost),
+        "bill": None if turn.bill is None else msgspec.json.encode(turn.bill).decode(),
     }
 
 
@@ -146,8 +145,9 @@ def _turn(row: Row, job_id: str) -> Turn:
     values: dict[str, Any] = {name: row[name] for name in TURNS}
     try:
         usage = _usage.decode(values["usage"])
+        bill = None if values["bill"] is None else _bill.decode(values["bill"])
     except msgspec.MsgspecError:  # of another version
-        usage = Usage()
+        usage, bill = Usage(), None
     message = values["message"]
     return Turn(
         **{
@@ -155,6 +155,7 @@ def _turn(row: Row, job_id: str) -> Turn:
             "job_id": job_id,
             "message": NULL if message is None else msgspec.Raw(message),
             "usage": usage,
+            "bill": bill,
             "usage_unknown": bool(values["usage_unknown"]),
         }
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nightmill.records.result import Attempt, Usage
+from nightmill.records.result import Attempt, Bill, Usage
 from nightmill.records.turn import Turn
 from tests.producer.store.samples import SUCCEEDED
 
@@ -22,7 +22,7 @@ TURN = Turn(
     why="pause_turn",
     message=msgspec.Raw('{"type":"message","content":[{"type":"text","text":"漢字"}]}'),
     usage=Usage(input_tokens=7, output_tokens=5),
-    cost=0.25,
+    bill=Bill(input=0.25),
     call=1,
     at=1_700_000_000_200,
 )
@@ -38,7 +38,7 @@ class TurnsConformance:
 
     async def test_a_turn_comes_back_as_it_was_recorded(self, store: ResultStore) -> None:
         """The next call is built from it, in another process."""
-        odd = second(why="invalid_output", problem="a: not \0 b", usage_unknown=True, cost=None)
+        odd = second(why="invalid_output", problem="a: not \0 b", usage_unknown=True, bill=None)
         await store.record_turns([TURN, odd])
         (first, last) = (await store.turns([TURN.job_id, "other"]))[TURN.job_id]
         assert first == TURN

@@ -210,7 +210,7 @@ class Decider:
         self, claimed: ClaimedJob, outcome: Outcome, settlement: Settlement, problem: str = ""
     ) -> Decision:
         refused = isinstance(outcome, Snooze)
-        accepted = next_step_of(claimed, outcome, problem)
+        accepted = next_step_of(claimed, outcome, problem, self._prices)
         if isinstance(accepted, Continuation):
             return Decision(settlement=settlement, continuation=accepted)
         step = next_step(

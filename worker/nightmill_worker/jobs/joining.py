@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nightmill.records.message import NULL, Message
-from nightmill.records.result import Usage
+from nightmill.records.result import Bill
 from nightmill_worker.jobs.chain import chain_of, joined
 
 if TYPE_CHECKING:
@@ -29,25 +29,21 @@ def with_turns(row: Result, turns: Sequence[Turn], accept: Acceptance) -> Result
     if attempts and any(turn.usage_unknown for turn in turns):
         last = msgspec.structs.replace(attempts[-1], usage_unknown=True)
         attempts = (*attempts[:-1], last)
-    prices = [row.cost, *(turn.cost for turn in turns)]
+    bills = [row.cost_parts, *(turn.bill for turn in turns)]
+    known = [bill for bill in bills if bill is not None]
+    bill = sum(known, Bill()) if len(known) == len(bills) else None
     message = row.message
     return msgspec.structs.replace(
         row,
         turns=len(turns),
         attempts=attempts,
-        usage=total([row.usage, *(turn.usage for turn in turns)]),
-        cost=None if None in prices else sum(price or 0.0 for price in prices),
+        usage=sum((turn.usage for turn in turns), row.usage),
+        cost=None if bill is None else bill.total,
+        cost_parts=bill,
         message=message and Message(joined(bytes(message), parts)),
-    )
-
-
-def total(used: Sequence[Usage]) -> Usage:
-    """Return the sum of tokens."""
-    return Usage(
-        **{name: sum(getattr(each, name) for each in used) for name in Usage.__struct_fields__}
     )
 
 
 def _billed(attempt: Attempt, turn: Turn, parts: Sequence[Turn]) -> Attempt:
     answer = NULL if turn in parts else turn.message
-    return msgspec.structs.replace(attempt, billed=turn.usage, answer=answer)
+    return msgspec.structs.replace(attempt, billed=turn.usage, cost=turn.cost, answer=answer)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from nightmill.pricing.cost import cost
 from nightmill.queue import keys
 from nightmill.records.job import now_ms, request_hash
 from nightmill.records.message import NULL
@@ -26,6 +25,7 @@ from nightmill_worker.messages.outcome import Fail, Succeeded
 from nightmill_worker.queue.records import Release
 
 if TYPE_CHECKING:
+    from nightmill.pricing.cost import Prices
     from nightmill.records.turn import Why
     from nightmill_worker.jobs.claimed_job import ClaimedJob
     from nightmill_worker.messages.outcome import Broken, Outcome, Reply
@@ -48,7 +48,7 @@ class Continuation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def next_step_of(
-    claimed: ClaimedJob, outcome: Outcome, problem: str
+    claimed: ClaimedJob, outcome: Outcome, problem: str, prices: Prices
 ) -> Continuation | ErrorInfo | None:
     """Return what follows from an answer that is no result; None for every other outcome."""
     if isinstance(outcome, Succeeded):
@@ -62,11 +62,11 @@ def next_step_of(
     found = next_of(stop_reason, claimed.accept, claimed.turns, claimed.body, problem)
     if isinstance(found, ErrorInfo):
         return found if isinstance(outcome, Succeeded) else None
-    return None if found is None else _continued(claimed, outcome, found, problem)
+    return None if found is None else _continued(claimed, outcome, found, problem, prices)
 
 
 def _continued(
-    claimed: ClaimedJob, outcome: Succeeded | Fail, why: Why, problem: str
+    claimed: ClaimedJob, outcome: Succeeded | Fail, why: Why, problem: str, prices: Prices
 ) -> Continuation:
     granted, usage = claimed.granted, outcome.usage
     answer = outcome if isinstance(outcome, Succeeded) else None
@@ -86,21 +86,22 @@ def _continued(
         message=msgspec.Raw(answer.message) if answer else NULL,
         usage=usage,
         usage_unknown=bool(answer and answer.usage_unknown),
-        cost=cost((answer and answer.model) or granted.model, usage),
+        bill=prices.bill((answer and answer.model) or granted.model, usage),
         call=granted.calls,
         at=now_ms(),
     )
     release = release_of(claimed, AT_ONCE, attempt)
-    used = [each.usage for each in (*claimed.turns, turn)]
-    if turn.usage_unknown:
+    turns = (*claimed.turns, turn)
+    used, costs = [each.usage for each in turns], [each.cost for each in turns]
+    for _ in filter(lambda each: each.usage_unknown, turns):
         used.append(reserved_usage(claimed))
-    prices = [each.cost for each in (*claimed.turns, turn)]
+        costs.append(prices.cost(granted.model, used[-1]))
     other = claimed.accept.other_model if why == REFUSED else None
     release = msgspec.structs.replace(
         release,
         chain=1,
         to=_queue(claimed, other) if other else "",
-        **amounts(used, prices),
+        **amounts(used, costs),
     )
     return Continuation(turn=turn, release=release)
 

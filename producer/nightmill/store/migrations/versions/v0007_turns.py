@@ -1,7 +1,7 @@
 """Paid answers that a job goes on from, and what a batch accepts as a result."""
 
 from alembic import op
-from sqlalchemy import BigInteger, Column, Float, Integer, Text
+from sqlalchemy import BigInteger, Column, Integer, Text
 
 revision = "0007"
 down_revision = "0006"
@@ -23,7 +23,7 @@ def upgrade() -> None:
         Column("message", Text),
         Column("usage", Text, nullable=False),
         Column("usage_unknown", Integer, nullable=False),
-        Column("cost", Float),
+        Column("bill", Text),
         Column("call", Integer, nullable=False),
         Column("at", BigInteger, nullable=False),
         if_not_exists=True,
