@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nightmill.cli.accept_options import AcceptOptions
 from nightmill.cli.grouped import grouped
 from nightmill.cli.limit_options import LimitOptions, Weight
 from nightmill.cli.options import FeedOptions, PlaceOptions, Source
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from nightmill import sources
     from nightmill.enqueue.changes import Changed
     from nightmill.enqueue.fed import Fed
+    from nightmill.records.acceptance import Accepted
     from nightmill.records.limits import Change
     from nightmill.settings import Settings
 
@@ -28,11 +30,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to feed: a batch, its limits, its webhook's URL; `twice`: its source is read twice."""
+    """What to feed: a batch, its limits, what it accepts, its webhook's URL.
+
+    `twice`: its source is read twice.
+    """
 
     batch: str
     changed: Changed | None
     limits: Change
+    accepted: Accepted
     on_complete: str | None
     twice: bool
 
@@ -45,6 +51,7 @@ def enqueue(  # noqa: PLR0913 - one parameter an option or group: that is typer'
     feed: FeedOptions,
     weight: Weight = None,
     limits: LimitOptions,
+    accept: AcceptOptions,
     places: PlaceOptions,
 ) -> None:
     """Feed prompts to the workers as a batch.
@@ -69,6 +76,8 @@ def enqueue(  # noqa: PLR0913 - one parameter an option or group: that is typer'
 
     nightmill enqueue backfill.jsonl --weight 1 --budget-usd 40 --expires 24h
 
+    nightmill enqueue reviews.csv --prompt 'Tag: {{ text }}' --schema tag.json
+
     zcat rows.gz | nightmill enqueue - --format csv --batch b --prompt '{{ q }}'
     """
     from nightmill.cli.checking import batch_name  # noqa: PLC0415 - `--help` stays fast
@@ -77,7 +86,7 @@ def enqueue(  # noqa: PLR0913 - one parameter an option or group: that is typer'
     from nightmill.queue.webhooks import require_url  # noqa: PLC0415
 
     settings = feed.settings(places)
-    change = limits.change(weight)
+    change, accepted = limits.change(weight), accept.accepted()
     given = rows.source(source)
     if feed.dry_run:
         show_jobs(given, settings, as_json=feed.json)
@@ -90,7 +99,12 @@ def enqueue(  # noqa: PLR0913 - one parameter an option or group: that is typer'
         with_redis(settings) as served,
     ):
         order = Order(
-            name, feed.changed_of(settings), change, feed.on_complete, twice=not given.once
+            name,
+            feed.changed_of(settings),
+            change,
+            accepted,
+            feed.on_complete,
+            twice=not given.once,
         )
         fed = asyncio.run(_feed(served, order, read))
     echo(summary(name, fed))
@@ -125,6 +139,8 @@ async def _feed(settings: Settings, order: Order, read: Read) -> Fed:
     async with open_session(settings) as session, AsyncExitStack() as stack:
         if order.limits:
             await session.batches.limit(name, order.limits, settings=settings)
+        if order.accepted:
+            await session.batches.accept(name, **order.accepted)
         feeder = Feeder(
             name,
             session.producer,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from nightmill.cli.accept_options import AcceptOptions, require_check
 from nightmill.cli.grouped import grouped
 from nightmill.cli.limit_options import LimitOptions
 from nightmill.cli.options import FeedOptions, PlaceOptions, Source
@@ -73,14 +74,18 @@ class EndpointOptions:
         """Return the caps of a real endpoint; those of a simulated one are its own limits."""
         return {} if self.simulate else {"rpm": self.rpm, "itpm": self.itpm, "otpm": self.otpm}
 
-    def simulator(self) -> SimulatorConfig | None:
-        """Return the simulator to start, None for the configured endpoint."""
+    def simulator(self, schema: object = None) -> SimulatorConfig | None:
+        """Return the simulator to start, None for the configured endpoint.
+
+        Its answers fit `schema`, a JSON Schema, unless that is None.
+        """
         if not self.simulate:
             return None
         from nightmill_worker.simulator import ConfigError  # noqa: PLC0415 - needs aiohttp
         from nightmill_worker.simulator.config import make_config  # noqa: PLC0415
 
-        limits = {"rpm": self.rpm, "itpm": self.itpm, "otpm": self.otpm}
+        text = None if schema is None else json.dumps(schema)
+        limits = {"rpm": self.rpm, "itpm": self.itpm, "otpm": self.otpm, "schema": text}
         try:
             return make_config({"latency_s": self.latency, "jitter": 0.3, **limits})
         except ConfigError as error:
@@ -97,6 +102,7 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
     processes: Processes = 1,
     no_canary: NoCanary = False,
     limits: LimitOptions,
+    accept: AcceptOptions,
     endpoint: EndpointOptions,
     places: PlaceOptions,
 ) -> None:
@@ -128,10 +134,12 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
     NIGHTMILL_RPM=600 nightmill run prompts.jsonl --processes 2 --max-tokens 500
 
     nightmill run prompts.jsonl --budget-usd 25 --expires 8h
+
+    nightmill run reviews.csv --prompt @ask.txt --schema review.json -o out.parquet
     """
     from nightmill.cli.dry_run import show_jobs  # noqa: PLC0415 - fast `--help`
 
-    change = limits.change()
+    change, accepted = limits.change(), accept.accepted()
     if feed.dry_run:
         settings = _own_endpoint(feed.settings(places, rehearsal=endpoint.simulate or None))
         show_jobs(rows.source(source), settings, as_json=feed.json)
@@ -152,6 +160,7 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
     settings = _settings(feed, places, endpoint, given, canary=0 if no_canary else None)
     name = batch_name(given, feed.batch, rehearsal=settings.rehearsal)
     settings = settings.model_copy(update={"only_batch": name})
+    require_check(accepted, settings)
     if feed.on_complete:
         _require_webhook(feed.on_complete, settings)
     out = output or Path(file_of(name, ".results.jsonl"))
@@ -178,8 +187,9 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
                 processes=processes,
                 changed=feed.changed_of(settings),
                 limits=change,
+                accepted=accepted,
                 on_complete=feed.on_complete,
-                simulator=endpoint.simulator(),
+                simulator=endpoint.simulator(accepted.get("schema")),
                 redis=redis,
             )
             code = asyncio.run(run_plan(settings, checked, plan))

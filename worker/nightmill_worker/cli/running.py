@@ -17,6 +17,7 @@ from nightmill.enqueue.prepare import defaults_of
 from nightmill.errors import SourceError
 from nightmill.export import export
 from nightmill.export.unchanged import export_once
+from nightmill.records.acceptance import Accepted
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Change
 from nightmill.reports.progress import Progress, counted
@@ -52,6 +53,7 @@ class Plan:
     processes: int
     changed: Changed | None
     limits: Change
+    accepted: Accepted
     on_complete: str | None
     simulator: SimulatorConfig | None
     redis: Future[Settings]
@@ -88,6 +90,7 @@ async def _run(reached: Settings, checked: Summary, plan: Plan) -> tuple[Ending,
                 plan.batch,
                 plan.changed,
                 plan.limits,
+                accepted=plan.accepted,
                 on_complete=plan.on_complete,
                 content=checked.content,
             )

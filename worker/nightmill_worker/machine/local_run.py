@@ -41,6 +41,7 @@ from nightmill_worker.limiter.account import fingerprint
 from nightmill_worker.machine.recovery import Recovery, Step
 
 if TYPE_CHECKING:
+    from nightmill.records.acceptance import Accepted
     from nightmill.settings import Settings
     from nightmill.sources import Line
     from nightmill_worker.machine.supervisor import Supervisor
@@ -94,13 +95,16 @@ class LocalRun:
         changed: Changed | None = None,
         limits: Change | None = None,
         *,
+        accepted: Accepted | None = None,
         on_complete: str | None = None,
         content: str | None = None,
     ) -> None:
         """Take the workers (not started), settings whose Redis answers, and the batch's name.
 
-        `changed`, `on_complete` and `content` are the Feeder's. `limits` change those of the batch.
+        `changed`, `on_complete` and `content` are the Feeder's. `limits` change those of the batch,
+        and `accepted` what it accepts.
         """
+        self._accepted = accepted
         self._on_complete = on_complete
         self._content = content
         self._served = served
@@ -146,6 +150,8 @@ class LocalRun:
             await batches.try_account_again(self._account)
             if self._limits:
                 await batches.limit(self._batch, self._limits, settings=self._served)
+            if self._accepted:
+                await batches.accept(self._batch, **self._accepted)
             if (await batches.counts(self._batch)).held:
                 await batches.resume(self._batch)
             async with Feeder(
