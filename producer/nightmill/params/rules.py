@@ -221,6 +221,7 @@ FIELDS: Final[dict[str, Rule]] = {
 KNOWN: Final = FIELDS.keys() | {
     *("anthropic_beta", "anthropic_version", "cache_control", "container", "context_management"),
     *("inference_geo", "mcp_servers", "output_config", "output_format", "service_tier", "speed"),
+    *("billing_policy", "user_profile_id"),
 }
 """Every request field that is known, with a rule or without."""
 

@@ -23,10 +23,14 @@ STANDARD: Final = {
 }
 """The types that the SDK's models accept -> the status that belongs to them."""
 
+LINKED_LIMIT: Final = "linked_organization_spend_limit"
+"""Type of a job whose user profile may spend no more; jobs of other profiles go on."""
+
 _STANDARD_OF: Final = {
     "exceeds_limit": "rate_limit_error",
     "input_cut": "invalid_request_error",
     "invalid_payload": "invalid_request_error",
+    LINKED_LIMIT: "invalid_request_error",
     "rate_limit_exceeded": "rate_limit_error",
     "request_too_large": "invalid_request_error",
     "timeout": "timeout_error",

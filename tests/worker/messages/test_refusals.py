@@ -25,11 +25,49 @@ def test_a_code_of_the_account_stops_it(status: int, more: dict[str, object]) ->
     assert outcome.error.fix
 
 
-def test_a_429_with_a_wait_is_an_ordinary_refusal() -> None:
-    """Whatever its code and text say."""
-    more: dict[str, object] = {"details": {"error_code": "enforced_spend_limit_reached"}}
-    text = body("rate_limit_error", "You have reached your spend limit", **more)
+def test_a_429_with_a_wait_is_an_ordinary_refusal_whatever_its_text() -> None:
+    """Unless the API's own code says more: a gateway may add a wait to each 429."""
+    said = "You have reached your spend limit"
+    text = body("rate_limit_error", said)
     assert isinstance(answer(429, text, retry_after="20"), Snooze)
+    text = body("rate_limit_error", said, details={"error_code": "enforced_spend_limit_reached"})
+    assert isinstance(answer(429, text, retry_after="20"), StopAccount)
+
+
+@pytest.mark.parametrize("status", [400, 403, 429])
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("enforced_spend_limit_reached", StopAccount),
+        ("contract_spend_limit_reached", StopAccount),
+        ("organization_on_hold", StopAccount),
+        ("ramp_limit_exceeded", Snooze),
+        ("linked_organization_spend_limit", Fail),
+        ("linked_organization_spend_limit_reached", Fail),
+    ],
+)
+def test_the_apis_own_code_decides_before_status_and_text(
+    status: int, code: str, kind: type[Fail]
+) -> None:
+    """A ramp limit with a text about limits held its lane; so did the 403 of a hold."""
+    text = body("rate_limit_error", "usage limits: credit balance", details={"error_code": code})
+    outcome = answer(status, text, x_should_retry="true")
+    assert isinstance(outcome, kind)
+    assert outcome.error.fix or kind is Snooze
+    if kind is Fail:
+        assert outcome.error.type == "linked_organization_spend_limit"
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "kind"),
+    [(429, "rate_limit_error", Snooze), (400, "invalid_request_error", Fail)],
+)
+def test_an_unknown_code_counts_as_its_bare_type(status: int, name: str, kind: type[Fail]) -> None:
+    """The error has a code, so its text is not needed, and the text may repeat the prompt."""
+    more: dict[str, object] = {"details": {"error_code": "something_new"}}
+    outcome = answer(status, body(name, "Your credit balance is too low", **more))
+    assert isinstance(outcome, kind)
+    assert outcome.error.type == name
 
 
 @pytest.mark.parametrize("details", ["text", 7, [1], {"error_code": 7}, {"error_code": "x" * 9000}])

@@ -1,8 +1,9 @@
 """The one classifier: what an answer means for its job. Retries, limiter and breaker all use it.
 
-The status decides, because proxies keep it. A code or an `error.type` decides in three cases: an
-error inside a 200 stream, a refusal that names the account, and a 403 that names the request. A
-text comes last, since it may repeat a prompt: it never stops an account.
+The API's own error code decides first (see error_codes.py). Then the status does, because proxies
+keep it. Another code or an `error.type` decides in three cases: an error inside a 200 stream, a
+refusal that names the account, and a 403 that names the request. A text comes last, since it may
+repeat a prompt: it never stops an account.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from nightmill_worker.messages.error_body import (
     error_of,
     words_of,
 )
+from nightmill_worker.messages.error_codes import FIX_SPEND, meaning_of_code, stem_of
 from nightmill_worker.messages.message import read_message
 from nightmill_worker.messages.outcome import (
     NOT_JSON,
@@ -55,14 +57,11 @@ from nightmill_worker.messages.statuses import (
 )
 from nightmill_worker.messages.text import beginning, clean, header
 
-# Codes of refusals that end when a person acts: `error.details.error_code` of the API, `code` or
-# `type` of gateways.
+# Codes of refusals that end when a person acts: `code` or `type` of gateways.
 ACCOUNT_CODES: Final = frozenset(
     {
         "authentication_error",
         "billing_error",
-        "enforced_spend_limit_reached",
-        "contract_spend_limit_reached",
         "insufficient_quota",
         "budget_exceeded",
         "credit_balance_exhausted",
@@ -102,7 +101,6 @@ SPENT_429: Final = re.compile(
 SPENT_400: Final = re.compile(r"credit balance|usage limits|spend(?:ing)?[ _]limit", re.IGNORECASE)
 
 FIX_CREDIT: Final = "add credit or raise the usage limit, then run `nightmill resume`"
-FIX_SPEND: Final = "raise the spend limit or wait until it is renewed, then run `nightmill resume`"
 FIX_HINTED: Final = "change the request: the endpoint says that retrying it is of no use"
 FIX_NOT_JSON: Final = "check BASE_URL: what answers there is not a Messages endpoint"
 FIX_DEFECT: Final = "report this defect of nightmill; the answer is kept as it came"
@@ -212,8 +210,11 @@ def _of_error(reply: Reply, status: int, error: ErrorBody, now: float) -> Outcom
     """Return the outcome of an error. `status` is the reply's or the one of the error's type."""
     wait_s = retry_after_s(reply.headers, now)
     named = error.type or TYPE_OF_STATUS.get(status) or f"http_{status}"
-    outcome, fix = _meaning(status, error, wait_s)
-    hint = reply.headers.get("x-should-retry")
+    known = meaning_of_code(error.error_code)
+    outcome, fix = known or _meaning(status, error, wait_s)
+    if known and outcome is Fail:
+        named = stem_of(error.error_code)
+    hint = None if known else reply.headers.get("x-should-retry")
     if hint is not None and status not in UNHINTED and reply.status not in SUCCESS:
         outcome, fix = _hinted(outcome, fix, hint.strip().lower())
     message = _message(reply, error)
@@ -264,7 +265,7 @@ def _of_account(status: int, error: ErrorBody, wait_s: float | None) -> Meaning 
             return Meaning(Suspect, FIX_FORBIDDEN)
         case _ if status in STOPS or not ACCOUNT_CODES.isdisjoint(error.codes):
             return Meaning(StopAccount, fix)
-        case 400 | 429 if _money_words(status, error.message):
+        case 400 | 429 if not error.error_code and _money_words(status, error.message):
             return Meaning(Suspect, fix)
         case 403 if not (error.type and REQUEST_CODE.search(error.type)):
             return Meaning(Suspect, fix)

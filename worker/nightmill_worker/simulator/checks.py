@@ -10,6 +10,14 @@ from nightmill_worker.simulator.replies import ERROR_MESSAGES, error_kind
 from nightmill_worker.simulator.request import MAX_BODY_BYTES, ContractError, Prompt, invalid
 
 ECHO_CHARS = 1000
+STATUS_OF_CODE = {
+    "enforced_spend_limit_reached": 429,
+    "contract_spend_limit_reached": 429,
+    "ramp_limit_exceeded": 429,
+    "organization_on_hold": 403,
+}
+CODE_WAIT_S = {"ramp_limit_exceeded": "1"}
+"""Error code -> its retry-after, seconds."""
 TOO_LARGE = "Request exceeds the maximum allowed number of bytes."
 
 
@@ -56,6 +64,18 @@ def check_account(config: SimulatorConfig) -> None:
         raise invalid(CREDIT_EXHAUSTED)
     if config.spend_limit:
         raise ContractError(429, config.rate_limit_type, SPEND_LIMIT)
+    if config.error_code is not None:
+        _check_code(config.error_code)
+
+
+def _is_of(prompt: Prompt, profile: str) -> bool:
+    return prompt.request.user_profile_id == profile
+
+
+def _check_code(code: str) -> None:
+    """Answer with an error code of the API; an unknown one comes with an invalid request."""
+    status = STATUS_OF_CODE.get(code, 400)
+    raise ContractError(status, error_kind(status), "This request was refused.", code)
 
 
 def check_prompt(config: SimulatorConfig, prompt: Prompt) -> None:
@@ -63,5 +83,7 @@ def check_prompt(config: SimulatorConfig, prompt: Prompt) -> None:
     if config.deny_model is not None and prompt.request.model == config.deny_model:
         message = f"Your API key may not use the model {config.deny_model}."
         raise ContractError(403, error_kind(403), message)
+    if config.spent_profile is not None and _is_of(prompt, config.spent_profile):
+        _check_code("linked_organization_spend_limit_reached")
     if config.echo is not None and prompt.has(config.echo):
         raise invalid(f"messages: this prompt is not accepted: {prompt.text[:ECHO_CHARS]}")

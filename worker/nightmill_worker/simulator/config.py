@@ -94,6 +94,10 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Answer every call 400: the credit balance is too low."""
     spend_limit: bool = False
     """Answer every call 429: the spend limit is reached."""
+    error_code: str | None = None
+    """Answer every call with this `error.details.error_code`."""
+    spent_profile: str | None = None
+    """Answer calls of this `user_profile_id` as over their linked organization's spend limit."""
     block: str | None = None
     """Answer prompts with this text as a firewall does: 403 and an HTML page."""
     echo: str | None = None

@@ -11,6 +11,7 @@ from aiohttp import web
 from nightmill_worker.simulator.answer import Answer, make_answer
 from nightmill_worker.simulator.call_plan import CallPlan, plan_call
 from nightmill_worker.simulator.checks import (
+    CODE_WAIT_S,
     check_account,
     check_headers,
     check_prompt,
@@ -126,7 +127,10 @@ class Endpoint:
             check_account(config)
             check_prompt(config, prompt)
         except ContractError as error:
-            return self._error(call, error.status, error.kind, error.message)
+            wait = CODE_WAIT_S.get(error.code)
+            return self._error(
+                call, error.status, error.kind, error.message, wait=wait, code=error.code
+            )
         if config.block is not None and prompt.has(config.block):
             return blocked_reply(self._headers(call))
         admitted = self.limiter.admit(self.clock(), prompt.input_tokens, prompt.request.max_tokens)
@@ -142,8 +146,15 @@ class Endpoint:
         wait = retry_after(refusal)
         return self._error(call, 429, self.config.rate_limit_type, message, wait=wait)
 
-    def _error(
-        self, call: Call, status: int, kind: str, message: str, *, wait: str | None = None
+    def _error(  # noqa: PLR0913 - the parts of an error
+        self,
+        call: Call,
+        status: int,
+        kind: str,
+        message: str,
+        *,
+        wait: str | None = None,
+        code: str = "",
     ) -> web.Response:
         """Answer an error; `wait` is the retry-after in seconds, if the config sends it."""
         headers = self._headers(call)
@@ -151,7 +162,7 @@ class Endpoint:
             headers["retry-after"] = wait
         if self.config.should_retry is not None:
             headers["x-should-retry"] = "true" if self.config.should_retry else "false"
-        return error_reply(status, kind, message, headers)
+        return error_reply(status, kind, message, headers, code)
 
     async def _follow(self, call: Call, prompt: Prompt, plan: CallPlan) -> web.StreamResponse:
         """Answer an admitted call as its plan says."""

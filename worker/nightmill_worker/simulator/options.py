@@ -57,6 +57,8 @@ HELP: dict[str, dict[str, str]] = {
         "auth": "The only key that is accepted (default: any key).",
         "credit_exhausted": "Answer every call 400: the credit balance is too low.",
         "spend_limit": "Answer every call 429: the spend limit is reached.",
+        "error_code": "Answer every call with this error.details.error_code.",
+        "spent_profile": "Answer calls of this user_profile_id as over its spend limit.",
         "deny_model": "Answer calls of this model 403: the key may not use it.",
         "down": "Answer every call with this status.",
     },
@@ -66,6 +68,8 @@ METAVARS = {
     "stop": "REASON:SHARE",
     "stall": "SHARE[:SECONDS]",
     "auth": "KEY",
+    "error_code": "CODE",
+    "spent_profile": "ID",
     "deny_model": "MODEL",
     "schema": "JSON",
 }

@@ -45,11 +45,14 @@ def error_kind(status: int) -> str:
     return ERROR_KINDS.get(status, "api_error")
 
 
-def error_reply(status: int, kind: str, message: str, headers: dict[str, str]) -> web.Response:
+def error_reply(
+    status: int, kind: str, message: str, headers: dict[str, str], code: str = ""
+) -> web.Response:
     """Answer an error body, which repeats the request id of `headers`."""
+    details = {"details": {"error_code": code}} if code else {}
     body = {
         "type": "error",
-        "error": {"type": kind, "message": message},
+        "error": {"type": kind, "message": message, **details},
         "request_id": headers.get("request-id"),
     }
     return json_reply(status, body, headers)

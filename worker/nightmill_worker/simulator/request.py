@@ -18,9 +18,10 @@ Unit = Annotated[float, msgspec.Meta(ge=0, le=1)]
 class ContractError(Exception):
     """The request breaks the contract; it is answered with an error."""
 
-    def __init__(self, status: int, kind: str, message: str) -> None:
-        """Take the HTTP status, the error type and the message."""
+    def __init__(self, status: int, kind: str, message: str, code: str = "") -> None:
+        """Take the HTTP status, the error type, the message and `details.error_code`."""
         super().__init__(message)
+        self.code = code
         self.status = status
         self.kind = kind
         self.message = message
@@ -79,6 +80,7 @@ class MessagesRequest(msgspec.Struct, frozen=True, kw_only=True):
     temperature: Unit | None = None
     top_p: Unit | None = None
     top_k: int | None = None
+    user_profile_id: str | None = None
     stop_sequences: list[str] | None = None
     tools: list[Tool] | None = None
     tool_choice: ToolChoice | None = None
