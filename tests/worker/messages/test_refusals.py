@@ -47,7 +47,7 @@ def test_a_429_with_a_wait_is_an_ordinary_refusal_whatever_its_text() -> None:
     ],
 )
 def test_the_apis_own_code_decides_before_status_and_text(
-    status: int, code: str, kind: type[Fail]
+    status: int, code: str, kind: type[Fail | Snooze | StopAccount]
 ) -> None:
     """A ramp limit with a text about limits held its lane; so did the 403 of a hold."""
     text = body("rate_limit_error", "usage limits: credit balance", details={"error_code": code})
@@ -62,7 +62,9 @@ def test_the_apis_own_code_decides_before_status_and_text(
     ("status", "name", "kind"),
     [(429, "rate_limit_error", Snooze), (400, "invalid_request_error", Fail)],
 )
-def test_an_unknown_code_counts_as_its_bare_type(status: int, name: str, kind: type[Fail]) -> None:
+def test_an_unknown_code_counts_as_its_bare_type(
+    status: int, name: str, kind: type[Fail | Snooze]
+) -> None:
     """The error has a code, so its text is not needed, and the text may repeat the prompt."""
     more: dict[str, object] = {"details": {"error_code": "something_new"}}
     outcome = answer(status, body(name, "Your credit balance is too low", **more))
