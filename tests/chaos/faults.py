@@ -19,6 +19,7 @@ from tests.chaos import (
     processes,
     stops,
     store,
+    turns,
     valkey,
 )
 from tests.chaos.report import Report
@@ -48,6 +49,8 @@ _ROWS: Final = (
     Row(processes.blocked_alone),
     Row(processes.cut_short),
     Row(processes.poison),
+    Row(turns.between_turns),
+    Row(turns.between_turns_postgres),
     Row(stops.redis_away_stop),
     Row(stops.group_stop),
     Row(stops.full_disk_stop),

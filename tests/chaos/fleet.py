@@ -233,7 +233,7 @@ class Fleet:
             for line in path.read_bytes().splitlines()
         ]
         found = (msgspec.json.decode(line.partition(b" ")[2]) for line in lines)
-        return {item["finish"]["id"] for item in found}
+        return {item["finish"]["id"] for item in found if "finish" in item}
 
     async def saved(self, batch: str = BATCH) -> set[str]:
         """Return the ids of the jobs whose answers are in the store or in the spool."""
