@@ -1,4 +1,7 @@
-"""Settings that are tables: own prices (PRICES). They raise ValueError, which names the entry."""
+"""Settings that are tables: own prices (PRICES), models that share a limit (LIMIT_GROUPS).
+
+They raise ValueError, which names the entry.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,18 @@ import msgspec
 _DOLLARS: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 _MOST_DOLLARS: Final = 1e6
 _MOST_PERCENT: Final = 100
+# Models whose calls draw on one limit. Source: https://platform.claude.com/docs/en/api/rate-limits,
+# as it was in October 2026: its tables have one row for Opus 4.x (4.8 to 4.5), Sonnet 4.x (4.6 and
+# 4.5) and Fable 5.x. Every other model (Opus 5, Opus 5.5, Sonnet 5 ...) has a limit of its own.
+DEFAULT_GROUPS: Final = (
+    ("claude-opus-4.x", "claude-opus-4-", 1),
+    ("claude-sonnet-4.x", "claude-sonnet-4-", 1),
+    ("claude-fable-5.x", "claude-fable-5", 1),
+)
+"""(lane, model or start of models, 1 for a start); the first one that fits counts."""
+_LONGEST_GROUP: Final = 100
+_NO_GROUPS: Final = "none"
+_GROUPS: Final = "GROUP=MODEL,MODEL-*; GROUP=..., or none"
 _FORMAT: Final = 'one table a model, such as ["claude-*"] with discount_percent = 10'
 
 
@@ -75,3 +90,51 @@ def _entry(model: str, table: object) -> OwnPrice:
     if not priced and not own.discount_percent and "discount_percent" not in table:
         raise ValueError(f'["{model}"]: it is empty; add input and output, or discount_percent')
     return own
+
+
+def read_groups(given: str | None) -> tuple[tuple[str, str, int], ...]:
+    """Return the groups of LIMIT_GROUPS, then the default ones; () for `none`.
+
+    Raises ValueError for a text that is neither `none` nor GROUP=MODEL,MODEL;GROUP=... nor a JSON
+    object of such lists.
+    """
+    if not given:
+        return DEFAULT_GROUPS
+    if given.strip() == _NO_GROUPS:
+        return ()
+    own = [
+        (_name(group), *_pattern(group, model))
+        for group, models in _group_lists(given)
+        for model in models
+    ]
+    return (*own, *DEFAULT_GROUPS)
+
+
+def _group_lists(given: str) -> list[tuple[str, list[str]]]:
+    if given.lstrip().startswith("{"):
+        try:
+            return list(msgspec.json.decode(given, type=dict[str, list[str]]).items())
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"not a JSON object of lists of models: {error}") from None
+    found = []
+    for part in filter(str.strip, given.split(";")):
+        group, equals, models = part.partition("=")
+        if not equals or not models.strip():
+            raise ValueError(f"{part.strip()!r} names no models: write {_GROUPS}")
+        found.append((group.strip(), [model.strip() for model in models.split(",")]))
+    return found
+
+
+def _name(group: str) -> str:
+    if not group or not group.isprintable() or len(group) > _LONGEST_GROUP:
+        problem = f"{group!r} is no group's name: 1 to {_LONGEST_GROUP} printable characters"
+        raise ValueError(problem)
+    return group
+
+
+def _pattern(group: str, model: str) -> tuple[str, int]:
+    start = model.removesuffix("*")
+    if not start or "*" in start:
+        problem = f"{group}: {model!r} is no model: give its name, or its start and a final *"
+        raise ValueError(problem)
+    return start, int(start != model)

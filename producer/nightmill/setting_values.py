@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 
-from nightmill.setting_tables import read_prices
+from nightmill.setting_tables import read_groups, read_prices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -212,6 +212,7 @@ CHECKS: Final[dict[str, Callable[[str], object]]] = {
     "attach_roots": split_roots,
     "checks": read_checks,
     "headers": parse_headers,
+    "limit_groups": read_groups,
     "prices": read_prices,
     "redis_url": check_redis_url,
     "store_url": check_store_url,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import reprlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
 
 import msgspec
 from pydantic import (
@@ -44,6 +44,12 @@ MOST: Final = 10**12
 """The largest number that a setting may have. Scripts and stores can hold it exactly."""
 _short: Final = reprlib.Repr()
 _short.maxstring = _short.maxother = 200
+
+
+def _a_minute(what: str) -> Any:  # noqa: ANN401 - pydantic's own type of a field
+    """Return the field of a cap on what the whole fleet uses a minute."""
+    text = f"{what} per minute of the whole fleet at most. None: no cap"
+    return Field(None, ge=1, le=MOST, description=text)
 
 
 class Settings(BaseSettings):
@@ -101,24 +107,9 @@ class Settings(BaseSettings):
         1024, ge=1, le=MOST, description="max_tokens of requests that name none, output tokens"
     )
 
-    rpm: int | None = Field(
-        None,
-        ge=1,
-        le=MOST,
-        description="Requests per minute of the whole fleet at most. None: no cap",
-    )
-    itpm: int | None = Field(
-        None,
-        ge=1,
-        le=MOST,
-        description="Input tokens per minute of the whole fleet at most. None: no cap",
-    )
-    otpm: int | None = Field(
-        None,
-        ge=1,
-        le=MOST,
-        description="Output tokens per minute of the whole fleet at most. None: no cap",
-    )
+    rpm: int | None = _a_minute("Requests")
+    itpm: int | None = _a_minute("Input tokens")
+    otpm: int | None = _a_minute("Output tokens")
     max_in_flight: int = Field(
         1000, ge=1, le=20_000, description="Calls in flight of one worker process at most"
     )
@@ -126,6 +117,11 @@ class Settings(BaseSettings):
         None, ge=1, le=MOST, description="Calls in flight of the whole fleet at most. None: no cap"
     )
 
+    limit_groups: str | None = Field(
+        None,
+        description="Models that share a limit, as GROUP=MODEL,MODEL-*;GROUP=... or a JSON object, "
+        "beside the default groups. none: no groups",
+    )
     prices: str | None = Field(
         None, description="TOML file of own prices and discounts. None: the public list prices"
     )
@@ -242,7 +238,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return self
 
-    @field_validator("attach_roots", "checks", "headers", mode="before")
+    @field_validator("attach_roots", "checks", "headers", "limit_groups", mode="before")
     @classmethod
     def _as_json(cls, given: object) -> object:
         """Take the lists and tables of a settings file."""

@@ -1,4 +1,4 @@
-"""Settings that are tables: the file of own prices."""
+"""Settings that are tables: the file of own prices, the models that share a limit."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nightmill.errors import SettingsError
+from nightmill.setting_tables import DEFAULT_GROUPS, read_groups
 from nightmill.settings import load_settings
 
 if TYPE_CHECKING:
@@ -46,3 +47,31 @@ def test_a_price_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_settings(prices=str(tmp_path / "none.toml"))
     with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
         load_settings(prices=str(tmp_path))
+
+
+def test_models_that_share_a_limit_are_groups_of_a_table() -> None:
+    """The public table is the default; own groups come first, and `none` means no groups."""
+    assert ("claude-opus-4.x", "claude-opus-4-", 1) in read_groups(None)
+    assert read_groups("none") == ()
+    own = (("house", "llama-", 1), ("house", "qwen", 0), ("alone", "claude-opus-4-1", 0))
+    text = "house=llama-*, qwen; alone=claude-opus-4-1"
+    assert read_groups(text) == (*own, *DEFAULT_GROUPS)
+    as_json = '{"house": ["llama-*", "qwen"], "alone": ["claude-opus-4-1"]}'
+    assert read_groups(as_json) == (*own, *DEFAULT_GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("claude-*", "'claude-\\*' names no models: write GROUP=MODEL,MODEL-\\*; GROUP="),
+        ("a=", "'a=' names no models"),
+        ("=m", "'' is no group's name: 1 to 100 printable characters"),
+        ("a=m*x", "a: 'm\\*x' is no model: give its name, or its start and a final \\*"),
+        ("a=*", r"a: '\*' is no model"),
+        ('{"a": "m"}', "not a JSON object of lists of models"),
+    ],
+)
+def test_wrong_groups_are_refused_when_settings_are_loaded(given: str, problem: str) -> None:
+    """The error names the entry and what is allowed."""
+    with pytest.raises(SettingsError, match=f"NIGHTMILL_LIMIT_GROUPS: .*{problem}"):
+        load_settings(limit_groups=given)

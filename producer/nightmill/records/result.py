@@ -188,7 +188,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Time in all calls, milliseconds."""
     worker: str | None = None
     lane: str | None = None
-    """`<account>:<model>`: whose limits the last call was held to."""
+    """`<account>:<lane>`: whose limits the last call was held to. See LIMIT_GROUPS."""
 
     def __post_init__(self) -> None:
         """Read a message that is given as raw JSON, which was this field's type before."""

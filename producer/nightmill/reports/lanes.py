@@ -79,6 +79,8 @@ class Hot(msgspec.Struct, frozen=True, kw_only=True, rename={"reported": "told"}
     """What limited the lane -> how many claims it held back."""
     reported: dict[str, Limit] = {}
     """Dimension -> the limit in the endpoint's headers."""
+    models: dict[str, object] = {}
+    """The models of a lane that several share."""
 
 
 class Lane(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +89,7 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
     account: str
     """Hash of endpoint and credential."""
     model: str
+    """The model, or the name of what several models share."""
     at: float
     """The moment, epoch seconds of Redis."""
     in_flight: int
@@ -215,16 +218,18 @@ async def _read(
         pipe.zcount(key + b":slots", now * 1000, "+inf")
         pipe.execute_command("HMGET", keys.ACCOUNT.encode() + account, "state", "reason")
         (hot, orders), in_flight, (state, reason) = await pipe.execute()
+    counters = _decoded(hot, Hot)
+    held = (holds.get((text(account), each)) for each in (text(model), *counters.models))
     return Lane(
         account=text(account),
         model=text(model),
         at=now,
         in_flight=in_flight,
-        hot=_decoded(hot, Hot),
+        hot=counters,
         orders=_decoded(orders, Orders),
         endpoint=text(hosts.get(account, b"")),
         stopped=text(reason or b"") if state == b"stopped" else None,
-        hold=holds.get((text(account), text(model))),
+        hold=next(filter(None, held), None),
     )
 
 

@@ -35,7 +35,7 @@ RESULTS: Final = {
     "attempts": "TEXT NOT NULL",  # JSON: list of Attempt
     "params": "TEXT",  # JSON: the request
     "message": "TEXT",  # JSON: the Message
-    "lane": "TEXT",  # endpoint and credential fingerprint:model
+    "lane": "TEXT",  # endpoint and credential fingerprint:lane
     "queue_ms": "BIGINT",  # before the first call; NULL = no call
     "call_ms": "BIGINT DEFAULT '0' NOT NULL",  # in calls, summed
     "snooze_reasons": "TEXT",  # JSON: reason -> times

@@ -17,6 +17,7 @@ import pytest
 
 from nightmill.queue import keys, wire
 from nightmill.records.state import JobState
+from nightmill.setting_tables import DEFAULT_GROUPS
 from nightmill.store.rows import to_row
 from nightmill_worker.completion.spool import Spool, Spooled
 from nightmill_worker.events import Events, LeasesReleased
@@ -152,6 +153,7 @@ async def claimed_by(rig: Rig, worker: str, want: int) -> tuple[GrantedJob, ...]
         lease_ms=LEASE_S * 1000,
         functions={wire.FUNCTION: True},
         model=rig.settings.model,
+        groups=DEFAULT_GROUPS,
     )
     return (await scripts_of(rig).claim(ask)).jobs
 

@@ -38,6 +38,7 @@ def claimed(text: str = "hi", **changed: object) -> ClaimedJob:
         payload=encode_job(job, now_ms()),
         queue="q",
         model="m",
+        lane="m",
         counted=0,
         refusals=0,
         snoozes=0,

@@ -214,3 +214,31 @@ def test_any_header_and_any_message_are_read(headers: dict[str, str], message: s
 def test_a_bounded_number_is_finite(value: float, low: float, high: float) -> None:
     """NaN compares with nothing, so min and max alone would let it pass."""
     assert low <= bounded(value, low, high) <= high
+
+
+def test_a_lane_of_fast_calls_follows_the_limits_of_fast_mode() -> None:
+    """Fast mode has limits apart from the others; those of Priority Tier bind nothing."""
+    headers = {
+        "anthropic-ratelimit-requests-limit": "50",
+        "anthropic-ratelimit-requests-remaining": "49",
+        "anthropic-ratelimit-input-tokens-limit": "30000",
+        "anthropic-ratelimit-input-tokens-remaining": "29000",
+        "anthropic-priority-input-tokens-limit": "10000",
+        "anthropic-priority-input-tokens-remaining": "0",
+    }
+    standard = {"requests": (50, 49), "input": (30000, 29000)}
+    assert limits_in(headers, "claude-opus-4.x") == standard
+    fast = {
+        "anthropic-fast-input-tokens-limit": "20000",
+        "anthropic-fast-input-tokens-remaining": "19000",
+        "anthropic-fast-output-tokens-limit": "4000",
+        "anthropic-fast-output-tokens-remaining": "3000",
+        "anthropic-fast-something-new-limit": "5",
+    }
+    both = {**headers, **fast}
+    assert limits_in(both, "claude-opus-4.x fast") == {
+        "input": (20000, 19000),
+        "output": (4000, 3000),
+    }
+    assert limits_in(both, "claude-opus-4.x") == standard
+    assert limits_in(headers, "claude-opus-4.x fast") == standard, "it ran at standard speed"

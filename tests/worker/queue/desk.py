@@ -54,6 +54,9 @@ class Desk:
         queue = keys.queue_of(batch or None, model)
         assert self._enqueue(args=[queue, batch, 0, 0, "", "", job_id, payload]) == b"1"
 
+    groups: tuple[tuple[str, str, int], ...] = ()
+    """Models that share a lane, as LIMIT_GROUPS has them."""
+
     def claim(self, want: int = 99) -> dict[str, dict[str, Any]]:
         """Claim; return id -> what an item needs, and the verdict."""
         self._seq += 1
@@ -65,6 +68,7 @@ class Desk:
             lease_ms=LEASE_MS,
             functions={wire.FUNCTION: True},
             model=MODEL,
+            groups=self.groups,
         )
         rows = self.run("claim", msgspec.json.encode(ask))[3:]
         return {
@@ -73,6 +77,7 @@ class Desk:
                 "token": row[1].decode(),
                 "queue": row[3].decode(),
                 "model": row[4].decode(),
+                "lane": row[15].decode(),
                 "verdict": row[9].decode(),
                 "reservation": msgspec.Raw(row[10]),
                 "counts": [int(number) for number in row[5:9]],
@@ -133,7 +138,7 @@ class Desk:
 def settlement(job: dict[str, Any], /, **changed: object) -> dict[str, Any]:
     """Return the settlement of a claimed job, with other values."""
     about = {"outcome": "ok", "latency_ms": 5, "bytes": 100, "input": 10, "output": 3}
-    kept = {name: job[name] for name in ("token", "model", "reservation")}
+    kept = {name: job[name] for name in ("token", "model", "lane", "reservation")}
     return {**kept, **about, **changed}
 
 

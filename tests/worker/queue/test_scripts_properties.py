@@ -190,7 +190,7 @@ class Fleet(ScriptedFleet):
             return
         (job_id, token, _), holds = self.pick_claim(pick)
         job = self.jobs[job_id]
-        item = {"id": job_id, "token": token, "queue": queue_of(job.batch), "model": MODEL}
+        item = {"id": job_id, "token": token, "queue": queue_of(job.batch), "lane": MODEL}
         lost, gone = self.run_script("renew", account=ACCOUNT, lease_ms=LEASE_MS, items=[item])
         assert [*lost, *gone] == ([] if holds else [job_id.encode()])
         if holds:
@@ -209,7 +209,7 @@ class Fleet(ScriptedFleet):
         self.redis.delete(*(prefix + job_id for prefix in prefixes))
         self.redis.zrem(queue, job_id)
         self.redis.hincrby(keys.BATCH + job.batch, "in_flight", -1)
-        item = {"id": job_id, "token": token, "queue": queue, "model": MODEL}
+        item = {"id": job_id, "token": token, "queue": queue, "lane": MODEL}
         lost, gone = self.run_script("renew", account=ACCOUNT, lease_ms=LEASE_MS, items=[item])
         assert [*lost, *gone] == [job_id.encode()]
         if fed_again:

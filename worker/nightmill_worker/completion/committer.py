@@ -19,7 +19,7 @@ from nightmill.errors import StoreUnavailableError
 from nightmill.pricing.cost import LIST
 from nightmill.queue.patience import waits
 from nightmill.records.result import Result
-from nightmill.store.rows import from_row, to_row
+from nightmill.store.rows import COLUMNS, from_row, to_row
 from nightmill_worker.completion.batcher import Batcher
 from nightmill_worker.completion.spool import Spooled
 from nightmill_worker.events import (
@@ -313,12 +313,13 @@ def _unspooled(item: Spooled) -> Answer:
         return item.continuation
     if item.finish is None:
         raise ValueError(item)
-    return Ending(row=_checked(from_row({"turns": 0, **item.row})), finish=item.finish)
+    row = {**dict.fromkeys(COLUMNS), "turns": 0, **item.row}  # a version before had fewer columns
+    return Ending(row=_checked(from_row(row)), finish=item.finish)
 
 
 def _answered(answer: Answer) -> Lease:
     job = answer.finish if isinstance(answer, Ending) else answer.release
-    return Lease(id=job.id, token=job.token, queue=job.queue, model="", answered=True)
+    return Lease(id=job.id, token=job.token, queue=job.queue, lane="", answered=True)
 
 
 def _checked(row: Result) -> Result:

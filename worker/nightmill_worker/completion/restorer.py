@@ -95,7 +95,7 @@ def _held(claimed: ClaimedJob) -> Held:
         id=granted.id,
         token=granted.token,
         queue=granted.queue,
-        model=granted.model,
+        lane=granted.lane,
         calls=granted.calls,
         counted=granted.counted,
         snoozes=granted.snoozes,

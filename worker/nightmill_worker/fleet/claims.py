@@ -11,6 +11,7 @@ from nightmill.enqueue.prepare import defaults_of
 from nightmill.errors import StoreUnavailableError
 from nightmill.queue import keys, wire
 from nightmill.queue.patience import waits
+from nightmill.setting_tables import read_groups
 from nightmill_worker.events import (
     AccountStopped,
     ClaimsHeld,
@@ -82,6 +83,7 @@ class Claims:
         self._executor, self._decider, self._defects = executor, decider, defects
         self._settler, self._committer = settler, committer
         self._burst = burst
+        self._groups = read_groups(settings.limit_groups)
         self._defaults = defaults_of(settings)
         self._stopping = False
         self._isolation = Isolation(
@@ -161,6 +163,7 @@ class Claims:
             lease_ms=int(s.lease_s * 1000),
             functions={wire.FUNCTION: True},
             model=s.model,
+            groups=self._groups,
             only=s.only_batch,
             rehearsal=s.rehearsal,
         )

@@ -154,7 +154,7 @@ class ClaimedJob:
     def lease(self) -> Lease:
         """What renewing the lease needs."""
         granted = self.granted
-        return Lease(id=granted.id, token=granted.token, queue=granted.queue, model=granted.model)
+        return Lease(id=granted.id, token=granted.token, queue=granted.queue, lane=granted.lane)
 
     @property
     def expired(self) -> bool:

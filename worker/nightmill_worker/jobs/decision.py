@@ -129,8 +129,8 @@ class Decider:
 
     def begun(self, claimed: ClaimedJob, headers: Mapping[str, str]) -> Decision | None:
         """Decide about an answer that begins: its headers are passed on when they hold news."""
-        reported = limits_in(headers)
-        if not self._limits.is_news(claimed.granted.model, reported, time.monotonic()):
+        reported = limits_in(headers, claimed.granted.lane)
+        if not self._limits.is_news(claimed.granted.lane, reported, time.monotonic()):
             return None
         return Decision(settlement=settlement_of(claimed, "begun", reported=reported))
 
@@ -143,9 +143,9 @@ class Decider:
         claimed, reply = answered.claimed, answered.reply
         try:
             outcome = without_secrets(classify(reply, now), self._secrets)
-            reported = limits_in(reply.headers)
+            reported = limits_in(reply.headers, claimed.granted.lane)
             if reported:
-                self._limits.note(claimed.granted.model, reported)
+                self._limits.note(claimed.granted.lane, reported)
             settlement = outcome_settled(claimed, outcome, reported)
             problem = self._secrets.hidden(answered.problem) if answered.problem else ""
             return self._decided(claimed, outcome, settlement, problem)
@@ -244,7 +244,7 @@ class Decider:
         if granted.refusals + 1 < REFUSALS or not isinstance(outcome, Snooze):
             return ""
         return self._limits.excess(
-            granted.model, claimed.body, outcome.error.message, settlement.reported
+            granted.lane, claimed.body, outcome.error.message, settlement.reported
         )
 
     def _as_it_came(self, claimed: ClaimedJob, reply: Reply | Broken, error: Exception) -> Decision:

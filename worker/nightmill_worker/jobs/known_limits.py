@@ -29,7 +29,7 @@ _UNITS: Final = {"input": "input tokens", "output": "output tokens"}
 
 
 class KnownLimits:
-    """The limits a minute of each model: those that headers reported last, and the operator's."""
+    """The limits a minute of each lane: those that headers reported last, and the operator's."""
 
     def __init__(self, settings: Settings) -> None:
         """Take the operator's limits."""
@@ -38,7 +38,7 @@ class KnownLimits:
         self._reported: dict[str, Mapping[str, tuple[int, int]]] = {}
         self._passed_on_at: dict[str, float] = {}
 
-    def is_news(self, model: str, reported: Mapping[str, tuple[int, int]], now_s: float) -> bool:
+    def is_news(self, lane: str, reported: Mapping[str, tuple[int, int]], now_s: float) -> bool:
         """Return whether the lane must know now what the headers of an answer that begins report.
 
         It must know other limits than before at once, and levels after REPORT_S; they are noted
@@ -46,27 +46,27 @@ class KnownLimits:
         """
         if not reported:
             return False
-        known = self._reported.get(model, {})
+        known = self._reported.get(lane, {})
         limits = {name: pair[0] for name, pair in reported.items()}
         same = limits == {name: pair[0] for name, pair in known.items()}
-        if same and now_s - self._passed_on_at.get(model, now_s - REPORT_S) < REPORT_S:
+        if same and now_s - self._passed_on_at.get(lane, now_s - REPORT_S) < REPORT_S:
             return False
-        self._passed_on_at[model] = now_s
-        self.note(model, reported)
+        self._passed_on_at[lane] = now_s
+        self.note(lane, reported)
         return True
 
-    def note(self, model: str, reported: Mapping[str, tuple[int, int]]) -> None:
+    def note(self, lane: str, reported: Mapping[str, tuple[int, int]]) -> None:
         """Keep what an answer's headers reported: dimension -> (limit a minute, remaining)."""
-        self._reported[model] = reported
+        self._reported[lane] = reported
 
     def excess(
-        self, model: str, body: bytes, message: str, reported: Mapping[str, tuple[int, int]]
+        self, lane: str, body: bytes, message: str, reported: Mapping[str, tuple[int, int]]
     ) -> str:
         """Say by how much a request that was refused with 429 exceeds a limit, "" if none is known.
 
         `message` and `reported` are the refusal's own.
         """
-        limits = {name: pair[0] for name, pair in self._reported.get(model, {}).items()}
+        limits = {name: pair[0] for name, pair in self._reported.get(lane, {}).items()}
         for name, cap in self._caps.items():
             limits[name] = min(int(cap), limits.get(name, int(cap)))
         least = len(_DATA.sub(b"", body)) // BYTES_A_TOKEN

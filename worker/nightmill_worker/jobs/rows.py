@@ -118,6 +118,7 @@ def settlement_of(
     return Settlement(
         token=granted.token,
         model=granted.model,
+        lane=None if granted.lane == granted.model else granted.lane,
         outcome=settled_as,
         reservation=msgspec.Raw(granted.reservation),
         latency_ms=claimed.call_ms,
@@ -242,7 +243,7 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
         finished_at=now_ms(),
         queue_ms=None if started_at is None else max(0, started_at - claimed.enqueued_at),
         worker=claimed.worker,
-        lane=f"{claimed.account}:{granted.model}",
+        lane=f"{claimed.account}:{granted.lane}",
     )
     return with_turns(row, claimed.turns, claimed.accept) if claimed.turns else row
 

@@ -8,15 +8,19 @@ from typing import Final
 
 from nightmill_worker.limiter.bounds import LARGEST_LIMIT
 
-_PREFIX: Final = "anthropic-ratelimit-"
-_HEADERS: Final = {
-    dimension: (f"{_PREFIX}{name}-limit", f"{_PREFIX}{name}-remaining")
-    for dimension, name in (
-        ("requests", "requests"),
-        ("input", "input-tokens"),
-        ("output", "output-tokens"),
-    )
-}
+_TOKENS: Final = (("input", "input-tokens"), ("output", "output-tokens"))
+
+
+def _names(prefix: str, units: tuple[tuple[str, str], ...]) -> dict[str, tuple[str, str]]:
+    return {to: (f"{prefix}-{unit}-limit", f"{prefix}-{unit}-remaining") for to, unit in units}
+
+
+# Of other headers: anthropic-priority-* tell how much of a commitment of tokens is left. They bind
+# nothing: calls above it are made at the standard tier, whose own headers say what that allows.
+_STANDARD: Final = _names("anthropic-ratelimit", (("requests", "requests"), *_TOKENS))
+_FAST: Final = _names("anthropic-fast", _TOKENS)
+FAST_LANE: Final = " fast"
+"""Ends the name of a lane of calls in fast mode, as in lane_names.lua."""
 _DIGITS: Final = 20
 """A longer number is out of range, and thousands of digits are an error in Python."""
 # The first match counts: "output tokens per minute" is about output, whatever else is in the text.
@@ -28,14 +32,22 @@ _NAMES: Final = (
 )
 
 
-def limits_in(headers: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+def limits_in(headers: Mapping[str, str], lane: str = "") -> dict[str, tuple[int, int]]:
     """Return dimension -> (limit a minute, remaining) for the limits that `headers` report.
 
     A header that is not a whole number from 0 to LARGEST_LIMIT counts as absent. So does a limit of
-    0. Without any such header: {}.
+    0. Without any such header: {}. A lane of calls in fast mode follows the limits of fast mode,
+    which are apart from the others; without such headers, a call ran at standard speed.
     """
+    fast = _reported(headers, _FAST) if lane.endswith(FAST_LANE) else {}
+    return fast or _reported(headers, _STANDARD)
+
+
+def _reported(
+    headers: Mapping[str, str], names: Mapping[str, tuple[str, str]]
+) -> dict[str, tuple[int, int]]:
     reported = {}
-    for dimension, (limit_name, remaining_name) in _HEADERS.items():
+    for dimension, (limit_name, remaining_name) in names.items():
         if (text := headers.get(limit_name)) is None:
             continue
         limit, remaining = _units(text), _units(headers.get(remaining_name, ""))

@@ -10,7 +10,10 @@ from typing import Final
 from nightmill.queue.wire import ALLOW_OOM, lua_prelude, part
 
 _SHARED: Final = {
-    "claim": ("common", "lane_state", "lane", "account", "trials", "verdict", "batch", "aborts"),
+    "claim": (
+        *("common", "lane_state", "lane", "lane_names", "account", "trials"),
+        *("verdict", "batch", "aborts"),
+    ),
     "settle": ("common", "lane_state", "lane", "account", "weigh"),
 }
 _CLIENTS: Final = {

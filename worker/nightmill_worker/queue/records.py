@@ -18,6 +18,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lease_ms: int
     functions: dict[str, bool]
     model: str
+    groups: tuple[tuple[str, str, int], ...] = ()
     only: str | None = None
     rehearsal: bool = False
 
@@ -42,6 +43,8 @@ class GrantedJob(msgspec.Struct, frozen=True, kw_only=True):
     outages: int = 0
     failed_at: int = 0
     """When its first call failed, epoch ms by Redis's clock; 0 when none has."""
+    lane: str
+    """The name of its lane in the account: the model, or what several models share."""
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +82,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     job: str | None = None
     kind: str | None = None
     own: bool = False
+    lane: str | None = None
+    """The lane's name where it is not the model's."""
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +132,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     id: str
     token: str
     queue: str
-    model: str
+    lane: str
     answered: bool = False
 
 
@@ -137,7 +142,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     token: str
     queue: str
-    model: str
+    lane: str
     calls: int
     counted: int
     snoozes: int

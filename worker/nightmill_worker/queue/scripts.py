@@ -293,7 +293,7 @@ def _parts(items: Sequence[T]) -> list[Sequence[T]]:
 
 def _claimed(row: list[bytes], now: int) -> GrantedJob:
     job_id, token, payload, queue, model, counted, refusals, snoozes, calls, *rest = row
-    verdict, reservation, past, cut, outages, failed_at = rest
+    verdict, reservation, past, cut, outages, failed_at, lane = rest
     return GrantedJob(
         id=job_id.decode(errors="replace"),
         token=token.decode(),
@@ -311,4 +311,5 @@ def _claimed(row: list[bytes], now: int) -> GrantedJob:
         claimed_at=now,
         outages=int(outages),
         failed_at=int(failed_at),
+        lane=lane.decode(errors="replace"),
     )

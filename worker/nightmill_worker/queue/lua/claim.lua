@@ -1,6 +1,7 @@
 -- Claim jobs: take each with its lease, its slot and its tokens, as many as the lanes grant now.
 -- ARGV[1]  JSON: worker, seq (this claim's number), account (endpoint + credential fingerprint),
 --          want (jobs at most), lease_ms, functions (names that workers run), model (default),
+--          groups ([lane, model or start of models, 1 for a start]: models that share one limit),
 --          only? (a batch: claim no other jobs), rehearsal? (claim only jobs of rehearsals; else none)
 -- ARGV[2]  JSON: the orders of a lane that has never been used
 -- Returns  {now_ms, wait_ms until the next claim (over 1,000: nothing is waited for), JSON: aborts (job
@@ -9,7 +10,7 @@
 --          each job
 --          {id, token, payload or "", queue, model, counted, refusals, snoozes, calls, verdict,
 --          reservation, attempts as JSON, the sums of attempts that were cut out as JSON or "",
---          outages, failed_at or "0"}.
+--          outages, failed_at or "0", lane}.
 -- verdict: run | alone (run it in the isolation process) | aborted | refused (it fails with its last
 --          error: calls that were sent after it succeeded) | poison (workers died too often under it) |
 --          unreadable | gone (its payload was evicted, deleted or expired).
@@ -24,24 +25,27 @@ local grant_key = GRANT .. ask.worker
 local this_claim = ask.seq .. ' '
 local counts = tally()
 local IDLE_MS = 1200 -- until the next claim, when neither a job nor a lane is waited for
-local lanes, batches, granted, leased, wait = {}, {}, {}, {}, IDLE_MS
-local LARGEST_PAYLOAD = 33 * 1024 * 1024 -- bytes: the largest MAX_PAYLOAD_BYTES and the job's envelope
+local lanes, lanes_of, batches, granted, leased, wait = {}, {}, {}, {}, {}, IDLE_MS
 local LONGEST_LEASE_MS = 3600000 -- the largest LEASE_S
 local PUT_OFF_MS = 60000 -- how long a job waits that could not be granted
-local SIDESTEP_MS = 250
 local KEPT_BACK_MS = 1000 -- how long a refused job waits for others to be tried
 local HELD_MS = 250 -- until the next claim, while a trial is under way
 local want = wanted(account, ask.want, now)
 local tries = tries_jobs(account) -- whether one job at a time is tried somewhere
 local tokens = 0
 
-local function lane_of(model)
-  if not lanes[model] then
-    lanes[model] = open_lane(ask.account, model, now / 1000, ARGV[2])
-    count_slots(lanes[model], now / 1000)
-    note_lane_trial(account, lanes[model])
+-- The lane of a model, or the model's view of a lane that it shares; see lane_names.lua.
+local function lane_of(model, fast)
+  local name = lane_name(ask.groups, model, fast)
+  local known = name == model and name or name .. '\n' .. model
+  if lanes_of[known] then return lanes_of[known] end
+  if not lanes[name] then
+    lanes[name] = open_lane(ask.account, name, now / 1000, ARGV[2])
+    count_slots(lanes[name], now / 1000)
   end
-  return lanes[model]
+  lanes_of[known] = name == model and lanes[name] or view_of(lanes[name], model)
+  note_lane_trial(account, lanes_of[known])
+  return lanes_of[known]
 end
 
 local function batch_named(name)
@@ -49,12 +53,7 @@ local function batch_named(name)
   return batches[name]
 end
 
--- A counter of a record as a whole number, "0" when it is none.
-local function whole(text)
-  return text and #text < 16 and string.find(text, '^%d+$') and text or '0'
-end
-
-local function granted_job(id, payload, queue, model, record, verdict, reservation)
+local function granted_job(id, payload, queue, model, lane, record, verdict, reservation)
   local attempts, cut = '[]', nil
   if record.calls > 1 then
     attempts = '[' .. table.concat(redis.call('LRANGE', ATTEMPTS .. id, 0, -1), ',') .. ']'
@@ -62,7 +61,7 @@ local function granted_job(id, payload, queue, model, record, verdict, reservati
   end
   return { id, record.token, payload, queue, model, whole(record.counted), whole(record.refusals),
     whole(record.snoozes), tostring(record.calls), verdict, reservation, attempts, cut or '',
-    whole(record.outages), whole(record.failed_at) }
+    whole(record.outages), whole(record.failed_at), lane }
 end
 
 -- `unfit` is the verdict on a job that cannot run: gone or unreadable.
@@ -98,23 +97,10 @@ local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
   if queue == QUEUE then redis.call('PERSIST', PAYLOAD .. id) end -- arq gives a payload a day to live
   local reservation = take(lane, guess, token, now / 1000, lease_end)
   note_trial(account, lane, id, verdict, token, lease_end)
-  granted[#granted + 1] = granted_job(id, payload, queue, lane.model, record, verdict, reservation)
+  granted[#granted + 1] = granted_job(id, payload, queue, lane.model, lane.name, record, verdict, reservation)
   leased[queue] = leased[queue] or {}
   table.insert(leased[queue], lease_end)
   table.insert(leased[queue], id)
-end
-
--- Return a job's function and model. A batch's queue has one `model`; in the shared queue, the payload
--- names it. Returns nil when the payload cannot be read.
-local function read(payload, model)
-  if model and string.find(payload, '^{"t":null,"f":"generate",') then return 'generate', model end
-  if string.sub(payload, 1, 1) ~= '{' or #payload > LARGEST_PAYLOAD then return nil end
-  local ok, job = pcall(cjson.decode, payload)
-  if not ok or type(job) ~= 'table' or type(job.f) ~= 'string' then return nil end
-  local params = type(job.k) == 'table' and job.k.params or nil
-  if params == nil and type(job.a) == 'table' then params = job.a[1] end
-  local named = type(params) == 'table' and type(params.model) == 'string' and params.model
-  return job.f, model or named and is_utf8(named) and named or ask.model
 end
 
 -- Drop a job whose payload was evicted, deleted or expired.
@@ -146,13 +132,13 @@ end
 local function consider(id, payload, queue, batch, known, aborts, last)
   -- Feeding the batch's source again brings such a job back.
   if not payload and queue ~= QUEUE then return drop(id, queue) end
-  local fn, model = read(payload or '', known)
+  local fn, model = read(payload or '', known, ask.model)
   if fn and not ask.functions[fn] or not is_utf8(id) then
     redis.call('ZREM', queue, id)
     redis.call('ZADD', FOREIGN, now, id)
     return
   end
-  local lane = lane_of(model or ask.model)
+  local lane = lane_of(model or ask.model, payload and is_fast(payload))
   local waits = not last and not aborts[id] and kept_back(account, lane, id)
   if waits == 'job' then return keep_back(lane, id, queue, batch, known) end
   if waits then
@@ -175,19 +161,6 @@ local function put_off(queue, id)
     redis.call('DEL', IN_PROGRESS .. id)
   end
   redis.call('ZADD', queue, 'XX', now + PUT_OFF_MS, id)
-end
-
--- The shared queue mixes models. When all jobs at its head belong to closed lanes, put them behind the
--- others for 250 ms, at most once in 250 ms.
-local function sidestep(queue, ids)
-  if not redis.call('SET', SIDESTEP, 1, 'NX', 'PX', SIDESTEP_MS) then
-    -- A key that lives longer was set before Redis's clock went back.
-    if redis.call('PTTL', SIDESTEP) > SIDESTEP_MS then redis.call('DEL', SIDESTEP) end
-    return
-  end
-  local later = {}
-  for i, id in ipairs(ids) do later[2 * i - 1], later[2 * i] = now + SIDESTEP_MS, id end
-  redis.call('ZADD', queue, 'XX', unpack(later))
 end
 
 -- How many jobs to read from a queue. A batch's queue has one model: when that lane is closed, none.
@@ -239,7 +212,7 @@ local function claim_from(queue, batch, model, most, aborts)
     if not ok then guarded(put_off, queue, id) end
     if closed and queue ~= QUEUE then return end
   end
-  if queue == QUEUE and #ids == share and #granted == before then sidestep(queue, ids) end
+  if queue == QUEUE and #ids == share and #granted == before then sidestep(queue, ids, now) end
 end
 
 -- A job in flight stays in its queue with the end of its lease as its due time, so claims do not find
@@ -303,7 +276,7 @@ local function claim(aborts)
     end
     write_leases()
   end
-  for _, lane in pairs(lanes) do try_last(lane, aborts) end
+  for _, lane in pairs(lanes_of) do try_last(lane, aborts) end
   write_leases()
 end
 
@@ -316,7 +289,7 @@ local function grant_again(packed)
       local shown = verdict == 'unreadable' and '' or payload or ''
       local record = hash(RECORD .. id)
       record.calls = bounded(record.calls, 0, MOST_CALLS, 0)
-      granted[#granted + 1] = granted_job(id, shown, queue, model, record, verdict, reservation)
+      granted[#granted + 1] = granted_job(id, shown, queue, model, lane_name(ask.groups, model, is_fast(shown)), record, verdict, reservation)
     end
   end
 end

@@ -147,3 +147,8 @@ local function add_attempt(id, attempt)
   cut = { counted = counted, call_ms = math.min(EXACT, call_ms), reasons = reasons }
   redis.call('HSET', record, 'cut', cjson.encode(cut))
 end
+
+-- A counter of a record as a whole number, "0" when it is none.
+local function whole(text)
+  return text and #text < 16 and string.find(text, '^%d+$') and text or '0'
+end

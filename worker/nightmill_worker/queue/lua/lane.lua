@@ -32,6 +32,7 @@ local function move_back(lane, seconds)
   hot.pause_until, hot.cut_at = hot.pause_until - seconds, hot.cut_at - seconds
   hot.sent_at = hot.sent_at - seconds
   hot.ok_at, hot.ok_end = bounded(hot.ok_at, 0, LARGEST, 0) - seconds, bounded(hot.ok_end, 0, LARGEST, 0) - seconds
+  hot.models = nil
   for _, name in ipairs(DIMENSIONS) do
     if hot.told_at[name] then hot.told_at[name] = hot.told_at[name] - seconds end
   end
@@ -64,14 +65,14 @@ end
 
 -- `first` are the orders (JSON) of a lane that has never been used. A stored state that is damaged, or
 -- of another version, is repaired; unusable orders are replaced by the first ones.
-local function open_lane(account, model, now, first)
-  local key = LANE .. account .. ':' .. model
+local function open_lane(account, name, now, first)
+  local key = LANE .. account .. ':' .. name
   local stored = redis.call('HMGET', key, 'hot', 'orders')
-  local lane = { key = key, slots = key .. ':slots', model = model, taken_slots = {}, freed_slots = {} }
+  local lane = { key = key, slots = key .. ':slots', name = name, model = name, taken_slots = {}, freed_slots = {} }
   lane.hot, lane.orders = decoded(stored[1]), decoded(stored[2])
   if not is_sound(lane.hot) then lane.hot = repaired(new_hot(), lane.hot or {}) end
   if not are_sound(lane.orders) then lane.orders = cjson.decode(first) end
-  if not stored[1] then redis.call('SADD', LANES, account .. ':' .. model) end
+  if not stored[1] then redis.call('SADD', LANES, account .. ':' .. name) end
   refill(lane, now)
   return lane
 end
@@ -149,6 +150,10 @@ local function take(lane, guess, token, now, lease_end)
   local hot, mark, first = lane.hot, {}, nil
   if lane.in_flight == 0 and now - hot.sent_at > IDLE then hot.first_sent, hot.first_ended = 0, 0 end
   hot.sent, hot.sent_at = hot.sent + 1, now
+  if lane.model ~= lane.name then
+    local counts = counts_of(lane, lane.model)
+    counts.sent = counts.sent + 1
+  end
   if hot.first_sent < FIRST_CALLS then hot.first_sent, first = hot.first_sent + 1, true end
   lane.in_flight = lane.in_flight + 1
   hot.reserved = hot.reserved + guess.output
@@ -207,6 +212,10 @@ end
 local function learn(lane, item, usage_known)
   local hot = lane.hot
   hot.ok_at, hot.ok_end = max(bounded(hot.ok_at, 0, LARGEST, 0), item.reservation.at), hot.refilled_at
+  if item.model ~= lane.name then
+    local counts = counts_of(lane, item.model)
+    counts.ok_at, counts.ok_end = max(counts.ok_at, item.reservation.at), hot.refilled_at
+  end
   hot.latency = hot.latency + item.latency_ms / 1000
   hot.used_input = hot.used_input + item.input
   hot.used_output = hot.used_output + item.output

@@ -14,6 +14,8 @@ local MEANS = { 'ratio', 'output', 'guessed' }
 local TABLES = { 'told', 'told_at', 'opened', 'costs' }
 local BOUND = { 'window', 'pause', 'breaker', 'pace', 'requests', 'input', 'output' }
 local REPORT = { 'limit', 'most', 'corrected' }
+local MODEL_COUNTS = { 'sent', 'ok_at', 'ok_end' }
+local MOST_MODELS = 64 -- of a lane that several models share
 local ESTIMATE = { 'ratio', 'output' }
 local COST = { 'ratio', 'output', 'answers', 'at' }
 local ORDERS, GATE = { 'window', 'pause' }, { 'rate', 'capacity', 'reserve' }
@@ -78,4 +80,19 @@ local function are_sound(orders)
     if not (finite(gate, GATE) and gate.rate > 0 and IS_GATE[name]) then return false end
   end
   return true
+end
+
+-- What is known of one model in a lane that several models share: a success of another model says
+-- nothing about its jobs.
+local function counts_of(lane, model)
+  local models = lane.hot.models
+  if type(models) ~= 'table' then models = {} end
+  if not finite(models[model], MODEL_COUNTS) then
+    local known = 0
+    for _ in pairs(models) do known = known + 1 end
+    if known >= MOST_MODELS then models = {} end
+    models[model] = { sent = 0, ok_at = 0, ok_end = 0 }
+  end
+  lane.hot.models = models
+  return models[model]
 end

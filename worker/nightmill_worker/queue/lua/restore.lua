@@ -1,7 +1,7 @@
 -- Put claimed jobs back into a Redis that has lost them: payload, place in the queue, record, lease, slot.
 -- A job that was fed again meanwhile and that nobody has claimed becomes its holder's: its call is
 -- under way. The caller has looked in the store: these jobs have no row.
--- ARGV[1]  JSON: account, worker, lease_ms, items [{id, token, queue, model, calls, counted, snoozes,
+-- ARGV[1]  JSON: account, worker, lease_ms, items [{id, token, queue, lane, calls, counted, snoozes,
 --          refusals, outages, failed_at (0 for none), calling (whether its call is under way),
 --          attempts [JSON as text ...], cut ("" for none)}]
 -- ARGV[2..] the payloads, one for each item, in order
@@ -42,7 +42,7 @@ local function restore(item, payload)
     if #item.attempts > 0 then redis.call('RPUSH', ATTEMPTS .. id, unpack(item.attempts)) end
   end
   if item.calling then -- an answered call has given its slot back
-    redis.call('ZADD', LANE .. ask.account .. ':' .. item.model .. ':slots', lease_end, item.token)
+    redis.call('ZADD', LANE .. ask.account .. ':' .. item.lane .. ':slots', lease_end, item.token)
   end
 end
 

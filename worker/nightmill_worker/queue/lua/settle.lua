@@ -1,7 +1,7 @@
 -- Account for answers, many a call: free the slots, charge what was really used, follow the headers,
 -- count outcomes for the law, pause the fleet after a 429, and stop the account or hold the lane when
 -- calls cannot succeed (see account.lua).
--- ARGV[1]  JSON: account, items [{token, model, reservation (as claim gave it), outcome, latency_ms,
+-- ARGV[1]  JSON: account, items [{token, model, lane? (where it is not named as the model), reservation (as claim gave it), outcome, latency_ms,
 --          bytes (of the payload), input, output (tokens), reported? {dimension: [limit a minute,
 --          remaining]}, gate? (what a 429 names), retry_after_ms?, reason?; of a suspect: job, kind,
 --          own? (the refusal may well concern the job alone)}]
@@ -16,12 +16,15 @@ local ask = cjson.decode(ARGV[1])
 local now = now_ms()
 local account = open_account(ask.account)
 local before = account.fields.state
-local lanes = {}
+local lanes, lane_names = {}, {}
+for _, item in ipairs(ask.items) do lane_names[item.model or ''] = item.lane or item.model end
 
--- What weigh.lua asks of a model.
+-- What weigh.lua asks of a model, or of a lane.
 local function facts(model)
-  local hot = lanes[model] and lanes[model].hot or decoded(redis.call('HGET', LANE .. ask.account .. ':' .. model, 'hot'))
+  local name = lane_names[model] or model
+  local hot = lanes[name] and lanes[name].hot or decoded(redis.call('HGET', LANE .. ask.account .. ':' .. name, 'hot'))
   hot = hot or NONE
+  if name ~= model then hot = type(hot.models) == 'table' and hot.models[model] or NONE end
   local function ms(seconds) return math.floor(1000 * bounded(seconds, 0, EXACT / 1000, 0) + 0.5) end
   return { ok_at = ms(hot.ok_at), ok_end = ms(hot.ok_end), calls = bounded(hot.sent, 0, EXACT, 0) }
 end
@@ -32,8 +35,9 @@ local function account_for(item)
   if outcome == 'suspect' then -- for the law, a refusal by a limit or an answer about the job
     item.outcome = string.sub(tostring(item.kind), 1, 3) == '429' and 'refused' or 'rejected'
   end
-  lanes[model] = lanes[model] or open_lane(ask.account, model, now / 1000, ARGV[2])
-  settle(lanes[model], item, now / 1000)
+  local name = item.lane or model
+  lanes[name] = lanes[name] or open_lane(ask.account, name, now / 1000, ARGV[2])
+  settle(lanes[name], item, now / 1000)
 end
 
 -- Suspects come last: what else succeeded says what their refusals concern.
@@ -44,7 +48,7 @@ end
 for turn = 1, #suspects > 0 and 2 or 1 do
   for _, item in ipairs(turn == 1 and ask.items or suspects) do
     if turn == 2 or item.outcome ~= 'suspect' then
-      local lane = not guarded(account_for, item) and lanes[item.model]
+      local lane = not guarded(account_for, item) and lanes[item.lane or item.model]
       if lane then lane.hot.unsettled = bounded(lane.hot.unsettled, 0, LARGEST, 0) + 1 end
     end
   end

@@ -99,7 +99,7 @@ local function note_trial(account, lane, id, verdict, token, lease_end)
   end
   if fields.state == 'trial' then
     fields.state = 'trying'
-    redis.call('HSET', account.key, 'state', 'trying', 'trial', token, 'trial_lane', lane.model, 'trial_job', id,
+    redis.call('HSET', account.key, 'state', 'trying', 'trial', token, 'trial_lane', lane.name, 'trial_job', id,
       'until_ms', lease_end)
   end
 end

@@ -1,0 +1,93 @@
+"""Models that share one limit of the endpoint have one lane; scripts alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from redis import Redis
+
+from nightmill.queue import keys
+from tests.worker.queue.desk import ACCOUNT, GOOD, ORDERS, settlement
+from tests.worker.queue.refusals import PERMISSION, Fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WINDOW = ORDERS["window"]
+GROUPS = (("m.x", "m-", 1), ("one", "exact", 0))
+FAST = GOOD.replace(b'"max_tokens":5', b'"max_tokens":5,"speed":"fast"')
+
+
+@pytest.fixture
+def fleet(redis_url: str) -> Iterator[Fleet]:
+    """Return a worker whose models m-* share a lane, on an empty server."""
+    with Redis.from_url(redis_url) as redis:
+        found = Fleet(redis)
+        found.groups = GROUPS
+        yield found
+
+
+def slots(fleet: Fleet, lane: str) -> int:
+    """Return how many calls of a lane are in flight."""
+    return int(fleet.redis.execute_command("ZCARD", f"{keys.LANE}{ACCOUNT}:{lane}:slots"))
+
+
+def test_models_of_a_group_draw_on_one_window_and_one_bucket(fleet: Fleet) -> None:
+    """Each had a lane of its own, and together they took twice what the endpoint allows."""
+    fleet.fill(WINDOW, model="m-1")
+    fleet.fill(5, model="m-2")
+    fleet.fill(5, model="exact")
+    fleet.fill(5, model="exactly")
+    jobs = [job for _ in range(9) for job in fleet.take(999)]
+    of = {lane: [j for j in jobs if j["lane"] == lane] for lane in ("m.x", "one", "exactly")}
+    assert [len(each) for each in of.values()] == [WINDOW, 5, 5]
+    assert slots(fleet, "m.x") == WINDOW
+    fleet.send("settle", [settlement(job) for job in of["m.x"]])
+    assert slots(fleet, "m.x") == 0
+    assert fleet.redis.smembers(keys.LANES) == {
+        f"{ACCOUNT}:{lane}".encode() for lane in ("m.x", "one", "exactly")
+    }
+
+
+def test_a_refused_model_holds_no_other_model_of_its_lane(fleet: Fleet) -> None:
+    """A permission is given for a model, a limit for a group: only that model's jobs wait."""
+    fleet.fill(20, model="m-denied")
+    fleet.fill(20, model="m-1")
+    for job in fleet.take(1):
+        (fleet.refuse if job["model"] == "m-denied" else fleet.succeed)(job)
+    while fleet.state("m-denied") != "stopped":
+        jobs = fleet.take(3)
+        fleet.succeed(*(job for job in jobs if job["model"] == "m-1"))
+        fleet.refuse(*(job for job in jobs if job["model"] == "m-denied"), kind=PERMISSION)
+    assert {job["model"] for job in fleet.take()} == {"m-1"}
+    assert not fleet.stopped
+
+
+def test_a_success_of_another_model_fails_no_refused_job(fleet: Fleet) -> None:
+    """It says nothing about the permission for this one, whose jobs would fail one by one."""
+    fleet.fill(3, model="m-denied")
+    refused = fleet.take(1)
+    fleet.fill(9, model="m-1")
+    fleet.refuse(*refused, kind=PERMISSION)
+    jobs = fleet.take(20)
+    fleet.succeed(*(job for job in jobs if job["model"] == "m-1"))
+    trials = [job for job in jobs if job["model"] == "m-denied"]
+    fleet.refuse(*trials, kind=PERMISSION)
+    fleet.refuse(*fleet.take(20), kind=PERMISSION)
+    assert fleet.judged() == []
+
+
+def test_calls_in_fast_mode_have_a_lane_of_their_own(fleet: Fleet) -> None:
+    """The endpoint has a separate limit for them, with headers of its own."""
+    fleet.enqueue("slow", model="m-1")
+    fleet.enqueue("fast", FAST, model="m-1")
+    quoted = GOOD.replace(
+        b'"messages":[]', rb'"messages":[{"role":"user","content":"\"speed\":\"fast\""}]'
+    )
+    fleet.enqueue("quoted", quoted, model="m-1")
+    found = fleet.claim()
+    lanes = {job_id: job["lane"] for job_id, job in found.items()}
+    assert lanes == {"slow": "m.x", "fast": "m.x fast", "quoted": "m.x"}
+    fleet.send("settle", [settlement(job) for job in found.values()])
+    assert (slots(fleet, "m.x"), slots(fleet, "m.x fast")) == (0, 0)
