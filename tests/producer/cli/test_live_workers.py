@@ -51,7 +51,7 @@ async def test_lanes_and_doctor_count_workers(shell: Shell, rig: Rig) -> None:
     assert waited.out == "slow: 0 succeeded, 1 left; 1 worker running\n"
     assert "1 worker running" in lanes.out
     assert "Idle: no jobs are waiting." in lanes.out
-    assert "claude-opus-4-6 at 127.0.0.1:" in lanes.out
+    assert "claude-opus-4.x at 127.0.0.1:" in lanes.out
     assert json.loads(status.out)["workers"] == 1
     assert "workers: 1 running" in doctor.out
     await until(lambda: _none(rig))
