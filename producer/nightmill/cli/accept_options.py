@@ -1,10 +1,10 @@
-"""Options that say which answers are results, shared by `run` and `enqueue`."""
+"""Options that say which answers are results, shared by `run`, `enqueue` and `adjust`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias, get_args
 
 import typer
 
@@ -14,11 +14,52 @@ if TYPE_CHECKING:
     from nightmill.records.acceptance import Accepted
     from nightmill.settings import Settings
 
+_Plain: TypeAlias = Literal[
+    "on_truncated",
+    "max_tokens_ceiling",
+    "on_pause",
+    "on_refusal",
+    "schema_tool",
+    "check",
+    "check_retries",
+    "check_reask",
+]
+
+
+_PLAIN: Final[tuple[_Plain, ...]] = get_args(_Plain)
+"""Options whose values are those of `Batch.accept`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptOptions:
     """What a batch accepts as a result. None: it stays as it is, by default every answer."""
 
+    on_truncated: Annotated[
+        Literal["keep", "fail", "grow"] | None,
+        typer.Option(
+            help="Answers cut at max_tokens: keep them, fail, or call again with max_tokens "
+            "doubled.  [default: keep]"
+        ),
+    ] = None
+    max_tokens_ceiling: Annotated[
+        int | None,
+        typer.Option(min=1, help="The largest max_tokens of --on-truncated grow."),
+    ] = None
+    on_pause: Annotated[
+        Literal["continue", "keep"] | None,
+        typer.Option(
+            help="Answers that pause (pause_turn): continue them, up to 10 times, or keep them.  "
+            "[default: continue]"
+        ),
+    ] = None
+    on_refusal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="keep|fail|model:NAME",
+            help="Answers that the model refused: keep them, fail, or call model NAME once.  "
+            "[default: keep]",
+        ),
+    ] = None
     schema: Annotated[
         Path | None,
         typer.Option(
@@ -66,14 +107,9 @@ class AcceptOptions:
         elif self.structured or self.schema_tool:
             name = "--structured" if self.structured else "--schema-tool"
             raise SettingsError(f"{name}: needs a schema; add --schema FILE")
-        if self.schema_tool is not None:
-            given["schema_tool"] = self.schema_tool
-        if self.check is not None:
-            given["check"] = self.check
-        if self.check_retries is not None:
-            given["check_retries"] = self.check_retries
-        if self.check_reask is not None:
-            given["check_reask"] = self.check_reask
+        for name in _PLAIN:
+            if (value := getattr(self, name)) is not None:
+                given[name] = value
         if self.structured:
             given["structured"] = True
         acceptance(**given)

@@ -74,6 +74,8 @@ def enqueue(  # noqa: PLR0913 - one parameter an option or group: that is typer'
 
     nightmill enqueue s3://b/rows.parquet --prompt @ask.txt --system 'Be brief'
 
+    nightmill enqueue prompts.jsonl --on-truncated fail --on-refusal fail
+
     nightmill enqueue backfill.jsonl --weight 1 --budget-usd 40 --expires 24h
 
     nightmill enqueue reviews.csv --prompt 'Tag: {{ text }}' --schema tag.json

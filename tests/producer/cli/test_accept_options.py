@@ -32,6 +32,23 @@ def test_options_become_the_keywords_of_accept(tmp_path: Path) -> None:
     }
 
 
+def test_options_for_stop_reasons_become_keywords() -> None:
+    """A third of a data set was cut, and nothing could be said about it before the run."""
+    options = AcceptOptions(
+        on_truncated="grow", max_tokens_ceiling=8192, on_pause="keep", on_refusal="model:m"
+    )
+    assert options.accepted() == {
+        "on_truncated": "grow",
+        "max_tokens_ceiling": 8192,
+        "on_pause": "keep",
+        "on_refusal": "model:m",
+    }
+    with pytest.raises(InvalidAcceptanceError, match="max_tokens_ceiling: missing; on_truncated"):
+        AcceptOptions(on_truncated="grow").accepted()
+    with pytest.raises(InvalidAcceptanceError, match="on_refusal: given 'other'; allowed: keep, f"):
+        AcceptOptions(on_refusal="other").accepted()
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

@@ -135,6 +135,10 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
 
     nightmill run prompts.jsonl --budget-usd 25 --expires 8h
 
+    nightmill run prompts.jsonl --on-truncated grow --max-tokens-ceiling 8192
+
+    nightmill run prompts.jsonl --on-truncated fail --on-refusal fail
+
     nightmill run reviews.csv --prompt @ask.txt --schema review.json -o out.parquet
     """
     from nightmill.cli.dry_run import show_jobs  # noqa: PLC0415 - fast `--help`
