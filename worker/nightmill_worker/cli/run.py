@@ -139,7 +139,7 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
 
     nightmill run prompts.jsonl --on-truncated fail --on-refusal fail
 
-    nightmill run reviews.csv --prompt @ask.txt --schema review.json -o out.parquet
+    nightmill run in.csv --prompt @ask.txt --schema s.json -o out.parquet
     """
     from nightmill.cli.dry_run import show_jobs  # noqa: PLC0415 - fast `--help`
 
