@@ -154,7 +154,8 @@ def _where(text: str, error: Exception) -> str:
     problem = str(error).removeprefix("JSON is malformed: ")
     found = re.search(r"byte (\d+)", problem)
     if found is None:
-        return f"the JSON is not valid: {problem}"
+        cut = "it ends too early" if "truncated" in problem else problem
+        return f"the JSON is not valid: {cut}; expected one whole value"
     before = text.encode(errors="replace")[: int(found[1])].decode(errors="ignore")
     problem = problem.partition(" (")[0]
     at = text[max(0, len(before) - _SHOWN // 2) : len(before) + _SHOWN // 2]

@@ -11,7 +11,7 @@ import msgspec
 
 from nightmill.checked.reading import Outputs, accepted_as, usable
 from nightmill.client.corrected import Corrections
-from nightmill.client.stored import store_of_results
+from nightmill.client.stored import acceptance_of, store_of_results
 from nightmill.errors import BatchStoppedError, BatchTimeoutError
 from nightmill.queue import webhooks
 from nightmill.queue.patience import patiently, waits
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from nightmill.records.limits import Given, Limits
     from nightmill.records.result import Result
     from nightmill.settings import Settings
-    from nightmill.store import ResultStore
 
 LOOK_S: Final = (0.05, 1.0)
 """Pauses between two looks of `wait`, seconds: the first one, doubled up to the longest."""
@@ -184,18 +183,12 @@ class Batch:
                 if not known:
                     await self._batches.require(self.name)
             if store is not None:
-                outputs = await self._outputs(store)
+                accept = await acceptance_of(self._settings, self._batches.redis, self.name)
+                outputs = Outputs(accepted_as(accept), self._schema)
                 pages = store.pages(self.name, after=place, statuses=chosen, ordered=True)
                 async with aclosing(pages):
                     async for page in pages:
                         yield [outputs.read(each) for each in page]
-
-    async def _outputs(self, store: ResultStore) -> Outputs:
-        """Return what reads its outputs: by the acceptance in Redis, else by that in the store."""
-        text = (await self._batches.counts(self.name)).accept
-        if not text and (known := await store.known(self.name)) is not None:
-            text = known.accept or ""
-        return Outputs(accepted_as(text), self._schema)
 
     async def _stopped(self, counts: Counts, standstill: _Standstill) -> str:
         """Return why the batch can have no further result, "" while it can."""

@@ -27,7 +27,7 @@ import msgspec
 
 from nightmill.checked.reading import Outputs, accepted_as
 from nightmill.client.batch import Batch
-from nightmill.client.stored import from_store, place_of, store_beside
+from nightmill.client.stored import acceptance_of, from_store, place_of, store_beside
 from nightmill.enqueue.changes import Changed
 from nightmill.enqueue.fed import Fed
 from nightmill.enqueue.feeder import Feeder
@@ -52,6 +52,7 @@ from nightmill.queue.batches import Batches
 from nightmill.queue.connection import connect, moment, redis_errors
 from nightmill.queue.patience import waits
 from nightmill.records.job import now_ms, rehearsal_of
+from nightmill.records.state import JobState
 from nightmill.settings import Settings, load_settings
 from nightmill.sources import Start, in_thread, items_of, live_chunks, rows_of
 
@@ -287,12 +288,18 @@ class Producer:
         """Read the store's row, which has all attempts, or else what Redis keeps of the result."""
         stored = await from_store(self.settings, self._redis, job_id)
         if stored is not None:
-            row, accept = stored
-            return Outputs(accepted_as(accept), self._schemas.get(row.batch or "")).read(row)
+            return await self._with_output(stored)
         if kept is None:
             message = f"no job {job_id}: neither in the queue nor in the results"
             raise JobNotFoundError(message)
         return result_keys.from_redis(job_id, kept, looked_in=place_of(self.settings))
+
+    async def _with_output(self, row: Result) -> Result:
+        """Return `row` with its output, when its batch has a schema."""
+        if row.batch is None or row.status is not JobState.SUCCEEDED:
+            return row
+        accept = await acceptance_of(self.settings, self._redis, row.batch)
+        return Outputs(accepted_as(accept), self._schemas.get(row.batch)).read(row)
 
 
 def _request_in(payload: bytes) -> bytes:

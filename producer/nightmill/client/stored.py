@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightmill.errors import StoreMismatchError, StoreMissingError
+from nightmill.queue.batches import Batches
 from nightmill.queue.connection import redis_errors
 from nightmill.queue.used_store import UsedStore, differing, mismatch, note, noted
 from nightmill.safety import private
@@ -120,16 +121,16 @@ async def join_store(settings: Settings, redis: Redis, store: ResultStore) -> No
         raise problem
 
 
-async def from_store(
-    settings: Settings, redis: Redis, job_id: str
-) -> tuple[Result, str | None] | None:
-    """Return the stored row of a job and what its batch accepts (JSON, None for the default).
-
-    Returns None without a store or without a row.
-    """
+async def from_store(settings: Settings, redis: Redis, job_id: str) -> Result | None:
+    """Return the stored row of a job; None without a store or without a row."""
     async with store_to_read(settings, redis) as store:
-        row = None if store is None else await store.get(job_id)
-        if store is None or row is None:
-            return None
-        known = await store.known(row.batch) if row.batch else None
-        return row, None if known is None else known.accept
+        return None if store is None else await store.get(job_id)
+
+
+async def acceptance_of(settings: Settings, redis: Redis, batch: str) -> str | None:
+    """Return what a batch accepts, as Redis has it, or else the store; None for the default."""
+    if found := await Batches(redis).accept_of(batch):
+        return found
+    async with store_to_read(settings, redis) as store:
+        known = None if store is None else await store.known(batch)
+    return None if known is None else known.accept

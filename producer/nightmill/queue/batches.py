@@ -186,6 +186,12 @@ class Batches:
         await self._write(batch, accept=text, accept_id=id_of(text))
         return accept
 
+    async def accept_of(self, batch: str) -> str:
+        """Return what `batch` accepts, as JSON; "" for the default, or when Redis has lost it."""
+        with redis_errors():
+            found = await self.redis.execute_command("HGET", keys.BATCH + batch, "accept")
+        return text(found or b"")
+
     async def remind(
         self, batch: str, *, total: int | None = None, limits: Limits, accept: str = ""
     ) -> None:

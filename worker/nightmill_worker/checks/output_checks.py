@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from nightmill.checked.schema import compiled
+from nightmill.errors import NightmillError
 from nightmill.records.acceptance import to_text
 from nightmill_worker.checks.judge import by_schema
 from nightmill_worker.checks.messages import Question, Verdict
@@ -35,6 +37,11 @@ class OutputChecks:
 
     async def missing(self, accept: Acceptance) -> str:
         """Return why a job of this acceptance must not be called here, "" when it may."""
+        try:
+            if accept.schema is not None:
+                compiled(bytes(accept.schema))
+        except NightmillError as error:
+            return f"the schema of the batch cannot be used: {error}"
         return "" if accept.check is None else await self._processes.missing(accept.check)
 
     async def verdict(

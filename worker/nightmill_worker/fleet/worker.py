@@ -23,6 +23,7 @@ from nightmill.queue.batches import Batches
 from nightmill.queue.used_store import UsedStore, differing, note
 from nightmill.safety.redaction import Secrets
 from nightmill_worker.attachments.loader import Attachments
+from nightmill_worker.checks.output_checks import OutputChecks
 from nightmill_worker.completion.committer import Committer
 from nightmill_worker.completion.releases import Releases
 from nightmill_worker.completion.restorer import Restorer
@@ -151,6 +152,7 @@ class FleetWorker(Worker):
         )
         cancellation = Cancellation(redis, store, settings)
         delivery = Delivery(settings, redis, self._emit, chance)
+        self._checks = OutputChecks(settings)
         self._background = Background(
             redis,
             self._scripts,
@@ -174,7 +176,7 @@ class FleetWorker(Worker):
             worker=self.name,
             account=self.account,
             executor=Executor(
-                client, Attachments(settings, self._emit), decider, self._settler.put
+                client, Attachments(settings, self._emit), decider, self._settler.put, self._checks
             ),
             decider=decider,
             defects=defects,
@@ -242,6 +244,7 @@ class FleetWorker(Worker):
             raise
         finally:
             await self._claims.close()
+            await self._checks.close()
             self._background.end()
             await end_tasks(*tasks)
             if self._life:

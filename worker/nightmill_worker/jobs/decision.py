@@ -17,6 +17,8 @@ from nightmill.pricing.cost import Prices
 from nightmill.records.result import ErrorInfo, Result, Usage
 from nightmill.records.state import JobState
 from nightmill.safety.redaction import Secrets
+from nightmill_worker.checks.messages import Verdict
+from nightmill_worker.checks.output_checks import PASSED
 from nightmill_worker.events import CallFailed, CallRefused, Event, JobFaulted, JobQuarantined
 from nightmill_worker.jobs.claimed_job import ClaimedJob
 from nightmill_worker.jobs.known_limits import KnownLimits
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
 
     from nightmill.records.result import Attempt
     from nightmill.settings import Settings
-    from nightmill_worker.jobs.defects import Verdict
+    from nightmill_worker.jobs.defects import Verdict as DefectVerdict
     from nightmill_worker.messages.outcome import Outcome
 
 POSTPONED_MS: Final = 500
@@ -63,12 +65,12 @@ _OK: Final = range(200, 300)
 class Answered(msgspec.Struct, frozen=True):
     """A call that has ended; its reply is not interpreted yet.
 
-    `problem` says why its output did not pass the job's check, "" when it did or need not.
+    `verdict` says whether its output passed the checks of the job, as far as it has any.
     """
 
     claimed: ClaimedJob
     reply: Reply | Broken
-    problem: str = ""
+    verdict: Verdict = PASSED
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,8 +149,10 @@ class Decider:
             if reported:
                 self._limits.note(claimed.granted.lane, reported)
             settlement = outcome_settled(claimed, outcome, reported)
-            problem = self._secrets.hidden(answered.problem) if answered.problem else ""
-            return self._decided(claimed, outcome, settlement, problem)
+            verdict = answered.verdict
+            if verdict is not PASSED:
+                verdict = self._secrets.hidden_in(verdict)
+            return self._decided(claimed, outcome, settlement, verdict)
         except Exception as error:  # noqa: BLE001 - the answer is paid for, whatever is wrong with it
             return self._as_it_came(claimed, reply, error)
 
@@ -176,7 +180,9 @@ class Decider:
         ending = Ending(row=None, finish=finish_of(claimed, row, prices=self._prices, again=True))
         return Decision(settlement=settlement_of(claimed, "unsent"), ending=ending)
 
-    def faulted(self, claimed: ClaimedJob, error: BaseException, verdict: Verdict) -> Decision:
+    def faulted(
+        self, claimed: ClaimedJob, error: BaseException, verdict: DefectVerdict
+    ) -> Decision:
         """Release or fail a job under which nightmill itself raised `error` before the call."""
         info = ErrorInfo(
             type=INTERNAL,
@@ -207,10 +213,14 @@ class Decider:
         return self._uncalled_end(claimed, JobState.FAILED, attempt, error=error, event=event)
 
     def _decided(
-        self, claimed: ClaimedJob, outcome: Outcome, settlement: Settlement, problem: str = ""
+        self,
+        claimed: ClaimedJob,
+        outcome: Outcome,
+        settlement: Settlement,
+        verdict: Verdict = PASSED,
     ) -> Decision:
         refused = isinstance(outcome, Snooze)
-        accepted = next_step_of(claimed, outcome, problem, self._prices)
+        accepted = next_step_of(claimed, outcome, verdict, self._prices)
         if isinstance(accepted, Continuation):
             return Decision(settlement=settlement, continuation=accepted)
         step = next_step(

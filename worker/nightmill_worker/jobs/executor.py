@@ -6,29 +6,26 @@ Nothing here raises for what an endpoint, a payload or a job does.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
+import msgspec
+
+from nightmill.records.result import ErrorInfo
 from nightmill_worker.attachments.loader import attached
+from nightmill_worker.checks.output_checks import PASSED
 from nightmill_worker.jobs.decision import Answered
 from nightmill_worker.jobs.turns import body_of, whole_answer
+from nightmill_worker.messages.outcome import Fail
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from nightmill_worker.attachments.loader import Attachments
+    from nightmill_worker.checks.output_checks import OutputChecks
     from nightmill_worker.jobs.claimed_job import ClaimedJob
     from nightmill_worker.jobs.decision import Decider, Decision
     from nightmill_worker.messages.client import MessagesClient
     from nightmill_worker.messages.outcome import Broken, Reply
-
-
-Check: TypeAlias = "Callable[[ClaimedJob, bytes], Awaitable[str]]"
-"""Returns what is wrong with the output in a Message (JSON), "" when it passes. Never raises."""
-
-
-async def unchecked(_claimed: ClaimedJob, _message: bytes) -> str:
-    """Let every output pass."""
-    return ""
 
 
 class Executor:
@@ -40,17 +37,14 @@ class Executor:
         attachments: Attachments,
         decider: Decider,
         put: Callable[[Answered | Decision], None],
-        check: Check | None = None,
+        checks: OutputChecks,
     ) -> None:
-        """Take the endpoint's client, the files, and where answers and decisions go.
-
-        `check` is asked about the answers of jobs whose output must pass.
-        """
+        """Take the endpoint's client, the files, where answers and decisions go, and the checks."""
         self._client = client
         self._attachments = attachments
         self._decider = decider
         self._put = put
-        self._check = check or unchecked
+        self._checks = checks
 
     async def run(self, claimed: ClaimedJob) -> None:
         """Take one job from its claim to its answer.
@@ -59,6 +53,8 @@ class Executor:
         """
         if (decision := self._decider.before_call(claimed)) is not None:
             self._put(decision)
+        elif claimed.accept.checks_output and (why := await self._checks.missing(claimed.accept)):
+            self._put(self._decider.without_call(claimed, _without_check(why)))
         elif attached(body := body_of(claimed)):
             await self._attach_and_call(claimed, body)
         else:
@@ -80,12 +76,31 @@ class Executor:
 
     async def answered(self, claimed: ClaimedJob, reply: Reply | Broken) -> None:
         """Hand an answer on; an output that must pass a check is checked before."""
-        problem = ""
+        verdict = PASSED
         if claimed.accept.checks_output and (message := whole_answer(claimed, reply)):
-            problem = await self._check(claimed, message)
-        self._put(Answered(claimed, reply, problem))
+            verdict = await self._checks.verdict(message, claimed.accept, _row(claimed))
+        self._put(Answered(claimed, reply, verdict))
 
     def _started(self, claimed: ClaimedJob, headers: Mapping[str, str]) -> None:
         """Tell the lane the limits that the headers of an answer report, before it is whole."""
         if (decision := self._decider.begun(claimed, headers)) is not None:
             self._put(decision)
+
+
+def _row(claimed: ClaimedJob) -> dict[str, object]:
+    """Return what an operator's check gets beside the Message."""
+    job = claimed.job
+    return {
+        "job_id": claimed.granted.id,
+        "batch": job.batch,
+        "custom_id": job.custom_id,
+        "seq": job.seq,
+        "run": job.run,
+        "params": msgspec.Raw(claimed.body),
+    }
+
+
+def _without_check(why: str) -> Fail:
+    """Return why a job is not called: its answer could not be checked."""
+    fix = "correct the schema or the setting CHECKS of the workers, then run `nightmill retry`"
+    return Fail(error=ErrorInfo(type="check_missing", message=why, fix=fix))

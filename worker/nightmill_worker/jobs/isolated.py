@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from nightmill.checked.structured import structured
 from nightmill.enqueue.prepare import defaults_of
 from nightmill.errors import InvalidAcceptanceError, InvalidParamsError, PayloadError
 from nightmill.params import recheck
@@ -87,6 +88,7 @@ async def _run(
     turns, _ = fitting(found, job, body)
     if turns:
         body = request_of(body, accept, turns)
+    body = structured(body, accept)
     if not attached(body):
         return _isolated(await client.send(body, api=job.api))
     async with attachments.loaded(body) as whole:

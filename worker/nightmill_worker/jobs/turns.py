@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from nightmill.checked.structured import structured
 from nightmill.queue import keys
 from nightmill.records.job import now_ms, request_hash
 from nightmill.records.message import NULL
@@ -27,11 +28,17 @@ from nightmill_worker.queue.records import Release
 if TYPE_CHECKING:
     from nightmill.pricing.cost import Prices
     from nightmill.records.turn import Why
+    from nightmill_worker.checks.messages import Verdict
     from nightmill_worker.jobs.claimed_job import ClaimedJob
     from nightmill_worker.messages.outcome import Broken, Outcome, Reply
 
 INPUT_CUT: Final = "input_cut"
 """Error type of an answer that max_tokens cut inside a tool's input."""
+UNCHECKED: Final = "check_failed"
+"""Error type of an answer whose check gave no verdict: it is kept, and not paid for again."""
+_FIX_CHECK: Final = (
+    "correct the check; the answer is in the job's row, and `nightmill retry` calls again"
+)
 AT_ONCE: Final = Again(state=JobState.SNOOZED, wait_ms=0, counted=False)
 _WORDS: Final = {
     PAUSED: "the answer paused; it is continued",
@@ -48,10 +55,13 @@ class Continuation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def next_step_of(
-    claimed: ClaimedJob, outcome: Outcome, problem: str, prices: Prices
+    claimed: ClaimedJob, outcome: Outcome, verdict: Verdict, prices: Prices
 ) -> Continuation | ErrorInfo | None:
     """Return what follows from an answer that is no result; None for every other outcome."""
+    problem = verdict.problem
     if isinstance(outcome, Succeeded):
+        if verdict.fault:
+            return ErrorInfo(type=UNCHECKED, message=verdict.fault, fix=_FIX_CHECK)
         if not problem and outcome.stop_reason in WHOLE:
             return None
         stop_reason = outcome.stop_reason
@@ -136,9 +146,10 @@ def whole_answer(claimed: ClaimedJob, reply: Reply | Broken) -> bytes:
 
 def body_of(claimed: ClaimedJob) -> bytes:
     """Return the request to send: the job's own, or the next one of its chain."""
-    if not claimed.turns:
-        return claimed.body
-    return request_of(claimed.body, claimed.accept, claimed.turns)
+    body = claimed.body
+    if claimed.turns:
+        body = request_of(body, claimed.accept, claimed.turns)
+    return structured(body, claimed.accept)
 
 
 def _queue(claimed: ClaimedJob, model: str) -> str:

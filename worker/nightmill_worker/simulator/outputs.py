@@ -32,19 +32,19 @@ class Outputs:
     def applied(self, answer: Answer, prompt: Prompt, config: SimulatorConfig) -> Answer:
         """Return `answer` with a text that fits the schema of the config, or of the request.
 
-        An answer that uses a tool, or that is cut, stays as it is. `invalid` is the share of the
+        An answer that uses a tool stays as it is. `invalid` is the share of the
         calls that get another text; the same request may get a good one the next time.
         """
         schema = _schema_of(prompt, config)
-        if schema is None or answer.body["stop_reason"] != "end_turn":
+        if schema is None or answer.body["stop_reason"] == "tool_use":
             return answer
         self._asked[prompt.digest] += 1
         seed = f"{config.seed} {self._asked[prompt.digest]}".encode()
         draw = hashlib.blake2b(prompt.digest, digest_size=16, key=seed[:64]).digest()
         if int.from_bytes(draw[:8]) / 2**64 < config.invalid:
-            return _with(answer, BROKEN[draw[8] % len(BROKEN)])
+            return _with(answer, prompt, BROKEN[draw[8] % len(BROKEN)])
         value = example(schema, int.from_bytes(prompt.digest[:4]))
-        return _with(answer, msgspec.json.encode(value).decode())
+        return _with(answer, prompt, msgspec.json.encode(value).decode())
 
 
 def _schema_of(prompt: Prompt, config: SimulatorConfig) -> dict[str, Any] | None:
@@ -60,13 +60,17 @@ def _read(text: str) -> dict[str, Any]:
     return root_of(text.encode())
 
 
-def _with(answer: Answer, text: str) -> Answer:
-    """Return `answer` with `text` in place of its own; what it thought stays."""
-    old = sum(len(pieces_of(str(each.get("text", "")))) for each in answer.content)
-    tokens = max(1, answer.output_tokens - max(1, old)) + max(1, len(pieces_of(text)))
+def _with(answer: Answer, prompt: Prompt, text: str) -> Answer:
+    """Return `answer` with `text` in place of its own, cut at max_tokens; what it thought stays."""
     thought = [each for each in answer.content if each["type"] != "text"]
-    content: list[Block] = [*thought, {"type": "text", "text": text}]
+    old = sum(len(pieces_of(str(each.get("text", "")))) for each in answer.content)
+    before = answer.output_tokens - max(1, old) if thought else 0
+    pieces, room = pieces_of(text), max(1, prompt.request.max_tokens - before)
+    stop_reason = "end_turn" if len(pieces) <= room else "max_tokens"
+    tokens = before + max(1, min(len(pieces), room))
+    content: list[Block] = [*thought, {"type": "text", "text": "".join(pieces[:room])}]
     usage = answer.body["usage"]
     counted = {**usage, "output_tokens": tokens} if isinstance(usage, dict) else usage
     body = {**answer.body, "content": content, "usage": counted}
+    body |= {"stop_reason": stop_reason, "stop_sequence": None}
     return Answer(body=body, content=content, output_tokens=tokens)
