@@ -149,4 +149,5 @@ async def test_the_fields_of_a_batch_and_a_lane_are_listed(rig: Rig) -> None:
     assert set(parts["kept"]["law"]) <= set(described("key of `kept`", "law"))
     flat = await rig.redis.execute_command("HKEYS", keys.BATCH + "night")
     found = {re.sub("^stop:.*", "stop:<reason>", name.decode()) for name in flat}
+    found = {re.sub("^wasted:.*", "wasted:<kind>", name) for name in found}
     assert found <= set(listed("field of `nightmill:batch:<batch>`"))

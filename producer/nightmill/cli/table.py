@@ -20,7 +20,7 @@ from nightmill.cli.terminal import echo_json
 from nightmill.records.state import JobState
 from nightmill.records.stop_reasons import shown
 from nightmill.reports.labels import NO_WORKER, StatusColumn
-from nightmill.reports.progress import Progress, counted, dollars, duration, short
+from nightmill.reports.progress import Progress, counted, dollars, duration, short, wasted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -95,6 +95,9 @@ def _notes(view: View) -> Iterator[Text]:
             yield Text(f"{batch} {counts.gap}", style="red")
         if stops := shown(counts.stop_reasons):
             yield Text(f"{batch or _SINGLES}: {stops}{_see_errors(batch)}", style="yellow")
+        if lost := wasted(counts):
+            name = batch or _SINGLES
+            yield Text(f"{name}: {dollars(counts.cost)} spent, {lost}", style="yellow")
         if delivery := view.webhook(batch):
             yield Text(f"webhook of {batch}: {delivery}")
 

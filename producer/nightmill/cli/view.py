@@ -11,6 +11,7 @@ from nightmill.queue.keys import SINGLES
 from nightmill.queue.stops import Stops, read_stops
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Limits
+from nightmill.records.waste import dollars_of
 from nightmill.reports.progress import remaining_s
 
 if TYPE_CHECKING:
@@ -105,7 +106,11 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
             "refused": counts.refused,
             "utilisation": None if counts.utilisation is None else round(counts.utilisation, 4),
             "tokens": {"input": counts.input_tokens, "output": counts.output_tokens},
-            "cost": {"usd": counts.cost, "projected_usd": counts.projected_cost},
+            "cost": {
+                "usd": counts.cost,
+                "projected_usd": counts.projected_cost,
+                "wasted_usd": dollars_of(counts.wasted),
+            },
         }
         if counts.limits != Limits():
             fields["limits"] = counts.limits

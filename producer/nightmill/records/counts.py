@@ -10,6 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from nightmill.errors import InvalidLimitError
+from nightmill.records import waste
 from nightmill.records.limits import NANO, Limits
 from nightmill.records.state import TERMINAL, JobState
 from nightmill.records.stop_reasons import FIELD
@@ -55,6 +56,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int = 0
     nanodollars: int = 0
     """Cost of all calls with a known price; 1e9 are one US dollar."""
+    wasted: dict[str, int] = {}
+    """Kind -> nano-dollars of it that bought no result, as far as Redis counted it. See waste."""
     unpriced: int = 0
     """Jobs that used tokens of a model without a known price."""
     refused: int = 0
@@ -182,7 +185,8 @@ def read_counts(size: int, feeding: int, flat: Sequence[bytes]) -> Counts:
         left -= numbers[name]
     return Counts(
         **numbers,
-        stop_reasons=_stop_reasons(fields),
+        stop_reasons=_named(fields, FIELD),
+        wasted=_named(fields, waste.FIELD),
         total=_number(fields.get(b"total", b"")),
         queued=left,
         feeding=bool(feeding),
@@ -215,8 +219,8 @@ def agree(counts: Counts, rows: Mapping[JobState, int]) -> bool:
     return same and sum(counts.stop_reasons.values()) >= counts.succeeded
 
 
-def _stop_reasons(fields: Mapping[bytes, bytes]) -> dict[str, int]:
-    start = FIELD.encode()
+def _named(fields: Mapping[bytes, bytes], prefix: str) -> dict[str, int]:
+    start = prefix.encode()
     named = {text(f[len(start) :]): _number(fields[f]) for f in fields if f.startswith(start)}
     return {name: number for name, number in named.items() if number is not None and number > 0}
 

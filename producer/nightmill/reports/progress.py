@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from nightmill.records.stop_reasons import shown
+from nightmill.records.waste import dollars_of
 from nightmill.reports.labels import ProgressLabel
 
 if TYPE_CHECKING:
@@ -119,6 +120,15 @@ def dollars(amount: float | None) -> str:
         return "?"
     digits = 4 if 0 < amount < 1 else 2 if amount < 100 else 0  # noqa: PLR2004 - see above
     return f"${amount:,.{digits}f}"
+
+
+def wasted(counts: Counts) -> str:
+    """Return what was paid for nothing, such as "$0.03 of it wasted (failed $0.03)", else ""."""
+    kinds = {kind: amount for kind, amount in dollars_of(counts.wasted).items() if amount}
+    if not kinds:
+        return ""
+    parts = ", ".join(f"{kind} {dollars(amount)}" for kind, amount in kinds.items())
+    return f"{dollars(sum(kinds.values()))} of it wasted ({parts})"
 
 
 def duration(seconds: float | None) -> str:

@@ -158,7 +158,11 @@ async def test_status_as_json_has_the_documented_keys(shell: Shell, rig: Rig) ->
     one = json.loads(shell("status", "prompts", "--json")[1])
     used = {
         "tokens": {"input": 0, "output": 0},
-        "cost": {"usd": 0.0, "projected_usd": None},
+        "cost": {
+            "usd": 0.0,
+            "projected_usd": None,
+            "wasted_usd": {"failed": 0.0, "truncated": 0.0, "repeated": 0.0},
+        },
         "utilisation": None,
     }
     states = {str(state): 5 if state is JobState.QUEUED else 0 for state in JobState}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from nightmill.queue import webhooks
 from nightmill.queue.stops import RESUME
 from nightmill.records.stop_reasons import shown
-from nightmill.reports.progress import counted, dollars, duration, short
+from nightmill.reports.progress import counted, dollars, duration, short, wasted
 from nightmill_worker.machine.local_run import End
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def summary(
             f"{batch}: {ends}, in {took}. {tokens}. {refusals}",
             f"REHEARSAL, nothing was paid: {paid}",
         ]
+    if lost := wasted(counts):
+        cost += f", {lost}"
     return [f"{batch}: {ends}, in {took}. {tokens}, {cost}. {refusals}"]
 
 

@@ -20,6 +20,7 @@ from nightmill.records.message import Message
 from nightmill.records.result import Attempt, ErrorInfo, Result, Usage, history_of
 from nightmill.records.state import JobState
 from nightmill.records.stop_reasons import counted_as
+from nightmill.records.waste import wasted_of
 from nightmill_worker.jobs.joining import with_turns
 from nightmill_worker.jobs.retry import Past
 from nightmill_worker.messages.outcome import Succeeded
@@ -261,13 +262,15 @@ def finish_of(claimed: ClaimedJob, row: Result, *, prices: Prices, again: bool =
     elif row.message is None and row.attempts and row.attempts[-1].usage:  # its last call broke off
         used.append(row.attempts[-1].usage)
         costs.append(row.attempts[-1].cost)
+    spent = amounts(used, costs)
     return Finish(
         id=granted.id,
         token=granted.token,
         queue=granted.queue,
         status=row.status,
         again=int(again),
-        **amounts(used, costs),
+        **spent,
+        wasted=wasted_of(row, spent["cost"]),
         fault=_fault(row),
         kept=result_keys.kept(row, granted.queue),
         stop=counted_as(row.status, row.stop_reason),

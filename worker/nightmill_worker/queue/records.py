@@ -124,6 +124,8 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     """The id and the JSON of the notice that the job has ended; () for none."""
     stop: str = ""
     """The name that the row's answer is counted under; see records.stop_reasons."""
+    wasted: dict[str, int] = {}
+    """Kind -> nano-dollars of its cost that bought no result; see records.waste."""
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -102,7 +102,7 @@ end
 
 -- Count what calls used: input and output tokens, and cost (nano-dollars, -1 = unknown). A job whose
 -- answers are a chain reports the amounts of its whole run so far: what was counted of them is `known`, the
--- field `chain` of its record ("<input> <output> <cost>").
+-- field `chain` of its record ("<input> <output> <cost>"). Returns the cost that was counted.
 local function count_usage(counts, batch, item, known)
   local cost = bounded(item.cost, -1, EXACT, -1)
   local input, output, paid = 0, 0, 0
@@ -114,9 +114,17 @@ local function count_usage(counts, batch, item, known)
   counts.add(batch, 'output_tokens', rest(item.output, output))
   if cost < 0 then
     counts.add(batch, 'unpriced', bounded(paid, -1, EXACT, 0) < 0 and 0 or 1)
-  else
-    counts.add(batch, 'nanodollars', rest(cost, paid))
+    return 0
   end
+  counts.add(batch, 'nanodollars', rest(cost, paid))
+  return rest(cost, paid)
+end
+
+-- Count the part of the cost that bought no result: kind -> nano-dollars, as records/waste.py has it.
+local WASTE = { 'failed', 'truncated', 'repeated' }
+local function count_wasted(counts, batch, wasted)
+  if type(wasted) ~= 'table' then return end
+  for _, kind in ipairs(WASTE) do counts.add(batch, 'wasted:' .. kind, bounded(wasted[kind], 0, EXACT, 0)) end
 end
 
 local function hash(key)

@@ -3,7 +3,8 @@
 -- ARGV[1]  JSON: canary (identical failures in a row that pause a batch, 0 = never), items [{id,
 --          token, queue, status, again (0 | 1: its row was stored before this claim), input,
 --          output (tokens), cost (nano-dollars, -1 = unknown), fault (the cause of a failure, else
---          ""), stop (the stop reason that its answer is counted under, "" for none), notice
+--          ""), stop (the stop reason that its answer is counted under, "" for none), wasted
+--          (kind -> nano-dollars of its cost that bought no result), notice
 --          ([id, JSON] of the notice that the job has ended, [] for none)}]
 -- ARGV[2..] what to keep under arq:result:<id>, one for each item, in order
 -- Returns  the ids that another worker holds by now; their jobs were not changed. An item that cannot be
@@ -65,8 +66,8 @@ local function count_state(batch, item, change)
 end
 
 local function count_spent(batch, item, chain)
-  count_usage(counts, batch, item, chain)
   if item.status == 'succeeded' then counts.add(batch, 'answers', 1) end
+  return count_usage(counts, batch, item, chain)
 end
 
 -- Another worker holds the job by now, but this answer was paid for as well. Its row may be the one that
@@ -74,7 +75,9 @@ end
 local function count_late(item, holder)
   late[#late + 1] = item.id
   if not holder or item.again ~= 0 then return end
-  count_spent(batch_of(item.queue), item, redis.call('HGET', RECORD .. item.id, 'chain'))
+  local batch = batch_of(item.queue)
+  local paid = count_spent(batch, item, redis.call('HGET', RECORD .. item.id, 'chain'))
+  count_wasted(counts, batch, { repeated = paid })
   redis.call('HSET', RECORD .. item.id, 'spent', 1)
 end
 
@@ -114,7 +117,10 @@ local function finish(item, kept)
   -- A row that was stored before was counted then, unless the job's worker died, or a cancellation that
   -- wrote it (`ending`): they may have died between the commit and the count.
   if item.again == 0 or record[3] or bounded(record[2], 0, EXACT, 0) > 0 then
-    if item.again == 0 or not record[6] then count_spent(batch, item, record[7]) end
+    if item.again == 0 or not record[6] then
+      local paid = count_spent(batch, item, record[7])
+      count_wasted(counts, batch, again and { repeated = paid } or item.wasted)
+    end
     if not again then
       count_state(batch, item, 1)
       watch_canary(batch, item)

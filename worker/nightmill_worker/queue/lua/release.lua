@@ -16,7 +16,9 @@ local LONGEST_WAIT_MS = 3600000 -- the longest `retry-after` is 15 min
 -- whole run so far.
 local function count_spent(batch, item)
   item.cost = bounded(item.cost, -1, EXACT, 0)
-  if item.chain ~= 1 then return count_usage(counts, batch, item) end
+  if item.chain ~= 1 then -- it broke off, and is made again
+    return count_wasted(counts, batch, { repeated = count_usage(counts, batch, item) })
+  end
   local record = RECORD .. item.id
   count_usage(counts, batch, item, redis.call('HGET', record, 'chain'))
   local input, output = bounded(item.input, 0, EXACT, 0), bounded(item.output, 0, EXACT, 0)
