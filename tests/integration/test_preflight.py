@@ -91,3 +91,17 @@ def test_elsewhere_the_same_row_runs_with_a_warning(shell: Shell, endpoint: Endp
     assert done.code == 0, done.err
     assert "warning: the endpoint may refuse this: the model takes temperature" in done.err
     assert "(2 lines, first line 1)" in done.err
+
+
+def test_what_was_enqueued_once_is_verified_and_run_again(shell: Shell, endpoint: Endpoint) -> None:
+    """`verify` and `retry` may be typed where BASE_URL is not set: these are jobs all the same."""
+    shell.export(base_url=endpoint.url)
+    endpoint.configure(down=400)
+    path = write(shell, [COLD, COLD])
+    assert shell("run", path, "--no-canary").code == 1
+    shell.env["NIGHTMILL_BASE_URL"] = PROVIDER
+    done = shell("verify", "in", "--source", path)
+    assert (done.code, "bad row" in done.err) == (0, False), done
+    assert '2 failed jobs of "in" are queued again' in shell("retry", "in").out
+    again = shell("retry", "in", "--set", "top_p=0.5")
+    assert "temperature: given 0 (integer); the model takes" in again.out + again.err

@@ -99,7 +99,7 @@ def _opened(source: Source, settings: Settings, batch: str) -> Iterator[Given]:
 
     if source.once:
         raise SourceError(f"{source} can be read only once: give the file that was fed")
-    defaults = defaults_of(settings)
+    defaults = defaults_of(settings).unexamined()
     checking = _checked(source, defaults)
     with unless_fed_before(source, defaults, batch, settings, checking) as checked:
         yield Given(lambda: read_checked(checked, defaults), checked.content)

@@ -137,14 +137,14 @@ async def _send(
     done: Requeued,
 ) -> Requeued:
     """Enqueue `rows` and return `done` with their numbers added."""
-    at = now_ms()
+    at, defaults = now_ms(), producer.defaults if patch else producer.defaults.unexamined()
     jobs, without, problems = [], 0, []
     for row in rows:
         if row.params is None:
             without += 1
             continue
         try:
-            jobs.append(next_run(row, row.params, patch, producer.defaults, at))
+            jobs.append(next_run(row, row.params, patch, defaults, at))
         except InvalidParamsError as error:
             problems.append(f"{row.custom_id or row.job_id}: {error}")
 

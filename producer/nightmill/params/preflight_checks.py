@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Final, NamedTuple, cast
 
+from nightmill.params.rules import SDK_ARGUMENTS
+
 Request = dict[str, object]
 Found = Iterator[tuple[str, object]]
 """Fields with what is refused, and their values."""
@@ -18,7 +20,7 @@ _SAMPLING: Final = ("temperature", "top_p", "top_k")
 _DEFAULT_TEMPERATURE: Final = 1
 _DEFAULT_TOP_P: Final = 0.99
 """From here on top_p changes nothing."""
-_HEADERS: Final = ("anthropic_beta", "anthropic_version", "betas", "extra_headers", "extra_body")
+_HEADERS: Final = ("anthropic_beta", "anthropic_version", *SDK_ARGUMENTS)
 
 
 class _Turn(NamedTuple):

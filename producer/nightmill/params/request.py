@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 import msgspec
 from msgspec import UNSET, Meta
@@ -38,6 +38,10 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     """The version of jobs that name none, and betas of all jobs."""
     preflight: Preflight | None = None
     """The endpoint whose refusals are found before a job is enqueued; None: they are not."""
+
+    def unexamined(self) -> Self:
+        """Return these without the preflight: for requests that were enqueued before."""
+        return msgspec.structs.replace(self, preflight=None)
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):

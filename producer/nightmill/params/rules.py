@@ -226,8 +226,15 @@ KNOWN: Final = FIELDS.keys() | {
 """Every request field that is known, with a rule or without."""
 
 
+SDK_ARGUMENTS: Final = ("betas", "extra_headers", "extra_body")
+"""What programs pass to an SDK beside the request, and write into it by mistake."""
+BESIDE_FIX: Final = "put anthropic_beta beside `params`, or use --beta"
+
+
 def unknown_field(name: str, ways_out: str = "") -> str:
     """Return what is wrong with a field that is not in KNOWN, and the field that may be meant."""
+    if name in SDK_ARGUMENTS:
+        return f"an argument of an SDK, not a field of a request; {BESIDE_FIX}"
     meant = closest(name, KNOWN)
     parts = ["not a field of the Messages API", *([f"did you mean {meant}?"] if meant else [])]
     text = "; ".join(parts)

@@ -29,7 +29,7 @@ def content_of(source: Source, defaults: Defaults) -> str | None:
     if source.once or is_url(source.location) or not path.is_file():
         return None
     how = {name: getattr(source, name) for name in source.__struct_fields__ if name not in _PLACES}
-    given = msgspec.json.encode([version("nightmill"), how, defaults], enc_hook=repr)
+    given = msgspec.json.encode([version("nightmill"), how, defaults.unexamined()], enc_hook=repr)
     digest = hashlib.blake2b(given, digest_size=16)
     try:
         with path.open("rb") as file:

@@ -206,3 +206,13 @@ def test_the_provider_is_known_by_its_whole_host() -> None:
     """A part of a name would be true of a proxy's path as well."""
     assert is_provider("https://api.anthropic.com")
     assert not is_provider("https://proxy.example/api.anthropic.com")
+
+
+@pytest.mark.parametrize("name", ["betas", "extra_headers", "extra_body"])
+def test_an_argument_of_an_sdk_is_refused_with_where_a_beta_goes(name: str) -> None:
+    """They went into the body, where the API refuses every job: extra inputs are not permitted."""
+    strict = msgspec.structs.replace(DEFAULTS, allow_unknown=False)
+    with pytest.raises(InvalidParamsError) as refused:
+        check(asked(**{name: ["context-1m-2025-08-07"]}), strict)
+    assert refused.value.field == name
+    assert "put anthropic_beta beside `params`, or use --beta" in refused.value.problem
