@@ -213,6 +213,6 @@ def test_an_argument_of_an_sdk_is_refused_with_where_a_beta_goes(name: str) -> N
     """They went into the body, where the API refuses every job: extra inputs are not permitted."""
     strict = msgspec.structs.replace(DEFAULTS, allow_unknown=False)
     with pytest.raises(InvalidParamsError) as refused:
-        check(asked(**{name: ["context-1m-2025-08-07"]}), strict)
+        check({**asked(), name: ["context-1m-2025-08-07"]}, strict)
     assert refused.value.field == name
     assert "put anthropic_beta beside `params`, or use --beta" in refused.value.problem
