@@ -15,7 +15,7 @@ from nightmill.cli.terminal import echo
 from nightmill.cli.which_options import WhichOptions
 from nightmill.errors import JobNotFoundError
 from nightmill.records.state import JobState
-from nightmill.records.stop_reasons import shown
+from nightmill.records.stop_reasons import named, shown
 from nightmill.reports.progress import counted
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ async def _require_known(store: ResultStore, batch: str, which: WhichOptions) ->
         types = sorted({info.type for info, _, _ in await store.errors(batch)})
         _require_in(types, which.error, f'no job of batch "{batch}" failed with', "types")
     if (reason := which.stopped_with) is not None and not which.truncated:
-        reasons = sorted(await store.stop_reasons(batch))
+        found = {named(status, reason) for status, reason, *_ in await store.stops(batch)}
+        reasons = sorted(found - {""})
         _require_in(
             *(reasons, reason, f'no answer of batch "{batch}" stopped with'), "stop reasons"
         )

@@ -10,6 +10,7 @@ import typer
 from nightmill.errors import SettingsError
 from nightmill.records.state import JobState
 from nightmill.records.stop_reasons import TRUNCATED
+from nightmill.records.turn import TRUNCATED as CUT
 
 if TYPE_CHECKING:
     from nightmill.maintenance.requeue import Selection
@@ -51,8 +52,9 @@ class WhichOptions:
         names = [name for name, value in given.items() if value]
         if len(names) > 1:
             raise SettingsError(f"{' and '.join(names)}: give one of them, run the command twice")
-        if self.stopped_with == TRUNCATED and not patch:
+        if (self.stopped_with == TRUNCATED or self.error == CUT) and not patch:
             name = f"--stop-reason {TRUNCATED}" if self.stop_reason else "--truncated"
+            name = f"--error {CUT}" if self.error else name
             raise SettingsError(
                 f"{name}: the same request would be cut again; add --set max_tokens=N, more than "
                 "before"

@@ -23,7 +23,7 @@ from nightmill.queue.patience import patiently
 from nightmill.records.bounds import MAX_RUN
 from nightmill.records.job import Job, now_ms
 from nightmill.records.state import JobState
-from nightmill.records.stop_reasons import counted_as
+from nightmill.records.stop_reasons import counted_as, named
 
 if TYPE_CHECKING:
     from nightmill.client.producer import Producer
@@ -47,7 +47,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
             return False
         if self.error is not None and (row.error is None or row.error.type != self.error):
             return False
-        return self.stop_reason in {None, counted_as(row.status, row.stop_reason)}
+        return self.stop_reason in {None, named(row.status, row.stop_reason)}
 
 
 FAILED: Final = Selection()

@@ -50,7 +50,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     cancelled: int = 0
     expired: int = 0
     stop_reasons: dict[str, int] = {}
-    """Stop reason -> rows whose message has it, also of unknown ones; "none": it has none."""
+    """Stop reason -> succeeded rows whose message has it, unknown ones too; "none": it has none."""
     input_tokens: int = 0
     """Of all calls with a known usage; tokens written to the prompt cache are included."""
     output_tokens: int = 0

@@ -1,7 +1,7 @@
 """Stop reasons: which ones mean that an answer is whole, and how the others are shown to a person.
 
-Rows are counted by stop reason in Redis and in the store. What a batch does with an answer that is
-not whole has its place here too: a rule for each stop reason.
+Rows that succeeded are counted by stop reason in Redis and in the store. What a batch does with an
+answer that is not whole is its acceptance: see records.acceptance.
 """
 
 from __future__ import annotations
@@ -46,11 +46,19 @@ FIXES: Final = {
 """What to change before a request is sent again whose answer is not whole."""
 
 
-def counted_as(status: JobState, stop_reason: str | None) -> str:
-    """Return the name under which a row is counted, "" for a row that has no answer."""
+def named(status: JobState, stop_reason: str | None) -> str:
+    """Return the name of how a row's answer stopped, "" for a row that has no answer."""
     if stop_reason:
         return stop_reason[:LONGEST]
     return NONE if status is JobState.SUCCEEDED else ""
+
+
+def counted_as(status: JobState, stop_reason: str | None) -> str:
+    """Return the name under which a row is counted, "" for a row that did not succeed.
+
+    An answer that was not accepted counts as failed, by its error.
+    """
+    return named(status, stop_reason) if status is JobState.SUCCEEDED else ""
 
 
 def tallied(rows: Iterable[tuple[JobState, str | None, int]]) -> dict[str, int]:

@@ -26,7 +26,10 @@ _VARIES: Final = re.compile(r"\b(?:req_\w+|[0-9a-f]{12,}|\d[\d,.]*)\b")
 _FIELDS: Final = {
     "invalid_request_error": "FIELD=VALUE",
     "not_found_error": "model=NAME",
+    "context_exceeded": "model=NAME",
     "input_cut": "max_tokens=N",
+    "refused": "model=NAME",
+    "truncated": "max_tokens=N",
     "response_too_large": "max_tokens=N",
 }
 """Error types that a field of the request causes -> what --set is to change."""

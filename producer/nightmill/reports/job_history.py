@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import shorten as shortened
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -11,6 +12,7 @@ from nightmill.queue import keys, wire
 from nightmill.queue.connection import redis_errors
 from nightmill.records.bounds import date_of
 from nightmill.records.counts import text
+from nightmill.records.message import Message, is_null
 from nightmill.records.result import Attempt, Result
 from nightmill.reports.conversation import answer_lines, request_lines
 from nightmill.reports.labels import HistoryLabel
@@ -85,6 +87,9 @@ def _call(attempt: Attempt) -> list[str]:
     took = _seconds(attempt.duration_ms)
     start = _time(attempt.started_at)
     lines = [f"{attempt.n}. {start} {attempt.outcome}{status} after {took}{why}{request}"]
+    if not is_null(attempt.answer):
+        answer = " ".join(answer_lines(Message(attempt.answer)))
+        lines.append(f"   {shortened(answer, width=75, placeholder=' ...')}")
     if attempt.wait_ms:
         lines.append(f"   {HistoryLabel.WAITED} {_seconds(attempt.wait_ms)}")
     return lines

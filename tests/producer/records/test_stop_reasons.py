@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from nightmill.records.state import JobState
-from nightmill.records.stop_reasons import LONGEST, MOST, counted_as, not_whole, shown, tallied
+from nightmill.records.stop_reasons import (
+    LONGEST,
+    MOST,
+    counted_as,
+    named,
+    not_whole,
+    shown,
+    tallied,
+)
 
 
 def test_every_stop_reason_is_told_by_name_and_whole_answers_are_not() -> None:
@@ -19,7 +27,8 @@ def test_a_message_without_a_stop_reason_is_counted_and_an_error_is_not() -> Non
     """Every succeeded row is counted once; a row without an answer has nothing to count."""
     assert counted_as(JobState.SUCCEEDED, None) == "none"
     assert counted_as(JobState.FAILED, None) == ""
-    assert counted_as(JobState.FAILED, "max_tokens") == "max_tokens"
+    assert counted_as(JobState.FAILED, "max_tokens") == ""
+    assert named(JobState.FAILED, "max_tokens") == "max_tokens"
     assert counted_as(JobState.SUCCEEDED, "x" * 999) == "x" * LONGEST
 
 

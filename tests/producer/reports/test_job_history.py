@@ -37,3 +37,16 @@ def test_lines_fit_80_columns() -> None:
     lane = "1303f0c1a7b2d3e4:claude-opus-4-6"
     row = msgspec.structs.replace(SUCCEEDED, lane=lane, worker="8939161c06e4")
     assert max(map(len, stored_history(row))) <= 80
+
+
+def test_a_call_after_which_the_job_went_on_shows_its_answer() -> None:
+    """Answers that did not pass were paid for; they are kept to find out why."""
+    answer = msgspec.Raw(b'{"content":[{"type":"text","text":"not what was asked"}]}')
+    call = Attempt(n=1, started_at=1, outcome="continued", counted=False, answer=answer)
+    call = msgspec.structs.replace(
+        call, status=200, error_type="invalid_output", error_message="$.a: required"
+    )
+    history = stored_history(msgspec.structs.replace(SUCCEEDED, attempts=(call,)))
+    (line,) = (line for line in history if "continued" in line)
+    assert line.endswith("continued HTTP 200 after 0.0 s, invalid_output: $.a: required")
+    assert history[history.index(line) + 1] == "     assistant: not what was asked"
