@@ -28,6 +28,7 @@ local IDLE_MS = 1200 -- until the next claim, when neither a job nor a lane is w
 local lanes, lanes_of, batches, granted, leased, wait = {}, {}, {}, {}, {}, IDLE_MS
 local LONGEST_LEASE_MS = 3600000 -- the largest LEASE_S
 local PUT_OFF_MS = 60000 -- how long a job waits that could not be granted
+local REVIVED = 10 -- due jobs of a full batch that a claim looks at
 local KEPT_BACK_MS = 1000 -- how long a refused job waits for others to be tried
 local HELD_MS = 250 -- until the next claim, while a trial is under way
 local want = wanted(account, ask.want, now)
@@ -88,7 +89,7 @@ local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
     if record.state then counts.add(batch.name, record.state, -1) end
     counts.add(batch.name, 'in_flight', 1)
   end
-  count_granted(batch)
+  if record.state ~= 'in_flight' then count_granted(batch) end
   record.token, record.calls = token, bounded(record.calls, 0, MOST_CALLS, 0) + 1
   redis.call('HSET', RECORD .. id, 'state', 'in_flight', 'token', token, 'worker', ask.worker,
     'calls', record.calls, 'claimed_at', now)
@@ -191,10 +192,23 @@ local function due_ids(queue, batch, model, share)
   return redis.call('ZRANGEBYSCORE', queue, queue == QUEUE and '(1' or '-inf', now, 'LIMIT', 0, share)
 end
 
+-- Those of `ids` that are counted as in flight already: jobs whose workers died.
+local function in_flight_of(ids)
+  local found = {}
+  for _, id in ipairs(ids) do
+    if redis.call('HGET', RECORD .. id, 'state') == 'in_flight' then found[#found + 1] = id end
+  end
+  return found
+end
+
 local function claim_from(queue, batch, model, most, aborts)
-  local share = share_to_read(model, batch, most)
+  -- Jobs whose workers died have their room: without them, a batch that they fill would never go on. Each
+  -- sweep puts them to the front of their queue.
+  local full = batch.room <= 0
+  local share = full and min(most, REVIVED) or share_to_read(model, batch, most)
   if share == 0 then return end
   local ids = due_ids(queue, batch, model, share)
+  if full then ids = in_flight_of(ids) end
   if #ids == 0 then
     local due = redis.call('ZRANGEBYSCORE', queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
     if due then
