@@ -15,12 +15,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+import reprlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from nightmill.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 PREFIX: Final = "NIGHTMILL_"
 SDK_PREFIX: Final = "ANTHROPIC_"
@@ -36,6 +40,10 @@ MAX_SECRET_BYTES: Final = 64 << 10
 OPTION: Final = "option"
 # Kubernetes sets such variables for a service whose name begins with "nightmill-".
 _OF_KUBERNETES: Final = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)\w*)?)$")
+
+
+short: Final = reprlib.Repr()
+short.maxstring = short.maxother = 200
 
 
 class Given(NamedTuple):
@@ -214,3 +222,17 @@ def _secret(path: str, source: str) -> str:
     if not text:
         raise SettingsError(f"{source}: {path} is empty")
     return text
+
+
+def explained(error: ValidationError, given: Mapping[str, Given], secrets: Sequence[str]) -> str:
+    """Return the first error of pydantic as one line, without the value of one of `secrets`."""
+    first = error.errors()[0]
+    problem = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return problem
+    name, value = str(first["loc"][0]), str(first["input"])
+    source = given[name].source if name in given else OPTION
+    where = PREFIX + name.upper() if source == OPTION else source
+    secret = name in secrets or "@" in value or "?" in value  # it may be a password
+    shown = "" if secret else f" (given: {short.repr(first['input'])})"
+    return f"{where}: {problem}{shown}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import reprlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
 
@@ -20,10 +19,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from nightmill.errors import SettingsError
 from nightmill.setting_sources import (
-    OPTION,
     PREFIX,
     Given,
+    explained,
     given_settings,
+    short,
     unknown_variables,
     variables,
 )
@@ -42,8 +42,6 @@ URLS: Final = ("redis_url", "store_url")
 """Settings that may hold a password."""
 MOST: Final = 10**12
 """The largest number that a setting may have. Scripts and stores can hold it exactly."""
-_short: Final = reprlib.Repr()
-_short.maxstring = _short.maxother = 200
 
 
 def _a_minute(what: str) -> Any:  # noqa: ANN401 - pydantic's own type of a field
@@ -182,6 +180,9 @@ class Settings(BaseSettings):
     )
     window: int = Field(
         50_000, ge=0, le=MOST, description="Jobs of one batch in Redis at once at most. 0: no limit"
+    )
+    batch_expires_s: float = Field(
+        86_400, ge=1, le=30 * 86_400, description="Life of a batch made over HTTP, seconds"
     )
     keep_params: bool = Field(True, description="Store each request in its job's row")
 
@@ -327,24 +328,10 @@ def _validated(given: Mapping[str, Given]) -> Loaded:
     for name, each in given.items():
         kind = Settings.model_fields[name].annotation
         if each.typed and (problem := mistyped(name, kind, each.value)):
-            shown = "" if name in SECRETS else f" (given: {_short.repr(each.value)})"
+            shown = "" if name in SECRETS else f" (given: {short.repr(each.value)})"
             raise SettingsError(f"{each.source}: {problem}{shown}")
     try:
         settings = Settings(**{name: each.value for name, each in given.items()})  # type: ignore[arg-type]
     except ValidationError as error:
-        raise SettingsError(_explain(error, given)) from None
+        raise SettingsError(explained(error, given, (*SECRETS, *URLS))) from None
     return Loaded(settings, given)
-
-
-def _explain(error: ValidationError, given: Mapping[str, Given]) -> str:
-    """Return the first error of pydantic as one line, without the value of a secret."""
-    first = error.errors()[0]
-    problem = first["msg"].removeprefix("Value error, ")
-    if not first["loc"]:
-        return problem
-    name, value = str(first["loc"][0]), str(first["input"])
-    source = given[name].source if name in given else OPTION
-    where = PREFIX + name.upper() if source == OPTION else source
-    secret = name in (*SECRETS, *URLS) or "@" in value or "?" in value  # it may be a password
-    shown = "" if secret else f" (given: {_short.repr(first['input'])})"
-    return f"{where}: {problem}{shown}"

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from nightmill.queue.connection import redis_errors
-from nightmill.safety.redaction import Secrets
-from nightmill.safety.visible import visible
-from nightmill_gateway.access.caller import Caller
+from nightmill_gateway.access.caller import CALLER
 from nightmill_gateway.answers.errors import ApiError, api_error
+from nightmill_gateway.answers.log import report
 from nightmill_gateway.answers.reply import (
     HEADER,
     REQUEST_ID,
@@ -22,6 +19,8 @@ from nightmill_gateway.answers.reply import (
     new_request_id,
     reply,
 )
+from nightmill_gateway.batches.handlers import BatchHandlers
+from nightmill_gateway.batches.keeper import Keeper
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,8 +36,6 @@ OPEN: Final = frozenset({"/healthz", "/readyz"})
 """Paths that need no key: a load balancer asks them."""
 READY_S: Final = 2.0
 """Longest time for Redis or the store to answer a look at readiness, seconds."""
-CALLER: Final = web.RequestKey("caller", Caller)
-"""The key in a request of its Caller."""
 
 
 def make_app(services: Services, access: Access) -> web.Application:
@@ -46,6 +43,9 @@ def make_app(services: Services, access: Access) -> web.Application:
     app = web.Application(middlewares=[_answers, _guard(access)])
     app.on_response_prepare.append(_add_id)
     app.add_routes([web.get("/healthz", _healthz), web.get("/readyz", _readyz(services))])
+    keeper = Keeper(services)
+    app.add_routes(BatchHandlers(services, keeper).routes())
+    app.cleanup_ctx.append(keeper.running)
     return app
 
 
@@ -76,11 +76,8 @@ def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
 
 
 def _defect(error: Exception, request_id: str) -> ApiError:
-    """Report a defect to the operator, with the request's id and without what it carried."""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    text = f"{request_id}: {type(error).__name__}: {error}\n{where}"
-    sys.stderr.write(visible(Secrets.of_environment().hidden(text)))
-    sys.stderr.flush()
+    """Report a defect to the operator, with the request's id."""
+    report(request_id, error)
     return ApiError(500, f"a defect of the gateway; its log has {request_id}")
 
 

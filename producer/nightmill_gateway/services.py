@@ -11,6 +11,7 @@ from nightmill.client.stored import join_store
 from nightmill.queue.batches import Batches
 from nightmill.queue.connection import connect, redis_errors
 from nightmill.store import ResultStore
+from nightmill.store.message_batches import MessageBatches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,6 +30,7 @@ class Services:
     store: ResultStore
     batches: Batches
     producer: Producer
+    message_batches: MessageBatches
 
 
 @asynccontextmanager
@@ -51,4 +53,5 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             store=store,
             batches=Batches(redis),
             producer=producer,
+            message_batches=MessageBatches(store),
         )

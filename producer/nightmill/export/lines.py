@@ -11,7 +11,7 @@ import msgspec
 
 from nightmill.records.bounds import date_of
 from nightmill.records.error_types import standard_type
-from nightmill.records.message import Message, repaired
+from nightmill.records.message import repaired
 from nightmill.records.result import Attempt, ErrorInfo, Result
 from nightmill.records.state import JobState
 
@@ -58,7 +58,9 @@ def _batches_result(result: Result) -> dict[str, object]:
     """Return the object `result` as the Message Batches API has it: with its error types."""
     match result.status:
         case JobState.SUCCEEDED:
-            return {"type": "succeeded", "message": _embedded(result.message)}
+            message = result.message
+            sent = None if message is None else embedded(bytes(message))
+            return {"type": "succeeded", "message": sent}
         case JobState.CANCELLED:
             return {"type": "canceled"}
         case JobState.EXPIRED:
@@ -70,15 +72,12 @@ def _batches_result(result: Result) -> dict[str, object]:
             return {"type": "errored", "error": {"type": "error", "error": inner}}
 
 
-def _embedded(message: Message | None) -> object:
-    """Return `message` byte for byte, or without the line breaks that would end the line.
+def embedded(data: bytes) -> object:
+    """Return the JSON of a message byte for byte, or without line breaks that would end the line.
 
     One that is not JSON is repaired: NaN becomes null and half a surrogate pair U+FFFD. What
     cannot be repaired becomes a string.
     """
-    if message is None:
-        return None
-    data = bytes(message)
     try:
         msgspec.json.decode(data, type=msgspec.Raw)
         if b"\n" in data or b"\r" in data:
@@ -86,7 +85,7 @@ def _embedded(message: Message | None) -> object:
     except (msgspec.DecodeError, RecursionError):
         json = repaired(data)
         return data.decode(errors="replace") if json is None else msgspec.Raw(json)
-    return message.raw
+    return msgspec.Raw(data)
 
 
 def _attempt(attempt: Attempt) -> dict[str, object]:

@@ -106,6 +106,18 @@ class Batches:
         with suppress(BatchEndedError):
             await self._move(batch, BatchMove.CANCEL, "by nightmill cancel")
 
+    async def expire(self, batch: str) -> None:
+        """End `batch`, whose deadline has passed, as a claim of its jobs would do it.
+
+        A batch that has ended stays as it is.
+        """
+        with suppress(BatchEndedError):
+            await self._move(batch, BatchMove.EXPIRE, "its deadline has passed")
+
+    async def without_canary(self, batch: str) -> None:
+        """Let `batch` go on however many of its jobs fail alike."""
+        await self._write(batch, canary="0")
+
     async def reopen(self, batch: str) -> None:
         """Let a cancelled `batch` go on: its cancelled jobs are to be retried.
 

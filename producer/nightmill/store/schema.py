@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = "0010"
+SCHEMA_VERSION: Final = "0011"
 """The newest revision in `migrations/versions`; revisions sort by name."""
 
 # Small columns first: SQLite reads a row's early columns without its overflow pages, so counts and
@@ -104,7 +104,36 @@ ACCESS_KEYS: Final = {
     "tenant": "TEXT NOT NULL",
     "created_at": "BIGINT NOT NULL",
     "expires_at": "BIGINT",  # NULL = never
-    "revoked_at": "BIGINT",  # NULL = not revoked
+    "revoked_at": "BIGINT",  # NULL = not revoked,
+    "message_batches": "tenant, batch",
+    "requests": "batch, seq",
+}
+
+# Batches that came through the HTTP gateway: see message_batches.py.
+MESSAGE_BATCHES: Final = {
+    "tenant": "TEXT NOT NULL",
+    "batch": "TEXT NOT NULL",
+    "total": "BIGINT NOT NULL",  # its requests
+    "created_at": "BIGINT NOT NULL",
+    "expires_at": "BIGINT NOT NULL",
+    "anthropic_version": "TEXT",  # NULL = the workers' own
+    "anthropic_beta": "TEXT",  # with commas
+    "cancel_initiated_at": "BIGINT",
+    "ended_at": "BIGINT",  # NULL = it has not ended
+    "succeeded": "BIGINT",  # counts at its end; NULL before
+    "errored": "BIGINT",
+    "canceled": "BIGINT",
+    "expired": "BIGINT",
+    "deleted_at": "BIGINT",  # its rows are removed after that
+}
+
+# Their requests, until the batch is deleted. Without a row above, a create broke off.
+REQUESTS: Final = {
+    "batch": "TEXT NOT NULL",
+    "seq": "BIGINT NOT NULL",  # place in the batch, from 1
+    "custom_id": "TEXT NOT NULL",
+    "model": "TEXT NOT NULL",
+    "body": "TEXT NOT NULL",  # JSON: the request
 }
 
 # Each order of reading has an index that ends in the key, so that a page can start exactly where
@@ -138,8 +167,14 @@ _TABLES: Final = {
     "spent": SPENT,
     "turns": TURNS,
     "access_keys": ACCESS_KEYS,
+    "message_batches": MESSAGE_BATCHES,
+    "requests": REQUESTS,
 }
-_KEYS: Final = {"turns": "job_id, run, n"}
+_KEYS: Final = {
+    "turns": "job_id, run, n",
+    "message_batches": "tenant, batch",
+    "requests": "batch, seq",
+}
 """Primary keys of more than the first column."""
 
 # What the migrations make of an empty SQLite file. Alembic needs 0.3 s to be imported, which is

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
+from aiohttp import web
 
 from nightmill.records.access_key import Role
 from nightmill.records.job import now_ms
@@ -37,6 +38,10 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         """Raise ApiError when this role may not use the method."""
         if self.role == "viewer" and method not in READS:
             raise ApiError(403, "this key may only read: use one with the role service")
+
+
+CALLER: Final = web.RequestKey("caller", Caller)
+"""The key in a request of its Caller."""
 
 
 class Access(Protocol):

@@ -20,8 +20,8 @@ local streaks = {}
 local function watch_canary(batch, item)
   if batch == SINGLES or ask.canary == 0 then return end
   if not streaks[batch] then
-    local known = redis.call('HMGET', BATCH .. batch, 'streak', 'streak_of')
-    streaks[batch] = { length = bounded(known[1], 0, EXACT, 0), of = known[2] or '' }
+    local known = redis.call('HMGET', BATCH .. batch, 'streak', 'streak_of', 'canary')
+    streaks[batch] = { length = bounded(known[1], 0, EXACT, 0), of = known[2] or '', off = known[3] == '0' }
     streaks[batch].before = streaks[batch].length
   end
   local streak, fault = streaks[batch], type(item.fault) == 'string' and item.fault or ''
@@ -31,7 +31,7 @@ local function watch_canary(batch, item)
     streak.length = fault == streak.of and streak.length + 1 or 1
     streak.of = fault
   end
-  if streak.length == ask.canary then
+  if streak.length == ask.canary and not streak.off then
     move_batch(batch, 'pause', streak.length .. ' jobs in a row failed alike: ' .. fault)
   end
 end

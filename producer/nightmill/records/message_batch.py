@@ -1,0 +1,43 @@
+"""A batch that came through the HTTP gateway, as the results store keeps it. Times are epoch ms."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class MessageBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store knows of a batch of requests, beside its jobs and rows."""
+
+    batch: str
+    """Its id, which is also the name of the batch: `msgbatch_...`. Later ids sort behind."""
+    tenant: str
+    """Who made it; nobody else sees it."""
+    total: int
+    """How many requests it has."""
+    created_at: int
+    expires_at: int
+    """When requests that were not called yet expire."""
+    anthropic_version: str | None = None
+    """The API version that its calls ask for; None: the workers' own."""
+    anthropic_beta: str | None = None
+    """The betas that its calls ask for, with commas."""
+    cancel_initiated_at: int | None = None
+    ended_at: int | None = None
+    """When every request had its result; the counts below are final then, and None before."""
+    succeeded: int | None = None
+    errored: int | None = None
+    canceled: int | None = None
+    expired: int | None = None
+    deleted_at: int | None = None
+    """When it was deleted; its rows are removed after that."""
+
+
+class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One request of such a batch."""
+
+    seq: int
+    """Its place in the batch, from 1."""
+    custom_id: str
+    model: str
+    body: bytes
+    """The request to send, JSON."""

@@ -1,0 +1,167 @@
+"""Brings one batch towards its end: feeds it, and gives every request that was not fed its row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from nightmill.enqueue.feeder import Feeder
+from nightmill.enqueue.feeder_lock import FeederLock
+from nightmill.enqueue.known import note
+from nightmill.enqueue.reconcile import reconcile
+from nightmill.enqueue.unfinished import unfinished
+from nightmill.maintenance.cancellation import Cancellation
+from nightmill.params import api_of
+from nightmill.queue import keys
+from nightmill.records.job import now_ms, request_hash
+from nightmill.records.limits import Change
+from nightmill.records.result import Result
+from nightmill.records.state import JobState
+from nightmill.sources import Line
+from nightmill_gateway.batches.shapes import deadline
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from nightmill.records.counts import Counts
+    from nightmill.records.message_batch import MessageBatch, StoredRequest
+    from nightmill.store.batches import FedState
+    from nightmill_gateway.services import Services
+
+LEAST_S: Final = 0.001
+"""A deadline is in the future when it is set, seconds; the batch expires at once then."""
+
+
+class BatchFeeding:
+    """What is to be done for one batch. Each step may be repeated, by any gateway."""
+
+    def __init__(self, services: Services, batch: MessageBatch) -> None:
+        """Take the connections, and the batch as the store has it."""
+        self._services = services
+        self.batch = batch
+        self.name = batch.batch
+
+    async def step(self) -> bool:
+        """Do what can be done at once; return whether requests are to be fed.
+
+        Raises BatchBusyError while another process does it, and what Redis and the store raise when
+        they are away.
+        """
+        if self.batch.deleted_at is not None:
+            await self._remove()
+            return False
+        counts = await self._ended_in_time()
+        if counts.ended:
+            await self._finish(counts)
+            return False
+        if counts.drained:
+            return not await self._end_if_over()
+        return counts.total is None
+
+    async def _ended_in_time(self) -> Counts:
+        """End the batch in Redis when it was cancelled, or its time is over; return its counts."""
+        batches = self._services.batches
+        counts = await batches.counts(self.name)
+        if counts.ended:
+            if counts.flag == JobState.CANCELLED:  # also by `nightmill cancel`
+                await self._services.message_batches.cancel(self.batch, now_ms())
+            return counts
+        if self.batch.cancel_initiated_at is not None:
+            await batches.cancel(self.name)
+        elif deadline(self.batch, counts) <= now_ms():
+            await batches.expire(self.name)
+        else:
+            return counts
+        return await batches.counts(self.name)
+
+    async def feed(self) -> None:
+        """Feed every request that has neither a job nor a row, through the window.
+
+        It takes as long as the batch needs. Raises BatchBusyError while another process does it.
+        """
+        services, batches = self._services, self._services.batches
+        if (await batches.counts(self.name)).limits.expires_at is None:
+            left_s = max(LEAST_S, (self.batch.expires_at - now_ms()) / 1000)
+            await batches.limit(self.name, Change(expires_s=left_s), settings=services.settings)
+        await batches.accept(self.name, on_pause="keep")
+        await batches.without_canary(self.name)
+        feeder = Feeder(self.name, services.producer, batches, services.store, "keep")
+        async with feeder:
+            await feeder.feed(self._lines())
+
+    async def _lines(self) -> AsyncIterator[Line]:
+        api = api_of(self.batch.anthropic_version, self.batch.anthropic_beta)
+        async for page in self._services.message_batches.requests(self.name):
+            for each in page:
+                yield Line(
+                    number=each.seq,
+                    custom_id=each.custom_id,
+                    body=each.body,
+                    model=each.model,
+                    api=api,
+                )
+
+    async def _finish(self, counts: Counts) -> None:
+        """Give the requests of an ended batch that are not called their rows."""
+        services = self._services
+        await Cancellation(services.redis, services.store, services.settings).run(self.name)
+        if (await services.batches.counts(self.name)).waiting or await self._end_if_over():
+            return
+        status = JobState(counts.flag)
+        async with FeederLock(services.redis, self.name) as lock:
+            async for page in services.message_batches.requests(self.name):
+                await lock.require()
+                await self._record(page, status)
+            await reconcile(services.batches, self.name, services.store)
+            state: FedState = "expired" if status is JobState.EXPIRED else "cancelled"
+            await note(services.store, self.name, state, total=self.batch.total)
+            await services.batches.set_total(self.name, self.batch.total)
+        await self._end_if_over()
+
+    async def _record(self, page: list[StoredRequest], status: JobState) -> None:
+        """Record those of `page` that have neither a job nor a row.
+
+        Redis is asked first: a job that ends meanwhile has its row before it leaves Redis.
+        """
+        services = self._services
+        ids = {keys.job_id(self.name, each.custom_id): each for each in page}
+        queued = await unfinished(services.redis, list(ids), services.producer.defaults)
+        stored = await services.store.lookup(list(ids))
+        missing = [job_id for job_id in ids if job_id not in queued and job_id not in stored]
+        await services.store.record_all([self._row(each, ids[each], status) for each in missing])
+
+    def _row(self, job_id: str, request: StoredRequest, status: JobState) -> Result:
+        keeps = self._services.settings.keep_params
+        return Result(
+            job_id=job_id,
+            status=status,
+            batch=self.name,
+            custom_id=request.custom_id,
+            seq=request.seq,
+            model=request.model,
+            params=msgspec.Raw(request.body) if keeps else None,
+            request_hash=request_hash(request.body),
+            enqueued_at=self.batch.created_at,
+            finished_at=now_ms(),
+            cost=0.0,
+        )
+
+    async def _end_if_over(self) -> bool:
+        return await end_if_over(self._services, self.batch)
+
+    async def _remove(self) -> None:
+        """Remove what a deleted batch has; what was spent stays."""
+        await self._services.store.prune(self.name)
+        await self._services.message_batches.remove(self.batch)
+
+
+async def end_if_over(services: Services, batch: MessageBatch) -> bool:
+    """Note that a batch has ended, if every request has its row; return whether it has."""
+    if not (await services.batches.counts(batch.batch)).drained:
+        return False
+    rows = await services.store.counts(batch.batch)
+    if sum(rows.values()) < batch.total:
+        return False
+    await services.message_batches.end(batch, rows, now_ms())
+    return True

@@ -1,0 +1,143 @@
+"""The routes of Message Batches."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from nightmill.records.counts import Counts, with_rows
+from nightmill.records.job import now_ms
+from nightmill_gateway.access.caller import CALLER
+from nightmill_gateway.answers.errors import invalid, not_found
+from nightmill_gateway.answers.reply import reply
+from nightmill_gateway.batches.create import create
+from nightmill_gateway.batches.feeding import end_if_over
+from nightmill_gateway.batches.shapes import PATH, is_id, message_batch, page, result_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nightmill.records.message_batch import MessageBatch
+    from nightmill_gateway.batches.keeper import Keeper
+    from nightmill_gateway.services import Services
+
+DEFAULT_LIMIT: Final = 20
+MAX_LIMIT: Final = 1000
+WRITE_S: Final = 60.0
+"""Longest wait for a client to take the next piece of results, seconds."""
+
+
+class BatchHandlers:
+    """The handlers, over connections that are open while they are used."""
+
+    def __init__(self, services: Services, keeper: Keeper) -> None:
+        """Take the connections, and the keeper, which is woken for new work."""
+        self._services = services
+        self._keeper = keeper
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Return the routes."""
+        one = f"{PATH}/{{id}}"
+        return [
+            web.post(PATH, self._create),
+            web.get(PATH, self._list),
+            web.get(one, self._get),
+            web.delete(one, self._delete),
+            web.post(f"{one}/cancel", self._cancel),
+            web.get(f"{one}/results", self._results),
+        ]
+
+    async def _create(self, request: web.Request) -> web.Response:
+        new = await create(request, request[CALLER].tenant, self._services)
+        self._keeper.wake()
+        return reply(message_batch(new, Counts(), _base(request)))
+
+    async def _list(self, request: web.Request) -> web.Response:
+        after, before = _id_in(request, "after_id"), _id_in(request, "before_id")
+        if after is not None and before is not None:
+            raise invalid("before_id: given with after_id; allowed: one of them")
+        found, more = await self._services.message_batches.page(
+            request[CALLER].tenant, _limit(request), after=after, before=before
+        )
+        shown = [await self._shown(each, request) for each in found]
+        return reply(page(shown, more=more))
+
+    async def _get(self, request: web.Request) -> web.Response:
+        return reply(await self._shown(await self._find(request), request))
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        batch = await self._find(request)
+        if batch.ended_at is None and not await end_if_over(self._services, batch):
+            raise invalid(f"{batch.batch} is still processing: cancel it, and delete it once ended")
+        await self._services.message_batches.delete(batch, now_ms())
+        self._keeper.wake()
+        return reply({"id": batch.batch, "type": "message_batch_deleted"})
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        batch = await self._find(request)
+        if batch.ended_at is None:
+            await self._services.message_batches.cancel(batch, now_ms())
+            await self._services.batches.cancel(batch.batch)
+            self._keeper.wake()
+        return reply(await self._shown(await self._find(request), request))
+
+    async def _results(self, request: web.Request) -> web.StreamResponse:
+        batch = await self._find(request)
+        if batch.ended_at is None and not await end_if_over(self._services, batch):
+            raise invalid(f"{batch.batch} is still processing: its results are there once it ended")
+        response = web.StreamResponse(headers={"content-type": "application/x-jsonl"})
+        await response.prepare(request)
+        async with aclosing(self._services.message_batches.ends(batch.batch)) as pages:  # type: ignore[type-var]
+            async for ends in pages:
+                async with asyncio.timeout(WRITE_S):
+                    await response.write(b"".join(map(result_line, ends)))
+        await response.write_eof()
+        return response
+
+    async def _find(self, request: web.Request) -> MessageBatch:
+        """Return the batch that the path names. Raises ApiError when the caller has none such."""
+        name = request.match_info["id"]
+        tenant = request[CALLER].tenant
+        found = await self._services.message_batches.get(tenant, name) if is_id(name) else None
+        if found is None:
+            raise not_found(f"batch {name!a:.80}")
+        return found
+
+    async def _shown(self, batch: MessageBatch, request: web.Request) -> dict[str, object]:
+        """Return a batch as it is now."""
+        if batch.ended_at is not None:
+            return message_batch(batch, Counts(), _base(request))
+        counts = await self._services.batches.counts(batch.batch)
+        if not counts.fed:  # Redis does not know it yet, or has lost it
+            rows = await self._services.store.counts(batch.batch)
+            counts = with_rows(Counts(), rows, {})
+        elif counts.drained and await end_if_over(self._services, batch):
+            batch = await self._find_again(batch)
+        return message_batch(batch, counts, _base(request))
+
+    async def _find_again(self, batch: MessageBatch) -> MessageBatch:
+        return await self._services.message_batches.get(batch.tenant, batch.batch) or batch
+
+
+def _base(request: web.Request) -> str:
+    """Return the URL of the gateway as its client has it: through a proxy, that of the proxy."""
+    forwarded = request.headers.get("x-forwarded-proto", "")
+    scheme = forwarded if forwarded in {"http", "https"} else request.scheme
+    return f"{scheme}://{request.host}"
+
+
+def _limit(request: web.Request) -> int:
+    given = request.query.get("limit", str(DEFAULT_LIMIT))
+    if not given.isascii() or not given.isdecimal() or not 1 <= int(given[:9]) <= MAX_LIMIT:
+        raise invalid(f"limit: given {given!a:.60}; allowed: 1 to {MAX_LIMIT}")
+    return int(given)
+
+
+def _id_in(request: web.Request, name: str) -> str | None:
+    given = request.query.get(name)
+    if given is not None and not is_id(given):
+        raise invalid(f"{name}: given {given!a:.60}; allowed: the id of a batch")
+    return given
