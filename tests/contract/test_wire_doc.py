@@ -25,7 +25,17 @@ from nightmill.records.job import Job
 from nightmill.records.limits import Limits
 from nightmill.records.result import Attempt, Result
 from nightmill.records.state import JobState
-from nightmill.store.schema import ACCESS_KEYS, BATCHES, META, RESULTS, RESULTS_V1, SPENT, TURNS
+from nightmill.store.schema import (
+    ACCESS_KEYS,
+    BATCHES,
+    MESSAGE_BATCHES,
+    META,
+    REQUESTS,
+    RESULTS,
+    RESULTS_V1,
+    SPENT,
+    TURNS,
+)
 from tests.contract.test_docs import table
 from tests.rig import Rig, hello, rigged, until
 
@@ -94,6 +104,8 @@ def test_the_columns_of_the_tables_are_listed_in_order() -> None:
         "column of `spent`": SPENT,
         "column of `turns`": TURNS,
         "column of `access_keys`": ACCESS_KEYS,
+        "column of `message_batches`": MESSAGE_BATCHES,
+        "column of `requests`": REQUESTS,
     }.items():
         assert [row[0] for row in table(PAGE, heading)] == [f"`{name}`" for name in columns]
 

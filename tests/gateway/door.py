@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ class Door:
         own = {"x-api-key": self.key if key is None else key, **(headers or {})}
         sent = {name: value for name, value in own.items() if value}
         url = self.url + path
+        data = io.BytesIO(data) if isinstance(data, bytes) else data
         async with self.session.request(method, url, headers=sent, data=data, json=json) as got:
             body = await got.read()
             has_json = got.content_type == "application/json"

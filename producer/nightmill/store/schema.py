@@ -105,8 +105,6 @@ ACCESS_KEYS: Final = {
     "created_at": "BIGINT NOT NULL",
     "expires_at": "BIGINT",  # NULL = never
     "revoked_at": "BIGINT",  # NULL = not revoked,
-    "message_batches": "tenant, batch",
-    "requests": "batch, seq",
 }
 
 # Batches that came through the HTTP gateway: see message_batches.py.

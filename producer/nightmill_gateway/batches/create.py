@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from nightmill.errors import StoreError
 from nightmill.params import api_of
 from nightmill.records.job import now_ms
 from nightmill.records.message_batch import MessageBatch
 from nightmill_gateway.answers.body import pieces
 from nightmill_gateway.batches.check import RequestsCheck, whole
 from nightmill_gateway.batches.shapes import new_id
+from nightmill_gateway.batches.staging import Staging
 from nightmill_gateway.batches.stream import RequestsReader
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from nightmill.records.message_batch import StoredRequest
+    from nightmill.records.api import Api
     from nightmill_gateway.services import Services
 
 MAX_BYTES: Final = 256 << 20
 """Longest body of a create, as the API has it, bytes."""
-STAGED: Final = 2_000
-STAGED_BYTES: Final = 4 << 20
-"""So many requests, or bytes of them, are stored at once."""
 PER_TURN: Final = 50
 """Requests that are checked before the event loop handles its sockets again."""
 
@@ -35,16 +31,21 @@ async def create(request: web.Request, tenant: str, services: Services) -> Messa
 
     Raises ApiError and InvalidParamsError that name the index and the field of a fault.
     """
-    names = ("anthropic-version", "anthropic-beta")
-    betas = ",".join(request.headers.getall(names[1], []))
-    api = api_of(request.headers.get(names[0]), betas, names=names)
-    began = now_ms()
+    api, began = api_in_headers(request), now_ms()
     name = new_id(began)
+    staging = Staging(services.message_batches, name)
+    reader, check = RequestsReader(), RequestsCheck(services.producer.defaults)
     try:
-        reader, check = RequestsReader(), RequestsCheck(services.producer.defaults)
-        await _stage_all(request, name, services, reader, check)
+        async for piece in pieces(request, MAX_BYTES):
+            for found in reader.feed(piece):
+                await staging.add(check.request(found))
+                if check.number % PER_TURN == 0:
+                    await asyncio.sleep(0)
+        for found in reader.end():
+            await staging.add(check.request(found))
         expires_s = services.settings.batch_expires_s
         about = whole(reader.fields, check.number, expires_s, begun=reader.begun)
+        await staging.finish()
         new = MessageBatch(
             batch=name,
             tenant=tenant,
@@ -56,38 +57,13 @@ async def create(request: web.Request, tenant: str, services: Services) -> Messa
         )
         await services.message_batches.add(new)
     except BaseException:
-        with suppress(StoreError):  # the keeper removes what stays
-            await asyncio.shield(services.message_batches.drop(name))
+        await asyncio.shield(staging.drop())
         raise
     return new
 
 
-async def _stage_all(
-    request: web.Request,
-    name: str,
-    services: Services,
-    reader: RequestsReader,
-    check: RequestsCheck,
-) -> None:
-    """Check and store every request of the body."""
-    staged: list[StoredRequest] = []
-    size = 0
-
-    async def take(found: object) -> None:
-        nonlocal size
-        staged.append(each := check.request(found))
-        size += len(each.body)
-        if len(staged) == STAGED or size > STAGED_BYTES:
-            await services.message_batches.stage(name, staged)
-            staged.clear()
-            size = 0
-        elif each.seq % PER_TURN == 0:
-            await asyncio.sleep(0)
-
-    async for piece in pieces(request, MAX_BYTES):
-        for found in reader.feed(piece):
-            await take(found)
-    for found in reader.end():
-        await take(found)
-    if staged:
-        await services.message_batches.stage(name, staged)
+def api_in_headers(request: web.Request) -> Api:
+    """Return the API version and the betas that a client asks for. Raises InvalidParamsError."""
+    names = ("anthropic-version", "anthropic-beta")
+    betas = ",".join(request.headers.getall(names[1], []))
+    return api_of(request.headers.get(names[0]), betas, names=names)

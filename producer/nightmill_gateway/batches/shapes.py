@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PATH: Final = "/v1/messages/batches"
 _ID: Final = re.compile(r"msgbatch_[0-9a-f]{12}[0-9a-f]{20}")
+SAME_MS: Final = 5_000
+"""Redis has the deadline in whole seconds of its own clock."""
 _UNKNOWN: Final = ErrorInfo(type="unknown", message="no error was recorded")
 
 
@@ -71,7 +73,10 @@ def message_batch(batch: MessageBatch, counts: Counts, base: str) -> dict[str, o
 
 def deadline(batch: MessageBatch, counts: Counts) -> int:
     """Return when the batch expires, epoch ms: `nightmill adjust` may have changed it."""
-    return counts.limits.expires_at or batch.expires_at
+    limit = counts.limits.expires_at
+    if limit is None or abs(limit - batch.expires_at) < SAME_MS:
+        return batch.expires_at
+    return limit
 
 
 def page(batches: list[dict[str, object]], *, more: bool) -> dict[str, object]:

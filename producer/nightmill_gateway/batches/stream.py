@@ -127,19 +127,19 @@ class RequestsReader:
     def _whole(self, place: int) -> tuple[object, int]:
         """Decode one value; -1 as its end: it is not whole yet.
 
-        A number at the end of the text may go on.
+        A number or a word at the end of the text may go on.
         """
         text = self._text
+        opened = text[place] in '{["'
+        bare = _LITERAL.match(text, place)
+        if not opened and not self._last and bare is not None and bare.end() == len(text):
+            return None, -1
         try:
-            value, after = _decode(text, place)
+            found: tuple[object, int] = _decode(text, place)
         except RecursionError:
             raise InvalidParamsError("", "nested too deep") from None
         except ValueError as error:
-            bare = _LITERAL.match(text, place)
-            cut = text[place] in '{["' or (bare is not None and bare.end() == len(text))
-            if self._last or not cut:
+            if self._last or not opened:
                 raise InvalidParamsError("", f"not JSON: {error}") from None
             return None, -1
-        if after == len(text) and not self._last and text[after - 1] not in '}]"':
-            return None, -1
-        return value, after
+        return found
