@@ -14,6 +14,7 @@ from typing import Final
 import uvloop
 
 from benchmarks.again import run_again
+from benchmarks.checked import run_checked
 from benchmarks.control import run_control
 from benchmarks.crash import run_crash
 from benchmarks.depth import run_depth
@@ -34,7 +35,7 @@ RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 NAMES: Final = (
     *("cpu", "fleet", "wide", "enqueue", "latency", "grant"),
     *("depth", "memory", "lanes", "feed", "control", "again", "idle", "start"),
-    *("long", "crash"),
+    *("long", "crash", "checked"),
 )
 INTERRUPTED: Final = 130
 NOTES: Final = """\
@@ -108,6 +109,7 @@ async def _scenario(name: str, simulator: Endpoint, *, quick: bool) -> Table:
         "feed": run_feed,
         "again": run_again,
         "start": run_start,
+        "checked": run_checked,
     }
     return await others[name](quick=quick)
 

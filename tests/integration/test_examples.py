@@ -168,3 +168,12 @@ def test_a_service_answers_and_stops_cleanly(bare: Shell) -> None:
         assert request(port, "GET", "/summaries/unknown")[0] == 404
         service.send_signal(signal.SIGTERM)
         finish(service, 0)
+
+
+def test_reviews_are_labelled_to_a_frame(bare: Shell) -> None:
+    """A user's first question: a column for each field, without parsing."""
+    out = run(bare, "label.py", "12").out
+    head, *rows = out.splitlines()
+    assert head.split() == ["id", "text", "sentiment", "about", "complaint"]
+    assert len([row for row in rows if row.split()[-1] == "True"]) == 10
+    assert rows[-1].split() == ["complaint", "bool"]
