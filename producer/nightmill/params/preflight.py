@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from nightmill.errors import InvalidParamsError
-from nightmill.params.preflight_checks import CHECKS
+from nightmill.params.preflight_checks import find, turns_of
 from nightmill.params.refusal import given
 
 Generation = tuple[int, int]
@@ -92,9 +92,9 @@ def examine(
     `version` is its own API version. Raises InvalidParamsError for the first certain one at the
     provider's host, which names the field, its value, what is refused and the fix.
     """
-    warnings = []
+    warnings, turns = [], turns_of(request)
     for rule, certain in rules_of(str(request["model"]), version or preflight.version):
-        found = next(iter(CHECKS[rule.check](request)), None)
+        found = find(rule.check, request, turns)
         if found is None:
             continue
         if certain and preflight.provider:
@@ -117,6 +117,12 @@ def rules_of(model: str, version: str) -> tuple[Applied, ...]:
         doubtful = rule.since and date > known.version
         applied.append(Applied(rule, rule.certain and not doubtful))
     return tuple(applied)
+
+
+@lru_cache(maxsize=256)
+def limits_sampling(model: str, version: str) -> bool:
+    """Tell whether a rule about temperature and top_p holds for `model` at `version`."""
+    return any(rule.check.startswith("sampling") for rule, _ in rules_of(model, version))
 
 
 def generation_of(model: str) -> tuple[str, Generation] | None:

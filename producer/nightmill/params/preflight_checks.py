@@ -23,7 +23,7 @@ _DEFAULT_TOP_P: Final = 0.99
 _HEADERS: Final = ("anthropic_beta", "anthropic_version", *SDK_ARGUMENTS)
 
 
-class _Turn(NamedTuple):
+class Turn(NamedTuple):
     """One message."""
 
     path: str
@@ -38,10 +38,14 @@ class _Turn(NamedTuple):
                 yield f"{self.path}.{index}", block
 
 
-def _turns(request: Request) -> list[_Turn]:
+Turns = list[Turn]
+
+
+def turns_of(request: Request) -> list[Turn]:
+    """Return the messages of a request."""
     messages = cast("list[dict[str, object]]", request["messages"])
     return [
-        _Turn(f"messages.{index}.content", each.get("role"), each.get("content"))
+        Turn(f"messages.{index}.content", each.get("role"), each.get("content"))
         for index, each in enumerate(messages)
     ]
 
@@ -67,21 +71,21 @@ def _header_in_body(request: Request) -> Found:
     return ((name, request[name]) for name in _HEADERS if name in request)
 
 
-def _assistant_document(request: Request) -> Found:
-    for turn in _turns(request):
+def _assistant_document(turns: Turns) -> Found:
+    for turn in turns:
         if turn.role == "assistant":
             yield from ((f"{path}.type", "document") for path, _ in turn.blocks("document"))
 
 
-def _user_citations(request: Request) -> Found:
-    for turn in _turns(request):
+def _user_citations(turns: Turns) -> Found:
+    for turn in turns:
         for path, block in turn.blocks("text") if turn.role == "user" else ():
             if block.get("citations"):
                 yield f"{path}.citations", block["citations"]
 
 
-def _blank_text(request: Request) -> Found:
-    for turn in _turns(request):
+def _blank_text(turns: Turns) -> Found:
+    for turn in turns:
         if isinstance(turn.content, str) and turn.content.isspace():
             yield turn.path, turn.content
         for path, block in turn.blocks("text"):
@@ -89,14 +93,14 @@ def _blank_text(request: Request) -> Found:
                 yield f"{path}.text", text
 
 
-def _prefill(request: Request) -> Found:
-    *_, last = _turns(request)
+def _prefill(turns: Turns) -> Found:
+    last = turns[-1]
     if last.role == "assistant":
         yield last.path.replace("content", "role"), "assistant"
 
 
-def _prefill_space(request: Request) -> Found:
-    *_, last = _turns(request)
+def _prefill_space(turns: Turns) -> Found:
+    last = turns[-1]
     if last.role != "assistant":
         return
     path, text = last.path, last.content
@@ -106,41 +110,46 @@ def _prefill_space(request: Request) -> Found:
         yield path, text
 
 
-def _unanswered_tool_use(request: Request) -> Found:
+def _unanswered_tool_use(turns: Turns) -> Found:
     """Find a call of a tool whose result does not come next. Turns of one role count as one."""
-    groups = _groups(request)
-    for turns, after in zip(groups, [*groups[1:], []], strict=True):
+    groups = _groups(turns)
+    for group, after in zip(groups, [*groups[1:], []], strict=False):
         results = {block.get("tool_use_id") for _, block in _of(after, "user", "tool_result")}
-        for path, block in _of(turns, "assistant", "tool_use"):
+        for path, block in _of(group, "assistant", "tool_use"):
             if block.get("id") not in results:
                 yield f"{path}.id", block.get("id")
 
 
-def _unasked_tool_result(request: Request) -> Found:
+def _unasked_tool_result(turns: Turns) -> Found:
     """Find a result of a tool that the turn before does not call."""
-    groups = _groups(request)
-    for before, turns in zip([[], *groups], groups, strict=False):
+    groups = _groups(turns)
+    for before, group in zip([[], *groups], groups, strict=False):
         calls = {block.get("id") for _, block in _of(before, "assistant", "tool_use")}
-        for path, block in _of(turns, "user", "tool_result"):
+        for path, block in _of(group, "user", "tool_result"):
             if block.get("tool_use_id") not in calls:
                 yield f"{path}.tool_use_id", block.get("tool_use_id")
 
 
-def _groups(request: Request) -> list[list[_Turn]]:
-    return [list(turns) for _, turns in groupby(_turns(request), key=lambda turn: turn.role)]
+def _groups(turns: Turns) -> list[list[Turn]]:
+    """Return the turns, those of one role that follow each other together; [] without blocks."""
+    if all(isinstance(turn.content, str) for turn in turns):
+        return []
+    return [list(each) for _, each in groupby(turns, key=lambda turn: turn.role)]
 
 
-def _of(turns: list[_Turn], role: str, kind: str) -> Iterator[tuple[str, Block]]:
+def _of(turns: list[Turn], role: str, kind: str) -> Iterator[tuple[str, Block]]:
     for turn in turns:
         if turn.role == role:
             yield from turn.blocks(kind)
 
 
-CHECKS: Final[dict[str, Callable[[Request], Found]]] = {
+_OF_FIELDS: Final[dict[str, Callable[[Request], Found]]] = {
     "sampling": _sampling,
     "sampling_changed": _sampling_changed,
     "thinking_enabled": _thinking_enabled,
     "header_in_body": _header_in_body,
+}
+_OF_TURNS: Final[dict[str, Callable[[Turns], Found]]] = {
     "assistant_document": _assistant_document,
     "user_citations": _user_citations,
     "blank_text": _blank_text,
@@ -149,4 +158,11 @@ CHECKS: Final[dict[str, Callable[[Request], Found]]] = {
     "unanswered_tool_use": _unanswered_tool_use,
     "unasked_tool_result": _unasked_tool_result,
 }
-"""Name in refusals.toml -> check."""
+CHECKS: Final = _OF_FIELDS.keys() | _OF_TURNS.keys()
+"""The names of the checks, as refusals.toml has them."""
+
+
+def find(check: str, request: Request, turns: Turns) -> tuple[str, object] | None:
+    """Return the first field that a check finds and its value; `turns` are those of `request`."""
+    of_fields = _OF_FIELDS.get(check)
+    return next(of_fields(request) if of_fields else _OF_TURNS[check](turns), None)

@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta
 
 from nightmill.errors import InvalidParamsError, PayloadTooLargeError
 from nightmill.params.files import MARK, require_placed
-from nightmill.params.preflight import Preflight, examine
+from nightmill.params.preflight import Preflight, examine, limits_sampling
 from nightmill.params.refusal import MAX_DEPTH, dotted, refused, require_json
 from nightmill.params.rules import KNOWN, require_request, unknown_field
 from nightmill.records.api import NO_API, Api
@@ -92,7 +92,7 @@ def check(
     """
     checked, plain = _checked(params, defaults)
     preflight = defaults.preflight
-    if preflight is None or (plain is not None and _is_simple(plain)):
+    if preflight is None or (plain is not None and _is_simple(plain, api, preflight)):
         return checked
     found = examine(_decode(checked.body), api.anthropic_version, preflight)
     if not found:
@@ -100,12 +100,16 @@ def check(
     return msgspec.structs.replace(checked, warnings=(*checked.warnings, *found))
 
 
-def _is_simple(plain: _Plain) -> bool:
-    """Tell whether no endpoint refuses a request: it has one text of a user, as most have."""
-    if len(plain.messages) > 1 or plain.temperature is not UNSET or plain.top_p is not UNSET:
+def _is_simple(plain: _Plain, api: Api, preflight: Preflight) -> bool:
+    """Tell whether no rule of the preflight can find anything in a request, as in most."""
+    if plain.messages[-1].role != "user":
         return False
-    (message,) = plain.messages
-    return message.role == "user" and not message.content.isspace()
+    for message in plain.messages:
+        if message.content.isspace():
+            return False
+    if plain.temperature is UNSET and plain.top_p is UNSET:
+        return True
+    return not limits_sampling(plain.model, api.anthropic_version or preflight.version)
 
 
 def _checked(
