@@ -58,6 +58,10 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Input tokens a minute, refilled continuously."""
     otpm: Count | None = None
     """Output tokens a minute, refilled continuously."""
+    fast_itpm: Count | None = None
+    """Input tokens a minute of calls in fast mode, which have limits of their own."""
+    fast_otpm: Count | None = None
+    """Output tokens a minute of calls in fast mode."""
     burst: Count | None = None
     """Requests that the request bucket holds; None: those of a minute. The token buckets hold the
     same share of a minute's tokens."""
@@ -123,6 +127,12 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             raise ConfigError(f"stops: shares add up to {total:g}, at most 1 is possible")
         if self.burst is not None and self.rpm is None:
             raise ConfigError("burst: needs rpm, whose bucket it sizes")
+
+    @property
+    def fast(self) -> "SimulatorConfig":
+        """The limits of calls in fast mode: only those of their tokens."""
+        tokens = {"itpm": self.fast_itpm, "otpm": self.fast_otpm}
+        return msgspec.structs.replace(self, rpm=None, burst=None, cap=None, **tokens)
 
     @property
     def burst_share(self) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from nightmill_worker.simulator.answer import Answer, make_answer
+from nightmill_worker.simulator.caching import Cache, tokens_read
 from nightmill_worker.simulator.call_plan import CallPlan, plan_call
 from nightmill_worker.simulator.checks import (
     CODE_WAIT_S,
@@ -56,6 +57,8 @@ class Call:
     """The usage of its answer; None until there is one."""
     whole: bool = True
     """Whether the answer was sent to its end."""
+    fast: bool = False
+    """Whether it is in fast mode, and held to the limits of that."""
 
 
 class Endpoint:
@@ -78,6 +81,8 @@ class Endpoint:
         self.clock = clock
         self.wall = wall
         self.limiter = Limiter(config, clock())
+        self.fast_limiter = Limiter(config.fast, clock())
+        self._cache = Cache()
         self.ledger = Ledger()
         self._outputs = Outputs()
         self._stops = Stops()
@@ -88,6 +93,7 @@ class Endpoint:
         """Use another config from the next call on."""
         self.config = config
         self.limiter.configure(config, self.clock())
+        self.fast_limiter.configure(config.fast, self.clock())
 
     def reset(self) -> None:
         """Set all counts to zero; buckets and config stay as they are."""
@@ -122,6 +128,7 @@ class Endpoint:
             check_headers(config, call.request)
             prompt = read_prompt(await read_body(call.request))
             call.key = prompt.key
+            call.fast = prompt.request.speed == "fast"
             check_version(call.request.headers["anthropic-version"], prompt)
             nth = self.ledger.recognised(prompt.key)
             check_account(config)
@@ -133,7 +140,8 @@ class Endpoint:
             )
         if config.block is not None and prompt.has(config.block):
             return blocked_reply(self._headers(call))
-        admitted = self.limiter.admit(self.clock(), prompt.input_tokens, prompt.request.max_tokens)
+        limiter, needs = self._limiter(call), (prompt.input_tokens, prompt.request.max_tokens)
+        admitted = limiter.admit(self.clock(), *needs)
         if isinstance(admitted, Refusal):
             return self._refuse(call, admitted)
         call.admission = admitted
@@ -142,7 +150,8 @@ class Endpoint:
         return await self._follow(call, prompt, plan)
 
     def _refuse(self, call: Call, refusal: Refusal) -> web.Response:
-        message = refusal_message(self.config, refusal)
+        config = self.config.fast if call.fast else self.config
+        message = refusal_message(config, refusal)
         wait = retry_after(refusal)
         return self._error(call, 429, self.config.rate_limit_type, message, wait=wait)
 
@@ -175,7 +184,9 @@ class Endpoint:
         answer = make_answer(prompt, self.config.seed, self.config.output_tokens)
         answer = self._outputs.applied(answer, prompt, self.config)
         answer = self._stops.applied(answer, prompt, self.config)
+        answer = self._cache.applied(answer, prompt, self.clock())
         call.usage = answer.body["usage"]
+        call.input_tokens -= tokens_read(answer)
         if prompt.request.stream and plan.kind != "drop":
             return await self._stream(call, answer, plan)
         if plan.kind == "stall":
@@ -251,17 +262,23 @@ class Endpoint:
 
     def _charge(self, call: Call, output_tokens: int) -> None:
         if call.admission is not None:
-            self.limiter.generate(self.clock(), call.admission, output_tokens)
+            self._limiter(call).generate(self.clock(), call.admission, output_tokens)
 
     def _settle(self, call: Call) -> None:
         """Free the call's slot and charge its real usage; an error used nothing."""
         if call.admission is not None:
             generated = call.admission.generated
-            self.limiter.settle(self.clock(), call.admission, call.input_tokens, generated)
+            self._limiter(call).settle(self.clock(), call.admission, call.input_tokens, generated)
 
     def _headers(self, call: Call) -> dict[str, str]:
         """Return the headers of every response."""
         headers = {"request-id": call.request_id}
         if self.config.headers:
-            headers |= ratelimit_headers(self.config, self.limiter, self.clock(), self.wall())
+            config = self.config.fast if call.fast else self.config
+            headers |= ratelimit_headers(
+                config, self._limiter(call), self.clock(), self.wall(), fast=call.fast
+            )
         return headers
+
+    def _limiter(self, call: Call) -> Limiter:
+        return self.fast_limiter if call.fast else self.limiter

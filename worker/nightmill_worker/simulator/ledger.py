@@ -72,8 +72,10 @@ class Ledger:
     def bill(self, usage: object) -> None:
         """Add the usage of an answer that was sent to its end."""
         if isinstance(usage, dict):
-            counts = {name: count for name, count in usage.items() if isinstance(count, int)}
-            self.billed.update(counts)
+            for part in (usage, *(each for each in usage.values() if isinstance(each, dict))):
+                self.billed.update(
+                    {n: count for n, count in part.items() if isinstance(count, int)}
+                )
 
     def abandoned(self, key: str | None) -> None:
         """Count a call whose client closed the connection."""

@@ -29,6 +29,8 @@ HELP: dict[str, dict[str, str]] = {
         "rpm": "Requests a minute.",
         "itpm": "Input tokens a minute.",
         "otpm": "Output tokens a minute.",
+        "fast_itpm": "Input tokens a minute of calls in fast mode, which have limits of their own.",
+        "fast_otpm": "Output tokens a minute of calls in fast mode.",
         "burst": "Requests that the request bucket holds (default: those of a minute). "
         "The token buckets hold the same share of a minute's tokens.",
         "cap": "Calls in flight at most.",

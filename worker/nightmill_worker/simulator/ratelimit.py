@@ -11,12 +11,16 @@ from nightmill_worker.simulator.config import SimulatorConfig
 from nightmill_worker.simulator.limiter import Limiter, Refusal
 
 # aiohttp looks these up for every response; with `istr` it need not fold their case each time.
-_NAMES = {
-    name: tuple(
-        istr(f"anthropic-ratelimit-{name}-{part}") for part in ("limit", "remaining", "reset")
-    )
-    for name in ("requests", "tokens", "input-tokens", "output-tokens")
-}
+_UNITS = ("requests", "tokens", "input-tokens", "output-tokens")
+_PARTS = ("limit", "remaining", "reset")
+_Names = dict[str, tuple[istr, ...]]
+
+
+def _named(prefix: str) -> _Names:
+    return {unit: tuple(istr(f"{prefix}-{unit}-{part}") for part in _PARTS) for unit in _UNITS}
+
+
+_STANDARD, _FAST = _named("anthropic-ratelimit"), _named("anthropic-fast")
 TOKEN_ROUNDING = 1000
 # A bucket that another tenant empties never refills, but its reset header needs a date.
 MAX_RESET_S = 86_400.0
@@ -31,18 +35,21 @@ CREDIT_EXHAUSTED = (
 
 
 def ratelimit_headers(
-    config: SimulatorConfig, limiter: Limiter, now: float, wall: float
+    config: SimulatorConfig, limiter: Limiter, now: float, wall: float, *, fast: bool = False
 ) -> dict[str, str]:
     """Return the `anthropic-ratelimit-*` headers; `now` is monotonic, `wall` is Unix time.
+
+    With `fast` they are the `anthropic-fast-*` headers.
 
     Token counts are rounded to 1,000. `reset` is when a bucket is full again. `tokens` repeats
     input or output tokens, whichever has the smaller share left.
     """
     headers: dict[str, str] = {}
+    names = _FAST if fast else _STANDARD
     bucket = limiter.buckets.get("requests")
     if bucket is not None and config.rpm is not None:
         left = max(0, math.floor(bucket.remaining(now) + EPSILON))
-        _put(headers, "requests", config.rpm, left, _reset(bucket, now, wall))
+        _put(headers, names["requests"], config.rpm, left, _reset(bucket, now, wall))
     scarcest = math.inf
     for name, limit, bucket in (
         ("input-tokens", config.itpm, limiter.buckets.get("input_tokens")),
@@ -53,15 +60,17 @@ def ratelimit_headers(
         level = max(0.0, bucket.remaining(now))
         rounded = round(level / TOKEN_ROUNDING) * TOKEN_ROUNDING
         reset = _reset(bucket, now, wall)
-        _put(headers, name, limit, rounded, reset)
-        if level / bucket.capacity < scarcest:
+        _put(headers, names[name], limit, rounded, reset)
+        if not fast and level / bucket.capacity < scarcest:
             scarcest = level / bucket.capacity
-            _put(headers, "tokens", limit, rounded, reset)
+            _put(headers, names["tokens"], limit, rounded, reset)
     return headers
 
 
-def _put(headers: dict[str, str], name: str, limit: int, remaining: int, reset: str) -> None:
-    limit_name, remaining_name, reset_name = _NAMES[name]
+def _put(
+    headers: dict[str, str], names: tuple[istr, ...], limit: int, remaining: int, reset: str
+) -> None:
+    limit_name, remaining_name, reset_name = names
     headers[limit_name] = str(limit)
     headers[remaining_name] = str(remaining)
     headers[reset_name] = reset

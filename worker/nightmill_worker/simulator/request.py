@@ -87,6 +87,9 @@ class MessagesRequest(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str | None] | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
+    cache_control: Fields | None = None
+    speed: str | None = None
+    inference_geo: str | None = None
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
