@@ -20,6 +20,8 @@ LARGEST_CLAIM = 200
 LEASE_S = 30.0
 SNOOZE_S = 1.0
 REPORT_S = 1.0
+FIRST_BYTE_S = 0.5
+FIRST_STREAMS = 4
 BYTES_A_TOKEN = 1 / 0.3
 
 
@@ -34,6 +36,7 @@ class Worker(msgspec.Struct, kw_only=True):
     done: list[tuple[str, Reservation, Answer]] = []
     calls: int = 0
     told_at: float = -REPORT_S
+    first_streams: int = FIRST_STREAMS
 
 
 class Fleet:
@@ -203,11 +206,23 @@ class Fleet:
                 when = self.now + part * quarter
                 self.at(when, self.server.generate, when, answer.output / 4)
             self.at(self.now + answer.after, self.leave, worker, slot, reservation, answer)
-            begins = self.server.now.streams_after
-            if begins is not None and answer.headers:
+            begins = self.first_byte(worker)
+            if begins is not None and answer.headers and begins < answer.after:
                 self.at(self.now + begins, self.begin, worker, slot, reservation, answer)
         else:
+            worker.first_streams = max(0, worker.first_streams - 1)
             self.at(self.now + answer.after, self.back, worker, slot, reservation, answer)
+
+    def first_byte(self, worker: Worker) -> float | None:
+        """Return when the headers of an accepted call arrive; None: when its answer is whole.
+
+        The first call that a worker gets accepted is a stream, as in messages/streaming.py.
+        """
+        server = self.server.now
+        if not (server.streams and worker.first_streams):
+            return server.streams_after
+        worker.first_streams = 0
+        return min(FIRST_BYTE_S, server.streams_after or FIRST_BYTE_S)
 
     def begin(self, worker: Worker, slot: str, reservation: Reservation, answer: Answer) -> None:
         """Let the headers of an answer arrive. A worker passes them on once in REPORT_S."""

@@ -118,9 +118,10 @@ class Lane:
             passed = 0.0
         self.refilled_at = now
         for name, gate in self.orders.gates.items():
-            full = name not in self.opened and not gate.follows_headers
-            level = gate.capacity if full else self.level[name]
-            level = min(gate.capacity, level + gate.rate * passed)
+            if name in self.opened or gate.follows_headers:
+                level = min(gate.capacity, self.level[name] + gate.rate * passed)
+            else:
+                level = 1.0 if name == "pace" else gate.capacity
             self.level[name] = max(level, -LONGEST_PAUSE_S * gate.rate)
         self.opened = set(self.orders.gates)
 
@@ -270,6 +271,10 @@ class Lane:
         wrong *= 0.5 if old is not None else 1.0
         self.level[name] += wrong
         self.corrected[name] += wrong
+        if item.outcome == "refused" and remaining < reservation.guess[name]:
+            most = remaining + limit / 60 * (self.refilled_at - reservation.at)
+            most -= self.not_generated() if name == "output" else 0.0
+            self.level[name] = min(self.level[name], most)
         self.reported[name] = Reported(
             limit=limit if newer or old is None else old.limit,
             largest=max(largest, remaining + reservation.guess[name]),

@@ -56,6 +56,8 @@ class Conditions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """When `remaining` is read: at "admission", at the "answer", or "off" for no headers."""
     streams_after: float | None = None
     """Seconds until the headers of an answer arrive; None: when the answer is whole."""
+    streams: bool = True
+    """Whether the endpoint answers a stream that nightmill asks for on its own."""
     stale: float = 0.0
     """Share of headers that are old, 0 to 1."""
     named: bool = False

@@ -206,3 +206,28 @@ def test_a_lane_forgets_the_batch_whose_last_answer_is_the_oldest(redis_url: str
         assert len(twins.lane.costs) == 32
         assert "batch-7" not in twins.lane.costs
         assert "batch-8" in twins.lane.costs
+
+
+def test_what_a_refused_call_gave_back_is_not_in_a_bucket_that_is_empty(redis_url: str) -> None:
+    """Three calls were refused in the first second of RPM 60: the level was one call too high."""
+    refusal = {"outcome": "refused", "latency": 0.0, "reported": {"requests": (60.0, 0.0)}}
+    job = Job(batch="a", size=400, max_tokens=100)
+    more = {"input": 0.0, "output": 0.0, "gate": "", "retry_after": 0.0}
+    with Redis.from_url(redis_url) as client:
+        twins = Twins(client, "closed")
+        twins.lane.orders = Orders(window=9, gates={}, reserves=False, pause=0.25)
+        twins.take([job] * 3)
+        for _ in range(3):
+            twins.now += 0.02
+            twins.settle([{**refusal, **more}])
+    assert twins.lane.level["requests"] == pytest.approx(0.06)
+
+
+def test_the_first_calls_of_a_lane_are_spaced(redis_url: str) -> None:
+    """Two calls started at once, so a bucket of one call refused the second at once."""
+    pace = {"pace": Gate(rate=28.0, capacity=2.4)}
+    with Redis.from_url(redis_url) as client:
+        twins = Twins(client, "closed")
+        twins.lane.orders = Orders(window=16, gates=pace, reserves=False, pause=0.25)
+        twins.take([Job(batch="a", size=400, max_tokens=100)] * 3)
+    assert len(twins.lane.slots) == 1

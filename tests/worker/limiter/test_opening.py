@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from nightmill_worker.limiter.bounds import LARGEST_WINDOW
 from nightmill_worker.limiter.header_bucket import Reported
 from nightmill_worker.limiter.law import Law, step
-from nightmill_worker.limiter.opening import KNOWN_FACTOR, UNANSWERED_CALLS, UNPROVEN_PACE
-from nightmill_worker.limiter.orders import orders
+from nightmill_worker.limiter.opening import (
+    KNOWN_FACTOR,
+    MIXED_PACE,
+    UNANSWERED_CALLS,
+    UNPROVEN_PACE,
+)
+from nightmill_worker.limiter.orders import LONGEST_WAIT_S, orders
 from nightmill_worker.limiter.records import Caps, Observed
 from nightmill_worker.limiter.window import Window
 from tests.worker.limiter.test_law import refused, replace, worked
@@ -105,6 +111,46 @@ def test_short_answers_prove_nothing_about_long_calls() -> None:
     assert orders(step(law, some, 2.1), Caps()).gates["pace"].rate <= UNPROVEN_PACE
     most = replace(some, first_ended=14)
     assert orders(step(law, most, 2.1), Caps()).gates["pace"].rate > UNPROVEN_PACE
+
+
+def test_long_calls_among_short_ones_slow_the_opening_down() -> None:
+    """At 200 calls a second, 160 % of an output limit of minutes was borrowed before a refusal."""
+    law = sent(step(Law(), Observed(), 0.1), until=2.0, calls=100)
+    mixed = step(law, replace(law.observed, ok=90, latency=54.0), 2.1)
+    assert orders(mixed, Caps()).gates["pace"].rate == MIXED_PACE
+    alike = step(law, replace(law.observed, ok=90, latency=90.0), 2.1)
+    assert orders(alike, Caps()).gates["pace"].rate == pytest.approx(UNPROVEN_PACE)
+
+
+def owing() -> Law:
+    """Return a lane that owes output: its last call has ended, and nothing is accepted."""
+    law = sent(step(Law(), Observed(), 0.1), until=2.0, calls=100)
+    law = step(law, replace(law.observed, used_output=5000.0, refused=1, epoch=1), 2.1)
+    seen = replace(law.observed, sent=law.observed.sent + 1, refused=2, epoch=2)
+    return step(law, replace(seen, in_flight=0, used_output=90_000.0), 30.0)
+
+
+def test_a_debt_of_minutes_is_no_rest() -> None:
+    """Nothing was in flight, so the measurement began anew: the refill was 0, for good."""
+    law = owing()
+    for second in range(31, 200):
+        bound = {"output": second}
+        law = step(law, replace(law.observed, bound=bound), float(second))
+    before = law.probes["output"]
+    accepted = replace(law.observed, sent=law.observed.sent + 1, in_flight=1)
+    assert step(law, accepted, 200.0).probes["output"].empty_at == before.empty_at
+
+
+def test_no_measurement_stops_a_lane() -> None:
+    """A refill of 0 was measured, and the next call was let in after nine days."""
+    law = owing()
+    probe = msgspec.structs.replace(law.probes["output"], used=90_000.0, lag=20.0)
+    assert probe.after_debt(100.0, 200, 90_000.0, 2) == probe
+    slow = msgspec.structs.replace(law.probes["output"], rate=0.001)
+    law = msgspec.structs.replace(law, probes=law.probes | {"output": slow}, suspect="output")
+    law = msgspec.structs.replace(law, rated=True)
+    need = law.observed.used_output / law.observed.accepted
+    assert orders(law, Caps()).gates["output"].rate == pytest.approx(need / LONGEST_WAIT_S)
 
 
 def test_a_long_debt_shows_that_output_is_limited() -> None:

@@ -112,6 +112,27 @@ async def test_wrong_requests_end_the_first_streams() -> None:
     assert endpoint.streams == [True, False] * 4 + [False] * 2
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"type": "invalid_request_error", "message": "Your credit balance is too low"},
+        {"type": "billing_error", "message": "no"},
+    ],
+)
+async def test_a_refusal_of_the_account_is_not_about_streaming(error: dict[str, str]) -> None:
+    """The trial call of a stopped account was made twice."""
+    bodies: list[bytes] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        bodies.append(await request.read())
+        return web.json_response({"type": "error", "error": error}, status=400)
+
+    async with serving(answer) as url, MessagesClient(settings(url)) as client:
+        await client.send(FIRST)
+        await client.send(b'{"max_tokens": 99999}')
+    assert [json.loads(body)["stream"] for body in bodies] == [True, True]
+
+
 async def test_a_stream_that_broke_off_is_neither_repeated_nor_tried_again() -> None:
     """Its answer is paid. The client must not buy it again, nor risk another one."""
     endpoint = Endpoint(events=3)

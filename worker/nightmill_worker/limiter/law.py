@@ -21,7 +21,7 @@ from nightmill_worker.limiter.header_bucket import Drift
 from nightmill_worker.limiter.memory import aged_drift, aged_probe, aged_window, trust
 from nightmill_worker.limiter.opening import (
     first_refill,
-    is_proven,
+    most_pace,
     room,
     window_pace,
 )
@@ -143,8 +143,12 @@ def _sound(law: Law, observed: Observed) -> Law:
 
 
 def _rested(law: Law, observed: Observed, now: float, clock: float) -> Law:
-    """Return the law of a lane in which calls go on after a rest: what it learned counts less."""
-    busy = observed.in_flight > 0 or observed.sent > law.observed.sent
+    """Return the law of a lane in which calls go on after a rest: what it learned counts less.
+
+    A lane that keeps jobs waiting, in a debt of minutes, does not rest.
+    """
+    waiting = observed.bound != law.observed.bound
+    busy = waiting or observed.in_flight > 0 or observed.sent > law.observed.sent
     share = trust(now - law.busy_at) if busy and law.busy_at else 1.0
     law = msgspec.structs.replace(law, busy_at=now) if busy else law
     if share >= 1.0:
@@ -314,8 +318,8 @@ def _measure(law: Law, observed: Observed, now: float, *, cut: bool) -> Law:
 def pace_of(law: Law) -> float:
     """Return how many calls may start a second, as the window says."""
     limited = law.rated or law.window.cap > 0
-    proven = is_proven(law.observed)
-    return window_pace(law.window, law.latency, limited=limited, proven=proven)
+    most = most_pace(law.observed, law.latency, law.clock - law.since)
+    return window_pace(law.window, law.latency, limited=limited, most=most)
 
 
 def rated_probe(law: Law) -> Probe | None:

@@ -7,6 +7,7 @@ follows the window. A limit that headers or the operator tell is used in full fr
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from nightmill_worker.limiter.bounds import LARGEST_WINDOW, LEAST_RATE, bounded
@@ -32,6 +33,12 @@ UNPROVEN_PACE: Final = 200.0
 """While a lane opens, calls that are accepted suffice for this pace. For more, its first calls must
 have ended: limits that refuse late, and endpoints that fail late, must not be met by thousands of
 calls at once."""
+MIXED_PACE: Final = 20.0
+"""The same where the first calls last much longer than those that have ended: of long answers
+nothing is known yet, and what they use is charged while they run."""
+MIXED_LENGTHS: Final = 3.0
+"""The first calls last much longer when they have run for this many times the mean length. Lengths
+of calls of one kind differ less."""
 FIRST_ENDS: Final = 14
 """So many of the first 16 calls must have ended. Long calls are among them, so that short ones do
 not prove too much."""
@@ -77,26 +84,31 @@ def room(observed: Observed, in_flight: int) -> float:
     return min(2.0 * in_flight, UNANSWERED_CALLS if early else 2.0 * in_flight)
 
 
-def is_proven(observed: Observed) -> bool:
-    """Return whether calls of all lengths are answered, so that the pace may grow with the window.
+def most_pace(observed: Observed, latency: float, running: float) -> float:
+    """Return how many calls may start a second at most while no limit is known.
 
-    The second condition is for a lane whose first calls were lost with their worker.
+    There is no such bound once calls of all lengths are answered. `running` is how long ago the
+    first call started, seconds. The second condition is for a lane whose first calls were lost with
+    their worker.
     """
-    return observed.first_ended >= FIRST_ENDS or observed.ok > 4 * max(
-        UNANSWERED_CALLS, observed.in_flight
-    )
+    many = 4 * max(UNANSWERED_CALLS, observed.in_flight)
+    if observed.first_ended >= FIRST_ENDS or observed.ok > many:
+        return math.inf
+    mixed = observed.ok > 0 and running > MIXED_LENGTHS * latency
+    return MIXED_PACE if mixed else UNPROVEN_PACE
 
 
-def window_pace(window: Window, latency: float, *, limited: bool, proven: bool) -> float:
+def window_pace(window: Window, latency: float, *, limited: bool, most: float) -> float:
     """Return how many calls may start a second, so that the window fills within a round trip.
 
-    `latency` is 0 before the first answer. `limited`: whether a refusal has shown a limit.
+    `latency` is 0 before the first answer. `limited`: whether a refusal has shown a limit. Until
+    then `most` calls start a second.
     """
     at_cap = window.cap_sure and window.size <= window.cap + 1
     factor = PACE_FACTOR if limited else OPEN_PACE_FACTOR
     factor = PACE_FACTOR_AT_CAP if at_cap else factor
     pace = factor * window.size / max(0.001, latency or FIRST_LATENCY_S)
-    return max(LEAST_PACE, pace if limited or proven else min(UNPROVEN_PACE, pace))
+    return max(LEAST_PACE, pace if limited else min(most, pace))
 
 
 def first_refill(accepted: int, seconds: float) -> float:

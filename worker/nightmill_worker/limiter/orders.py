@@ -15,6 +15,8 @@ BURST_S: Final = 0.05
 late claim loses nothing."""
 CAP_BURST_S: Final = 1.0
 """The same for an operator's cap on tokens: what a call reserved in excess must fit back in."""
+LONGEST_WAIT_S: Final = 60.0
+"""A measured rate lets one call start in this time at least, seconds: it may be wrong."""
 DOUBT_S: Final = 60.0
 """A known limit sets no pace for so long after a refusal or a failure, seconds."""
 
@@ -44,8 +46,9 @@ def _gate(law: Law, caps: Caps, dimension: str) -> Gate | None:
     rates = []
     if reported is not None:
         rates.append(refill(reported, law.drifts[dimension]))
+    need = max(1.0, law.observed.used(dimension) / max(1, law.observed.accepted))
     if dimension == law.suspect and (probe := rated_probe(law)) is not None:
-        rates.append(probe.send_rate)
+        rates.append(max(probe.send_rate, need / LONGEST_WAIT_S))
     rates = [rate * (1 - caps.polite) for rate in rates]
     cap = getattr(caps, dimension)
     if cap is not None:
@@ -56,7 +59,6 @@ def _gate(law: Law, caps: Caps, dimension: str) -> Gate | None:
     if reported is not None and rate == rates[0] and not caps.polite:
         left = reserve(reported, law.drifts[dimension])
         return Gate(rate=rate, capacity=reported.largest, reserve=left, follows_headers=True)
-    need = max(1.0, law.observed.used(dimension) / max(1, law.observed.accepted))
     capped = cap is not None and rate == cap / 60 and dimension != "requests"
     burst_s = CAP_BURST_S if capped else BURST_S
     return Gate(rate=rate, capacity=need + max(0.0, burst_s * rate - 0.1 * need))

@@ -198,9 +198,10 @@ class Probe(
     def after_debt(self, now: float, calls: float, used: float, refused: int) -> Probe:
         """Return what is known when a call is accepted after a debt: the bucket is about empty.
 
-        What was charged since the refusal at `empty_at` is the refill. A short debt shows little.
+        What was charged since the refusal at `empty_at` is the refill. A short debt shows little,
+        and where nothing was charged there is nothing to measure.
         """
-        if now - self.empty_at < MEASURED_DEBT_S or not self.lag:
+        if now - self.empty_at < MEASURED_DEBT_S or not self.lag or used <= self.used:
             return self
         found = Probe.at(now, self.refill(now, used), calls, used, refused)
         return msgspec.structs.replace(found, lag=self.lag, small=self.small, credit=self.credit)

@@ -13,7 +13,15 @@ from typing import Final
 import msgspec
 
 from nightmill_worker.messages.blocks import NULL, decode_fields
-from nightmill_worker.messages.outcome import NOT_JSON, SUCCESS, Broken, Reply
+from nightmill_worker.messages.classify import classify
+from nightmill_worker.messages.outcome import (
+    NOT_JSON,
+    SUCCESS,
+    Broken,
+    Reply,
+    StopAccount,
+    Suspect,
+)
 
 TOKENS_PER_S: Final = 50
 """The speed of a slow model, for the estimate of a call's duration."""
@@ -87,7 +95,15 @@ class Streaming:
         unpaid = reply.status not in SUCCESS
         if not call.long and unpaid and self._first_streams[call.model] < FIRST_STREAMS:
             self._settled.discard(call.model)
-        return isinstance(reply, Reply) and reply.status in REFUSALS
+        return isinstance(reply, Reply) and reply.status in REFUSALS and not _is_of_account(reply)
+
+
+def _is_of_account(reply: Reply) -> bool:
+    """Return whether a refusal is about the account, so that no call would be answered."""
+    outcome = classify(reply, 0.0)
+    return isinstance(outcome, StopAccount) or (
+        isinstance(outcome, Suspect) and bool(outcome.words)
+    )
 
 
 def streamed(params: bytes) -> bytes:

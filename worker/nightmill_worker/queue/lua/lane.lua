@@ -43,8 +43,9 @@ local function move_back(lane, seconds)
   for i = 1, #slots, 2 do redis.call('ZADD', lane.slots, 'XX', slots[i + 1] - 1000 * seconds, slots[i]) end
 end
 
--- Refill the buckets up to now. A clock that went back adds nothing. A new gate starts full. A bucket is
--- never so far below 0 that no call goes for longer than LONGEST_PAUSE.
+-- Refill the buckets up to now. A clock that went back adds nothing. A new gate starts full, but the pace
+-- with one call: the first calls of a lane are spaced, too. A bucket is never so far below 0 that no call
+-- goes for longer than LONGEST_PAUSE.
 local function refill(lane, now)
   local hot, opened = lane.hot, {}
   local passed = now - hot.refilled_at
@@ -55,8 +56,11 @@ local function refill(lane, now)
   hot.refilled_at = now
   for name, gate in pairs(lane.orders.gates) do
     local level = hot.level[name]
-    if not hot.opened[name] and not gate.mirror then level = gate.capacity end
-    level = min(gate.capacity, level + gate.rate * passed)
+    if hot.opened[name] or gate.mirror then
+      level = min(gate.capacity, level + gate.rate * passed)
+    else
+      level = name == 'pace' and 1 or gate.capacity
+    end
     hot.level[name] = max(level, -LONGEST_PAUSE * gate.rate)
     opened[name] = true
   end
@@ -231,7 +235,8 @@ end
 -- Correct the lane's level by what a header reports of the endpoint's bucket. The endpoint wrote the
 -- header at some moment between the claim and the answer. A level that the lane had at any moment
 -- between them explains it. Only what no such level explains is an error. Half of an error is
--- corrected, all of it when this is the first header.
+-- corrected, all of it when this is the first header. A bucket that refused the call for having too little
+-- has gained its refill since, at most: what the refused call gave back is not in it.
 local function follow_header(lane, item, i, name, limit, remaining)
   local hot, old, gate = lane.hot, lane.hot.told[name], lane.orders.gates[name]
   local newer = not old or item.reservation.at >= (hot.told_at[name] or 0)
@@ -245,6 +250,10 @@ local function follow_header(lane, item, i, name, limit, remaining)
   if old then wrong = 0.5 * wrong end
   hot.level[name] = hot.level[name] + wrong
   hot.corrected[name] = hot.corrected[name] + wrong
+  if item.outcome == 'refused' and remaining < item.reservation.guess[name] then
+    local most = remaining + limit / 60 * (hot.refilled_at - item.reservation.at)
+    hot.level[name] = min(hot.level[name], name == 'output' and most - not_generated(lane) or most)
+  end
   hot.told[name] = {
     limit = newer and limit or old.limit,
     most = max(most, remaining + item.reservation.guess[name]),
