@@ -315,6 +315,8 @@ class Lane:
             first_ended=self.first_ended,
             epoch=self.epoch,
             cut_in_flight=self.cut_in_flight,
+            cut_at=self.cut_at,
+            pause_until=self.pause_until,
             cut_gate=self.cut_gate,
             reported=dict(self.reported),
         )

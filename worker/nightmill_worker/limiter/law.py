@@ -299,7 +299,8 @@ def _measure(law: Law, observed: Observed, now: float, *, cut: bool) -> Law:
             rate = pace * used / max(1, calls)
             probes[d] = Probe.at(now, rate, calls, used, observed.refused)
             continue
-        probes[d] = old.after_refusal(now, calls, used, observed.refused) if cut else old
+        paused = law.observed.paused
+        probes[d] = old.after_refusal(now, calls, used, observed.refused, paused) if cut else old
         if cut and calls - old.calls >= READABLE_CALLS:
             surprise = min(LARGEST_SURPRISE, probes[d].surprise(old))
             weight = 0.3 * min(1.0, (calls - old.calls) / FULL_WEIGHT_CALLS)

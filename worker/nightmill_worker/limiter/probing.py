@@ -29,6 +29,8 @@ CUT: Final = (0.3, 0.7)
 """After too few calls to measure the refill, the rate is cut to a share between these two."""
 SMALL_CUT: Final = (0.8, 0.95)
 """The same for a bucket that is known to be small."""
+SMALL_BUCKET_S: Final = 0.25
+"""A small bucket holds the refill of about this many seconds."""
 HOLD_FACTOR: Final = 4.0
 """A rate measured over n calls is used for at most n times this many calls before a trial."""
 AGREEMENT: Final = 0.9
@@ -140,15 +142,22 @@ class Probe(
         """Return what was used a second since the bucket was empty: at most the refill."""
         return max(0.0, used - self.used) / max(1e-3, now - self.empty_at)
 
-    def after_refusal(self, now: float, calls: float, used: float, refused: int) -> Probe:
+    def after_refusal(
+        self, now: float, calls: float, used: float, refused: int, paused: float = 0.0
+    ) -> Probe:
         """Return what is known after another refusal, with the lane's counters at this moment.
+
+        `paused` is how long no call went after the last refusal, seconds. A small bucket was full
+        for most of that time: it is left out of the measurement.
 
         The bucket was empty at both refusals, so what was used between them is the refill. A small
         bucket is an exception: it was full for part of the time, so the refill is higher. Then the
         pace just before the refusal is the better guess. That pace is tried once, with the measured
         refill as `floor`, to see which of the two it is.
         """
-        passed, refill = max(0.0, calls - self.calls), self.refill(now, used)
+        lost = max(0.0, paused - SMALL_BUCKET_S) if self.small > 0 else 0.0
+        lost = min(lost, 0.5 * (now - self.empty_at))
+        passed, refill = max(0.0, calls - self.calls), self.refill(now - lost, used)
         small, spent = self._small_after_refusal(), refused - self.refused
         pace = self.rate * (1.0 + min(0.5 * self.step, self.step - self.first_step))
         pace = min(pace, LARGEST_PROBE * refill) if self.doublings and small >= 0 else 0.0

@@ -75,6 +75,10 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, rename={"reported": "t
     """Counts the refusals of calls that were sent after the refusal before."""
     cut_in_flight: int = 0
     """Calls in flight when the call of the last epoch's refusal was sent, itself included."""
+    cut_at: float = 0.0
+    """When the last epoch began, by Redis's clock, seconds."""
+    pause_until: float = 0.0
+    """When the last pause ends, by Redis's clock, seconds."""
     cut_gate: str = ""
     """The gate that the last epoch's 429 or its headers named, "" for none."""
     reported: dict[str, Reported] = {}
@@ -98,6 +102,11 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, rename={"reported": "t
     def doubts(self) -> int:
         """Calls that were refused, or that failed: they show that a known limit is wrong."""
         return self.refused + self.failed
+
+    @property
+    def paused(self) -> float:
+        """How long the pause after the last epoch's refusal was, seconds."""
+        return max(0.0, self.pause_until - self.cut_at)
 
     def used(self, dimension: str) -> float:
         """Return the units of a dimension used since the lane began."""
@@ -125,6 +134,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, rename={"reported": "t
             bound={name: count(self.bound[name]) for name in GATES if name in self.bound},
             epoch=count(self.epoch),
             cut_in_flight=int(bounded(self.cut_in_flight, 0, LARGEST_WINDOW)),
+            cut_at=bounded(self.cut_at, 0.0, LARGEST_COUNT),
+            pause_until=bounded(self.pause_until, 0.0, LARGEST_COUNT),
             cut_gate=self.cut_gate if self.cut_gate in CUT_GATES else "",
             reported={
                 d: self.reported[d].within_bounds()
