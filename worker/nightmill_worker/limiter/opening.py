@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 
 FIRST_LATENCY_S: Final = 1.0
 """Assumed length of a call until the first one has ended, seconds."""
-OPEN_PACE_FACTOR: Final = 1.75
-"""Calls start this many times as fast as a full window of them ends, while no limit is known.
-Calls in flight, half of the window, double within 0.28 times the length of a call."""
+GROWTH: Final = 2.5
+"""While no limit is known, calls in flight grow by this many times themselves within the length of
+a call: they double in 0.28 of it."""
+PROVEN_GROWTH: Final = 5.0
+"""The same once calls of all lengths are answered."""
+FASTEST_GROWTH: Final = 5.0
+"""Calls in flight grow by this many times themselves a second at most: they double in 0.14 s. What
+is sent until the first refusal is back stays small where calls are short."""
 PACE_FACTOR: Final = 1.5
 """The same once a limit was found. Calls start evenly spaced."""
 PACE_FACTOR_AT_CAP: Final = 3.0
@@ -104,11 +109,14 @@ def window_pace(window: Window, latency: float, *, limited: bool, most: float) -
     `latency` is 0 before the first answer. `limited`: whether a refusal has shown a limit. Until
     then `most` calls start a second.
     """
-    at_cap = window.cap_sure and window.size <= window.cap + 1
-    factor = PACE_FACTOR if limited else OPEN_PACE_FACTOR
-    factor = PACE_FACTOR_AT_CAP if at_cap else factor
-    pace = factor * window.size / max(0.001, latency or FIRST_LATENCY_S)
-    return max(LEAST_PACE, pace if limited else min(most, pace))
+    length = max(0.001, latency or FIRST_LATENCY_S)
+    if limited:
+        at_cap = window.cap_sure and window.size <= window.cap + 1
+        factor = PACE_FACTOR_AT_CAP if at_cap else PACE_FACTOR
+        return max(LEAST_PACE, factor * window.size / length)
+    growth = PROVEN_GROWTH if most == math.inf else GROWTH
+    pace = window.size / 2 * (1 / length + min(FASTEST_GROWTH, growth / length))
+    return max(LEAST_PACE, min(most, pace))
 
 
 def first_refill(accepted: int, seconds: float) -> float:
