@@ -15,7 +15,10 @@ for _, job in ipairs(ask.take or {}) do
   if closed then break end
   reservations[#reservations + 1] = take(lane, guess, job.slot, ask.now, (ask.now + ask.lease_s) * 1000)
 end
-for _, item in ipairs(ask.settle or {}) do settle(lane, item, ask.now) end
+for _, item in ipairs(ask.settle or {}) do
+  item.model = ask.model
+  settle(lane, item, ask.now)
+end
 save_lane(lane)
 local in_flight = redis.call('ZCARD', lane.slots)
 return { cjson.encode(lane.hot), in_flight, closed or '', tostring(ms or 0), unpack(reservations) }
