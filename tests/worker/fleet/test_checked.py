@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from nightmill.records.message import is_null
 from nightmill.records.state import JobState
-from tests.rig import Rig, hello, rigged
+from tests.rig import Rig, hello, rigged, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -171,3 +171,16 @@ async def test_a_structured_request_keeps_the_hash_of_what_the_user_sent(rig: Ri
     rig.sim.configure(schema=None)
     await rig.work_off()
     assert (await rig.row("plain")).request_hash == row.request_hash
+
+
+async def test_an_answer_that_is_checked_outlives_a_shutdown(rig: Rig) -> None:
+    """Its job was given back without the answer, which was bought again by the next worker."""
+    await rig.producer.batch("night").accept(check="hangs")
+    await rig.producer.enqueue_many([{"custom_id": "c", **hello("x")}], batch="night")
+    async with rig.working() as worker:
+        await until(lambda: any(job.ended_s for job in worker.registry.held(["night:c"])))
+    row = await rig.store.get("night:c")
+    assert row is not None
+    assert row.message is not None
+    await rig.work_off()
+    assert rig.calls() == 1

@@ -5,6 +5,7 @@ Nothing here raises for what an endpoint, a payload or a job does.
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from nightmill_worker.attachments.loader import Attachments
+    from nightmill_worker.checks.messages import Verdict
     from nightmill_worker.checks.output_checks import OutputChecks
     from nightmill_worker.jobs.claimed_job import ClaimedJob
     from nightmill_worker.jobs.decision import Decider, Decision
@@ -78,8 +80,21 @@ class Executor:
         """Hand an answer on; an output that must pass a check is checked before."""
         verdict = PASSED
         if claimed.accept.checks_output and (message := whole_answer(claimed, reply)):
-            verdict = await self._checks.verdict(message, claimed.accept, _row(claimed))
+            verdict = await self._verdict(claimed, message)
         self._put(Answered(claimed, reply, verdict))
+
+    async def _verdict(self, claimed: ClaimedJob, message: bytes) -> Verdict:
+        """Check an output to the end, also when the job is cut off: its answer is paid for.
+
+        A shutdown waits for that, CHECK_TIMEOUT_S at most.
+        """
+        checking = asyncio.ensure_future(
+            self._checks.verdict(message, claimed.accept, _row(claimed))
+        )
+        try:
+            return await asyncio.shield(checking)
+        except asyncio.CancelledError:
+            return await checking
 
     def _started(self, claimed: ClaimedJob, headers: Mapping[str, str]) -> None:
         """Tell the lane the limits that the headers of an answer report, before it is whole."""
