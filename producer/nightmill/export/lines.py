@@ -11,7 +11,7 @@ import msgspec
 
 from nightmill.records.bounds import date_of
 from nightmill.records.error_types import standard_type
-from nightmill.records.message import repaired
+from nightmill.records.message import is_null, repaired
 from nightmill.records.result import Attempt, ErrorInfo, Result
 from nightmill.records.state import JobState
 
@@ -35,6 +35,7 @@ def nested(result: Result) -> dict[str, object]:
         "stop_reason": result.stop_reason,
         "error_type": result.error.type if result.error else None,
         "fix": result.error.fix if result.error else None,
+        "answer": _not_accepted(result),
         "usage": result.usage,
         "usage_unknown": result.usage_unknown,
         "cost": result.cost,
@@ -72,6 +73,13 @@ def _batches_result(result: Result) -> dict[str, object]:
             return {"type": "errored", "error": {"type": "error", "error": inner}}
 
 
+def _not_accepted(result: Result) -> object:
+    """Return the Message of a job that failed: its answer was paid for, and not accepted."""
+    if result.message is None or result.status is JobState.SUCCEEDED:
+        return None
+    return embedded(bytes(result.message))
+
+
 def embedded(data: bytes) -> object:
     """Return the JSON of a message byte for byte, or without line breaks that would end the line.
 
@@ -89,7 +97,11 @@ def embedded(data: bytes) -> object:
 
 
 def _attempt(attempt: Attempt) -> dict[str, object]:
-    return msgspec.structs.asdict(attempt) | {"started_at": rfc3339(attempt.started_at)}
+    changed = {
+        "started_at": rfc3339(attempt.started_at),
+        "answer": None if is_null(attempt.answer) else embedded(bytes(attempt.answer)),
+    }
+    return msgspec.structs.asdict(attempt) | changed
 
 
 def rfc3339(epoch_ms: int | None) -> str | None:

@@ -27,13 +27,16 @@ LINKED_LIMIT: Final = "linked_organization_spend_limit"
 """Type of a job whose user profile may spend no more; jobs of other profiles go on."""
 
 _STANDARD_OF: Final = {
+    "context_exceeded": "invalid_request_error",
     "exceeds_limit": "rate_limit_error",
     "input_cut": "invalid_request_error",
     "invalid_payload": "invalid_request_error",
     LINKED_LIMIT: "invalid_request_error",
     "rate_limit_exceeded": "rate_limit_error",
+    "refused": "invalid_request_error",
     "request_too_large": "invalid_request_error",
     "timeout": "timeout_error",
+    "truncated": "invalid_request_error",
 }
 _OF_STATUS: Final = {status: name for name, status in STANDARD.items()} | {
     **dict.fromkeys((408, 499, 522, 524, 598, 599), "timeout_error"),

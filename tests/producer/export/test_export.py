@@ -56,6 +56,22 @@ def test_a_success_is_the_message_batches_shape_with_the_messages_own_bytes() ->
     assert line["usage"]["cache_read_input_tokens"] == 33
 
 
+def test_answers_that_were_not_accepted_are_exported() -> None:
+    """They were paid for, and show why the job failed. A line stays one line."""
+    answer = msgspec.Raw(b'{"content":[\n]}')
+    turn = Attempt(n=1, started_at=1, outcome="continued", answer=answer)
+    error = ErrorInfo(type="truncated", message="cut at max_tokens 8")
+    row = msgspec.structs.replace(
+        SUCCEEDED, status=JobState.FAILED, error=error, stop_reason="max_tokens", attempts=(turn,)
+    )
+    line = line_of(row)
+    assert line["result"]["error"]["error"]["type"] == "invalid_request_error"
+    assert line["error_type"] == "truncated"
+    assert line["answer"] == SUCCEEDED.message
+    assert line["attempts"][0]["answer"] == {"content": []}
+    assert line_of(SUCCEEDED)["answer"] is None
+
+
 def test_a_failure_says_what_went_wrong_and_what_to_fix() -> None:
     """The endpoint's error in the Batches shape, and our advice in a field of its own."""
     line = line_of(FAILED)
