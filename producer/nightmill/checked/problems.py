@@ -19,7 +19,7 @@ SHOWN: Final = 60
 """Characters of a value that are shown."""
 ALLOWED: Final = 150
 """Characters of what is allowed that are shown."""
-MOST_EFFORT: Final = 20_000
+MOST_EFFORT: Final = 5_000
 """Values times alternatives above which errors are not located: that would take over 0.1 s."""
 _PHRASES: Final = {
     "type": "type {}",

@@ -11,7 +11,7 @@ import msgspec
 from nightmill.checked.outputs import parsed_of
 from nightmill.checked.schema import compiled
 from nightmill.errors import ExtraMissingError, InvalidAcceptanceError, SchemaError
-from nightmill.records.acceptance import DEFAULT, Acceptance, from_text
+from nightmill.records.acceptance import DEFAULT, Acceptance, acceptance, from_text
 from nightmill.records.state import JobState
 
 if TYPE_CHECKING:
@@ -93,3 +93,8 @@ class Outputs:
     def read(self, result: Result) -> Result:
         """Let `result.parsed` be its output; return it."""
         return result.read_by(self.of) if self._accept.schema is not None else result
+
+
+def by_schema(given: SchemaGiven) -> Outputs:
+    """Return what reads outputs by a schema alone. Raises SchemaError."""
+    return Outputs(acceptance(schema=schema_of(given)), given)

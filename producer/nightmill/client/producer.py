@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import msgspec
 
-from nightmill.checked.reading import Outputs, accepted_as
+from nightmill.checked.reading import Outputs, accepted_as, by_schema, usable
 from nightmill.client.batch import Batch
 from nightmill.client.stored import acceptance_of, from_store, place_of, store_beside
 from nightmill.enqueue.changes import Changed
@@ -134,7 +134,7 @@ class Producer:
             custom_id=custom_id,
             expires=expires,
             on_complete=on_complete,
-            accept=accept,
+            accept=None if accept is None else usable(accept),
         )
         delay_ms = int(delay.total_seconds() * 1000) if delay else 0
         return (await self.send([job], delay_ms=delay_ms))[0]
@@ -258,9 +258,12 @@ class Producer:
         """Return the batch that jobs of `batch` go to; raises InvalidParamsError for a bad name."""
         return batch_for(batch, rehearsal=self.settings.rehearsal)
 
-    async def result(self, job_id: str, *, wait: float | None = 0) -> Result:
+    async def result(
+        self, job_id: str, *, wait: float | None = 0, schema: SchemaGiven | None = None
+    ) -> Result:
         """Return a job's result. Wait for it for `wait` seconds; 0 only looks, None has no end.
 
+        `Result.parsed` is read by the schema of its batch. For a single job, give its `schema`.
         Raises JobNotFoundError (neither queued nor stored), ResultTimeoutError (still queued or in
         flight) and StoreMissingError (a batch job, and the store is not installed here).
         """
@@ -270,7 +273,8 @@ class Producer:
             with redis_errors():
                 kept, queued = await self._look(job_id)
             if kept or not queued:
-                return await self._read(job_id, kept)
+                row = await self._read(job_id, kept)
+                return await self._with_output(row, schema)
             left = longest if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 message = f"no result of {job_id} after {wait:g} s; it is still queued or in flight"
@@ -288,15 +292,19 @@ class Producer:
         """Read the store's row, which has all attempts, or else what Redis keeps of the result."""
         stored = await from_store(self.settings, self._redis, job_id)
         if stored is not None:
-            return await self._with_output(stored)
+            return stored
         if kept is None:
             message = f"no job {job_id}: neither in the queue nor in the results"
             raise JobNotFoundError(message)
         return result_keys.from_redis(job_id, kept, looked_in=place_of(self.settings))
 
-    async def _with_output(self, row: Result) -> Result:
-        """Return `row` with its output, when its batch has a schema."""
-        if row.batch is None or row.status is not JobState.SUCCEEDED:
+    async def _with_output(self, row: Result, schema: SchemaGiven | None) -> Result:
+        """Return `row` with its output, when its batch or `schema` says what that is."""
+        if row.status is not JobState.SUCCEEDED:
+            return row
+        if schema is not None:
+            return by_schema(schema).read(row)
+        if row.batch is None:
             return row
         accept = await acceptance_of(self.settings, self._redis, row.batch)
         return Outputs(accepted_as(accept), self._schemas.get(row.batch)).read(row)

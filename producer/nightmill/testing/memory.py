@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, Unpack, cast
 
 import msgspec
 
-from nightmill.checked.reading import Outputs, usable
+from nightmill.checked.reading import Outputs, by_schema, usable
 from nightmill.client.batch import Batch
 from nightmill.client.producer import Producer
 from nightmill.client.sync import SyncProducer, direct
@@ -138,10 +138,14 @@ class MemoryProducer(Producer):
         self.schema_of(name, schema)
         return self._handles.setdefault(name, MemoryBatch(self, name))
 
-    async def result(self, job_id: str, *, wait: float | None = 0) -> Result:
+    async def result(
+        self, job_id: str, *, wait: float | None = 0, schema: SchemaGiven | None = None
+    ) -> Result:
         """Return a job's result. A job that is queued raises ResultTimeoutError at once."""
         self.work()
         if (row := self.results.get(job_id)) is not None:
+            if schema is not None:
+                return by_schema(schema).read(msgspec.structs.replace(row))
             return self.batch(row.batch).outputs.read(row) if row.batch else row
         if job_id in self.queued:
             raise ResultTimeoutError(f"no result of {job_id}: it is still queued (waited {wait} s)")

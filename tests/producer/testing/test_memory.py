@@ -217,3 +217,13 @@ def test_a_plain_producer_takes_a_schema_too() -> None:
     producer = SyncMemoryProducer('{"label": "pos"}')
     producer.feed([{"custom_id": "a", "prompt": "x"}], batch="b", schema=Review)
     assert [result.parsed for result in producer.batch("b").results()] == [Review(label="pos")]
+
+
+async def test_a_single_job_is_read_by_the_schema_that_is_given() -> None:
+    """It has no batch whose acceptance says what its output is."""
+    producer = MemoryProducer('{"label": "pos"}')
+    await producer.enqueue(hello(), job_id="j", accept={"schema": Review})
+    assert (await producer.result("j", schema=Review)).parsed == Review(label="pos")
+    assert (await producer.result("j")).parsed is None
+    with pytest.raises(SchemaError):
+        await producer.enqueue(hello(), accept={"schema": {"$ref": "http://a/b"}})

@@ -8,8 +8,10 @@ prints goes to standard error. It ends when its input closes, also while a funct
 
 from __future__ import annotations
 
+import ctypes
 import os
 import queue
+import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +24,7 @@ from nightmill_worker.checks.messages import LENGTH, Loaded, Question, Verdict, 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+_PR_SET_PDEATHSIG: Final = 1
 VARIABLE: Final = "NIGHTMILL_CHECKS"
 
 
@@ -48,10 +51,17 @@ def _read(stream: BinaryIO, questions: queue.SimpleQueue[Question]) -> None:
     os._exit(0)
 
 
+def _end_with_parent() -> None:
+    """Let Linux end this process with its worker: a function in C may keep all threads from it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> None:
     """Load the functions, tell which ones there are, and answer until the input closes."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # an operator's function may print
+    _end_with_parent()
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` does, for the operator's module
     functions, problems = loaded_functions(read_checks(os.environ.get(VARIABLE)))
     out.write(framed(Loaded(functions=problems)))
