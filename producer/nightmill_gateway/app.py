@@ -21,6 +21,8 @@ from nightmill_gateway.answers.reply import (
 )
 from nightmill_gateway.batches.handlers import BatchHandlers
 from nightmill_gateway.batches.keeper import Keeper
+from nightmill_gateway.jobs.handlers import JobHandlers
+from nightmill_gateway.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -45,7 +47,9 @@ def make_app(services: Services, access: Access) -> web.Application:
     app.add_routes([web.get("/healthz", _healthz), web.get("/readyz", _readyz(services))])
     keeper = Keeper(services)
     app.add_routes(BatchHandlers(services, keeper).routes())
-    app.cleanup_ctx.append(keeper.running)
+    waiting = Waiting(services)
+    app.add_routes(JobHandlers(services, waiting).routes())
+    app.cleanup_ctx.extend((keeper.running, waiting.running))
     return app
 
 

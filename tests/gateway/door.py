@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import msgspec
 
 from nightmill.records.access_key import AccessKey, Role
 from nightmill.records.job import now_ms
@@ -71,8 +72,11 @@ class Door:
         own = {"x-api-key": self.key if key is None else key, **(headers or {})}
         sent = {name: value for name, value in own.items() if value}
         url = self.url + path
+        if json is not None:
+            data = msgspec.json.encode(json)
+            sent["content-type"] = "application/json"
         data = io.BytesIO(data) if isinstance(data, bytes) else data
-        async with self.session.request(method, url, headers=sent, data=data, json=json) as got:
+        async with self.session.request(method, url, headers=sent, data=data) as got:
             body = await got.read()
             has_json = got.content_type == "application/json"
             return Answer(

@@ -76,7 +76,7 @@ def test_keys_are_made_listed_and_revoked(shell: Shell) -> None:
     ("args", "problem"),
     [
         (("create", ""), "NAME: given ''; allowed: 1 to 64 printable characters"),
-        (("create", "a", "--tenant", "b\n"), "--tenant"),
+        (("create", "a", "--tenant", "b/c"), "--tenant: given 'b/c'; allowed: 1 to 64 letters"),
         (("create", "a", "--expires", "soon"), "--expires: a time such as 90m"),
         (("list",), "no results store, so no keys"),
     ],

@@ -27,7 +27,7 @@ def nested(result: Result) -> dict[str, object]:
     """Return the fields of `result`; times are RFC 3339 in UTC, None where they are not known."""
     return {
         "custom_id": result.custom_id,
-        "result": _batches_result(result),
+        "result": batches_result(result),
         "job_id": result.job_id,
         "run": result.run,
         "rehearsal": result.rehearsal,
@@ -55,7 +55,7 @@ def nested(result: Result) -> dict[str, object]:
     }
 
 
-def _batches_result(result: Result) -> dict[str, object]:
+def batches_result(result: Result) -> dict[str, object]:
     """Return the object `result` as the Message Batches API has it: with its error types."""
     match result.status:
         case JobState.SUCCEEDED:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import msgspec
-
 from nightmill.errors import InvalidParamsError, PayloadTooLargeError
-from nightmill.params import MARK, Defaults, check, references, refused
+from nightmill.params import Defaults, refused
 from nightmill.params.refusal import MISSING
 from nightmill.records.message_batch import StoredRequest
+from nightmill_gateway.answers.params import checked_params
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,39 +57,10 @@ class RequestsCheck:
             raise refused("custom_id", custom_id, _AN_ID)
         if custom_id in self._ids:
             raise refused("custom_id", custom_id, "an id that no other request of the batch has")
-        model, body = _params(given.get("params", MISSING), self._defaults)
+        params = given.get("params", MISSING)
+        model, body = checked_params(params, self._defaults, below="params")
         self._ids.add(custom_id)
         return StoredRequest(seq=len(self._ids), custom_id=custom_id, model=model, body=body)
-
-
-def _params(given: object, defaults: Defaults) -> tuple[str, bytes]:
-    """Return the model and the body of a request."""
-    if not isinstance(given, dict):
-        raise refused("params", given, "an object, the Messages request")
-    try:
-        return checked_params(given, defaults)
-    except PayloadTooLargeError:
-        raise
-    except InvalidParamsError as error:
-        field = f"params.{error.field}" if error.field else "params"
-        raise InvalidParamsError(field, error.problem) from None
-
-
-def checked_params(given: Mapping[str, object], defaults: Defaults) -> tuple[str, bytes]:
-    """Return the model and the body of a Messages request that came over HTTP.
-
-    A client must name what the API asks for; files of the workers' machines are not for it.
-    """
-    for name in ("model", "max_tokens", "messages"):
-        if name not in given:
-            raise refused(name, MISSING, "as in the Messages API")
-    if given.get("stream"):
-        raise refused("stream", given["stream"], "false: the results of a batch are no streams")
-    checked = check(given, defaults)
-    if MARK in checked.body:
-        for found in references(msgspec.json.decode(checked.body)):
-            raise refused(found.path, {"$file": found.file}, "base64: files are not read over HTTP")
-    return checked.model, checked.body
 
 
 class Whole(NamedTuple):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from nightmill.params import api_of
 from nightmill.records.job import now_ms
 from nightmill.records.message_batch import MessageBatch
-from nightmill_gateway.answers.body import pieces
+from nightmill_gateway.answers.body import api_in_headers, pieces
 from nightmill_gateway.batches.check import RequestsCheck, whole
 from nightmill_gateway.batches.shapes import new_id
 from nightmill_gateway.batches.staging import Staging
@@ -17,7 +16,6 @@ from nightmill_gateway.batches.stream import RequestsReader
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from nightmill.records.api import Api
     from nightmill_gateway.services import Services
 
 MAX_BYTES: Final = 256 << 20
@@ -46,24 +44,18 @@ async def create(request: web.Request, tenant: str, services: Services) -> Messa
         expires_s = services.settings.batch_expires_s
         about = whole(reader.fields, check.number, expires_s, begun=reader.begun)
         await staging.finish()
-        new = MessageBatch(
-            batch=name,
-            tenant=tenant,
-            total=check.number,
-            created_at=began,
-            expires_at=began + int(about.expires_s * 1000),
-            anthropic_version=api.anthropic_version,
-            anthropic_beta=",".join(api.anthropic_beta) or None,
-        )
-        await services.message_batches.add(new)
     except BaseException:
         await asyncio.shield(staging.drop())
         raise
+    new = MessageBatch(
+        batch=name,
+        tenant=tenant,
+        total=check.number,
+        created_at=began,
+        expires_at=began + int(about.expires_s * 1000),
+        anthropic_version=api.anthropic_version,
+        anthropic_beta=",".join(api.anthropic_beta) or None,
+    )
+    # Nothing is dropped from here on: a commit that was not answered may have been made.
+    await asyncio.shield(services.message_batches.add(new))
     return new
-
-
-def api_in_headers(request: web.Request) -> Api:
-    """Return the API version and the betas that a client asks for. Raises InvalidParamsError."""
-    names = ("anthropic-version", "anthropic-beta")
-    betas = ",".join(request.headers.getall(names[1], []))
-    return api_of(request.headers.get(names[0]), betas, names=names)

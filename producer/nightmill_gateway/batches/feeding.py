@@ -41,6 +41,7 @@ class BatchFeeding:
         self._services = services
         self.batch = batch
         self.name = batch.batch
+        self._api = api_of(batch.anthropic_version, batch.anthropic_beta)
 
     async def step(self) -> bool:
         """Do what can be done at once; return whether requests are to be fed.
@@ -91,7 +92,6 @@ class BatchFeeding:
             await feeder.feed(self._lines())
 
     async def _lines(self) -> AsyncIterator[Line]:
-        api = api_of(self.batch.anthropic_version, self.batch.anthropic_beta)
         async for page in self._services.message_batches.requests(self.name):
             for each in page:
                 yield Line(
@@ -99,7 +99,7 @@ class BatchFeeding:
                     custom_id=each.custom_id,
                     body=each.body,
                     model=each.model,
-                    api=api,
+                    api=self._api,
                 )
 
     async def _finish(self, counts: Counts) -> None:
@@ -141,7 +141,8 @@ class BatchFeeding:
             seq=request.seq,
             model=request.model,
             params=msgspec.Raw(request.body) if keeps else None,
-            request_hash=request_hash(request.body),
+            request_hash=request_hash(request.body, self._api),
+            api=self._api,
             enqueued_at=self.batch.created_at,
             finished_at=now_ms(),
             cost=0.0,

@@ -49,9 +49,11 @@ def create(  # noqa: PLR0913 - each option of the command
     from nightmill.records.job import now_ms  # noqa: PLC0415
     from nightmill.store.access_keys import digest_of  # noqa: PLC0415
     from nightmill_gateway.access.key import new_key  # noqa: PLC0415
+    from nightmill_gateway.access.names import A_NAME, is_name  # noqa: PLC0415
 
     _require_text("NAME", name)
-    _require_text("--tenant", tenant)
+    if not is_name(tenant):
+        raise SettingsError(f"--tenant: given {tenant!r:.80}; allowed: {A_NAME}")
     try:
         lasts_s = None if expires is None else parse_seconds(expires)
     except InvalidLimitError as error:

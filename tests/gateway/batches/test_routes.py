@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nightmill.errors import StoreUnavailableError
 from nightmill_gateway.batches import create
 from tests.gateway.batches.made import JSON, PATH, body, created, ended, request, results
 from tests.rig import until
@@ -14,6 +15,7 @@ from tests.rig import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from nightmill.records.message_batch import MessageBatch
     from tests.gateway.door import Door
     from tests.rig import Rig
 
@@ -105,6 +107,24 @@ async def test_a_body_over_the_limit(door: Door, monkeypatch: pytest.MonkeyPatch
         answer = await door("POST", PATH, data=data, headers=JSON)
         assert answer.error == (413, "request_too_large")
     assert await door.services.message_batches.remains("n") == []
+
+
+async def test_a_commit_that_was_not_answered_keeps_its_requests(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store went away in the middle of it: if the batch is there, so are all its requests."""
+    batches = door.services.message_batches
+    add = batches.add
+
+    async def add_and_fail(new: MessageBatch) -> None:
+        await add(new)
+        raise StoreUnavailableError
+
+    monkeypatch.setattr(batches, "add", add_and_fail)
+    assert (await door("POST", PATH, json=body(3))).error == (529, "overloaded_error")
+    (there,) = (await door("GET", PATH)).json["data"]
+    pages = [page async for page in batches.requests(there["id"])]
+    assert len(pages[0]) == 3
 
 
 async def test_pages_newest_first(door: Door) -> None:

@@ -1,0 +1,48 @@
+"""Checks a Messages request that came over HTTP. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nightmill.errors import InvalidParamsError, PayloadTooLargeError
+from nightmill.params import MARK, Defaults, check, references, refused
+from nightmill.params.refusal import MISSING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def checked_params(
+    given: object, defaults: Defaults, *, below: str = "", streams: bool = False
+) -> tuple[str, bytes]:
+    """Return the model and the body of a Messages request that came over HTTP.
+
+    A client must name what the API asks for; files of the workers' machines are not for it. An
+    error names the field, below the field `below`. Only what `streams` may ask for a stream.
+    """
+    if not isinstance(given, dict):
+        raise refused(below, given, "an object, the Messages request")
+    try:
+        return _checked_params(given, defaults, streams=streams)
+    except PayloadTooLargeError:
+        raise
+    except InvalidParamsError as error:
+        field = ".".join(filter(None, (below, error.field)))
+        raise InvalidParamsError(field, error.problem) from None
+
+
+def _checked_params(
+    given: Mapping[str, object], defaults: Defaults, *, streams: bool
+) -> tuple[str, bytes]:
+    for name in ("model", "max_tokens", "messages"):
+        if name not in given:
+            raise refused(name, MISSING, "as in the Messages API")
+    if given.get("stream") and not streams:
+        raise refused("stream", given["stream"], "false: this result is read later, whole")
+    checked = check(given, defaults)
+    if MARK in checked.body:
+        for found in references(msgspec.json.decode(checked.body)):
+            raise refused(found.path, {"$file": found.file}, "base64: files are not read over HTTP")
+    return checked.model, checked.body

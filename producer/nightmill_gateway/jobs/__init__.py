@@ -1,0 +1,1 @@
+"""Single jobs over HTTP, for services that poll."""

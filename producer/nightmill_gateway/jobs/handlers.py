@@ -1,0 +1,104 @@
+"""The routes of single jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from nightmill.errors import PayloadError
+from nightmill.params import decode
+from nightmill.queue import keys, wire
+from nightmill.queue.connection import redis_errors
+from nightmill.records.counts import text
+from nightmill.records.job import request_hash
+from nightmill_gateway.access.caller import CALLER
+from nightmill_gateway.access.names import inner, is_job
+from nightmill_gateway.answers.body import api_in_headers, read_body
+from nightmill_gateway.answers.errors import ApiError, not_found
+from nightmill_gateway.answers.params import checked_params
+from nightmill_gateway.answers.reply import reply
+from nightmill_gateway.jobs.shapes import asked, ended_job, job_id_of, waiting_job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nightmill.records.result import Result
+    from nightmill_gateway.services import Services
+    from nightmill_gateway.waiting import Waiting
+
+ACCEPTED: Final = 202
+
+
+class JobHandlers:
+    """The handlers, over connections that are open while they are used."""
+
+    def __init__(self, services: Services, waiting: Waiting) -> None:
+        """Take the connections, and what waits for jobs."""
+        self._services = services
+        self._waiting = waiting
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Return the routes."""
+        return [web.post("/v1/jobs", self._create), web.get("/v1/jobs/{id}", self._get)]
+
+    async def _create(self, request: web.Request) -> web.Response:
+        """Enqueue one job; the same job again is only looked at, and may be waited for."""
+        api = api_in_headers(request)
+        given = asked(decode(await read_body(request)))
+        producer = self._services.producer
+        _, body = checked_params(given.params, producer.defaults, below="params")
+        tenant = request[CALLER].tenant
+        job_id, batch, name = job_id_of(tenant, given, wire.new_job_id())
+        row = await self._services.store.get(job_id) if given.name else None
+        if row is not None:
+            if row.request_hash != request_hash(body, api):
+                raise _taken(given.name)
+            return reply(ended_job(row))
+        receipt = await producer.enqueue(
+            body,
+            job_id=job_id,
+            batch=batch,
+            custom_id=name,
+            anthropic_version=api.anthropic_version,
+            anthropic_beta=api.anthropic_beta,
+        )
+        if receipt.differs:
+            raise _taken(given.name)
+        row = await self._waiting.row(job_id, given.wait_s) if given.wait_s else None
+        if row is not None:
+            return reply(ended_job(row))
+        return reply(await self._found(job_id), ACCEPTED)
+
+    async def _get(self, request: web.Request) -> web.Response:
+        name = request.match_info["id"]
+        if not is_job(name):
+            raise not_found(f"job {name!a:.80}")
+        return reply(await self._found(inner(request[CALLER].tenant, name)))
+
+    async def _found(self, job_id: str) -> dict[str, object]:
+        """Return a job as it is now: Redis first, since a job that ends has its row before."""
+        with redis_errors():
+            async with self._services.redis.pipeline(transaction=True) as pipe:
+                pipe.get(keys.PAYLOAD + job_id)
+                pipe.hget(keys.RECORD + job_id, "state")
+                pipe.lrange(keys.ATTEMPTS + job_id, 0, -1)
+                payload, state, attempts = await pipe.execute()
+        if payload is not None:
+            shown = text(state or b"queued")
+            return waiting_job(job_id, shown, _enqueued_at(payload), attempts)
+        row: Result | None = await self._services.store.get(job_id)
+        if row is None:
+            raise not_found(f"job {job_id.partition('/')[2]}")
+        return ended_job(row)
+
+
+def _enqueued_at(payload: bytes) -> int | None:
+    try:
+        return wire.decode_job(payload)[1]
+    except PayloadError:
+        return None
+
+
+def _taken(name: str | None) -> ApiError:
+    return ApiError(409, f"id: {name} names a job with another request; give another id")

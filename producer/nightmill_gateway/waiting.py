@@ -1,0 +1,82 @@
+"""Waits for the ends of jobs: one look at Redis for all that wait, however many they are."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from nightmill.errors import NightmillError
+from nightmill.queue import keys
+from nightmill.queue.connection import redis_errors
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiohttp import web
+
+    from nightmill.records.result import Result
+    from nightmill_gateway.services import Services
+
+LEAST_S: Final = 0.004
+"""Between two looks, seconds."""
+EACH_S: Final = 0.00002
+"""Added to it for each job that is waited for: 2,000 of them are looked at every 44 ms."""
+AWAY_S: Final = 0.5
+"""Between two looks while Redis is away, seconds."""
+
+
+class Waiting:
+    """The jobs that requests of this process wait for."""
+
+    def __init__(self, services: Services) -> None:
+        """Use connections that are open while it runs."""
+        self._services = services
+        self._ended: dict[str, asyncio.Event] = {}
+        self._waiters: dict[str, int] = {}
+        self._some = asyncio.Event()
+
+    async def row(self, job_id: str, within_s: float) -> Result | None:
+        """Return the stored row of a job, None if it does not end within `within_s` seconds."""
+        ended = self._ended.setdefault(job_id, asyncio.Event())
+        self._waiters[job_id] = self._waiters.get(job_id, 0) + 1
+        self._some.set()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await ended.wait()
+        finally:
+            self._waiters[job_id] -= 1
+            if not self._waiters[job_id]:
+                del self._waiters[job_id], self._ended[job_id]
+        return await self._services.store.get(job_id)
+
+    async def running(self, _: web.Application) -> AsyncIterator[None]:
+        """Look for the life of an application."""
+        looking = asyncio.create_task(self._look_on())
+        yield
+        looking.cancel()
+        await asyncio.wait([looking])
+
+    async def _look_on(self) -> None:
+        while True:
+            if not self._ended:
+                self._some.clear()
+                await self._some.wait()
+            try:
+                await self._look()
+                pause_s = LEAST_S + EACH_S * len(self._ended)
+            except NightmillError:
+                pause_s = AWAY_S
+            await asyncio.sleep(pause_s)
+
+    async def _look(self) -> None:
+        """Wake those whose jobs have ended: their results are in Redis, after the row's commit."""
+        ids = list(self._ended)
+        if not ids:
+            return
+        with redis_errors():
+            found = await self._services.redis.mget([keys.RESULT + job_id for job_id in ids])
+        for job_id, kept in zip(ids, found, strict=True):
+            if kept is not None and (ended := self._ended.get(job_id)):
+                ended.set()
