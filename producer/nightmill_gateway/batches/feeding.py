@@ -65,7 +65,7 @@ class BatchFeeding:
         batches = self._services.batches
         counts = await batches.counts(self.name)
         if counts.ended:
-            if counts.flag == JobState.CANCELLED:  # also by `nightmill cancel`
+            if counts.flag == JobState.CANCELLED:
                 await self._services.message_batches.cancel(self.batch, now_ms())
             return counts
         if self.batch.cancel_initiated_at is not None:
@@ -159,10 +159,13 @@ class BatchFeeding:
 
 async def end_if_over(services: Services, batch: MessageBatch) -> bool:
     """Note that a batch has ended, if every request has its row; return whether it has."""
-    if not (await services.batches.counts(batch.batch)).drained:
+    counts = await services.batches.counts(batch.batch)
+    if not counts.drained:
         return False
     rows = await services.store.counts(batch.batch)
     if sum(rows.values()) < batch.total:
         return False
+    if counts.flag == JobState.CANCELLED:  # also by `nightmill cancel`
+        await services.message_batches.cancel(batch, now_ms())
     await services.message_batches.end(batch, rows, now_ms())
     return True
