@@ -69,6 +69,17 @@ def test_an_unknown_price_is_not_guessed(shell: Shell) -> None:
     assert report(shell(*command, "--json"))["max_cost"] is None
 
 
+def test_a_dry_run_uses_own_prices_and_fast_ones(shell: Shell) -> None:
+    """It knew list prices at standard speed only."""
+    (shell.folder / "prices.toml").write_text('["unpriced"]\ninput = 0\noutput = 100\n')
+    shell.export(prices="prices.toml")
+    command = ("enqueue", "in.csv", *TEMPLATE, "--dry-run", "--json", "--set")
+    assert report(shell(*command, "model=unpriced"))["max_cost"] == pytest.approx(4 * 200 * 1e-4)
+    plain = report(shell(*command, "model=claude-opus-5"))["max_cost"]
+    fast = report(shell(*command, "model=claude-opus-5", "--set", "speed=fast"))["max_cost"]
+    assert fast == pytest.approx(2 * plain, rel=0.01)
+
+
 def test_one_mistake_is_told_once_and_json_lists_all_rows(shell: Shell) -> None:
     """3,000 rows without a column printed the same line 3,000 times."""
     (shell.folder / "in.jsonl").write_text('{"prompt": ""}\n' * 30)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nightmill.queue.batches import Batches
-from nightmill.records.limits import NANO
+from nightmill.records.limits import NANO, Change
 from nightmill_worker.simulator import SimulatorConfig
 from tests.rig import Rig, rigged, until
 
@@ -70,6 +70,30 @@ def dollars(billed: Counter[str], factor: float) -> float:
         + billed["ephemeral_1h_input_tokens"] * 10
     )
     return factor * tokens / MILLION + billed["web_search_requests"] * 0.01
+
+
+async def test_workers_and_budgets_use_own_prices(redis_url: str, tmp_path: Path) -> None:
+    """A budget in dollars was refused for a model of one's own, and its rows had no cost."""
+    file = tmp_path / "prices.toml"
+    file.write_text('["house-7b"]\ninput = 100\noutput = 1000\n')
+    config = SimulatorConfig(latency_s=0.01)
+    async with rigged(redis_url, tmp_path, config, prices=str(file), model="house-7b") as rig:
+        batches = Batches(rig.redis)
+        limits = await batches.limit("b", Change(budget_usd=1.0), settings=rig.settings)
+        assert (limits.price_in, limits.price_out) == (100_000, 1_000_000)
+        for number in range(30):
+            params = {"max_tokens": 200, "messages": [{"role": "user", "content": f"{number}"}]}
+            await rig.producer.enqueue(params, batch="b", custom_id=f"{number}")
+
+        async def spent() -> bool:
+            return (await batches.counts("b")).flag == "budget"
+
+        async with rig.working():
+            await until(spent)
+        rows = [row async for row in rig.store.stream("b")]
+        costs = [100 * row.usage.input_tokens + 1000 * row.usage.output_tokens for row in rows]
+        assert sum(row.cost or 0 for row in rows) == pytest.approx(sum(costs) / MILLION)
+        assert 0 < sum(costs) / MILLION <= 1.2, "the last calls may use more than the mean"
 
 
 async def test_rows_and_redis_have_the_endpoints_bill(redis_url: str, tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ end
 local function learn(lane, item, usage_known)
   local hot = lane.hot
   hot.ok_at, hot.ok_end = max(bounded(hot.ok_at, 0, LARGEST, 0), item.reservation.at), hot.refilled_at
-  if item.model ~= lane.name then
+  if item.model and item.model ~= lane.name then
     local counts = counts_of(lane, item.model)
     counts.ok_at, counts.ok_end = max(counts.ok_at, item.reservation.at), hot.refilled_at
   end
