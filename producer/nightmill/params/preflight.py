@@ -84,20 +84,18 @@ def is_provider(endpoint: str) -> bool:
     return (urlsplit(endpoint).hostname or "").lower() in table().hosts
 
 
-def examine(
-    request: dict[str, object], version: str | None, preflight: Preflight
-) -> tuple[str, ...]:
-    """Return a warning for each refusal that `request` (decoded JSON) would meet.
+def examine(request: dict[str, object], version: str, *, provider: bool) -> tuple[str, ...]:
+    """Return a warning for each refusal that `request` (decoded JSON) would meet at `version`.
 
-    `version` is its own API version. Raises InvalidParamsError for the first certain one at the
-    provider's host, which names the field, its value, what is refused and the fix.
+    `provider`: the endpoint is the provider's own host. There, the first certain one raises
+    InvalidParamsError, which names the field, its value, what is refused and the fix.
     """
     warnings, turns = [], turns_of(request)
-    for rule, certain in rules_of(str(request["model"]), version or preflight.version):
+    for rule, certain in rules_of(str(request["model"]), version):
         found = find(rule.check, request, turns)
         if found is None:
             continue
-        if certain and preflight.provider:
+        if certain and provider:
             field, value = found
             raise InvalidParamsError(field, f"{given(value)}; {rule.refuses}; {rule.fix}; {OFF}")
         warnings.append(f"the endpoint may refuse this: {rule.refuses}; {rule.fix}")

@@ -86,21 +86,24 @@ def check(
 ) -> Checked:
     """Check a request (a mapping, or JSON) against the contract and return what to send.
 
-    The preflight follows, for the API version of `api`. Raises InvalidParamsError naming the field,
-    what was given and what is allowed, and PayloadTooLargeError when the body is over
-    `defaults.max_payload_bytes`.
+    The preflight follows, for the API version of `api`, else of the defaults. Raises
+    InvalidParamsError naming the field, what was given and what is allowed, and
+    PayloadTooLargeError when the body is over `defaults.max_payload_bytes`.
     """
     checked, plain = _checked(params, defaults)
     preflight = defaults.preflight
-    if preflight is None or (plain is not None and _is_simple(plain, api, preflight)):
+    if preflight is None:
         return checked
-    found = examine(_decode(checked.body), api.anthropic_version, preflight)
+    version = (api or defaults.api).anthropic_version or preflight.version
+    if plain is not None and _is_simple(plain, version):
+        return checked
+    found = examine(_decode(checked.body), version, provider=preflight.provider)
     if not found:
         return checked
     return msgspec.structs.replace(checked, warnings=(*checked.warnings, *found))
 
 
-def _is_simple(plain: _Plain, api: Api, preflight: Preflight) -> bool:
+def _is_simple(plain: _Plain, version: str) -> bool:
     """Tell whether no rule of the preflight can find anything in a request, as in most."""
     if plain.messages[-1].role != "user":
         return False
@@ -109,7 +112,7 @@ def _is_simple(plain: _Plain, api: Api, preflight: Preflight) -> bool:
             return False
     if plain.temperature is UNSET and plain.top_p is UNSET:
         return True
-    return not limits_sampling(plain.model, api.anthropic_version or preflight.version)
+    return not limits_sampling(plain.model, version)
 
 
 def _checked(

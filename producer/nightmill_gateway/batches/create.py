@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from nightmill.records.job import now_ms
 from nightmill.records.message_batch import MessageBatch
 from nightmill_gateway.answers.body import api_in_headers, pieces
@@ -32,7 +34,8 @@ async def create(request: web.Request, tenant: str, services: Services) -> Messa
     api, began = api_in_headers(request), now_ms()
     name = new_id(began)
     staging = Staging(services.message_batches, name)
-    reader, check = RequestsReader(), RequestsCheck(services.producer.defaults)
+    defaults = msgspec.structs.replace(services.producer.defaults, api=api)
+    reader, check = RequestsReader(), RequestsCheck(defaults)
     try:
         async for piece in pieces(request, MAX_BYTES):
             for found in reader.feed(piece):

@@ -216,3 +216,11 @@ def test_an_argument_of_an_sdk_is_refused_with_where_a_beta_goes(name: str) -> N
         check({**asked(), name: ["context-1m-2025-08-07"]}, strict)
     assert refused.value.field == name
     assert "put anthropic_beta beside `params`, or use --beta" in refused.value.problem
+
+
+def test_a_version_for_all_jobs_is_the_one_that_is_checked() -> None:
+    """A client of the gateway names it once, in the header of its batch."""
+    defaults = msgspec.structs.replace(PROVIDER, api=STRICT)
+    with pytest.raises(InvalidParamsError, match="2026-10-21"):
+        check(asked(temperature=1.0), defaults)
+    assert not check(asked(temperature=1.0), defaults, Api(anthropic_version="2023-06-01")).warnings
