@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import jsonschema_rs
 
+Path: TypeAlias = "Sequence[str | int]"
 LINES: Final = 5
 """Most problems that are named."""
 LINE: Final = 300
@@ -46,11 +47,14 @@ _PHRASES: Final = {
 }
 
 
-def of_errors(errors: Iterable[jsonschema_rs.ValidationError]) -> str:
-    """Return the first problems, a line each: the path, what was given, and what was expected."""
+def of_errors(errors: Iterable[jsonschema_rs.ValidationError], below: Path = ()) -> str:
+    """Return the first problems, a line each: the path, what was given, and what was expected.
+
+    `below` is the path of the value whose errors they are.
+    """
     lines: list[str] = []
     for error in islice(errors, LINES + 1):
-        line = _line(error)
+        line = _line(error, below)
         if line not in lines:
             lines.append(line)
     if len(lines) > LINES:
@@ -58,9 +62,10 @@ def of_errors(errors: Iterable[jsonschema_rs.ValidationError]) -> str:
     return "\n".join(lines)
 
 
-def of_value(value: object, expected: str) -> str:
-    """Return one line about a whole output."""
-    return f"$: given {shown(value)}, expected {expected}"[:LINE]
+def of_value(value: object, expected: str, path: Path = ()) -> str:
+    """Return one line about an output, or about a part of it."""
+    at = _cut(path_of(path), ALLOWED // 2)
+    return f"{at}: given {shown(value)}, expected {expected}"[:LINE]
 
 
 def path_of(parts: Sequence[str | int]) -> str:
@@ -86,7 +91,7 @@ def effort(value: object, branches: int) -> int:
     return work
 
 
-def _line(error: jsonschema_rs.ValidationError) -> str:
+def _line(error: jsonschema_rs.ValidationError, below: Path) -> str:
     keyword, facts = error.kind.name, _facts(error)
     allowed = ", ".join(shown(each, ALLOWED) for each in facts)
     phrase = _PHRASES.get(keyword)
@@ -94,7 +99,7 @@ def _line(error: jsonschema_rs.ValidationError) -> str:
     given = shown(error.instance)
     if keyword == "required":
         given = f"an object without {allowed}"
-    path = _cut(path_of(error.instance_path), ALLOWED // 2)
+    path = _cut(path_of([*below, *error.instance_path]), ALLOWED // 2)
     return f"{path}: given {given}, expected {expected}"[:LINE]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from nightmill.checked import problems
+from nightmill.checked.narrowing import Part, narrowed
 from nightmill.checked.shape import Node, nodes, shape_of, target
 from nightmill.errors import ExtraMissingError, SchemaError
 
@@ -49,9 +50,13 @@ class Schema:
                 return None
         except ValueError as error:  # a number or a nesting that it does not take
             return problems.of_value(output, str(error))
+        part = Part((), output, self._validator)
         if problems.effort(output, self._branches) > problems.MOST_EFFORT:
-            return problems.of_value(output, "a value that fits the JSON Schema")
-        return problems.of_errors(self._validator.iter_errors(output))
+            part = narrowed(output, self.root, self._validator, _validator)
+            if problems.effort(part.value, self._branches) > problems.MOST_EFFORT:
+                expected = "a value that fits the JSON Schema"
+                return problems.of_value(part.value, expected, part.path)
+        return problems.of_errors(part.validator.iter_errors(part.value), part.path)
 
 
 @lru_cache(maxsize=256)

@@ -65,6 +65,21 @@ def test_a_problem_is_a_few_short_lines_whatever_the_output_is() -> None:
         assert time.process_time() - started < 1.5
 
 
+def test_a_problem_of_a_large_output_names_its_place_too() -> None:
+    """The model was told only that its list of thousands of items does not fit."""
+    schema = {"type": "object", "properties": {"rows": {"items": {"$ref": "#/$defs/R"}}}}
+    schema = {**schema, "$defs": {"R": REVIEW}}
+    rows: list[Any] = [{"label": "pos", "stars": 3, "tags": ["a", "b"]} for _ in range(20_000)]
+    assert problem(schema, {"rows": rows}) is None
+    rows[15_000] = {"label": "pos", "stars": 9}
+    started = time.process_time()
+    assert problem(schema, {"rows": rows}) == "$.rows[15000].stars: given 9, expected 5 or less"
+    rows[15_000] = {"label": "pos"}
+    text = '$.rows[15000]: given an object without "stars", expected the field "stars"'
+    assert problem(schema, {"rows": rows}) == text
+    assert time.process_time() - started < 2
+
+
 @pytest.mark.parametrize(
     ("schema", "message"),
     [

@@ -184,3 +184,15 @@ async def test_an_answer_that_is_checked_outlives_a_shutdown(rig: Rig) -> None:
     assert row.message is not None
     await rig.work_off()
     assert rig.calls() == 1
+
+
+async def test_an_output_that_max_tokens_cut_says_so(rig: Rig) -> None:
+    """Its user changed the prompt again and again."""
+    long = {"type": "object", "properties": {"text": {"const": "word " * 200}}}
+    rig.sim.configure(schema=msgspec.json.encode(long).decode())
+    (row,) = await ran(rig, schema=SCHEMA, check_retries=0)
+    assert row.error is not None
+    assert row.error.type == "invalid_output"
+    assert row.error.message == "the JSON is not valid: it ends too early; expected one whole value"
+    assert row.error.fix is not None
+    assert "raise it, or use --on-truncated grow" in row.error.fix

@@ -124,11 +124,10 @@ def next_of(
     if asked < accept.check_retries:
         return INVALID
     times = f" (asked {asked + 1} times)" if asked else ""
-    return ErrorInfo(
-        type=INVALID,
-        message=f"{problem[:SHOWN]}{times}",
-        fix="change the prompt or the schema; all answers are in the job's history",
-    )
+    fix = "change the prompt or the schema; all answers are in the job's history"
+    if stop_reason == MAX_TOKENS:
+        fix = "the answer was cut at max_tokens: raise it, or use --on-truncated grow"
+    return ErrorInfo(type=INVALID, message=f"{problem[:SHOWN]}{times}", fix=fix)
 
 
 def fitting(turns: Sequence[Turn], job: Job, body: bytes) -> tuple[list[Turn], list[Turn]]:
