@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from nightmill.maintenance.cancellation import Cancellation
+from nightmill.queue import keys, wire
 from nightmill.queue.batches import Batches
+from nightmill.records.job import request_hash
 from nightmill.records.message import is_null
+from nightmill.records.result import Usage
 from nightmill.records.state import JobState
+from nightmill.records.turn import Turn
 from tests.rig import Rig, hello, rigged
 
 if TYPE_CHECKING:
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nightmill.records.result import Result
+    from nightmill.records.turn import Why
 
 
 @pytest.fixture
@@ -214,3 +220,99 @@ async def test_seven_stop_reasons_over_2000_jobs(rig: Rig) -> None:
     assert sum(row.turns for row in rows) > 300
     total = sum((row.usage.output_tokens for row in rows), 0)
     assert total == rig.sim.ledger.billed["output_tokens"]
+
+
+async def turn_of(rig: Rig, job_id: str, why: Why, **changes: object) -> Turn:
+    """Return a first turn of a queued job, as a worker that died had stored it."""
+    payload = await rig.redis.execute_command("GET", keys.PAYLOAD + job_id)
+    job, _ = wire.decode_job(payload)
+    turn = Turn(
+        job_id=job_id,
+        run=0,
+        n=1,
+        batch="night",
+        request_hash=request_hash(job.params),
+        why=why,
+        message=msgspec.Raw(b'{"type":"message","content":[{"type":"text","text":"begun "}]}'),
+        usage=Usage(input_tokens=5, output_tokens=3),
+        call=1,
+        at=1_700_000_000_000,
+    )
+    return msgspec.structs.replace(turn, **changes)
+
+
+@pytest.mark.parametrize("deaths", [0, 2])
+async def test_a_job_that_redis_has_lost_goes_on_from_its_turns(rig: Rig, deaths: int) -> None:
+    """Its source was fed again; also where it runs in the isolation process."""
+    await rig.producer.enqueue_many([{"custom_id": "c", **hello("x")}], batch="night")
+    if deaths:
+        record = (keys.RECORD + "night:c", "calls", 2, "state", "snoozed", "deaths", deaths)
+        await rig.redis.execute_command("HSET", *record)
+    await rig.store.record_turns([await turn_of(rig, "night:c", "pause_turn")])
+    await rig.work_off()
+    row = await rig.row("night:c")
+    assert rig.calls() == 1
+    assert row.message is not None
+    assert [block["text"][:6] for block in row.message["content"]] == ["begun ", "Re: x\n"]
+    used = row.message["usage"]["output_tokens"]
+    assert (row.turns, row.usage.output_tokens) == (1, used + 3)
+
+
+async def test_turns_of_another_request_are_spent_and_not_continued(rig: Rig) -> None:
+    """A request may be replaced while its job waits between two turns."""
+    await rig.producer.enqueue_many([{"custom_id": "c", **hello("x")}], batch="night")
+    turn = await turn_of(rig, "night:c", "pause_turn", request_hash="0" * 16)
+    await rig.store.record_turns([turn])
+    await rig.work_off()
+    row = await rig.row("night:c")
+    assert row.turns == 0
+    spent = await rig.store.spent("night")
+    assert spent.usage.output_tokens == row.usage.output_tokens + 3
+
+
+async def test_a_refused_job_in_its_first_models_queue_is_moved(rig: Rig) -> None:
+    """It was fed again: its next call must not be held to the first model's limits."""
+    await rig.producer.batch("night").accept(on_refusal="model:other-model")
+    await rig.producer.enqueue_many([{"custom_id": "c", **hello("x")}], batch="night")
+    await rig.store.record_turns([await turn_of(rig, "night:c", "refused")])
+    await rig.work_off()
+    row = await rig.row("night:c")
+    assert (rig.calls(), row.turns, row.model) == (1, 1, "other-model")
+    assert (row.lane or "").endswith(":other-model")
+
+
+async def test_a_job_that_is_cancelled_between_turns_keeps_its_bill(rig: Rig) -> None:
+    """The row of a cancelled job has no answer, and its turn was paid."""
+    await rig.producer.enqueue_many([{"custom_id": "c", **hello("x")}], batch="night")
+    await rig.store.record_turns([await turn_of(rig, "night:c", "pause_turn")])
+    await rig.producer.batch("night").cancel()
+    await Cancellation(rig.redis, rig.store, rig.settings).run("night")
+    row = await rig.row("night:c")
+    assert (row.status, row.usage.output_tokens) == (JobState.CANCELLED, 0)
+    assert (await rig.store.spent("night")).usage.output_tokens == 3
+
+
+async def test_an_acceptance_that_cannot_be_read_costs_nothing(rig: Rig) -> None:
+    """Another service may write it: no job is called whose answers nobody could judge."""
+    await rig.producer.enqueue_many([{"custom_id": "c", **hello("x")}], batch="night")
+    fields = ("accept", '{"on_truncated":"stop"}', "accept_id", "1")
+    await rig.redis.execute_command("HSET", keys.BATCH + "night", *fields)
+    await rig.work_off()
+    row = await rig.row("night:c")
+    assert row.error is not None
+    assert (rig.calls(), row.error.type) == (0, "invalid_acceptance")
+    assert row.error.message == "on_truncated: given 'stop'; allowed: keep, fail or grow"
+
+
+async def test_a_change_of_the_acceptance_holds_from_the_next_claim(rig: Rig) -> None:
+    """A worker reads it again only when it has changed."""
+    stopping(rig, max_tokens=1)
+    await rig.producer.enqueue_many([{"custom_id": "a", **hello("a")}], batch="night")
+    async with rig.working():
+        assert (await rig.row("night:a")).status is JobState.SUCCEEDED
+        await rig.producer.batch("night").accept(on_truncated="fail")
+        await rig.producer.enqueue_many([{"custom_id": "b", **hello("b")}], batch="night")
+        assert (await rig.row("night:b")).status is JobState.FAILED
+        await rig.producer.batch("night").accept(on_truncated="keep")
+        await rig.producer.enqueue_many([{"custom_id": "c", **hello("c")}], batch="night")
+        assert (await rig.row("night:c")).status is JobState.SUCCEEDED
