@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis import Redis
@@ -34,9 +34,11 @@ def spent(desk: Desk) -> dict[str, int]:
 
 def test_each_kind_of_waste_is_counted_once(desk: Desk) -> None:
     """Status and summary say how much of the cost it is."""
+    jobs: dict[str, dict[str, Any]] = {}
     for name in ("good", "bad", "cut", "broken"):
         desk.enqueue(name)
-    jobs = desk.claim()
+    while len(jobs) < 4:  # the pace of a new lane spaces its first calls
+        jobs |= desk.claim()
     desk.send("release", [released(jobs["broken"], cost=5, input=1, output=1)])
     assert spent(desk) == {"nanodollars": 5, "repeated": 5}
     items = [
@@ -54,7 +56,9 @@ def test_an_answer_that_came_late_is_a_repeated_call(desk: Desk) -> None:
     first = desk.claim()["j"]
     desk.redis.delete(keys.IN_PROGRESS + "j")
     desk.redis.zadd(keys.queue_of("b", "m"), {"j": 1})
-    second = desk.claim()["j"]
+    while not (again := desk.claim()):
+        pass
+    second = again["j"]
     assert desk.finish([finished(first, cost=40, wasted={})]) == [b"j"]
     assert desk.finish([finished(second, cost=50, wasted={})]) == []
     assert spent(desk) == {"nanodollars": 90, "repeated": 40}
