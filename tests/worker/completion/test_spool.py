@@ -8,8 +8,10 @@ import pytest
 
 from nightmill.store.rows import from_row, to_row
 from nightmill_worker.completion.spool import Orphan, Spool, Spooled
-from nightmill_worker.queue.records import Finish
+from nightmill_worker.jobs.turns import Continuation
+from nightmill_worker.queue.records import Finish, Release
 from tests.producer.store.samples import FAILED, SINGLE, SUCCEEDED
+from tests.producer.store.turns_conformance import TURN
 
 RESULTS = (SUCCEEDED, FAILED, SINGLE)
 ITEMS = [
@@ -106,3 +108,28 @@ def test_an_unwritable_folder_is_an_os_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         Spool(tmp_path / "file", "x").append(ITEMS)
+
+
+def test_a_turn_comes_back_with_its_release(tmp_path: Path) -> None:
+    """The next process stores it, and only then gives its job back."""
+    release = Release(
+        id="j",
+        token="w:1:1",  # noqa: S106 - a lease, no secret
+        queue="q",
+        state="snoozed",
+        wait_ms=0,
+        counted=0,
+        refused=0,
+        failed=0,
+        attempt="{}",
+        chain=1,
+        to="nightmill:queue:b:other",
+    )
+    going = Continuation(turn=TURN, release=release)
+    spool = Spool(tmp_path, "gone")
+    spool.append([Spooled(continuation=going)])
+    spool.close()
+    for orphan in Spool(tmp_path, "heir").orphans():
+        with orphan:
+            (item,) = orphan
+            assert item.continuation == going

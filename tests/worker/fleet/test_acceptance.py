@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from nightmill.errors import StoreUnavailableError
 from nightmill.maintenance.cancellation import Cancellation
 from nightmill.queue import keys, wire
 from nightmill.queue.batches import Batches
@@ -15,6 +16,7 @@ from nightmill.records.message import is_null
 from nightmill.records.result import Usage
 from nightmill.records.state import JobState
 from nightmill.records.turn import Turn
+from nightmill_worker.events import StoreBack
 from tests.rig import Rig, hello, rigged
 
 if TYPE_CHECKING:
@@ -316,3 +318,21 @@ async def test_a_change_of_the_acceptance_holds_from_the_next_claim(rig: Rig) ->
         await rig.producer.batch("night").accept(on_truncated="keep")
         await rig.producer.enqueue_many([{"custom_id": "c", **hello("c")}], batch="night")
         assert (await rig.row("night:c")).status is JobState.SUCCEEDED
+
+
+async def test_a_turn_waits_for_a_store_that_is_away(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the spool meanwhile, and its job is not released: no turn is bought twice."""
+    stopping(rig, pause_turn=1)
+    real, times = rig.store.record_turns, iter(range(3))
+
+    async def away(group: list[Turn]) -> None:
+        if next(times, None) is not None:
+            raise StoreUnavailableError
+        await real(group)
+
+    monkeypatch.setattr(rig.store, "record_turns", away)
+    (row,) = await ran(rig)
+    assert (row.status, rig.calls()) == (JobState.SUCCEEDED, row.turns + 1)
+    assert rig.events_of(StoreBack)
