@@ -82,6 +82,7 @@ async def test_an_answer_that_pauses_is_continued_to_one_message(rig: Rig) -> No
         texts = [block["text"] for block in row.message["content"]]
         begins = [f"[part {n} of {parts}]" for n in range(1, parts + 1)]
         assert [text[:13] for text in texts] == begins
+        assert row.message["usage"]["output_tokens"] == row.usage.output_tokens
         assert (row.stop_reason, row.attempt_count, row.snooze_count) == ("end_turn", 1, row.turns)
         assert [each.outcome for each in row.attempts] == ["continued"] * row.turns + ["succeeded"]
         assert all(is_null(each.answer) for each in row.attempts)

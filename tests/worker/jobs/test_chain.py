@@ -64,6 +64,27 @@ def test_a_paused_answer_is_sent_back_as_one_turn_of_the_assistant() -> None:
     assert [each["text"] for each in msgspec.json.decode(whole)["content"]] == ["a", "d"]
 
 
+def test_a_joined_message_has_the_usage_of_all_its_parts() -> None:
+    """A program that adds up `message.usage` sees what was billed."""
+
+    def part(usage: object) -> msgspec.Raw:
+        return msgspec.Raw(msgspec.json.encode({"content": [], "usage": usage, "id": "x"}))
+
+    first = part({"output_tokens": 3, "server_tool_use": {"web_search_requests": 1}, "a": None})
+    second = part({"output_tokens": 4, "service_tier": "standard", "b": 1})
+    last = part({"output_tokens": 5, "server_tool_use": None, "service_tier": "batch", "a": 2})
+    whole = joined(bytes(last), turns(("pause_turn", first), ("pause_turn", second)))
+    assert msgspec.json.decode(whole)["usage"] == {
+        "output_tokens": 12,
+        "server_tool_use": {"web_search_requests": 1},
+        "service_tier": "batch",
+        "a": 2,
+        "b": 1,
+    }
+    plain = msgspec.Raw(b'{"content":[]}')
+    assert b"usage" not in joined(bytes(plain), turns(("pause_turn", first)))
+
+
 def test_a_cut_answer_is_asked_for_with_more_tokens_up_to_the_ceiling() -> None:
     """The third doubling would pass the ceiling: it is the last call."""
     cut: tuple[Why, msgspec.Raw] = ("truncated", message("a"))

@@ -6,6 +6,7 @@ Each such answer is a Turn; the next request is made of the job's own request an
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
@@ -97,11 +98,14 @@ def request_of(body: bytes, accept: Acceptance, turns: Sequence[Turn]) -> bytes:
 
 
 def joined(message: bytes, parts: Sequence[Turn]) -> bytes:
-    """Return a Message whose content begins with the content of paused answers."""
+    """Return a Message with the content of paused answers before its own, and all their usage."""
     if not parts:
         return message
     fields: dict[str, object] = dict(_fields(message))
     fields["content"] = [*_content(parts), *_content_of(message)]
+    used = [_usage(bytes(part.message)) for part in parts if not is_null(part.message)]
+    if "usage" in fields:
+        fields["usage"] = reduce(_summed, used, _usage(message))
     return _encode(fields)
 
 
@@ -225,6 +229,20 @@ def _content_of(message: bytes) -> list[msgspec.Raw]:
     if content.startswith(b"["):
         return _raws(content)
     return [] if content == b"null" else [msgspec.Raw(b'{"type":"text","text":%b}' % content)]
+
+
+def _usage(message: bytes) -> object:
+    return msgspec.json.decode(_fields(message).get("usage", b"null"))
+
+
+def _summed(total: object, more: object) -> object:
+    """Return two usages as one: numbers are added up, what is no number stays as it is."""
+    if isinstance(total, dict) and isinstance(more, dict):
+        return {**more, **{key: _summed(total[key], more.get(key)) for key in total}}
+    if total is None or isinstance(total, dict):
+        return more if total is None else total
+    numbers = isinstance(total, int | float) and isinstance(more, int | float)
+    return total + more if numbers and not isinstance(total, bool) else total  # type: ignore[operator]
 
 
 def _objection(content: list[msgspec.Raw], turn: Turn) -> object:
