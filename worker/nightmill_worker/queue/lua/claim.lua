@@ -37,9 +37,9 @@ local tokens = 0
 
 -- The lane of a model, or the model's view of a lane that it shares; see lane_names.lua.
 local function lane_of(model, fast)
-  local name = lane_name(ask.groups, model, fast)
-  local known = name == model and name or name .. '\n' .. model
+  local known = fast and model .. '\n' or model
   if lanes_of[known] then return lanes_of[known] end
+  local name = lane_name(ask.groups, model, fast)
   if not lanes[name] then
     lanes[name] = open_lane(ask.account, name, now / 1000, ARGV[2])
     count_slots(lanes[name], now / 1000)

@@ -155,8 +155,8 @@ local function take(lane, guess, token, now, lease_end)
   if lane.in_flight == 0 and now - hot.sent_at > IDLE then hot.first_sent, hot.first_ended = 0, 0 end
   hot.sent, hot.sent_at = hot.sent + 1, now
   if lane.model ~= lane.name then
-    local counts = counts_of(lane, lane.model)
-    counts.sent = counts.sent + 1
+    lane.counts = lane.counts or counts_of(lane, lane.model)
+    lane.counts.sent = lane.counts.sent + 1
   end
   if hot.first_sent < FIRST_CALLS then hot.first_sent, first = hot.first_sent + 1, true end
   lane.in_flight = lane.in_flight + 1

@@ -25,11 +25,12 @@ end
 
 -- A model's view of a lane that it shares: trials and holds concern the model, limits concern all.
 local function view_of(lane, model)
-  return setmetatable({ model = model, tried = false, last = false }, { __index = lane, __newindex = lane })
+  local own = { model = model, tried = false, last = false, counts = false }
+  return setmetatable(own, { __index = lane, __newindex = lane })
 end
 
--- Return a job's function and model, the default one when it names none. A batch's queue has one `model`; in the shared queue, the payload
--- names it. Returns nil when the payload cannot be read.
+-- Return a job's function and model, the default one when it names none. A batch's queue has one `model`;
+-- in the shared queue, the payload names it. Returns nil when the payload cannot be read.
 local function read(payload, model, default)
   if model and string.find(payload, '^{"t":null,"f":"generate",') then return 'generate', model end
   if string.sub(payload, 1, 1) ~= '{' or #payload > LARGEST_PAYLOAD then return nil end
