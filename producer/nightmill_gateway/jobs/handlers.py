@@ -62,6 +62,7 @@ class JobHandlers:
             custom_id=name,
             anthropic_version=api.anthropic_version,
             anthropic_beta=api.anthropic_beta,
+            accept={"on_pause": "keep"},  # a client of the Messages API continues it itself
         )
         if receipt.differs:
             raise _taken(given.name)

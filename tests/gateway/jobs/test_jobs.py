@@ -169,3 +169,12 @@ def test_names() -> None:
         assert not is_name(wrong)
     for wrong in ("a/b", "a:b:c", ":", "a:", "", "a\n"):
         assert not is_job(wrong)
+
+
+async def test_a_paused_answer_is_given_as_it_came(rig: Rig, door: Door) -> None:
+    """A client of the Messages API continues it itself, as it does at the API."""
+    rig.sim.configure(stops=[{"reason": "pause_turn", "share": 1.0}])
+    async with rig.working():
+        answer = await door("POST", PATH, json={"params": params(), "wait": 30})
+    message = answer.json["result"]["message"]
+    assert (message["stop_reason"], rig.calls()) == ("pause_turn", 1)
