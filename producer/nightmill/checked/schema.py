@@ -23,6 +23,8 @@ MAX_DEPTH: Final = 64
 """Deepest nesting of a schema."""
 MAX_UNFOLDED: Final = 2_000
 """Most schemas that apply to one place of an output, once references are followed."""
+MAX_TO_ANCHORS: Final = 100
+"""Most references to an anchor."""
 PATTERN_BYTES: Final = 1 << 20
 """Largest compiled pattern, bytes. Patterns are matched in linear time."""
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -77,8 +79,13 @@ def compiled(text: bytes) -> Schema:
     _require_bounded(root)
     for node in nodes(root):
         _require_local(node)
-    _require_unfolded(root)
-    return Schema(root, _validator(root))
+    if sum(map(_to_anchor, nodes(root))) > MAX_TO_ANCHORS:
+        raise SchemaError(f"more than {MAX_TO_ANCHORS} references to anchors; use #/$defs/NAME")
+    try:
+        _require_unfolded(root)
+        return Schema(root, _validator(root))
+    except RecursionError:
+        raise SchemaError("references follow each other too far; use fewer") from None
 
 
 def _validator(root: Node) -> jsonschema_rs.Validator:
@@ -136,6 +143,12 @@ def _require_local(node: Node) -> None:
             )
 
 
+def _to_anchor(node: Node) -> bool:
+    """Tell whether a schema refers to an anchor: the whole schema is searched for it."""
+    pointers = (node.get(name) for name in _REFERENCES)
+    return any(isinstance(each, str) and each != "#" and each[:2] != "#/" for each in pointers)
+
+
 def _require_unfolded(root: Node) -> None:
     """Raise SchemaError when too many schemas apply to one place: checking would take too long."""
     sizes: dict[int, int] = {}
@@ -159,8 +172,7 @@ def _in_place(node: Node, root: Node) -> Iterator[object]:
     for name in _REFERENCES:
         if isinstance(pointer := node.get(name), str):
             yield target(pointer, root)
-    for name in _ONE:
-        yield node.get(name)
+    yield from (node[name] for name in _ONE if name in node)
     for name in _LISTS:
         yield from node[name] if isinstance(node.get(name), list) else ()
     dependent = node.get("dependentSchemas")

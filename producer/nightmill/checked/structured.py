@@ -88,21 +88,28 @@ def enforceable(text: bytes) -> Node | None:
     """Return the part of a schema that the endpoint takes, None when it takes nothing of it."""
     root = root_of(text)
     try:
-        _require_finite(root, root, ())
+        _require_finite(root)
         return _part(root, root)
     except (_NotEnforceableError, RecursionError):
         return None
 
 
-def _require_finite(node: object, root: Node, above: tuple[int, ...]) -> None:
+def _require_finite(root: Node) -> None:
     """Raise _NotEnforceableError for a schema that refers to itself."""
-    for each in nodes(node):
-        if "$ref" not in each:
-            continue
-        target = resolved({"$ref": each["$ref"]}, root)
-        if id(target) in above or target is root:
-            raise _NotEnforceableError
-        _require_finite(target, root, (*above, id(target)))
+    above, done = {id(root)}, set[int]()
+
+    def follow(node: object) -> None:
+        for each in nodes(node):
+            target = resolved(each, root) if "$ref" in each else None
+            if id(target) in above:
+                raise _NotEnforceableError
+            if target is not None and id(target) not in done:
+                above.add(id(target))
+                follow(target)
+                above.remove(id(target))
+                done.add(id(target))
+
+    follow(root)
 
 
 def _part(node: object, root: Node) -> Node:
