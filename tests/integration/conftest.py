@@ -15,6 +15,8 @@ AS_STARTED: dict[str, object] = {
     "auth": None,
     "down": None,
     "faults": [],
+    "schema": None,
+    "invalid": 0,
 }
 
 
