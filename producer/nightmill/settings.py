@@ -181,6 +181,9 @@ class Settings(BaseSettings):
     window: int = Field(
         50_000, ge=0, le=MOST, description="Jobs of one batch in Redis at once at most. 0: no limit"
     )
+    max_wait_s: float = Field(
+        540, ge=1, le=3600, description="Longest wait of a Message over HTTP, seconds"
+    )
     batch_expires_s: float = Field(
         86_400, ge=1, le=30 * 86_400, description="Life of a batch made over HTTP, seconds"
     )

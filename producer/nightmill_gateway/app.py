@@ -22,6 +22,7 @@ from nightmill_gateway.answers.reply import (
 from nightmill_gateway.batches.handlers import BatchHandlers
 from nightmill_gateway.batches.keeper import Keeper
 from nightmill_gateway.jobs.handlers import JobHandlers
+from nightmill_gateway.messages.handlers import MessageHandlers
 from nightmill_gateway.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def make_app(services: Services, access: Access) -> web.Application:
     app.add_routes(BatchHandlers(services, keeper).routes())
     waiting = Waiting(services)
     app.add_routes(JobHandlers(services, waiting).routes())
+    app.add_routes(MessageHandlers(services, waiting).routes())
     app.cleanup_ctx.extend((keeper.running, waiting.running))
     return app
 

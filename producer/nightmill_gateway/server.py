@@ -79,6 +79,7 @@ async def listening(
     runner = web.AppRunner(
         app,
         access_log=None,
+        handler_cancellation=True,  # a client that hangs up must not be worked for
         keepalive_timeout=KEEPALIVE_S,
         shutdown_timeout=max(grace_s, SOON_S),
         max_line_size=HEADER_BYTES,

@@ -31,17 +31,29 @@ _TYPES: Final = {
 class ApiError(Exception):
     """An error that a client gets: its status, its text, and headers beside it."""
 
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        """Take a status of HTTP or OVERLOADED; `message` is for the person at the client."""
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        kind: str | None = None,
+    ) -> None:
+        """Take a status of HTTP or OVERLOADED; `message` is for the person at the client.
+
+        `kind` is the API's type of error; None: the one that belongs to the status.
+        """
         super().__init__(message)
         self.status = status
         self.headers = dict(headers or {})
+        self._kind = kind
 
     @property
     def type(self) -> str:
-        """The API's type of error that belongs to the status."""
-        default = "invalid_request_error" if self.status < HTTPStatus.INTERNAL_SERVER_ERROR else ""
-        return _TYPES.get(self.status, default or "api_error")
+        """The API's type of error."""
+        client = self.status < HTTPStatus.INTERNAL_SERVER_ERROR
+        other = "invalid_request_error" if client else "api_error"
+        return self._kind or _TYPES.get(self.status, other)
 
     def envelope(self, request_id: str) -> bytes:
         """Return the body, JSON."""
@@ -61,19 +73,22 @@ def not_found(what: str) -> ApiError:
 
 def api_error(error: Exception) -> ApiError | None:
     """Return what a client gets for an error of nightmill; None for one that is a defect."""
+    found: ApiError | None = None
     match error:
         case ApiError():
-            return error
+            found = error
         case errors.PayloadTooLargeError():
-            return ApiError(413, str(error))
+            found = ApiError(413, str(error))
         case errors.InvalidParamsError() | errors.InvalidLimitError():
-            return invalid(str(error))
+            found = invalid(str(error))
+        case errors.BatchEndedError():
+            name = error.batch.rpartition("/")[2]
+            found = ApiError(409, f"batch: {name} is {error.flag} and takes no more jobs")
         case errors.QueueUnavailableError() | errors.QueueFullError():
-            return _away("the queue does not take or give anything now")
+            found = _away("the queue does not take or give anything now")
         case errors.StoreUnavailableError():
-            return _away("the results store does not answer now")
-        case _:
-            return None
+            found = _away("the results store does not answer now")
+    return found
 
 
 def _away(what: str) -> ApiError:

@@ -1,0 +1,1 @@
+"""One Message over HTTP: a durable job that its client waits for."""

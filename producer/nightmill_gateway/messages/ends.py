@@ -1,0 +1,38 @@
+"""What a client gets for the row of its job. Pure."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from nightmill.records.error_types import STANDARD, standard_type
+from nightmill.records.state import JobState
+from nightmill_gateway.answers.errors import OVERLOADED, ApiError
+
+if TYPE_CHECKING:
+    from nightmill.records.message import Message
+    from nightmill.records.result import Result
+
+BUSY_AFTER_S: Final = 30
+"""How long a client waits before it asks again a gateway that is busy, seconds."""
+
+
+def message_of(row: Result) -> Message:
+    """Return the Message of a job. Raises ApiError with the status that the endpoint gave."""
+    if row.status is JobState.SUCCEEDED and row.message is not None:
+        return row.message
+    if row.status is JobState.EXPIRED:
+        raise busy()
+    if row.status is JobState.CANCELLED or row.error is None:
+        raise ApiError(500, f"the request was {row.status} before it had an answer")
+    last = row.attempts[-1].status if row.attempts else None
+    kind = standard_type(row.error.type, last)
+    failed = last is not None and last >= HTTPStatus.BAD_REQUEST
+    status = last if failed and last is not None else STANDARD[kind]
+    raise ApiError(status, row.error.message, kind=kind)
+
+
+def busy() -> ApiError:
+    """Return the error of a request that was not called in time."""
+    text = "the queue did not come to this request in time, and it is not called: try again later"
+    return ApiError(OVERLOADED, text, {"retry-after": str(BUSY_AFTER_S)})

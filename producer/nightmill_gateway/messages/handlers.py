@@ -1,0 +1,146 @@
+"""`POST /v1/messages`: one request becomes a durable job of high weight, and its client waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from nightmill.errors import NightmillError
+from nightmill.params import decode
+from nightmill.queue import wire
+from nightmill.queue.connection import redis_errors
+from nightmill.records.limits import Change, Limits
+from nightmill_gateway.access.caller import CALLER
+from nightmill_gateway.access.names import inner
+from nightmill_gateway.answers.body import api_in_headers, read_body
+from nightmill_gateway.answers.errors import ApiError, api_error
+from nightmill_gateway.answers.log import report
+from nightmill_gateway.answers.params import checked_params
+from nightmill_gateway.answers.reply import REQUEST_ID
+from nightmill_gateway.messages.ends import busy, message_of
+from nightmill_gateway.messages.events import PING, error_event, events
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from nightmill.records.message import Message
+    from nightmill_gateway.services import Services
+    from nightmill_gateway.waiting import Waiting
+
+BATCH: Final = "messages"
+"""The name of a tenant's batch of these jobs."""
+WEIGHT: Final = 1000
+"""Its weight: a client waits for each of its jobs."""
+KNOWN_S: Final = 60.0
+"""After so long, the batch is looked at again: Redis may have lost it; seconds."""
+PING_S: Final = 5.0
+"""Between two pings of a stream that waits, seconds."""
+
+
+class MessageHandlers:
+    """The handler, over connections that are open while it is used."""
+
+    def __init__(self, services: Services, waiting: Waiting) -> None:
+        """Take the connections, and what waits for jobs."""
+        self._services = services
+        self._waiting = waiting
+        self._withdraw = services.redis.register_script(wire.script("withdraw"))
+        self._known: dict[str, float] = {}
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Return the routes."""
+        return [web.post("/v1/messages", self._create)]
+
+    async def _create(self, request: web.Request) -> web.StreamResponse:
+        api = api_in_headers(request)
+        given = decode(await read_body(request))
+        services = self._services
+        _, body = checked_params(given, services.producer.defaults, streams=True)
+        batch = inner(request[CALLER].tenant, BATCH)
+        await self._prepare(batch)
+        name = wire.new_job_id()
+        job_id = f"{batch}:{name}"
+        try:
+            await services.producer.enqueue(
+                body,
+                batch=batch,
+                custom_id=name,
+                expires=timedelta(seconds=services.settings.max_wait_s),
+                anthropic_version=api.anthropic_version,
+                anthropic_beta=api.anthropic_beta,
+                accept={"on_pause": "keep"},
+            )
+            if isinstance(given, dict) and given.get("stream"):
+                return await self._streamed(request, job_id)
+            return _reply(await self._message(job_id))
+        except BaseException:
+            await asyncio.shield(self._cancel(job_id))
+            raise
+
+    async def _prepare(self, batch: str) -> None:
+        """Give the batch its weight, unless a person has limited it; no canary pauses it."""
+        if time.monotonic() - self._known.get(batch, -KNOWN_S) < KNOWN_S:
+            return
+        batches, settings = self._services.batches, self._services.settings
+        if (await batches.counts(batch)).limits == Limits():
+            await batches.limit(batch, Change(weight=WEIGHT), settings=settings)
+        await batches.without_canary(batch)
+        self._known[batch] = time.monotonic()
+
+    async def _message(self, job_id: str) -> Message:
+        """Wait for the Message of a job. Raises ApiError."""
+        async for message in self._waits(job_id, self._services.settings.max_wait_s):
+            if message is not None:
+                return message
+        raise busy()
+
+    async def _waits(self, job_id: str, every_s: float) -> AsyncIterator[Message | None]:
+        """Yield None every `every_s` seconds, and the Message when it is there, as the last."""
+        end = time.monotonic() + self._services.settings.max_wait_s
+        while (left := end - time.monotonic()) > 0:
+            row = await self._waiting.row(job_id, min(every_s, left))
+            yield None if row is None else message_of(row)
+            if row is not None:
+                return
+
+    async def _streamed(self, request: web.Request, job_id: str) -> web.StreamResponse:
+        """Answer with events: pings while the job waits, then those of its whole Message."""
+        headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        try:
+            await response.write(PING)
+            await self._write(response, job_id)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a stream that has begun ends with an event
+            failed = api_error(error)
+            if failed is None:
+                report(request[REQUEST_ID], error)
+                failed = ApiError(500, "a defect of the gateway; its log has the request's id")
+            await response.write(error_event(failed, request[REQUEST_ID]))
+            await self._cancel(job_id)
+        await response.write_eof()
+        return response
+
+    async def _write(self, response: web.StreamResponse, job_id: str) -> None:
+        async for message in self._waits(job_id, PING_S):
+            if message is not None:
+                await response.write(b"".join(events(message)))
+                return
+            await response.write(PING)
+        raise busy()
+
+    async def _cancel(self, job_id: str) -> None:
+        """Cancel a job that has not started: nobody waits for it. One in flight is stored."""
+        with suppress(NightmillError), redis_errors():
+            await self._withdraw(args=[job_id])
+
+
+def _reply(message: Message) -> web.Response:
+    return web.Response(body=bytes(message), content_type="application/json")
