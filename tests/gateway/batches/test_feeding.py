@@ -96,8 +96,12 @@ async def test_what_is_not_called_in_time_expires(
         whole = await ended(door, batch)
         assert whole["request_counts"]["expired"] == 12
         assert set((await results(door, batch)).values()) == {"expired"}
-        found = await door.services.batches.counts(batch)
-        assert (found.expired, found.total, found.lost) == (12, 12, 0)
+
+        async def whole_in_redis() -> bool:
+            found = await door.services.batches.counts(batch)
+            return (found.expired, found.total, found.lost) == (12, 12, 0)
+
+        await until(whole_in_redis)
 
 
 async def test_a_cancelled_batch_gives_every_request_a_result(rig: Rig) -> None:

@@ -91,3 +91,20 @@ async def test_an_empty_batcher_closes_at_once() -> None:
     async with asyncio.timeout(5):
         await running
     assert box.flushed == []
+
+
+async def test_the_first_item_after_a_pause_does_not_wait() -> None:
+    """A client that waits for one answer waited 70 ms for others that did not come."""
+    box = Box(linger_s=FOREVER, limit=100)
+    running = asyncio.create_task(box.batcher.run())
+    box.batcher.put(1)
+    async with asyncio.timeout(5):
+        await box.some.wait()
+    assert box.flushed == [[1]]
+    box.batcher.put(2)
+    box.batcher.put(3)
+    await asyncio.sleep(0)
+    assert box.flushed == [[1]], "those that follow wait for each other"
+    box.batcher.close()
+    await running
+    assert box.flushed == [[1], [2, 3]]

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class Batcher(Generic[T]):
-    """Calls `flush` with the items that were put, after `linger_s` seconds or at `limit` items.
+    """Calls `flush` with the items that were put, `linger_s` seconds after the last flush.
 
-    `linger_s` may change at any time; with 0 items are flushed at once.
+    It calls it earlier at `limit` items. So the first item after a pause is flushed at once, and
+    many items in a row are flushed together. `linger_s` may change at any time; 0 is no wait.
     """
 
     def __init__(
         self, flush: Callable[[list[T]], Awaitable[None]], *, linger_s: float, limit: int
     ) -> None:
         """Take the flush (only one runs at a time; it must not raise) and when to call it."""
+        self._flushed_at = -math.inf
         self._flush = flush
         self.linger_s = linger_s
         self._limit = limit
@@ -67,13 +71,12 @@ class Batcher(Generic[T]):
                 self._full.clear()
             if items:
                 await self._flush(items)
+                self._flushed_at = asyncio.get_running_loop().time()
 
     async def _linger(self) -> None:
-        try:
-            async with asyncio.timeout(self.linger_s):
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._flushed_at + self.linger_s):
                 await self._full.wait()
-        except TimeoutError:
-            pass
 
     def close(self) -> None:
         """Make `run` return once nothing is left."""
