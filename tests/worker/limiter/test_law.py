@@ -304,10 +304,20 @@ def test_a_window_is_not_to_blame_when_its_cap_is_refused_again_soon() -> None:
     law = msgspec.structs.replace(
         Law(), window=Window(size=18.0, cap=18.0, peak=18.0, hold=200.0, hold_length=256.0)
     )
-    law = step(law, Observed(sent=100, ok=82, in_flight=18), 1.0)
+    law = step(law, Observed(sent=100, ok=83, in_flight=17), 1.0)
     law = refused(law, now=1.1, in_flight=18)
     assert law.blamed == "requests"
     assert law.window.size == pytest.approx(18.0)
+
+
+def test_a_call_that_was_overtaken_shows_the_same_cap() -> None:
+    """The 257th call was counted as the 253rd, and a rate was cut to a third instead of the cap."""
+    seen = Observed(sent=300, ok=40, refused=4, in_flight=256, epoch=4)
+    met = {"alike": 4, "cut_in_flight": 257, "cut_accepted": 256, "rated": True}
+    window = Window(size=514.0, peak=256.0)
+    law = msgspec.structs.replace(Law(), observed=seen, at=1.0, window=window, **met)
+    law = refused(law, now=1.1, in_flight=253)
+    assert (law.alike, law.blamed) == (5, "window")
 
 
 def test_a_known_cap_that_falls_is_followed_down() -> None:

@@ -221,7 +221,8 @@ def _after_calls(law: Law, observed: Observed, now: float, passed: float) -> Law
 
 def _after_refusal(law: Law, observed: Observed, now: float) -> Law:
     """Blame a refusal on something, and cut that."""
-    difference = abs(observed.cut_in_flight - law.cut_in_flight)
+    reached = observed.reached
+    difference = abs(reached - law.cut_in_flight)
     alike = difference <= min(1.0, 0.1 * law.cut_in_flight)
     # Up to READABLE_CALLS of the calls that count as accepted may only be on their way.
     surely = max(min(law.observed.accepted, observed.accepted), observed.accepted - READABLE_CALLS)
@@ -231,7 +232,7 @@ def _after_refusal(law: Law, observed: Observed, now: float) -> Law:
         law,
         blamed=_blame(law, observed, now),
         cut_accepted=observed.accepted if accepted else surely,
-        cut_in_flight=observed.cut_in_flight,
+        cut_in_flight=reached,
     )
     if not law.blamed:
         owing = law.probes if law.in_debt else {}
@@ -277,7 +278,7 @@ def _blame(law: Law, observed: Observed, now: float) -> str:
         return law.suspect
     if law.in_debt:
         return "window"  # a known cap that fell
-    untested = law.window.cap_known or law.window.untested(observed.cut_in_flight)
+    untested = law.window.cap_known or law.window.untested(observed.reached)
     paced = now - law.bound_at.get(law.suspect, -BINDING_S) < BINDING_S
     return "window" if untested and (law.alike >= ALIKE_REFUSALS or not paced) else law.suspect
 

@@ -19,6 +19,8 @@ CUT_GATES: Final = ("window", *DIMENSIONS)
 """What a refusal may name."""
 GATES: Final = (*CUT_GATES, "pace", "pause", "breaker")
 """What may keep a call waiting."""
+OVERTAKING: Final = 8
+"""Calls that may arrive before one that was sent earlier."""
 REMEMBERED: Final = 1000
 """Batches at most; lane.lua stores 32."""
 
@@ -102,6 +104,14 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, rename={"reported": "t
     def doubts(self) -> int:
         """Calls that were refused, or that failed: they show that a known limit is wrong."""
         return self.refused + self.failed
+
+    @property
+    def reached(self) -> int:
+        """Calls in flight with which the last epoch's call was refused, itself included.
+
+        A few calls that were sent after it may have arrived before it, and were accepted.
+        """
+        return max(self.cut_in_flight, min(self.in_flight + 1, self.cut_in_flight + OVERTAKING))
 
     @property
     def paused(self) -> float:
