@@ -91,7 +91,7 @@ class Lane:
         self.reported: dict[str, Reported] = {}
         self.reported_at: dict[str, float] = {}
         self.opened: set[str] = set()
-        self.bound = dict.fromkeys(("window", *GATES), 0)
+        self.bound = dict.fromkeys(("window", "pause", "breaker", *GATES), 0)
         self.counts = dict.fromkeys(("sent", "ok", "refused", "unsent", "failed", "stop"), 0)
         self.refilled_at = self.pause_until = self.cut_at = self.latency = 0.0
         self.sent_at = 0.0
@@ -333,6 +333,7 @@ class Lane:
             trial=self.trial_end,
             now=self.law.clock,
             chance=chance,
+            length=self.law.latency,
         )
         if self.breaker.state != before:
             self.trial = self.trial_end = ""

@@ -63,6 +63,15 @@ def test_a_good_trial_closes_it_and_forgets_the_past() -> None:
     assert after(breaker, 2.0, failed=8).until == 3.0
 
 
+def test_a_trial_that_is_a_long_call_is_waited_for() -> None:
+    """A call of 60 s counted as lost, and the endpoint was tried again and again for minutes."""
+    closed = after(Breaker(), 0.0, failed=8)
+    trial = watch(closed, calls=8, failed=8, trial="", now=1.0, chance=0.5, length=60.0)
+    assert trial.state == "half"
+    assert after(trial, 170.0).state == "half"
+    assert after(trial, 181.0).state == "open"
+
+
 def test_answers_of_older_calls_do_not_close_it() -> None:
     """Only the trial shows whether the endpoint is back."""
     breaker = after(after(Breaker(), 0.0, failed=8), 1.0)

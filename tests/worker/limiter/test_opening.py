@@ -153,6 +153,28 @@ def test_no_measurement_stops_a_lane() -> None:
     assert orders(law, Caps()).gates["output"].rate == pytest.approx(need / LONGEST_WAIT_S)
 
 
+def test_no_refill_is_measured_while_the_breaker_stops_calls() -> None:
+    """After an outage of 100 s, a rate of 10 a second was measured as 1.2."""
+    law = refused(worked(Law(), until=2.0), now=2.1, gate="requests")
+    law = worked(law, until=20.0, bound="requests")
+    stopped = replace(law.observed, in_flight=0, bound={**law.observed.bound, "breaker": 1})
+    law = step(law, stopped, 120.0)
+    probe = law.probes["requests"]
+    assert (probe.empty_at, probe.used) == (law.clock, law.observed.used("requests"))
+
+
+def test_the_longest_calls_of_an_empty_queue_do_not_set_the_mean_length() -> None:
+    """The mean length of 60 s calls was 168 s when a queue ran empty: the next start was slow."""
+    window = Window(size=600.0, peak=300.0)
+    law = msgspec.structs.replace(Law(), window=window, latency=60.0)
+    seen = Observed(sent=900, ok=890, latency=60.0 * 890, in_flight=10)
+    law = msgspec.structs.replace(law, observed=seen, at=1.0)
+    for left in range(9, -1, -1):
+        seen = replace(seen, ok=900 - left, latency=seen.latency + 170.0, in_flight=left)
+        law = step(law, seen, law.at + 0.1)
+    assert law.latency < 65.0
+
+
 def test_a_long_debt_shows_that_output_is_limited() -> None:
     """The guess of the requests' rate was kept, and caused a second debt as long as the first."""
     law = sent(step(Law(), Observed(), 0.1), until=2.0, calls=100)

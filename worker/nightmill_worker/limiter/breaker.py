@@ -21,6 +21,8 @@ JITTER: Final = 0.25
 """Each open time varies by this share either way, so that two fleets do not come back together."""
 TRIAL_S: Final = 60.0
 """A trial without a result after this many seconds was lost with its worker. Another one goes."""
+TRIAL_LENGTHS: Final = 3.0
+"""Where calls are long, a trial is lost after this many times their mean length."""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,13 +54,21 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True, rename={"recent": "late
     """The lane's counter of failed calls at the last step."""
 
 
-def watch(  # noqa: PLR0913 - three counters, a clock and a random number
-    breaker: Breaker, *, calls: int, failed: int, trial: str, now: float, chance: float
+def watch(  # noqa: PLR0913 - three counters, a clock, a random number and a length
+    breaker: Breaker,
+    *,
+    calls: int,
+    failed: int,
+    trial: str,
+    now: float,
+    chance: float,
+    length: float = 0.0,
 ) -> Breaker:
     """Return the breaker after `calls` calls ended since the lane began, `failed` of them failed.
 
     `trial` is how the trial ended: "ok" (any answer that is not a failure), "failed", or "" while
     it runs. `now` is the law's clock, seconds. `chance` is random, uniform from 0 to 1.
+    `length` is the mean length of the lane's calls, seconds.
     """
     ended = Ended(at=now, calls=calls - breaker.calls, failed=failed - breaker.failed)
     recent = _recent((*breaker.recent, ended) if ended.calls > 0 else breaker.recent, now)
@@ -67,7 +77,8 @@ def watch(  # noqa: PLR0913 - three counters, a clock and a random number
         case "closed" if _failing(recent):
             return _open(breaker, now, chance)
         case "open" if now >= breaker.until:
-            return msgspec.structs.replace(breaker, state="half", until=now + TRIAL_S)
+            until = now + max(TRIAL_S, TRIAL_LENGTHS * length)
+            return msgspec.structs.replace(breaker, state="half", until=until)
         case "half" if trial == "failed":
             return _open(breaker, now, chance)
         case "half" if trial == "ok":

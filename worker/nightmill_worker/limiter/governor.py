@@ -158,6 +158,7 @@ class Governor:
             trial=observed.trial_end,
             now=law.clock,
             chance=self._rng.random(),
+            length=law.latency,
         )
         number = kept.round + (breaker.state != kept.breaker.state)
         given = _published(orders(law, self._caps), breaker, number)

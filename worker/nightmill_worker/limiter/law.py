@@ -32,6 +32,8 @@ from nightmill_worker.limiter.window import Window
 LARGEST_CHANGE: Final = 10.0
 """One step takes calls for this many times as long as before, at most: a single call whose time is
 wrong must not slow the lane down for long."""
+LATENCY_CALLS: Final = 256.0
+"""The mean length of calls is one over as many calls as are in flight usually, at most this."""
 NEVER: Final = -1e9
 """Before the law's clock began, seconds."""
 LONGEST_STEP_S: Final = 60.0
@@ -145,8 +147,12 @@ def _sound(law: Law, observed: Observed) -> Law:
 def _rested(law: Law, observed: Observed, now: float, clock: float) -> Law:
     """Return the law of a lane in which calls go on after a rest: what it learned counts less.
 
-    A lane that keeps jobs waiting, in a debt of minutes, does not rest.
+    A lane that keeps jobs waiting, in a debt of minutes, does not rest. Where the breaker keeps
+    them waiting, all that was learned stays, but no refill is measured over that time.
     """
+    if observed.bound.get("breaker", 0) > law.observed.bound.get("breaker", 0):
+        probes = {d: aged_probe(p, 1.0, clock, observed, d) for d, p in law.probes.items()}
+        return msgspec.structs.replace(law, probes=probes, busy_at=now)
     waiting = observed.bound != law.observed.bound
     busy = waiting or observed.in_flight > 0 or observed.sent > law.observed.sent
     share = trust(now - law.busy_at) if busy and law.busy_at else 1.0
@@ -168,7 +174,9 @@ def _observe(law: Law, observed: Observed, now: float, passed: float) -> Law:
     if answered > 0:
         mean = (observed.latency - law.observed.latency) / answered
         mean = bounded(mean, 0.0, LARGEST_CHANGE * latency if latency else LONGEST_CALL_S)
-        weight = min(1.0, answered / max(1, observed.in_flight)) if latency else 1.0
+        # When a queue runs empty, only its longest calls are left.
+        calls = max(1.0, observed.in_flight, min(law.window.size / 2, LATENCY_CALLS))
+        weight = min(1.0, answered / calls) if latency else 1.0
         latency += weight * (mean - latency)
     before = law.observed.bound
     bound = {name: now for name, count in observed.bound.items() if count > before.get(name, 0)}
