@@ -1,6 +1,7 @@
 """Functions as an operator writes them. A check process imports this module by its name."""
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -61,3 +62,9 @@ def hangs(_message: Message, row: dict[str, Any]) -> None:
 
 
 NO_FUNCTION = 5
+
+
+def stuck(_message: Message, row: dict[str, Any]) -> None:
+    """Never return, within the interpreter: no other thread runs."""
+    Path(row["params"]["mark"]).write_text(str(os.getpid()))
+    re.match("(a+)+$", "a" * 40 + "b")

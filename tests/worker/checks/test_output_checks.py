@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from nightmill.settings import Settings, load_settings
 from nightmill_worker.checks import output_checks
 from nightmill_worker.checks.messages import Verdict
 from nightmill_worker.checks.output_checks import OutputChecks
+from tests.rig import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -154,3 +157,33 @@ async def test_small_answers_do_not_wait_for_a_process(checks: OutputChecks) -> 
     started = time.monotonic()
     assert await checks.verdict(message('{"label": 1}'), asked(), {}) == Verdict()
     assert time.monotonic() - started < 0.5
+
+
+@pytest.mark.usefixtures("settings")
+async def test_a_check_process_ends_with_its_worker(tmp_path: Path) -> None:
+    """A worker that was killed left a process behind that used a core for ever."""
+    mark = tmp_path / "mark"
+    worker = await asyncio.create_subprocess_exec(sys.executable, "-c", WORKER, str(mark))
+    await until(lambda: mark.exists() and mark.read_text() != "")
+    worker.kill()
+    await worker.wait()
+    await until(lambda: _is_gone(int(mark.read_text())))
+
+
+WORKER = """
+import asyncio, sys
+from nightmill.records.acceptance import acceptance
+from nightmill.settings import load_settings
+from nightmill_worker.checks.output_checks import OutputChecks
+
+checks = OutputChecks(load_settings(checks="stuck=operator_checks:stuck"))
+row = {"params": {"mark": sys.argv[1]}}
+asyncio.run(checks.verdict(b'{"content": []}', acceptance(check="stuck"), row))
+"""
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+    except FileNotFoundError:
+        return True
