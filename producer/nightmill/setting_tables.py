@@ -55,7 +55,7 @@ class OwnPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def read_prices(path: str) -> dict[str, OwnPrice]:
     """Return the entries of a price file, TOML, by model. Raises ValueError for a wrong one."""
     try:
-        tables = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        tables = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ValueError(f"the price file cannot be read: {reason}; name a TOML file") from None
@@ -71,6 +71,9 @@ def _entry(model: str, table: object) -> OwnPrice:
     allowed = [name for name in OwnPrice.__struct_fields__ if name != "model"]
     for name, given in table.items():
         where = f'["{model}"] {name}'
+        if isinstance(given, dict):
+            fix = f'put quotes around a name with dots, such as ["{model}.{name}"]'
+            raise ValueError(f"{where}: a table in a table; {fix}")
         if name not in allowed:
             raise ValueError(f"{where}: no such field; allowed: {', '.join(allowed)}")
         most = _MOST_PERCENT if name == "discount_percent" else _MOST_DOLLARS

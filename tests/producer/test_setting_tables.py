@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nightmill.errors import SettingsError
-from nightmill.setting_tables import DEFAULT_GROUPS, read_groups
+from nightmill.setting_tables import DEFAULT_GROUPS, read_groups, read_prices
 from nightmill.settings import load_settings
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ('["m"]\ndiscount_percent = 101', r"discount_percent: 101 given; allowed: 0 to 100 percen"),
         ('["m"]\ninputs = 1', r"inputs: no such field; allowed: input, output, cache_read, cache_"),
         ('["m"]\ninput = 1\noutput = 1\ndiscount_percent = 5', "both given; give the reduced pric"),
+        ("[m-4.6]\ninput = 1", r'"m-4"\] 6: a table in a table; put quotes .* as \["m-4.6"\]'),
         ('["m"\n', "the price file is not TOML: .*; write one table a model"),
     ],
 )
@@ -47,6 +48,13 @@ def test_a_price_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_settings(prices=str(tmp_path / "none.toml"))
     with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
         load_settings(prices=str(tmp_path))
+
+
+def test_a_price_file_of_an_editor_that_writes_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    """It was "not TOML: invalid statement at line 1, column 1", where nothing can be seen."""
+    file = tmp_path / "prices.toml"
+    file.write_bytes(b'\xef\xbb\xbf["m"]\ninput = 1\noutput = 2\n')
+    assert read_prices(str(file))["m"].output == 2
 
 
 def test_models_that_share_a_limit_are_groups_of_a_table() -> None:

@@ -65,5 +65,5 @@ def factor(model: str, terms: str) -> Decimal | None:
 
 def fast_factor(model: str) -> Decimal | None:
     """Return the multiple of a model's price in fast mode; None when it is not known."""
-    factors = FAST_FACTORS.items()
-    return next((each for pattern, each in factors if fnmatchcase(model, pattern)), None)
+    factors, name = FAST_FACTORS.items(), model.lower()
+    return next((each for pattern, each in factors if fnmatchcase(name, pattern)), None)

@@ -25,13 +25,17 @@ STANDARD: Final = {
 
 LINKED_LIMIT: Final = "linked_organization_spend_limit"
 """Type of a job whose user profile may spend no more; jobs of other profiles go on."""
+LINKED_BILLING: Final = "linked_organization_billing_unavailable"
+"""Type of a job whose user profile cannot be billed; jobs of other profiles go on."""
+LINKED: Final = frozenset({LINKED_LIMIT, LINKED_BILLING})
+"""Types that concern one user profile, and say nothing about the jobs of others."""
 
 _STANDARD_OF: Final = {
     "context_exceeded": "invalid_request_error",
     "exceeds_limit": "rate_limit_error",
     "input_cut": "invalid_request_error",
     "invalid_payload": "invalid_request_error",
-    LINKED_LIMIT: "invalid_request_error",
+    **dict.fromkeys(LINKED, "invalid_request_error"),
     "rate_limit_exceeded": "rate_limit_error",
     "refused": "invalid_request_error",
     "request_too_large": "invalid_request_error",

@@ -34,7 +34,7 @@ def test_a_429_with_a_wait_is_an_ordinary_refusal_whatever_its_text() -> None:
     assert isinstance(answer(429, text, retry_after="20"), StopAccount)
 
 
-@pytest.mark.parametrize("status", [400, 403, 429])
+@pytest.mark.parametrize("status", [400, 402, 403, 429])
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
@@ -44,18 +44,22 @@ def test_a_429_with_a_wait_is_an_ordinary_refusal_whatever_its_text() -> None:
         ("ramp_limit_exceeded", Snooze),
         ("linked_organization_spend_limit", Fail),
         ("linked_organization_spend_limit_reached", Fail),
+        ("linked_organization_billing_unavailable", Fail),
     ],
 )
 def test_the_apis_own_code_decides_before_status_and_text(
     status: int, code: str, kind: type[Fail | Snooze | StopAccount]
 ) -> None:
-    """A ramp limit with a text about limits held its lane; so did the 403 of a hold."""
+    """A ramp limit with a text about limits held its lane; so did the 403 of a hold.
+
+    The 402 of one user profile that cannot be billed stopped the account, for all profiles.
+    """
     text = body("rate_limit_error", "usage limits: credit balance", details={"error_code": code})
     outcome = answer(status, text, x_should_retry="true")
     assert isinstance(outcome, kind)
     assert outcome.error.fix or kind is Snooze
     if kind is Fail:
-        assert outcome.error.type == "linked_organization_spend_limit"
+        assert outcome.error.type == code.removesuffix("_reached")
 
 
 @pytest.mark.parametrize(

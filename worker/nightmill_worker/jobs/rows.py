@@ -13,7 +13,7 @@ import msgspec
 
 from nightmill.errors import SettingsError
 from nightmill.queue import notices, result_keys, webhooks
-from nightmill.records.error_types import LINKED_LIMIT
+from nightmill.records.error_types import LINKED
 from nightmill.records.job import is_rehearsal, now_ms, request_hash
 from nightmill.records.limits import NANO
 from nightmill.records.message import Message
@@ -293,9 +293,9 @@ def _notice(claimed: ClaimedJob, row: Result) -> tuple[str, ...]:
 def _fault(row: Result) -> str:
     """Return why a row failed, the same text for failures of one kind; "" unless it failed.
 
-    The limit of one user profile says nothing about the jobs of others, so it pauses no batch.
+    An error of one user profile says nothing about the jobs of others, so it pauses no batch.
     """
-    if row.status is not JobState.FAILED or row.error is None or row.error.type == LINKED_LIMIT:
+    if row.status is not JobState.FAILED or row.error is None or row.error.type in LINKED:
         return ""
     if row.error.type.startswith("attachment_"):  # each message names another file
         return row.error.type

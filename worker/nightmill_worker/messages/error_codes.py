@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nightmill.records.error_types import LINKED_LIMIT
+from nightmill.records.error_types import LINKED_BILLING, LINKED_LIMIT
 from nightmill_worker.messages.outcome import Fail, Snooze, StopAccount
 from nightmill_worker.messages.statuses import Meaning
 
@@ -20,6 +20,10 @@ FIX_LINKED: Final = (
     "have the spend limit of the linked organization of this user profile raised, then run"
     f" `nightmill retry BATCH --error {LINKED_LIMIT}`"
 )
+FIX_BILLING: Final = (
+    "the linked organization of this user profile cannot be billed: have it settle its account,"
+    f" then run `nightmill retry BATCH --error {LINKED_BILLING}`"
+)
 
 _ENDINGS: Final = ("_reached", "_exceeded")
 _MEANINGS: Final = {
@@ -28,6 +32,7 @@ _MEANINGS: Final = {
     "organization_on_hold": Meaning(StopAccount, FIX_HOLD),
     "ramp_limit": Meaning(Snooze, None),
     LINKED_LIMIT: Meaning(Fail, FIX_LINKED),
+    LINKED_BILLING: Meaning(Fail, FIX_BILLING),
 }
 
 
