@@ -73,7 +73,8 @@ def _entry(model: str, table: object) -> OwnPrice:
         where = f'["{model}"] {name}'
         if isinstance(given, dict):
             fix = f'put quotes around a name with dots, such as ["{model}.{name}"]'
-            raise ValueError(f"{where}: a table in a table; {fix}")
+            problem = f"{where}: a table in a table; {fix}"
+            raise ValueError(problem)  # noqa: TRY004 - a setting's error is a ValueError
         if name not in allowed:
             raise ValueError(f"{where}: no such field; allowed: {', '.join(allowed)}")
         most = _MOST_PERCENT if name == "discount_percent" else _MOST_DOLLARS

@@ -52,14 +52,20 @@ class Prices:
         self._own = read_prices(file) if file else {}
         self._rates = lru_cache(maxsize=1000)(self._find)
 
-    def cost(self, model: str | None, usage: Usage, at: datetime | None = None) -> float | None:
+    def cost(
+        self, model: str | None, usage: Usage, at: datetime | None = None, asked: str | None = None
+    ) -> float | None:
         """Return US dollars as `bill` does."""
-        found = self.bill(model, usage, at)
+        found = self.bill(model, usage, at, asked)
         return None if found is None else found.total
 
-    def bill(self, model: str | None, usage: Usage, at: datetime | None = None) -> Bill | None:
+    def bill(
+        self, model: str | None, usage: Usage, at: datetime | None = None, asked: str | None = None
+    ) -> Bill | None:
         """Return what one call of `model` cost; None when no price is known.
 
+        `model` is the one that answered, and `asked` that of the request, which a gateway may map
+        to another. Own prices of either come first, those of `model` before those of `asked`.
         `at` is when the call was made, now by default. `model` may be `provider/name`. A usage of
         zero costs 0, whatever the model. One that cannot be priced, such as a negative one, has no
         cost. The bills of several calls are added up: a long prompt may change a call's rates.
@@ -67,7 +73,8 @@ class Prices:
         if usage == _NOTHING:
             return _FREE
         day = int(at.timestamp() if at else time.time()) // _DAY_S
-        rates = self._rates(model, day, usage.billed_as) if model else ()
+        other = None if asked == model else asked
+        rates = self._rates(model or "", other, day, usage.billed_as)
         if not rates:
             return None
         try:
@@ -101,11 +108,16 @@ class Prices:
         """Read the price list now. It takes 0.3 s, and the first answer would have to wait."""
         self.cost("claude-opus-4-6", Usage(output_tokens=1))
 
-    def _find(self, model: str, day: int, terms: str) -> tuple[_Rates, ...]:
-        """Look `model` up once a day: the rates of short prompts first. () when not known.
+    def _find(self, model: str, asked: str | None, day: int, terms: str) -> tuple[_Rates, ...]:
+        """Look models up once a day: the rates of short prompts first. () when none is known.
 
         The list's own arithmetic takes 100 us a call: too slow for each job.
         """
+        names = sorted(filter(None, (model, asked)), key=lambda name: not self._own_price(name))
+        found = (self._of_model(name, day, terms) for name in names)
+        return next(filter(None, found), ())
+
+    def _of_model(self, model: str, day: int, terms: str) -> tuple[_Rates, ...]:
         own = self._own_price(model)
         name = model.rpartition("/")[2]
         times = factor(name, terms)

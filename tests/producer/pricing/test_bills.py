@@ -281,3 +281,22 @@ def test_own_prices_and_discounts_come_before_the_list(tmp_path: Path) -> None:
     assert prices.cost("search", cached) == pytest.approx(0 + 3 + 0.05)
     assert prices.cost("house-7b", cached) == pytest.approx(0.05 + 0.625 + 0.1)
     assert prices.token_prices("house-7b") == (500, 2000)
+
+
+def test_a_model_that_a_gateway_maps_is_priced_by_the_name_that_is_known(tmp_path: Path) -> None:
+    """An own price of an alias was ignored, and an answer's odd name left rows without a cost."""
+    file = tmp_path / "prices.toml"
+    file.write_text('["team-opus"]\ninput = 1\noutput = 2\n["own-*"]\ninput = 7\noutput = 7\n')
+    prices, call = Prices(str(file)), Usage(input_tokens=10**6)
+    assert prices.cost("claude-opus-4-6", call, asked="team-opus") == pytest.approx(1)
+    assert prices.cost("own-7b", call, asked="team-opus") == pytest.approx(7)
+    assert prices.cost("upstream/id-7", call, asked="claude-opus-4-6") == pytest.approx(5)
+    assert prices.cost("claude-haiku-4-5", call, asked="claude-opus-4-6") == pytest.approx(1)
+    assert prices.cost(None, call, asked="claude-opus-4-6") == pytest.approx(5)
+    assert prices.cost("upstream/id-7", call, asked="house-9b") is None
+
+
+def test_fast_mode_of_a_name_in_capitals_has_a_price() -> None:
+    """The list knows such names, but the multiples of fast mode did not."""
+    fast = Usage(input_tokens=10**6, billed_as="fast")
+    assert LIST.cost("CLAUDE-OPUS-4-8", fast) == LIST.cost("claude-opus-4-8", fast) is not None

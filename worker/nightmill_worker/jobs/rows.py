@@ -218,7 +218,7 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
     started_at, calls = history["started_at"], history["attempts"]
     usage = answer.usage if answer else _NO_USAGE
     model = (answer and answer.model) or granted.model  # some gateways leave it out
-    bill = prices.bill(model, usage)
+    bill = prices.bill(model, usage, asked=granted.model)
     row = Result(
         job_id=granted.id,
         status=status,
@@ -258,7 +258,7 @@ def finish_of(claimed: ClaimedJob, row: Result, *, prices: Prices, again: bool =
     granted, used, costs = claimed.granted, [row.usage], [row.cost]
     if row.usage_unknown:
         used.append(reserved_usage(claimed))
-        costs.append(prices.cost(row.model, used[-1]))
+        costs.append(prices.cost(row.model, used[-1], asked=granted.model))
     elif row.message is None and row.attempts and row.attempts[-1].usage:  # its last call broke off
         used.append(row.attempts[-1].usage)
         costs.append(row.attempts[-1].cost)

@@ -96,7 +96,7 @@ def _continued(
         message=msgspec.Raw(answer.message) if answer else NULL,
         usage=usage,
         usage_unknown=bool(answer and answer.usage_unknown),
-        bill=prices.bill((answer and answer.model) or granted.model, usage),
+        bill=prices.bill(answer.model if answer else None, usage, asked=granted.model),
         call=granted.calls,
         at=now_ms(),
     )
