@@ -30,6 +30,12 @@ class MessageBatch(msgspec.Struct, frozen=True, kw_only=True):
     expired: int | None = None
     deleted_at: int | None = None
     """When it was deleted; its rows are removed after that."""
+    digest: str | None = None
+    """Hash of the body of its create."""
+    idempotency_key: str | None = None
+    """What the client named its create; None: nothing."""
+    answered_at: int | None = None
+    """When the answer to its create was written to its end; None: it may be lost."""
 
 
 class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -73,9 +73,24 @@ class MessageBatches:
         """Store requests of a batch that is not there yet."""
         await self._write(partial(_stage, batch=batch, requests=requests))
 
-    async def add(self, new: MessageBatch) -> None:
-        """Make a batch, whose requests are staged, visible: it is accepted with this commit."""
-        await self._write(partial(_change, sql=_ADD, values=msgspec.structs.asdict(new)))
+    async def add(
+        self, new: MessageBatch, *, named_since: str, lost_since: str | None = None
+    ) -> MessageBatch:
+        """Make a batch, whose requests are staged, visible: it is accepted with this commit.
+
+        Returns another batch instead, and adds nothing, when `new` is a create that was sent again:
+        one of the same idempotency key with an id from `named_since` on; or, without a key, one of
+        the same digest with an id from `lost_since` on whose answer may be lost. The latter counts
+        as answered then, so that each is taken over once.
+        """
+        work = partial(_add, new=new, named_since=named_since, lost_since=lost_since)
+        return await self._database.run(work, write=True, within_s=ANSWER_S * 3)
+
+    async def answered(self, batch: MessageBatch, at_ms: int | None) -> None:
+        """Note when the answer to its create was written to its end; None: it may be lost."""
+        sql = f"UPDATE message_batches SET answered_at = :at {_OF}"
+        values = {"tenant": batch.tenant, "batch": batch.batch, "at": at_ms}
+        await self._write(partial(_change, sql=sql, values=values))
 
     async def get(self, tenant: str, batch: str) -> MessageBatch | None:
         """Return a batch of `tenant`; None when it has no such batch, or has deleted it."""
@@ -175,6 +190,40 @@ class MessageBatches:
 
 def _change(connection: Connection, sql: str, values: Mapping[str, object]) -> int:
     return connection.change(sql, values)
+
+
+def _add(
+    connection: Connection, new: MessageBatch, named_since: str, lost_since: str | None
+) -> MessageBatch:
+    if connection.dialect == "postgresql":  # in SQLite there is one writer
+        values = {"key": f"{new.tenant} {new.idempotency_key or new.digest}"}
+        connection.rows("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))", values)
+    earlier = _earlier(connection, new, named_since, lost_since)
+    if earlier is None:
+        connection.change(_ADD, msgspec.structs.asdict(new))
+        return new
+    if new.idempotency_key is None:
+        sql = f"UPDATE message_batches SET answered_at = :at {_OF}"
+        taken = {"tenant": new.tenant, "batch": earlier.batch, "at": new.created_at}
+        connection.change(sql, taken)
+    return earlier
+
+
+def _earlier(
+    connection: Connection, new: MessageBatch, named_since: str, lost_since: str | None
+) -> MessageBatch | None:
+    """Return the batch that an earlier sending of the same create has made."""
+    where = "WHERE tenant = :tenant AND batch >= :since AND deleted_at IS NULL"
+    values = {"tenant": new.tenant}
+    if new.idempotency_key is not None:
+        where += " AND idempotency_key = :name"
+        values |= {"since": named_since, "name": new.idempotency_key}
+    elif lost_since is not None:
+        where += " AND digest = :name AND idempotency_key IS NULL AND answered_at IS NULL"
+        values |= {"since": lost_since, "name": new.digest or ""}
+    else:
+        return None
+    return next(iter(_read(connection, where, "ORDER BY batch LIMIT 1", values)), None)
 
 
 def _stage(connection: Connection, batch: str, requests: Sequence[StoredRequest]) -> int:

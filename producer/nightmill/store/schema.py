@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = "0011"
+SCHEMA_VERSION: Final = "0012"
 """The newest revision in `migrations/versions`; revisions sort by name."""
 
 # Small columns first: SQLite reads a row's early columns without its overflow pages, so counts and
@@ -123,6 +123,9 @@ MESSAGE_BATCHES: Final = {
     "canceled": "BIGINT",
     "expired": "BIGINT",
     "deleted_at": "BIGINT",  # its rows are removed after that
+    "digest": "TEXT",  # of the body of its create
+    "idempotency_key": "TEXT",  # of its create; NULL = none was given
+    "answered_at": "BIGINT",  # NULL = the answer to its create was not written to its end
 }
 
 # Their requests, until the batch is deleted. Without a row above, a create broke off.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -10,8 +11,10 @@ import msgspec
 from nightmill.records.job import now_ms
 from nightmill.records.message_batch import MessageBatch
 from nightmill_gateway.answers.body import api_in_headers, pieces
+from nightmill_gateway.answers.errors import ApiError
 from nightmill_gateway.batches.check import RequestsCheck, whole
-from nightmill_gateway.batches.shapes import new_id
+from nightmill_gateway.batches.sending import LOST_MS, NAMED_MS, Sending
+from nightmill_gateway.batches.shapes import id_before, new_id
 from nightmill_gateway.batches.staging import Staging
 from nightmill_gateway.batches.stream import RequestsReader
 
@@ -31,13 +34,15 @@ async def create(request: web.Request, tenant: str, services: Services) -> Messa
 
     Raises ApiError and InvalidParamsError that name the index and the field of a fault.
     """
-    api, began = api_in_headers(request), now_ms()
+    api, sent, began = api_in_headers(request), Sending.of(request.headers), now_ms()
     name = new_id(began)
     staging = Staging(services.message_batches, name)
     defaults = msgspec.structs.replace(services.producer.defaults, api=api)
     reader, check = RequestsReader(), RequestsCheck(defaults)
+    hashed = hashlib.blake2b(digest_size=16)
     try:
         async for piece in pieces(request, MAX_BYTES):
+            hashed.update(piece)
             for found in reader.feed(piece):
                 await staging.add(check.request(found))
                 if check.number % PER_TURN == 0:
@@ -58,7 +63,20 @@ async def create(request: web.Request, tenant: str, services: Services) -> Messa
         expires_at=began + int(about.expires_s * 1000),
         anthropic_version=api.anthropic_version,
         anthropic_beta=",".join(api.anthropic_beta) or None,
+        digest=hashed.hexdigest(),
+        idempotency_key=sent.key,
     )
-    # Nothing is dropped from here on: a commit that was not answered may have been made.
-    await asyncio.shield(services.message_batches.add(new))
-    return new
+    # Nothing is dropped while it is not known: a commit that was not answered may have been made.
+    there = await asyncio.shield(
+        services.message_batches.add(
+            new,
+            named_since=id_before(began - NAMED_MS),
+            lost_since=id_before(began - LOST_MS) if sent.again else None,
+        )
+    )
+    if there is not new:
+        await asyncio.shield(staging.drop())
+        if there.digest != new.digest:
+            text = "Idempotency-Key: was used for another body within 24 h; give another key"
+            raise ApiError(409, text)
+    return there

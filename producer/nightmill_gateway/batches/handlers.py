@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from nightmill.errors import StoreError
 from nightmill.records.counts import Counts, with_rows
 from nightmill.records.job import now_ms
 from nightmill_gateway.access.caller import CALLER
@@ -50,10 +51,21 @@ class BatchHandlers:
             web.get(f"{one}/results", self._results),
         ]
 
-    async def _create(self, request: web.Request) -> web.Response:
-        new = await create(request, request[CALLER].tenant, self._services)
+    async def _create(self, request: web.Request) -> web.StreamResponse:
+        """Answer with the new batch, or with the one that an earlier sending of it has made."""
+        batch = await create(request, request[CALLER].tenant, self._services)
         self._keeper.wake()
-        return reply(message_batch(new, Counts(), _base(request)))
+        noted = False
+        try:
+            response = reply(await self._shown(batch, request))
+            await response.prepare(request)
+            await response.write_eof()
+            noted = True
+        finally:
+            at = now_ms() if noted else None
+            with suppress(StoreError):  # unknown, the next retry takes it over
+                await asyncio.shield(self._services.message_batches.answered(batch, at))
+        return response
 
     async def _list(self, request: web.Request) -> web.Response:
         after, before = _id_in(request, "after_id"), _id_in(request, "before_id")

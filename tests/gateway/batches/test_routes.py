@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 
@@ -116,8 +117,8 @@ async def test_a_commit_that_was_not_answered_keeps_its_requests(
     batches = door.services.message_batches
     add = batches.add
 
-    async def add_and_fail(new: MessageBatch) -> None:
-        await add(new)
+    async def add_and_fail(new: MessageBatch, **given: str) -> None:
+        await add(new, **given)
         raise StoreUnavailableError
 
     monkeypatch.setattr(batches, "add", add_and_fail)
@@ -232,3 +233,65 @@ async def test_an_id_that_is_none(door: Door, name: str) -> None:
     """Also a batch that did not come over HTTP is no Message Batch."""
     await door.services.producer.enqueue(request(1), batch="prompts")
     assert (await door("GET", f"{PATH}/{name}")).error == (404, "not_found_error")
+
+
+async def test_an_idempotency_key_names_one_batch(door: Door) -> None:
+    """A client that is not sure sends the same create again; ten samples without a key stay ten."""
+    headers = {"idempotency-key": "night-1"}
+    first = await door("POST", PATH, json=body(2), headers=headers)
+    second = await door("POST", PATH, json=body(2), headers=headers)
+    assert first.json["id"] == second.json["id"]
+    other = await door("POST", PATH, json=body(3), headers=headers)
+    assert other.error == (409, "invalid_request_error")
+    key = await door.key_of(tenant="other")
+    theirs = await door("POST", PATH, json=body(2), headers=headers, key=key)
+    assert theirs.json["id"] != first.json["id"]
+    wrong = await door("POST", PATH, json=body(2), headers={"idempotency-key": "x" * 256})
+    assert wrong.error == (400, "invalid_request_error")
+    samples = {await created(door, 2) for _ in range(10)}
+    assert len(samples) == 10
+    assert await door.services.message_batches.remains("n") == []
+
+
+async def test_a_create_whose_answer_was_lost_is_one_batch(door: Door) -> None:
+    """The SDKs send it again by themselves, with a count, and without a key."""
+    batches, again = door.services.message_batches, {"x-stainless-retry-count": "1"}
+    batch = await created(door, 2)
+    fresh = await door("POST", PATH, json=body(2), headers=again)
+    assert fresh.json["id"] != batch, "its answer was written to its end"
+    stored = await batches.get("default", batch)
+    assert stored is not None
+    assert stored.answered_at is not None
+    await batches.answered(stored, None)  # as when the connection broke
+    taken = await door("POST", PATH, json=body(2), headers=again)
+    assert taken.json["id"] == batch
+    assert (await door("POST", PATH, json=body(2), headers=again)).json["id"] != batch
+    assert (await door("POST", PATH, json=body(3), headers=again)).json["id"] != batch
+    assert await batches.remains("n") == []
+
+
+async def test_a_client_that_is_gone_has_not_seen_its_answer(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its batch is there, and its retry finds it."""
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+    batches = door.services.message_batches
+    add = batches.add
+
+    async def add_slowly(new: MessageBatch, **given: str) -> MessageBatch:
+        made = await add(new, **given)
+        arrived.set()
+        await go_on.wait()
+        return made
+
+    monkeypatch.setattr(batches, "add", add_slowly)
+    sending = asyncio.create_task(door("POST", PATH, json=body(2)))
+    await arrived.wait()
+    sending.cancel()
+    await asyncio.wait([sending])
+    go_on.set()
+    monkeypatch.undo()
+    again = await door("POST", PATH, json=body(2), headers={"x-stainless-retry-count": "1"})
+    assert again.status == 200
+    listed = (await door("GET", PATH)).json["data"]
+    assert [batch["id"] for batch in listed] == [again.json["id"]]

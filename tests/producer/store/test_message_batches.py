@@ -49,12 +49,30 @@ class Conformance:
         assert await batches.get("a", "msgbatch_b") is None
         assert await batches.unfinished() == []
         assert await batches.remains("n") == ["msgbatch_b"]
-        await batches.add(NEW)
+        await batches.add(NEW, named_since="")
         assert await batches.get("a", "msgbatch_b") == NEW
         assert await batches.get("b", "msgbatch_b") is None, "of another tenant"
         assert await batches.unfinished() == [NEW]
         assert await batches.remains("n") == []
         assert [page async for page in batches.requests("msgbatch_b")] == [[request(1), request(2)]]
+
+    async def test_a_create_that_is_sent_again_makes_one_batch(self, store: ResultStore) -> None:
+        """By its key for a day, or once by its body when its answer may be lost."""
+        batches = MessageBatches(store)
+
+        async def add(name: str, key: str | None = None, lost_since: str | None = None) -> str:
+            new = msgspec.structs.replace(named(name), digest="d", idempotency_key=key)
+            found = await batches.add(new, named_since="b", lost_since=lost_since)
+            return found.batch
+
+        assert [await add("a", "k"), await add("c", "k"), await add("d", "k")] == ["a", "c", "c"]
+        assert [await add("e"), await add("f")] == ["e", "f"], "not sent again: a new batch each"
+        assert [await add(name, lost_since="a") for name in "ghi"] == ["e", "f", "i"]
+        assert await add("j", lost_since="j") == "j", "the others are too old"
+        await batches.answered(named("j"), 7)
+        assert await add("l", lost_since="a") == "i"
+        await batches.answered(named("i"), None)
+        assert await add("m", lost_since="a") == "i", "its answer was lost again"
 
     async def test_requests_come_in_pages(self, store: ResultStore) -> None:
         """A page of them is in memory at a time."""
@@ -71,8 +89,8 @@ class Conformance:
         """In the order of the ids, from either end."""
         batches = MessageBatches(store)
         for name in "acbed":
-            await batches.add(named(name))
-        await batches.add(named("bb", "other"))
+            await batches.add(named(name), named_since="")
+        await batches.add(named("bb", "other"), named_since="")
 
         async def page(limit: int, **place: str) -> tuple[str, bool]:
             found, more = await batches.page("a", limit, **place)
@@ -89,7 +107,7 @@ class Conformance:
     async def test_the_first_cancel_and_the_first_end_stay(self, store: ResultStore) -> None:
         """Two gateways may note them."""
         batches = MessageBatches(store)
-        await batches.add(NEW)
+        await batches.add(NEW, named_since="")
         rows = dict.fromkeys(sorted(TERMINAL), 0) | {JobState.SUCCEEDED: 2}
         for at in (8, 9):
             await batches.cancel(NEW, at)
@@ -104,7 +122,7 @@ class Conformance:
         """Its client gets the answer before all rows are gone."""
         batches = MessageBatches(store)
         await batches.stage("msgbatch_b", [request(1)])
-        await batches.add(NEW)
+        await batches.add(NEW, named_since="")
         await batches.delete(NEW, 9)
         assert await batches.get("a", "msgbatch_b") is None
         assert await batches.page("a", 9) == ([], False)
