@@ -26,6 +26,8 @@ DEFAULT_GROUPS: Final = (
 )
 """(lane, model or start of models, 1 for a start); the first one that fits counts."""
 _LONGEST_GROUP: Final = 100
+_FAST: Final = " fast"
+"""Ends the names of lanes of calls in fast mode."""
 _NO_GROUPS: Final = "none"
 _GROUPS: Final = "GROUP=MODEL,MODEL-*; GROUP=..., or none"
 _FORMAT: Final = 'one table a model, such as ["claude-*"] with discount_percent = 10'
@@ -130,8 +132,11 @@ def _group_lists(given: str) -> list[tuple[str, list[str]]]:
 
 
 def _name(group: str) -> str:
-    if not group or not group.isprintable() or len(group) > _LONGEST_GROUP:
-        problem = f"{group!r} is no group's name: 1 to {_LONGEST_GROUP} printable characters"
+    if not group.isprintable() or not 1 <= len(group) <= _LONGEST_GROUP or group.endswith(_FAST):
+        problem = (
+            f"{group!r} is no group's name: 1 to {_LONGEST_GROUP} printable characters,"
+            f" not {_FAST!r} at the end"
+        )
         raise ValueError(problem)
     return group
 

@@ -76,6 +76,7 @@ def test_models_that_share_a_limit_are_groups_of_a_table() -> None:
         ("=m", "'' is no group's name: 1 to 100 printable characters"),
         ("a=m*x", "a: 'm\\*x' is no model: give its name, or its start and a final \\*"),
         ("a=*", r"a: '\*' is no model"),
+        ("opus fast=m", "'opus fast' is no group's name: .*not ' fast' at the end"),
         ('{"a": "m"}', "not a JSON object of lists of models"),
     ],
 )

@@ -114,6 +114,15 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.model}{at} ({self.account[:6]})"
 
     @property
+    def what_stops(self) -> str:
+        """What is held or stopped: the account, the lane, or one model of several in it."""
+        if self.stopped is not None:
+            return "account"
+        if self.hold is None or self.hold.model == self.model:
+            return "lane"
+        return f"model {self.hold.model} of the lane"
+
+    @property
     def refused_share(self) -> float:
         """The share of answered calls that were 429s, 0 to 1."""
         answered = self.hot.ok + self.hot.refused + self.hot.failed
@@ -181,7 +190,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
             reason = now.stopped or (now.hold.reason if now.hold else "")
             known = RESUME in reason or limited_by != "stopped"
             sentence = SENTENCES[limited_by].format(
-                what="lane" if now.stopped is None else "account",
+                what=now.what_stops,
                 reason=reason,
                 left=max(0.0, now.hot.pause_until - now.at),
                 window=now.orders.window,
