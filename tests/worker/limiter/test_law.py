@@ -333,3 +333,14 @@ def test_a_known_cap_that_falls_is_followed_down() -> None:
     )
     law = step(law, replace(observed, epoch=observed.epoch + 1, cut_in_flight=41), 2.0)
     assert law.window.size == pytest.approx(39.0)
+
+
+def test_a_cap_that_falls_is_followed_although_a_call_was_accepted() -> None:
+    """A cap of 56 that fell to 28 was taken for a rate at 39, and half of it used for a minute."""
+    window = Window(size=39.0, cap=39.0, peak=27.0, hold_length=96.0)
+    seen = Observed(sent=300, ok=240, refused=4, in_flight=27, epoch=4)
+    met = {"cut_in_flight": 41, "cut_accepted": 256, "rated": True, "blamed": "window"}
+    law = msgspec.structs.replace(Law(), observed=seen, at=1.0, window=window, **met)
+    law = msgspec.structs.replace(law, bound_at={"requests": 0.0})
+    law = refused(law, now=1.1, in_flight=29)
+    assert (law.blamed, law.window.size) == ("window", 28.0)

@@ -163,6 +163,20 @@ def test_no_refill_is_measured_while_the_breaker_stops_calls() -> None:
     assert (probe.empty_at, probe.used) == (law.clock, law.observed.used("requests"))
 
 
+def test_after_a_rest_no_higher_rate_is_tried_before_an_answer() -> None:
+    """An endpoint that queued calls for 30 s was sent 763 of them, at four times the known rate."""
+    law = refused(worked(Law(), until=2.0), now=2.1, gate="requests")
+    law = worked(law, until=60.0, bound="requests")
+    idle = step(law, replace(law.observed, in_flight=0), 61.0)
+    law = step(idle, replace(idle.observed, sent=idle.observed.sent + 1, in_flight=1), 4000.0)
+    rate = law.probes["requests"].rate
+    for tick in range(1, 300):
+        bound = {**law.observed.bound, "requests": 1000 + tick}
+        seen = replace(law.observed, sent=law.observed.sent + 2, bound=bound, in_flight=2 * tick)
+        law = step(law, seen, 4000.0 + tick / 10)
+    assert (law.probes["requests"].rate, law.probes["requests"].doublings) == (rate, 0.0)
+
+
 def test_the_longest_calls_of_an_empty_queue_do_not_set_the_mean_length() -> None:
     """The mean length of 60 s calls was 168 s when a queue ran empty: the next start was slow."""
     window = Window(size=600.0, peak=300.0)

@@ -48,6 +48,8 @@ COMPARE_AFTER: Final = 4
 """Measurements before dimensions are compared with each other."""
 ALIKE_REFUSALS: Final = 3
 """After this many refusals in a row at the same number of calls in flight, it is no accident."""
+FELL: Final = 0.9
+"""A cap that refuses below this share of itself, as at the last refusal, goes on falling."""
 LONG_DEBT_S: Final = 20.0
 """A debt that lasts so long is one of output, seconds."""
 LARGEST_SURPRISE: Final = 0.15
@@ -106,6 +108,9 @@ class Law(
     """When the first call was observed, by the law's clock, seconds."""
     busy_at: float = 0.0
     """Redis's clock when calls were last sent or in flight, seconds; 0 before the first."""
+    rested_ok: int = -1
+    """The counter of answered calls at the last rest, -1 before the first. Until a call is
+    answered after a rest, no higher rate is tried: the endpoint may queue calls and fail them."""
     doubted_at: float = NEVER
     """When a call was last refused or failed, by the law's clock, seconds."""
     in_debt: bool = False
@@ -161,6 +166,7 @@ def _rested(law: Law, observed: Observed, now: float, clock: float) -> Law:
         return law
     return msgspec.structs.replace(
         law,
+        rested_ok=observed.ok,
         window=aged_window(law.window, share),
         probes={d: aged_probe(p, share, clock, observed, d) for d, p in law.probes.items()},
         drifts={d: aged_drift(drift, share) for d, drift in law.drifts.items()},
@@ -209,10 +215,9 @@ def _after_calls(law: Law, observed: Observed, now: float, passed: float) -> Law
     in_flight = 0 if law.in_debt else min(law.in_flight)
     window = law.window.after_answers(observed.ok - law.observed.ok, in_flight, bound=bound)
     window = window.with_room(room(observed, observed.in_flight))
+    tried = {d for d in law.probes if law.bound_at.get(d) == now and observed.ok > law.rested_ok}
     probes = {
-        d: probe.after_calls(
-            now, passed, observed.accepted, observed.used(d), bound=law.bound_at.get(d) == now
-        )
+        d: probe.after_calls(now, passed, observed.accepted, observed.used(d), bound=d in tried)
         for d, probe in law.probes.items()
     }
     # Calls that counted as accepted at the last refusal may have been refused since.
@@ -284,7 +289,8 @@ def _blame(law: Law, observed: Observed, now: float) -> str:
     first = not law.rated and not law.window.cap
     if no_cap or first:  # two more refusals show a rate; a cap that is none costs many calls
         return law.suspect
-    if law.in_debt:
+    fell = law.blamed == "window" and observed.reached < FELL * law.window.cap
+    if law.in_debt or (fell and law.window.cap_sure):
         return "window"  # a known cap that fell
     untested = law.window.cap_known or law.window.untested(observed.reached)
     paced = now - law.bound_at.get(law.suspect, -BINDING_S) < BINDING_S
