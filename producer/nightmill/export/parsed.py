@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, cast
 import msgspec
 
 from nightmill.checked.shape import resolved, root_of
-from nightmill.records.bounds import without_surrogates
+from nightmill.records.bounds import MAX_INT, without_surrogates
 
 if TYPE_CHECKING:
     from nightmill.checked.shape import Node
@@ -93,14 +93,15 @@ def _types(node: object, root: Node, depth: int) -> set[str]:
 
 
 def _plain(value: object, kind: Kind) -> object:
-    """Return a value as its column holds it; nested ones are JSON."""
+    """Return a value as its column holds it; nested ones are JSON, None what it cannot hold."""
     if kind == "text":
         text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
         return None if value is None else without_surrogates(text)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     match kind:
         case "int" if number:
-            return int(cast("float", value))
+            whole = int(cast("float", value))
+            return whole if -MAX_INT - 1 <= whole <= MAX_INT else None
         case "float" if number:
             return float(cast("float", value))
         case "bool" if isinstance(value, bool):

@@ -171,3 +171,16 @@ async def test_odd_acceptances_and_messages_do_not_stop_an_export(
     assert (tmp_path / "out.csv").read_text().split() == ["output.a,output.b", "1,", ",", ","]
     await store.note("night", StoredBatch(state="fed", accept='{"new": 1}'))
     assert await export(store, "night", tmp_path / "out.csv") == 3
+
+
+async def test_whole_numbers_that_a_column_cannot_hold_are_left_out(
+    store: ResultStore, tmp_path: Path
+) -> None:
+    """1e30 is an integer for JSON Schema. It ended the export of Parquet with a traceback."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    await fill(store, schema, {"n": 1e30}, {"n": 1.0}, {"n": -(2**63)})
+    await export(store, "night", tmp_path / "out.parquet")
+    column = pq.read_table(tmp_path / "out.parquet")["output.n"].to_pylist()
+    assert column == [None, 1, -(2**63)]
+    await export(store, "night", tmp_path / "out.jsonl")
+    assert json.loads((tmp_path / "out.jsonl").read_text().split("\n")[0])["output"]["n"] == 1e30

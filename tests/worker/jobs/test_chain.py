@@ -175,3 +175,38 @@ def test_turns_of_another_run_or_request_are_of_no_use() -> None:
     other = msgspec.structs.replace(chain[1], run=1, request_hash="0" * 16)
     later = msgspec.structs.replace(chain[0], run=2)
     assert fitting([chain[0], mine, other, later], job, BODY) == ([mine], [chain[0], other])
+
+
+def test_a_paused_answer_is_sent_back_without_what_endpoints_refuse() -> None:
+    """White space at the end, and a text without a word, had the next call refused.
+
+    The paid answers of the chain were lost by it. The joined answer has all of them as they came.
+    """
+    paused = turns(("pause_turn", message("", "a ")), ("pause_turn", message("b \n", " ")))
+    request = asked(paused)
+    assert [each["text"] for each in request["messages"][1]["content"]] == ["a ", "b"]
+    whole = msgspec.json.decode(joined(bytes(message("c")), paused))
+    assert [each["text"] for each in whole["content"]] == ["", "a ", "b \n", " ", "c"]
+    assert len(asked(turns(("pause_turn", message(" "))))["messages"]) == 1
+    empty = turns(("invalid_output", message("")), problem="no text")
+    assert len(asked(empty)["messages"]) == 1, "there is no turn to object to"
+
+
+@pytest.mark.parametrize(
+    "block", ["1", "null", "[[]]", '{"type":7}', '{"type":"text","text":3}', "{}"]
+)
+@pytest.mark.parametrize("why", ["pause_turn", "invalid_output"])
+def test_blocks_that_are_none_are_not_sent_back(why: Why, block: str) -> None:
+    """The next request could not be built: the worker held all its claims, for ever."""
+    content = f'[{block},{{"type":"tool_use","id":5}},{{"type":"tool_use"}},{{"type":"new"}}]'
+    answer = msgspec.Raw(f'{{"content":{content}}}'.encode())
+    request = asked(turns((why, answer), problem="no"))
+    assert request["messages"][1]["content"] == [{"type": "new"}]
+
+
+@pytest.mark.parametrize("usage", ["1e400", "[1]", '{"a":' * 900 + "1" + "}" * 900])
+def test_odd_usage_keeps_no_answers_apart(usage: str) -> None:
+    """A number that msgspec does not read ended the decision about a paid answer."""
+    answer = msgspec.Raw(f'{{"content":["a"],"usage":{usage}}}'.encode())
+    whole = joined(bytes(answer), turns(("pause_turn", answer)))
+    assert b'"content":["a","a"]' in whole

@@ -6,6 +6,7 @@ Each such answer is a Turn; the next request is made of the job's own request an
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import reduce
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -13,11 +14,12 @@ import msgspec
 
 from nightmill.records.acceptance import MAX_PAUSES
 from nightmill.records.job import request_hash
-from nightmill.records.message import is_null
+from nightmill.records.message import NULL, is_null
 from nightmill.records.result import ErrorInfo
 from nightmill.records.stop_reasons import FIXES, REFUSAL
 from nightmill.records.stop_reasons import TRUNCATED as MAX_TOKENS
 from nightmill.records.turn import INVALID, PAUSED, REFUSED, TRUNCATED
+from nightmill_worker.jobs.sent_back import sent_back, tool_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,18 +37,11 @@ ASK_AGAIN: Final = "Your output was not accepted: {problem}\nGive the whole corr
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
+_value: Callable[[bytes], object] = msgspec.json.Decoder().decode
 
 
 Found: TypeAlias = "Why | ErrorInfo | None"
 """What follows from an answer: a Why calls again, an ErrorInfo fails the job, None accepts it."""
-
-
-class _Block(msgspec.Struct):
-    type: str = ""
-    id: str | None = None
-
-
-_blocks = msgspec.json.Decoder(list[_Block]).decode
 
 
 class Chain(msgspec.Struct):
@@ -74,7 +69,7 @@ def chain_of(turns: Sequence[Turn], accept: Acceptance) -> Chain:
         elif turn.why == REFUSED:
             chain.refused, chain.parts = True, []
         else:
-            content = _content([*chain.parts, turn])
+            content = sent_back(_content([*chain.parts, turn]))
             if accept.check_reask == "turn" and content:
                 chain.dialogue.append({"role": "assistant", "content": content})
                 chain.dialogue.append({"role": "user", "content": _objection(content, turn)})
@@ -87,7 +82,7 @@ def request_of(body: bytes, accept: Acceptance, turns: Sequence[Turn]) -> bytes:
     chain = chain_of(turns, accept)
     fields = _fields(body)
     messages: list[object] = [*_raws(fields["messages"]), *chain.dialogue]
-    if content := _content(chain.parts):
+    if content := sent_back(_content(chain.parts), last=True):
         messages.append({"role": "assistant", "content": content})
     changed: dict[str, object] = {**fields, "messages": messages}
     if chain.doublings:
@@ -105,7 +100,8 @@ def joined(message: bytes, parts: Sequence[Turn]) -> bytes:
     fields["content"] = [*_content(parts), *_content_of(message)]
     used = [_usage(bytes(part.message)) for part in parts if not is_null(part.message)]
     if "usage" in fields:
-        fields["usage"] = reduce(_summed, used, _usage(message))
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # it is odd JSON
+            fields["usage"] = reduce(_summed, map(_value, used), _value(_usage(message)))
     return _encode(fields)
 
 
@@ -231,8 +227,8 @@ def _content_of(message: bytes) -> list[msgspec.Raw]:
     return [] if content == b"null" else [msgspec.Raw(b'{"type":"text","text":%b}' % content)]
 
 
-def _usage(message: bytes) -> object:
-    return msgspec.json.decode(_fields(message).get("usage", b"null"))
+def _usage(message: bytes) -> msgspec.Raw:
+    return _fields(message).get("usage", NULL)
 
 
 def _summed(total: object, more: object) -> object:
@@ -248,8 +244,7 @@ def _summed(total: object, more: object) -> object:
 def _objection(content: list[msgspec.Raw], turn: Turn) -> object:
     """Return what the user's turn says: as a tool's result, where a tool was called."""
     text = ASK_AGAIN.format(problem=(turn.problem or "")[:SHOWN])
-    calls = [block.id for block in _blocks(_encode(content)) if block.type == "tool_use"]
-    if not calls:
+    if not (calls := tool_calls(content)):
         return text
     about = {"type": "tool_result", "content": text, "is_error": True}
     return [{**about, "tool_use_id": each} for each in calls]

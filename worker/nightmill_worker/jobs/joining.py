@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def with_turns(row: Result, turns: Sequence[Turn], accept: Acceptance) -> Result:
     """Return the row of a job that was called again after each of `turns`."""
-    parts = chain_of(turns, accept).parts if row.message is not None else []
+    parts = chain_of(turns, accept).parts if row.message else []  # {}: it is no Message
     of_call = {turn.call: turn for turn in turns}
     attempts = tuple(
         _billed(each, of_call[each.n], parts) if each.n in of_call else each
