@@ -53,6 +53,8 @@ SWEEP: Final = "nightmill:sweep"
 """Hash: how far sweep.lua has read the shared queue, and when it ran last."""
 FEEDER: Final = "nightmill:feeder:"
 """String, by batch: the process that feeds it."""
+UNREAD: Final = "nightmill:unread:"
+"""List, by tenant and request: jobs whose clients over HTTP left before they had the answer."""
 ACCOUNT: Final = "nightmill:line:"
 """Hash, by account: state and reason while it is not open."""
 ACCOUNTS: Final = "nightmill:accounts"
@@ -97,6 +99,8 @@ NOTICE_TTL_MS: Final = 604_800_000
 """Of NOTICE until it is delivered or given up; its tries last a day."""
 NOTICED_TTL_MS: Final = 86_400_000
 """Of NOTICE after that: the same event is not sent again meanwhile."""
+UNREAD_TTL_MS: Final = 600_000
+"""Of UNREAD: for so long a retry of the same request takes over the job."""
 CRASHES_TTL_MS: Final = 600_000
 """Of CRASHES and TROUBLES; each write of a note renews it."""
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 from aiohttp import web
 
 from nightmill.errors import NightmillError
@@ -22,8 +23,10 @@ from nightmill_gateway.answers.errors import ApiError, api_error
 from nightmill_gateway.answers.log import report
 from nightmill_gateway.answers.params import checked_params
 from nightmill_gateway.answers.reply import REQUEST_ID
+from nightmill_gateway.answers.sending import Sending
 from nightmill_gateway.messages.ends import busy, message_of
 from nightmill_gateway.messages.events import PING, error_event, events
+from nightmill_gateway.messages.unread import Unread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -40,6 +43,8 @@ KNOWN_S: Final = 60.0
 """After so long, the batch is looked at again: Redis may have lost it; seconds."""
 PING_S: Final = 5.0
 """Between two pings of a stream that waits, seconds."""
+LOOK_S: Final = 20.0
+"""Between two looks at the store, in case Redis lost that the job has ended; seconds."""
 
 
 class MessageHandlers:
@@ -57,30 +62,44 @@ class MessageHandlers:
         return [web.post("/v1/messages", self._create)]
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
-        api = api_in_headers(request)
-        given = decode(await read_body(request))
+        api, sent = api_in_headers(request), Sending.of(request.headers)
+        data = await read_body(request)
+        given = decode(data)
         services = self._services
-        _, body = checked_params(given, services.producer.defaults, streams=True)
+        defaults = msgspec.structs.replace(services.producer.defaults, api=api)
+        _, body = checked_params(given, defaults, streams=True)
         batch = inner(request[CALLER].tenant, BATCH)
-        await self._prepare(batch)
+        unread = Unread(services.redis, batch, data)
+        taken = await unread.take() if sent.again else None
         name = wire.new_job_id()
-        job_id = f"{batch}:{name}"
+        job_id = taken or f"{batch}:{name}"
         try:
-            await services.producer.enqueue(
-                body,
-                batch=batch,
-                custom_id=name,
-                expires=timedelta(seconds=services.settings.max_wait_s),
-                anthropic_version=api.anthropic_version,
-                anthropic_beta=api.anthropic_beta,
-                accept={"on_pause": "keep"},
-            )
+            if taken is None:
+                await self._prepare(batch)
+                await services.producer.enqueue(
+                    body,
+                    batch=batch,
+                    custom_id=name,
+                    expires=timedelta(seconds=services.settings.max_wait_s),
+                    anthropic_version=api.anthropic_version,
+                    anthropic_beta=api.anthropic_beta,
+                    accept={"on_pause": "keep"},
+                )
             if isinstance(given, dict) and given.get("stream"):
                 return await self._streamed(request, job_id)
-            return _reply(await self._message(job_id))
-        except BaseException:
-            await asyncio.shield(self._cancel(job_id))
+            return await _written(request, await self._message(job_id))
+        except ApiError:
+            await self._cancel(job_id)
             raise
+        except BaseException:
+            await asyncio.shield(self._left(job_id, unread))
+            raise
+
+    async def _left(self, job_id: str, unread: Unread) -> None:
+        """Cancel the job of a client that is gone; one that was called is kept for its retry."""
+        if not await self._cancel(job_id):
+            with suppress(NightmillError):
+                await unread.put(job_id)
 
     async def _prepare(self, batch: str) -> None:
         """Give the batch its weight, unless a person has limited it; no canary pauses it."""
@@ -94,7 +113,7 @@ class MessageHandlers:
 
     async def _message(self, job_id: str) -> Message:
         """Wait for the Message of a job. Raises ApiError."""
-        async for message in self._waits(job_id, self._services.settings.max_wait_s):
+        async for message in self._waits(job_id, LOOK_S):
             if message is not None:
                 return message
         raise busy()
@@ -102,11 +121,13 @@ class MessageHandlers:
     async def _waits(self, job_id: str, every_s: float) -> AsyncIterator[Message | None]:
         """Yield None every `every_s` seconds, and the Message when it is there, as the last."""
         end = time.monotonic() + self._services.settings.max_wait_s
-        while (left := end - time.monotonic()) > 0:
+        row = await self._services.store.get(job_id)  # of an earlier sending
+        while row is None and (left := end - time.monotonic()) > 0:
             row = await self._waiting.row(job_id, min(every_s, left))
-            yield None if row is None else message_of(row)
-            if row is not None:
-                return
+            if row is None:
+                yield None
+        if row is not None:
+            yield message_of(row)
 
     async def _streamed(self, request: web.Request, job_id: str) -> web.StreamResponse:
         """Answer with events: pings while the job waits, then those of its whole Message."""
@@ -136,11 +157,19 @@ class MessageHandlers:
             await response.write(PING)
         raise busy()
 
-    async def _cancel(self, job_id: str) -> None:
-        """Cancel a job that has not started: nobody waits for it. One in flight is stored."""
+    async def _cancel(self, job_id: str) -> bool:
+        """Cancel a job that has not started, since nobody waits for it; return whether it had not.
+
+        A call in flight goes on, and its answer is stored.
+        """
         with suppress(NightmillError), redis_errors():
-            await self._withdraw(args=[job_id])
+            return bool(await self._withdraw(args=[job_id]))
+        return False
 
 
-def _reply(message: Message) -> web.Response:
-    return web.Response(body=bytes(message), content_type="application/json")
+async def _written(request: web.Request, message: Message) -> web.Response:
+    """Answer with `message`, and write the answer to its end."""
+    response = web.Response(body=bytes(message), content_type="application/json")
+    await response.prepare(request)
+    await response.write_eof()
+    return response

@@ -150,6 +150,28 @@ async def test_a_call_in_flight_is_stored_when_its_client_hangs_up(rig: Rig, doo
     assert await rows(rig) == {JobState.SUCCEEDED: 1}
 
 
+async def test_a_retry_takes_over_the_call_of_a_lost_answer(rig: Rig, door: Door) -> None:
+    """The SDKs send it again by themselves; the first call is paid for and stored."""
+    rig.sim.configure(latency_s=0.3)
+    again = {"x-stainless-retry-count": "1"}
+    async with rig.working():
+        asking = asyncio.create_task(door("POST", PATH, json=body()))
+        await rig.sim.until(lambda: rig.sim.in_flight == 1)
+        asking.cancel()
+        await asyncio.wait([asking])
+        await until(lambda: rig.redis.execute_command("KEYS", "nightmill:unread:*"))
+        key = await door.key_of(tenant="other")
+        for other in ({"key": key}, {"json": body("other")}):
+            sent: dict[str, Any] = {"json": body(), "headers": again, **other}
+            assert (await door("POST", PATH, **sent)).status == 200
+        assert rig.calls() == 3, "another tenant's, or another request, is new"
+        answer = await door("POST", PATH, json=body(), headers=again)
+        assert answer.status == 200
+        assert rig.calls() == 3
+        assert (await door("POST", PATH, json=body(), headers=again)).status == 200
+        assert rig.calls() == 4, "each is taken over once"
+
+
 async def test_clients_share_no_batch_with_other_tenants(rig: Rig, door: Door) -> None:
     """Each tenant's jobs are a batch of its own, so weights and budgets hold for each."""
     key = await door.key_of(tenant="other")

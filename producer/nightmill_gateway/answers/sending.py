@@ -1,4 +1,4 @@
-"""Whether a create is sent again: by its headers. Pure."""
+"""Whether a request is sent again: by its headers. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 NAMED_MS: Final = 86_400_000
 """How long an Idempotency-Key means the same batch."""
 LOST_MS: Final = 600_000
-"""How long a create whose answer may be lost is taken over by a retry."""
+"""How long a retry takes over what was made for a client that has no answer."""
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class Sending(NamedTuple):
-    """What the headers of a create say of earlier sendings of it."""
+    """What the headers of a request say of earlier sendings of it."""
 
     key: str | None
     """Its Idempotency-Key."""
