@@ -27,6 +27,8 @@ PROCESSES: Final = 4
 """Check processes of one worker, at most; each is started when it is needed."""
 LOAD_S: Final = 60.0
 """Longest time for the modules of the functions to load, seconds."""
+STOP_S: Final = 2.0
+"""Time that a process has to end after it closed its output, seconds."""
 ENDED: Final = (OSError, asyncio.IncompleteReadError)
 """What the pipes of a process raise that has ended."""
 TRIES: Final = 2
@@ -76,7 +78,7 @@ class CheckProcesses:
                     await process.close()
                     return Verdict(fault=f"it took more than {self._timeout_s:g} s")
                 except ENDED:
-                    how = await process.close()
+                    how = await process.end()
             return Verdict(fault=f"its process died {TRIES} times ({how})")
 
     async def close(self) -> None:
@@ -131,16 +133,24 @@ class _Process:
         await self._process.stdin.drain()
         return verdict(await self._frame())
 
-    async def close(self) -> str:
-        """End the process, and say how it had ended."""
+    async def end(self) -> str:
+        """Return how a process ended that closed its output; end it when it only did that."""
+        code = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):  # a signal now would hide how it ended
+                code = await self._process.wait() if self._process is not None else None
+        await self.close()
+        if code is None:
+            return "it closed its output"
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    async def close(self) -> None:
+        """End the process."""
         process, self._process = self._process, None
-        if process is None:
-            return "it was not running"
-        if process.returncode is None:
+        if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-        code = await process.wait()
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            await process.wait()
 
     async def _frame(self) -> bytes:
         assert self._process is not None  # noqa: S101
