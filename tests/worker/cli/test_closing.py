@@ -99,6 +99,27 @@ def test_a_budget_that_is_used_up_names_the_option_that_raises_it(
     assert line == f"stopped: {shown} All 2 jobs are kept."
 
 
+def test_the_budget_that_is_advised_is_above_what_is_spent() -> None:
+    """The first answer may cost more than twice the budget; the advice stopped at once again."""
+    for limits, reason, option in (
+        (Limits(budget_usd=0.01), "$0.03 of $0.01 is spent", "--budget-usd 0.06."),
+        (Limits(budget_tokens=10), "90 of 10 tokens are used", "--budget-tokens 180."),
+    ):
+        counts = Counts(
+            total=5,
+            succeeded=1,
+            queued=4,
+            nanodollars=30_000_000,
+            input_tokens=50,
+            output_tokens=40,
+            flag="budget",
+            reason=reason,
+            limits=limits,
+        )
+        (line,) = advice(ended(counts, End.STOPPED, reason=reason), "c1", clean=True)
+        assert option in line
+
+
 def test_a_refused_key_names_the_variable_and_says_that_no_job_is_lost() -> None:
     """`resume` needs nothing else after a run: the same command tries the account again."""
     counts = Counts(total=40, queued=40)

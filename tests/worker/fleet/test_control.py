@@ -218,6 +218,18 @@ async def test_a_model_without_a_price_does_not_slip_under_a_budget_of_dollars(r
     assert counts.succeeded <= 8
 
 
+async def test_a_budget_in_tokens_lets_a_batch_without_a_price_go_on(rig: Rig) -> None:
+    """The reason said to give one, and with it the batch stayed paused for ever."""
+    batches = Batches(rig.redis)
+    await batches.limit("b", Change(budget_usd=1), settings=SETTINGS)
+    await fill(rig, 10, model="house-model-7b")
+    async with rig.working():
+        await until(lambda: _held(batches))
+        await batches.limit("b", Change(budget_tokens=10**9), settings=SETTINGS)
+        await until(lambda: _drained(batches))
+    assert (await batches.counts("b")).succeeded == 10
+
+
 async def test_a_batch_keeps_within_its_concurrency(redis_url: str, tmp_path: Path) -> None:
     """Two workers share one cap; the other slots of the fleet are for other batches."""
     async with rigged(redis_url, tmp_path, SimulatorConfig(latency_s=0.05)) as rig:

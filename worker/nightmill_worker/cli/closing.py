@@ -20,7 +20,7 @@ ALIKE: Final = " jobs in a row failed alike: "
 """Between the number and the error in the reason of a batch that its canary paused (finish.lua)."""
 _MINUTE_S: Final = 60
 _BUDGET_FACTOR: Final = 2
-"""The budget that is suggested when one is used up, as a multiple of it."""
+"""The budget that is suggested when one is used up, as a multiple of it or of what is spent."""
 
 
 def summary(
@@ -104,12 +104,13 @@ def _alike(counts: Counts, batch: str) -> list[str]:
 def _budget(counts: Counts) -> str:
     """Return that the budget is used up, and the option that raises it."""
     limits, reason = counts.limits, counts.reason
-    if limits.budget_usd is not None and counts.unpriced:
+    if limits.budget_usd is not None and counts.unpriced and limits.budget_tokens is None:
         return f"{reason}. {AGAIN.capitalize()} with --budget-tokens N."
     if limits.budget_usd is not None and "$" in reason:
-        option = f"--budget-usd {_BUDGET_FACTOR * limits.budget_usd:g}"
+        option = f"--budget-usd {_BUDGET_FACTOR * max(limits.budget_usd, counts.cost or 0):.3g}"
     else:
-        option = f"--budget-tokens {_BUDGET_FACTOR * (limits.budget_tokens or 0)}"
+        used = counts.input_tokens + counts.output_tokens
+        option = f"--budget-tokens {_BUDGET_FACTOR * max(limits.budget_tokens or 0, used)}"
     return f"the budget is used up. {reason}. Raise it: {AGAIN} with {option}."
 
 

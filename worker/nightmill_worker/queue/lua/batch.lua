@@ -98,7 +98,7 @@ local function affords(batch, payload)
     return false
   end
   if not limits.budget_usd then return true end
-  if batch.unpriced > 0 then
+  if batch.unpriced > 0 and not tokens then
     move_batch(batch.name, 'spend', 'no price is known for a model of this batch; give a budget in tokens')
     return false
   end
