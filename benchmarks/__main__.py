@@ -21,6 +21,7 @@ from benchmarks.depth import run_depth
 from benchmarks.endpoint import Endpoint, endpoint
 from benchmarks.enqueue import run_enqueue
 from benchmarks.feed import run_feed
+from benchmarks.gateway import run_gateway
 from benchmarks.grant import run_grant
 from benchmarks.idle import run_idle
 from benchmarks.lanes import run_lanes
@@ -35,7 +36,7 @@ RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 NAMES: Final = (
     *("cpu", "fleet", "wide", "enqueue", "latency", "grant"),
     *("depth", "memory", "lanes", "feed", "control", "again", "idle", "start"),
-    *("long", "crash", "checked"),
+    *("long", "crash", "checked", "gateway"),
 )
 INTERRUPTED: Final = 130
 NOTES: Final = """\
@@ -99,6 +100,7 @@ async def _scenario(name: str, simulator: Endpoint, *, quick: bool) -> Table:
         "depth": run_depth,
         "control": run_control,
         "crash": run_crash,
+        "gateway": run_gateway,
     }
     if name in at_simulator:
         return await at_simulator[name](simulator, quick=quick)
