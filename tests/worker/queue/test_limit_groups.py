@@ -96,8 +96,11 @@ def test_calls_in_fast_mode_have_a_lane_of_their_own(fleet: Fleet) -> None:
         b'"messages":[]', rb'"messages":[{"role":"user","content":"\"speed\":\"fast\""}]'
     )
     fleet.enqueue("quoted", quoted, model="m-1")
-    found = taken(fleet, 3)
+    # The input of a tool is JSON in the request: such a job was in the lane of fast calls.
+    tool = GOOD.replace(b'"messages":[]', b'"messages":[{"content":[{"input":{"speed":"fast"}}]}]')
+    fleet.enqueue("tool", tool, model="m-1")
+    found = taken(fleet, 4)
     lanes = {job["id"]: job["lane"] for job in found}
-    assert lanes == {"slow": "m.x", "fast": "m.x fast", "quoted": "m.x"}
+    assert lanes == {"slow": "m.x", "fast": "m.x fast", "quoted": "m.x", "tool": "m.x"}
     fleet.send("settle", [settlement(job) for job in found])
     assert (slots(fleet, "m.x"), slots(fleet, "m.x fast")) == (0, 0)
