@@ -18,7 +18,7 @@ from nightmill.cli.extras import extra_missing
 from nightmill.cli.groups import GroupedCommands
 from nightmill.cli.terminal import echo
 from nightmill.errors import NightmillError
-from nightmill.safety.streams import OutputError, guard_streams
+from nightmill.safety.streams import OutputError, drop_output, guard_streams
 from nightmill.setting_sources import PREFIX
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def _end_at_ctrl_c() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    drop_output()
     signal.default_int_handler(number, frame)
 
 

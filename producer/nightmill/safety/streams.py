@@ -48,6 +48,16 @@ def guard_streams() -> None:
         sys.stderr = _guarded(sys.stderr, 2, fatal=False)
 
 
+def drop_output() -> None:
+    """Take and drop what standard output still gets: a flush at the end must not wait for a pipe.
+
+    A stream that a test has replaced stays.
+    """
+    sink = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(sink, _Sink):
+        sink.failed = True
+
+
 def _open_missing() -> None:
     """Open the standard descriptors that are closed: else the next file that is opened gets one.
 
@@ -77,18 +87,18 @@ class _Sink(io.FileIO):
     def __init__(self, fd: int, *, fatal: bool) -> None:
         super().__init__(fd, "w", closefd=False)
         self._fatal = fatal
-        self._failed = False
+        self.failed = False
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write as much as the stream takes. Raises OutputError for the first failure."""
         size = memoryview(data).nbytes
-        if self._failed:
+        if self.failed:
             return size
         try:
             while (written := super().write(data)) is None:  # another program made it non-blocking
                 select.select([], [self], [])
         except OSError as error:
-            self._failed = True
+            self.failed = True
             if self._fatal:
                 raise OutputError(error) from None
             return size
