@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,8 +14,6 @@ import msgspec
 import pytest
 from redis import Redis
 
-from nightmill.cli.app import OWN
-from nightmill.cli.groups import GROUPS, LONGEST, OTHERS
 from nightmill.queue import keys
 from nightmill.records.state import JobState
 from tests.rig import Rig, rigged
@@ -92,47 +89,6 @@ def redis(redis_url: str) -> Redis:
 def jobs(redis: Redis) -> int:
     """Return the number of jobs in Redis."""
     return sum(1 for _ in redis.scan_iter(keys.PAYLOAD + "*"))
-
-
-def test_version_and_help(shell: Shell) -> None:
-    """The help of every command has an example."""
-    assert shell("--version")[1].startswith("nightmill ")
-    for command in (
-        *("enqueue", "status", "results", "lanes", "pause", "resume", "cancel", "adjust"),
-        *("show", "errors", "retry", "verify", "prune"),
-    ):
-        code, out, _ = shell(command, "--help")
-        assert code == 0
-        assert "For example:" in out
-        assert f"nightmill {command}" in out
-
-
-def test_help_groups_the_commands_with_one_short_line_each(shell: Shell) -> None:
-    """18 commands stood in one list, `run` as the 15th, and 80 columns cut every line."""
-    shell.env["COLUMNS"] = "80"
-    text = shell("--help")[1]
-    listed = []
-    for heading in GROUPS:
-        _, _, after = text.partition(f"\n{heading}:\n")
-        rows = [line.split(maxsplit=1) for line in after.partition("\n\n")[0].splitlines()]
-        assert rows, heading
-        assert [name for name, _ in rows if name not in GROUPS[heading]] == []
-        assert [summary for _, summary in rows if len(summary) > LONGEST] == []
-        assert [summary for _, summary in rows if not summary.endswith(".")] == []
-        assert [summary for _, summary in rows if summary.endswith("...")] == []
-        listed += [name for name, _ in rows]
-    assert set(OWN) | {"run", "worker"} <= set(listed)
-    assert f"\n{OTHERS}:" not in text, "put the new command into a group"
-
-
-def test_examples_can_be_copied_at_80_columns(shell: Shell) -> None:
-    """An example that is wrapped is two commands for a shell."""
-    shell.env["COLUMNS"] = "80"
-    for name in (*OWN, "run"):
-        text = shell(name, "--help")[1]
-        _, _, after = text.partition("For example:")
-        examples, *_ = re.split("^(?:Arguments|Options):", after, flags=re.MULTILINE)
-        assert [each for each in examples.split("\n\n") if "\n" in each.strip()] == []
 
 
 async def test_from_enqueue_to_results(shell: Shell, rig: Rig) -> None:

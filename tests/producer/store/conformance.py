@@ -14,7 +14,16 @@ from nightmill.records.message import Message
 from nightmill.records.result import KEPT_FIRST, KEPT_LAST, Attempt, Usage
 from nightmill.records.state import JobState
 from nightmill.store import ResultStore, Spent, Stored
-from nightmill.store.schema import BATCHES, META, RESULTS, SPENT, TURNS
+from nightmill.store.schema import (
+    ACCESS_KEYS,
+    BATCHES,
+    MESSAGE_BATCHES,
+    META,
+    REQUESTS,
+    RESULTS,
+    SPENT,
+    TURNS,
+)
 from nightmill.store.statements import PAGE_ROWS
 from tests.producer.store.samples import FAILED, SINGLE, SUCCEEDED, numbered
 
@@ -275,6 +284,9 @@ class Conformance:
             "meta": list(META),
             "spent": list(SPENT),
             "turns": list(TURNS),
+            "access_keys": list(ACCESS_KEYS),
+            "message_batches": list(MESSAGE_BATCHES),
+            "requests": list(REQUESTS),
             "alembic_version": ["version_num"],
         }
 
