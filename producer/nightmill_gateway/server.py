@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from nightmill.errors import ServerError
+from nightmill_gateway.answers.errors import ApiError
+from nightmill_gateway.answers.log import report
+from nightmill_gateway.answers.reply import error_reply, new_request_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,21 +28,49 @@ HEADERS_S: Final = 20.0
 """Longest time for the headers of a connection's first request, seconds."""
 SOON_S: Final = 0.05
 """In place of no grace at all, which aiohttp takes for a wait without end, seconds."""
+NO_HTTP: Final = "the request cannot be read as HTTP/1.1: check its first line and its headers"
 HEADER_BYTES: Final = 16 << 10
 """Longest header, and longest request line, bytes."""
+
+
+class _Connection(RequestHandler):
+    """One connection. What is no HTTP is answered in the API's envelope, and not logged.
+
+    aiohttp would log the header that it cannot read, which may be the key.
+    """
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the answer to a request that reached no handler."""
+        del message
+        if request.writer.output_size > 0:
+            raise ConnectionError
+        request_id = new_request_id()
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR and exc is not None:
+            report(request_id, exc)
+        answer = error_reply(ApiError(status, NO_HTTP), request_id)
+        answer.force_close()
+        return answer
 
 
 class _Newcomers:
     """Closes connections that send no whole request within HEADERS_S of their start."""
 
-    def __init__(self, server: Callable[[], asyncio.BaseProtocol], headers_s: float) -> None:
-        self._server = server
+    def __init__(self, connect: Callable[[], asyncio.BaseProtocol], headers_s: float) -> None:
+        self._connect = connect
         self._headers_s = headers_s
         self._timers: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}
 
     def accept(self) -> asyncio.BaseProtocol:
         """Return the protocol of a new connection."""
-        protocol = self._server()
+        protocol = self._connect()
         loop = asyncio.get_running_loop()
         self._timers[protocol] = loop.call_later(self._headers_s, self._cut, protocol)
         return protocol
@@ -78,18 +112,23 @@ async def listening(
     app.middlewares.insert(0, arrived)
     runner = web.AppRunner(
         app,
-        access_log=None,
-        handler_cancellation=True,  # a client that hangs up must not be worked for
-        keepalive_timeout=KEEPALIVE_S,
         shutdown_timeout=max(grace_s, SOON_S),
-        max_line_size=HEADER_BYTES,
-        max_field_size=HEADER_BYTES,
+        handler_cancellation=True,  # a client that hangs up must not be worked for
     )
     await runner.setup()
     if runner.server is None:
         raise ServerError
-    newcomers = _Newcomers(runner.server, headers_s)
     loop = asyncio.get_running_loop()
+    connect = partial(
+        _Connection,
+        runner.server,
+        loop=loop,
+        access_log=None,  # type: ignore[arg-type] # as aiohttp's own runners pass it
+        keepalive_timeout=KEEPALIVE_S,
+        max_line_size=HEADER_BYTES,
+        max_field_size=HEADER_BYTES,
+    )
+    newcomers = _Newcomers(connect, headers_s)
     try:
         try:
             listener = await loop.create_server(newcomers.accept, host, port, backlog=BACKLOG)

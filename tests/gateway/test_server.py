@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -26,6 +27,34 @@ async def test_a_connection_that_sends_no_request_is_cut(rig: Rig) -> None:
         assert await asyncio.wait_for(reader.read(), 5) == b""
         writer.close()
         assert (await door("GET", "/healthz")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /\xc3\xa9 HTTP/1.1\r\nhost: x\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nhost: x\r\nx-api-key: the\x00key\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nhost: x\r\nx-api-key: the-key" + b"y" * 20_000 + b"\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00 TLS\r\n\r\n", 400),
+    ],
+)
+async def test_what_is_no_http_is_an_error_of_the_api(
+    rig: Rig, head: bytes, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Aiohttp answered with a text, and logged the header that it could not read: the key."""
+    async with opened(rig.settings) as door:
+        host, _, port = door.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(head)
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+    first, _, body = answer.partition(b"\r\n\r\n")
+    assert f"HTTP/1.1 {status} ".encode() in first or f"HTTP/1.0 {status} ".encode() in first
+    error = json.loads(body)
+    assert error["type"] == "error"
+    assert error["error"]["type"] == "invalid_request_error"
+    assert f"request-id: {error['request_id']}".encode() in first.lower()
+    assert "key" not in caplog.text
 
 
 async def test_a_connection_that_has_sent_a_request_stays() -> None:

@@ -33,6 +33,6 @@ def error_reply(error: ApiError, request_id: str) -> web.Response:
     return web.Response(
         body=error.envelope(request_id),
         status=error.status,
-        headers=error.headers,
+        headers={**error.headers, HEADER: request_id},
         content_type="application/json",
     )
