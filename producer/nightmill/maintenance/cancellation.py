@@ -17,8 +17,9 @@ from nightmill.errors import PayloadError
 from nightmill.queue import keys, wire
 from nightmill.queue.connection import redis_errors
 from nightmill.queue.result_keys import kept
+from nightmill.records.billed import billed
 from nightmill.records.job import Job, is_rehearsal, now_ms, request_hash
-from nightmill.records.result import History, Result, history_of
+from nightmill.records.result import Bill, History, Result, history_of
 from nightmill.records.state import JobState
 
 if TYPE_CHECKING:
@@ -68,12 +69,23 @@ class Cancellation:
                 await note(self._store, batch, state)  # Redis may lose the flag
             name = queue.decode(errors="replace")
             rows = [self._row(job, name, batch, status) for job in found if status]
+            rows = await self._billed(rows)
             await self._store.record_all(rows)
             written += len(rows)
             done = []
             for (job_id, *_), row in zip(found, await self._as_stored(rows), strict=True):
                 done += (job_id, row.status, kept(row, name))
             rank += in_flight  # they stay in the queue; the removed ones make room for the next
+
+    async def _billed(self, rows: list[Result]) -> list[Result]:
+        """Return rows with what their jobs have used: those that end between two calls."""
+        turns = await self._store.turns([row.job_id for row in rows])
+        return [
+            billed(msgspec.structs.replace(row, cost_parts=Bill()), mine)
+            if (mine := [each for each in turns.get(row.job_id, ()) if each.run == row.run])
+            else row
+            for row in rows
+        ]
 
     async def _as_stored(self, rows: list[Result]) -> list[Result]:
         """Return the rows that the store has under the ids of `rows`.

@@ -68,3 +68,8 @@ def stuck(_message: Message, row: dict[str, Any]) -> None:
     """Never return, within the interpreter: no other thread runs."""
     Path(row["params"]["mark"]).write_text(str(os.getpid()))
     re.match("(a+)+$", "a" * 40 + "b")
+
+
+def half_characters(_message: Message, _row: dict[str, Any]) -> str:
+    """Quote half of a surrogate pair, which JSON may hold and no encoder takes."""
+    return "not \ud800"

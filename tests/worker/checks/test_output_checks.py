@@ -24,7 +24,18 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 SCHEMA = {"type": "object", "required": ["label"]}
-NAMES = ("short", "later", "noisy", "raises", "exits", "odd", "dies", "dies_once", "hangs")
+NAMES = (
+    "short",
+    "later",
+    "noisy",
+    "raises",
+    "half_characters",
+    "exits",
+    "odd",
+    "dies",
+    "dies_once",
+    "hangs",
+)
 MORE = "NO_FUNCTION=operator_checks:NO_FUNCTION none=operator_checks:none away=not_there:check"
 CHECKS = " ".join([*(f"{name}=operator_checks:{name}" for name in NAMES), MORE])
 
@@ -86,6 +97,12 @@ async def test_a_faulty_function_is_a_fault_and_no_problem_of_the_answer(
     good = message('{"label": "pos"}')
     assert await checks.verdict(good, asked(name), {"custom_id": "a"}) == Verdict(fault=fault)
     assert await checks.verdict(good, asked("short"), {"custom_id": "a"}) == Verdict()
+
+
+async def test_half_a_surrogate_pair_in_a_problem_ends_no_process(checks: OutputChecks) -> None:
+    """A function that quotes the answer may return it; the job failed with check_failed."""
+    verdict = await checks.verdict(message('{"label": 1}'), asked("half_characters"), {})
+    assert (verdict.fault, verdict.problem[:4]) == ("", "not ")
 
 
 async def test_a_process_that_dies_by_chance_gets_the_answer_again(

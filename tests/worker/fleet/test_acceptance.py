@@ -285,13 +285,15 @@ async def test_a_refused_job_in_its_first_models_queue_is_moved(rig: Rig) -> Non
 
 
 async def test_a_job_that_is_cancelled_between_turns_keeps_its_bill(rig: Rig) -> None:
-    """The row of a cancelled job has no answer, and its turn was paid."""
+    """The row said that it had cost 0.0 dollars, and its paid answer was lost."""
     await rig.producer.enqueue_many([{"custom_id": "c", **hello("x")}], batch="night")
     await rig.store.record_turns([await turn_of(rig, "night:c", "pause_turn")])
     await rig.producer.batch("night").cancel()
     await Cancellation(rig.redis, rig.store, rig.settings).run("night")
     row = await rig.row("night:c")
-    assert (row.status, row.usage.output_tokens) == (JobState.CANCELLED, 0)
+    assert (row.status, row.usage.output_tokens) == (JobState.CANCELLED, 3)
+    assert (row.turns, row.message) == (1, None)
+    assert row.cost is None, "the turn has no known price"
     assert (await rig.store.spent("night")).usage.output_tokens == 3
 
 

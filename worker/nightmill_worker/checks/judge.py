@@ -11,6 +11,7 @@ import msgspec
 
 from nightmill.checked.outputs import problem_of
 from nightmill.errors import NightmillError
+from nightmill.records.bounds import without_surrogates
 from nightmill.records.message import Message
 from nightmill_worker.checks.messages import Verdict
 
@@ -39,9 +40,10 @@ def by_function(function: Any, message: bytes, row: dict[str, Any]) -> Verdict: 
         if inspect.isawaitable(found):
             found = asyncio.run(_awaited(found))
     except BaseException as error:  # noqa: BLE001 - not only SystemExit: it is not our code
-        return Verdict(fault=f"it raised {type(error).__name__}: {error}"[:PROBLEM_CHARS])
+        raised = f"it raised {type(error).__name__}: {error}"
+        return Verdict(fault=without_surrogates(raised[:PROBLEM_CHARS]))
     if found is None or isinstance(found, str):
-        return Verdict(problem=(found or "")[:PROBLEM_CHARS])
+        return Verdict(problem=without_surrogates((found or "")[:PROBLEM_CHARS]))
     return Verdict(fault=f"it returned {type(found).__name__}; expected None or a text")
 
 
