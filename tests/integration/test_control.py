@@ -100,6 +100,21 @@ def test_adjust_prints_all_limits(shell: Shell) -> None:
     assert shell.status()["limits"]
 
 
+def test_adjust_prints_what_a_batch_accepts_now(shell: Shell) -> None:
+    """It printed the limits alone: nobody could see that the rule was taken."""
+    assert shell("enqueue", shell.write(1)).code == 0
+    schema = shell.folder / "s.json"
+    schema.write_text('{"type": "object"}')
+    rules = ("--on-truncated", "fail", "--on-refusal", "model:other")
+    done = shell("adjust", "prompts", *rules, "--schema", str(schema))
+    assert done.code == 0, done.err
+    limits, accepts = done.out.splitlines()
+    assert limits == '"prompts": weight 1'
+    assert accepts.startswith('"prompts" accepts answers by: ')
+    shown = set(accepts.partition(": ")[2].split(", "))
+    assert shown == {"on_truncated fail", "on_refusal model:other", "schema of --schema"}
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [

@@ -62,6 +62,9 @@ def adjust(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
     with with_redis(loaded) as settings:
         adjusted, flag = asyncio.run(_adjust(settings, batch, change, accepted))
     echo(f'"{batch}": {describe(adjusted, time.time())}')
+    if accepted:
+        given = (f"{name} {_shown(value)}" for name, value in accepted.items())
+        echo(f'"{batch}" accepts answers by: {", ".join(given)}')
     if flag:
         echo(f'"{batch}" is {flag}, so nothing goes on: {_FIXES[flag].format(batch)}')
 
@@ -79,3 +82,8 @@ async def _adjust(
             await batches.accept(batch, **accepted)
         flag = (await batches.counts(batch)).flag
         return limits, flag if flag in _FIXES else ""
+
+
+def _shown(value: object) -> object:
+    """Return a value on a line; a schema may have thousands."""
+    return "of --schema" if isinstance(value, dict) else value
