@@ -52,6 +52,7 @@ def make_app(services: Services, access: Access) -> web.Application:
     app.add_routes(JobHandlers(services, waiting).routes())
     app.add_routes(MessageHandlers(services, waiting).routes())
     app.cleanup_ctx.extend((keeper.running, waiting.running))
+    app.on_shutdown.append(waiting.shutdown)
     return app
 
 

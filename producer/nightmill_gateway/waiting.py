@@ -22,6 +22,8 @@ LEAST_S: Final = 0.004
 """Between two looks, seconds."""
 EACH_S: Final = 0.00002
 """Added to it for each job that is waited for: 2,000 of them are looked at every 44 ms."""
+TELL_S: Final = 1.0
+"""So long before the end of GRACE_S those that wait are told, seconds."""
 AWAY_S: Final = 0.5
 """Between two looks while Redis is away, seconds."""
 
@@ -35,9 +37,26 @@ class Waiting:
         self._ended: dict[str, asyncio.Event] = {}
         self._waiters: dict[str, int] = {}
         self._some = asyncio.Event()
+        self.stopped = False
+        """Whether nobody is to wait any more, since the gateway stops."""
+
+    async def shutdown(self, _: web.Application) -> None:
+        """End all waits shortly before the requests of a gateway that stops would be cut off."""
+        left_s = max(0.0, self._services.settings.grace_s - TELL_S)
+        asyncio.get_running_loop().call_later(left_s, self._stop)
+
+    def _stop(self) -> None:
+        self.stopped = True
+        for ended in self._ended.values():
+            ended.set()
 
     async def row(self, job_id: str, within_s: float) -> Result | None:
-        """Return the stored row of a job, None if it does not end within `within_s` seconds."""
+        """Return the stored row of a job, None if it does not end within `within_s` seconds.
+
+        It returns earlier when the gateway stops.
+        """
+        if self.stopped:
+            return await self._services.store.get(job_id)
         ended = self._ended.setdefault(job_id, asyncio.Event())
         self._waiters[job_id] = self._waiters.get(job_id, 0) + 1
         self._some.set()

@@ -21,6 +21,8 @@ from nightmill_gateway.server import listening
 from nightmill_gateway.services import open_services
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
     from nightmill import Settings
     from nightmill_gateway.access.caller import Access
     from nightmill_gateway.services import Services
@@ -57,6 +59,7 @@ class Door:
     services: Services
     session: aiohttp.ClientSession
     key: str
+    app: web.Application
 
     async def __call__(  # noqa: PLR0913 - what a request has
         self,
@@ -127,4 +130,4 @@ async def opened(
             listening(app, "127.0.0.1", 0, grace_s=2, headers_s=headers_s) as url,
             aiohttp.ClientSession() as session,
         ):
-            yield Door(url, services, session, await make_key(keys))
+            yield Door(url, services, session, await make_key(keys), app)

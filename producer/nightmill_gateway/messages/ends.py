@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from nightmill.records.message import Message
     from nightmill.records.result import Result
 
+_BUSY: Final = (
+    "the queue did not come to this request in time, and it is not called: try again later"
+)
 BUSY_AFTER_S: Final = 30
 """How long a client waits before it asks again a gateway that is busy, seconds."""
 
@@ -22,7 +25,7 @@ def message_of(row: Result) -> Message:
     if row.status is JobState.SUCCEEDED and row.message is not None:
         return row.message
     if row.status is JobState.EXPIRED:
-        raise busy()
+        raise ApiError(OVERLOADED, _BUSY, {"retry-after": str(BUSY_AFTER_S)})
     if row.status is JobState.CANCELLED or row.error is None:
         raise ApiError(500, f"the request was {row.status} before it had an answer")
     last = row.attempts[-1].status if row.attempts else None
@@ -32,7 +35,15 @@ def message_of(row: Result) -> Message:
     raise ApiError(status, row.error.message, kind=kind)
 
 
-def busy() -> ApiError:
+class NotEndedError(ApiError):
+    """The client's wait is over, and its job has not ended."""
+
+
+def busy() -> NotEndedError:
     """Return the error of a request that was not called in time."""
-    text = "the queue did not come to this request in time, and it is not called: try again later"
-    return ApiError(OVERLOADED, text, {"retry-after": str(BUSY_AFTER_S)})
+    return NotEndedError(OVERLOADED, _BUSY, {"retry-after": str(BUSY_AFTER_S)})
+
+
+def stopping() -> NotEndedError:
+    """Return the error of a request that waits at a gateway that stops."""
+    return NotEndedError(OVERLOADED, "this gateway stops: send it again", {"retry-after": "1"})

@@ -24,7 +24,7 @@ from nightmill_gateway.answers.log import report
 from nightmill_gateway.answers.params import checked_params
 from nightmill_gateway.answers.reply import REQUEST_ID
 from nightmill_gateway.answers.sending import Sending
-from nightmill_gateway.messages.ends import busy, message_of
+from nightmill_gateway.messages.ends import NotEndedError, busy, message_of, stopping
 from nightmill_gateway.messages.events import PING, error_event, events
 from nightmill_gateway.messages.unread import Unread
 
@@ -86,17 +86,15 @@ class MessageHandlers:
                     accept={"on_pause": "keep"},
                 )
             if isinstance(given, dict) and given.get("stream"):
-                return await self._streamed(request, job_id)
+                return await self._streamed(request, job_id, unread)
             return await _written(request, await self._message(job_id))
-        except ApiError:
-            await self._cancel(job_id)
-            raise
-        except BaseException:
-            await asyncio.shield(self._left(job_id, unread))
+        except BaseException as error:
+            if not isinstance(error, ApiError) or isinstance(error, NotEndedError):
+                await asyncio.shield(self._left(job_id, unread))
             raise
 
     async def _left(self, job_id: str, unread: Unread) -> None:
-        """Cancel the job of a client that is gone; one that was called is kept for its retry."""
+        """Cancel a job that nobody waits for; one that was called is kept for its retry."""
         if not await self._cancel(job_id):
             with suppress(NightmillError):
                 await unread.put(job_id)
@@ -124,12 +122,16 @@ class MessageHandlers:
         row = await self._services.store.get(job_id)  # of an earlier sending
         while row is None and (left := end - time.monotonic()) > 0:
             row = await self._waiting.row(job_id, min(every_s, left))
+            if row is None and self._waiting.stopped:
+                raise stopping()
             if row is None:
                 yield None
         if row is not None:
             yield message_of(row)
 
-    async def _streamed(self, request: web.Request, job_id: str) -> web.StreamResponse:
+    async def _streamed(
+        self, request: web.Request, job_id: str, unread: Unread
+    ) -> web.StreamResponse:
         """Answer with events: pings while the job waits, then those of its whole Message."""
         headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
         response = web.StreamResponse(headers=headers)
@@ -145,7 +147,8 @@ class MessageHandlers:
                 report(request[REQUEST_ID], error)
                 failed = ApiError(500, "a defect of the gateway; its log has the request's id")
             await response.write(error_event(failed, request[REQUEST_ID]))
-            await self._cancel(job_id)
+            if isinstance(error, NotEndedError):
+                await self._left(job_id, unread)
         await response.write_eof()
         return response
 

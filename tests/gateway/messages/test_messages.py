@@ -172,6 +172,28 @@ async def test_a_retry_takes_over_the_call_of_a_lost_answer(rig: Rig, door: Door
         assert rig.calls() == 4, "each is taken over once"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_gateway_that_stops_tells_those_who_wait(rig: Rig, stream: object) -> None:
+    """A cut connection says nothing; and the call that runs is there for the retry."""
+    rig.sim.configure(latency_s=4)
+    settings = rig.settings.model_copy(update={"grace_s": 1})
+    async with rig.working():
+        async with opened(settings) as door:
+            asking = asyncio.create_task(door("POST", PATH, json=body(stream=bool(stream))))
+            await rig.sim.until(lambda: rig.sim.in_flight == 1)
+            await door.app.shutdown()  # as a stop does first
+            answer = await asking
+        assert b"this gateway stops: send it again" in answer.body
+        assert b"overloaded_error" in answer.body
+        async with opened(settings) as second:
+            again = {"x-stainless-retry-count": "1"}
+            sent = body(stream=bool(stream))
+            retried = await second("POST", PATH, json=sent, headers=again, key=door.key)
+    assert retried.status == 200
+    assert b"this gateway stops" not in retried.body
+    assert rig.calls() == 1
+
+
 async def test_clients_share_no_batch_with_other_tenants(rig: Rig, door: Door) -> None:
     """Each tenant's jobs are a batch of its own, so weights and budgets hold for each."""
     key = await door.key_of(tenant="other")
