@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class Batcher(Generic[T]):
-    """Calls `flush` with the items that were put, `linger_s` seconds after the last flush.
+    """Calls `flush` with the items that were put, after `linger_s` seconds or at `limit` items.
 
-    It calls it earlier at `limit` items. So the first item after a pause is flushed at once, and
-    many items in a row are flushed together. `linger_s` may change at any time; 0 is no wait.
+    The first item after a pause as long is flushed at once: others that it could wait for are not
+    to be expected. `linger_s` may change at any time; with 0 items are flushed at once.
     """
 
     def __init__(
@@ -74,8 +74,10 @@ class Batcher(Generic[T]):
                 self._flushed_at = asyncio.get_running_loop().time()
 
     async def _linger(self) -> None:
+        if asyncio.get_running_loop().time() - self._flushed_at > self.linger_s:
+            return
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._flushed_at + self.linger_s):
+            async with asyncio.timeout(self.linger_s):
                 await self._full.wait()
 
     def close(self) -> None:
