@@ -75,6 +75,7 @@ class BatchesConformance:
         def age(connection: Connection) -> None:
             for statement in (
                 *("DROP TABLE batches", "DROP TABLE meta", "DROP TABLE turns"),
+                *("DROP TABLE access_keys", "DROP TABLE message_batches", "DROP TABLE requests"),
                 "ALTER TABLE results DROP COLUMN turns",
                 "ALTER TABLE results DROP COLUMN api",
                 "ALTER TABLE results DROP COLUMN cache_creation_1h_input_tokens",

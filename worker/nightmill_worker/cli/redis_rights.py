@@ -34,7 +34,7 @@ COMMANDS: Final = (
         "WATCH",
     ),
     *("HDEL", "HEXISTS", "HGET", "HGETALL", "HINCRBY", "HLEN", "HMGET", "HSET", "HSETNX", "HVALS"),
-    *("LINDEX", "LRANGE", "LREM", "LSET", "RPUSH", "SADD", "SMEMBERS", "SREM"),
+    *("LINDEX", "LPOP", "LRANGE", "LREM", "LSET", "RPUSH", "SADD", "SMEMBERS", "SREM"),
     *(
         "ZADD",
         "ZCARD",

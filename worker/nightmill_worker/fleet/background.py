@@ -43,7 +43,7 @@ LISTEN_AGAIN_S: Final = 1.0
 LISTEN_S: Final = 10.0
 """Longest wait for one message of the channel, seconds."""
 SWEEP_S: Final = 0.5
-SPARE_SWEEP_S: Final = 2.5
+SPARE_SWEEP_S: Final = 2.4
 """Between two sweeps of a worker that is idle, or that is not the governor, seconds."""
 IDLE_S: Final = 1.0
 """Between two looks at lanes without calls, seconds. The governor's lock lives longer."""
@@ -92,6 +92,7 @@ class Background:
         self._noted = ""
         self._last_beat = 0.0
         self._governs = False
+        self._swept_at = -SPARE_SWEEP_S
         self._ending = asyncio.Event()
         self._woken = asyncio.Event()
         self._woken_at = time.monotonic()
@@ -196,7 +197,10 @@ class Background:
     async def _sweep(self) -> None:
         """Sweep the queues and write the rows of ended batches; the fleet shares the work."""
         await self.may_write.wait()
-        await self._pause(SWEEP_S if self._governs else SPARE_SWEEP_S, SPARE_SWEEP_S)
+        await self._pause(SWEEP_S, SPARE_SWEEP_S)
+        if not self._governs and time.monotonic() - self._swept_at < SPARE_SWEEP_S:
+            return
+        self._swept_at = time.monotonic()
         for batch in await self._scripts.sweep():
             with contextlib.suppress(QueueUnavailableError, StoreUnavailableError):
                 rows = await self._cancel(batch)  # what fails comes again with the next sweep

@@ -33,7 +33,7 @@ IMPLIED: Final = {
 }
 
 
-_KEY: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"\s*+:', re.DOTALL)
+_KEY: Final = re.compile(rb'"(?>(?:[^"\\]++|\\.)*)"\s*+:', re.DOTALL)
 
 
 class _Object(msgspec.Struct):

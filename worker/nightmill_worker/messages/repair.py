@@ -18,20 +18,22 @@ _LOW: Final = rb"[dD][c-fC-F][0-9a-fA-F]{2}"
 _HALF: Final = rb"[dD][89a-fA-F][0-9a-fA-F]{2}"
 
 # In both patterns `good` takes as much as possible at once, so that only faults cost a call each.
+# Groups are atomic and not possessive: before 3.11.4, `(...)++` keeps a part of what did not match.
+# An atomic group remembers each repeat until its end, so that 2,000 of them bound the memory.
 _ESCAPES: Final = re.compile(
-    rb"(?P<good>(?:[^\\]++"
+    rb"(?P<good>(?>(?:[^\\]++"
     rb'|\\["\\/bfnrt]'
     rb"|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4}"
-    rb"|\\u" + _HIGH + rb"\\u" + _LOW + rb")++)"
+    rb"|\\u" + _HIGH + rb"\\u" + _LOW + rb"){1,2000}))"
     rb"|\\u(?P<half>" + _HALF + rb")"
     rb"|\\"
 )
 _TOKENS: Final = re.compile(
-    rb'(?P<good>(?:[^"NIni\-]++'
+    rb'(?P<good>(?>(?:[^"NIni\-]++'
     rb"|null|-(?=[0-9])"
-    rb'|"(?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])*+")++)'
+    rb'|"[^"\\\x00-\x1f]*+(?>(?:\\[^\x00-\x1f][^"\\\x00-\x1f]*+)*)"){1,2000}))'
     rb"|(?P<constant>-?(?:NaN|Infinity|nan|inf)\b)"
-    rb'|(?P<string>"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))'
+    rb'|(?P<string>"[^"\\]*+(?>(?:\\.[^"\\]*+)*)(?:"|\\?\Z))'
     rb"|.",
     re.DOTALL,
 )
