@@ -101,10 +101,10 @@ async def frozen_worker(folder: Path, rng: random.Random, _scale: int) -> Report
         await until(lambda: fleet.is_calling(10))
         worker = rng.choice(fleet.workers)
         worker.send_signal(signal.SIGSTOP)
-        await until_lost(fleet, worker)
+        held = await until_lost(fleet, worker)
         worker.send_signal(signal.SIGCONT)
         await fleet.wait_for_rows(60)
-        report = await judge(fleet, "a worker frozen for two leases", 60, extra=SLOTS)
+        report = await judge(fleet, "a worker frozen for two leases", 60, extra=held)
         return await expect_refusals(fleet, report)
 
 
@@ -121,11 +121,15 @@ async def frozen_alone(folder: Path, _rng: random.Random, _scale: int) -> Report
         return await judge(fleet, "the only worker frozen for two leases", 20, extra=0)
 
 
-async def until_lost(fleet: Fleet, worker: Popen[bytes]) -> None:
-    """Wait for two leases, and until another worker has taken over a job that `worker` holds."""
+async def until_lost(fleet: Fleet, worker: Popen[bytes]) -> int:
+    """Wait for two leases, and until another worker has taken over a job that `worker` holds.
+
+    Returns the number of jobs that it held: calls in flight, and answers that are not committed.
+    """
     held = await fleet.held_by(worker)
     await asyncio.sleep(TWO_LEASES_S)
     await until(lambda: fleet.has_lost(worker, held))
+    return len(held)
 
 
 async def blocked_loop(folder: Path, _rng: random.Random, _scale: int) -> Report:
@@ -137,10 +141,10 @@ async def blocked_loop(folder: Path, _rng: random.Random, _scale: int) -> Report
         await fleet.start_workers(2)
         await fleet.feed(range(90))
         await until(lambda: fleet.logged("is blocked"))
-        await until_lost(fleet, blocked)
+        held = await until_lost(fleet, blocked)
         end.touch()
         await fleet.wait_for_rows(90)
-        report = await judge(fleet, "an event loop blocked for two leases", 90, extra=SLOTS)
+        report = await judge(fleet, "an event loop blocked for two leases", 90, extra=held)
         return await expect_refusals(fleet, report)
 
 
