@@ -133,10 +133,10 @@ async def cut_off(folder: Path, _rng: random.Random, _scale: int) -> Report:
             await fleet.feed(range(90))
             await until(lambda: _holds(fleet, remote, 5))
             proxy.hold()
-            await until_lost(fleet, remote)
+            held = await until_lost(fleet, remote)
             proxy.restore()
             await fleet.wait_for_rows(90)
-            report = await judge(fleet, "a worker cut off from Redis", 90, extra=SLOTS)
+            report = await judge(fleet, "a worker cut off from Redis", 90, extra=held)
             return await expect_refusals(fleet, report)
 
 
