@@ -12,6 +12,8 @@ from nightmill.records.result import TOKENS
 from nightmill.records.state import TERMINAL, JobState
 from nightmill.records.stop_reasons import LONGEST, NONE
 from nightmill.store import turns
+from nightmill.store.among import AMONG
+from nightmill.store.among import bound as among_ids
 from nightmill.store.bounds import batch_key, clean, job_key
 from nightmill.store.rows import (
     COLUMNS,
@@ -63,25 +65,20 @@ _ARRAYS: Final = ", ".join(
 UPSERT_POSTGRESQL: Final = (
     f"INSERT INTO results ({_ALL}) SELECT * FROM unnest({_ARRAYS}) {_ON_CONFLICT}"
 )
-# A list of ids is one parameter, so that every length of list is the same prepared statement.
-_AMONG: Final = {
-    "sqlite": "job_id IN (SELECT value FROM json_each(:ids))",
-    "postgresql": "job_id = ANY(CAST(:ids AS TEXT[]))",
-}
 _LOOKUP: Final = {
     dialect: f"SELECT job_id, run, status, request_hash, stop_reason FROM results WHERE {among}"
-    for dialect, among in _AMONG.items()
+    for dialect, among in AMONG.items()
 }
 _STARTED: Final = {
     dialect: f"SELECT job_id, run FROM results WHERE {among} "
     f"UNION ALL SELECT job_id, CAST(NULL AS INTEGER) FROM turns WHERE {among}"
-    for dialect, among in _AMONG.items()
+    for dialect, among in AMONG.items()
 }
 # PostgreSQL locks the rows that are about to be replaced; in SQLite there is one writer.
 _REPLACED: Final = {
     dialect: f"SELECT {_ALL} FROM results WHERE {among}"
     + (" FOR UPDATE" if dialect == "postgresql" else "")
-    for dialect, among in _AMONG.items()
+    for dialect, among in AMONG.items()
 }
 # sum() fails over int64 in SQLite; in PostgreSQL it returns a numeric, which has no limit.
 _SPENT: Final = {
@@ -138,9 +135,9 @@ def _add_refused(connection: Connection, wave: dict[str, Result], ledger: Ledger
 
     A row that is committed again is the stored one.
     """
-    ids = {"ids": turns.bound(connection, wave)}
+    ids = {"ids": among_ids(connection, wave)}
     columns = "job_id, run, finished_at, request_id"
-    query = f"SELECT {columns} FROM results WHERE {_AMONG[connection.dialect]}"
+    query = f"SELECT {columns} FROM results WHERE {AMONG[connection.dialect]}"
     stored = {row[0]: tuple(row[1:]) for row in connection.rows(query, ids)}
     for key, row in wave.items():
         if stored.get(key) != (row.run, row.finished_at, row.request_id):
@@ -165,7 +162,7 @@ def _with_history(connection: Connection, wave: dict[str, Result], ledger: Ledge
     """
     reruns = [key for key, result in wave.items() if result.run]
     if reruns:
-        ids = {"ids": turns.bound(connection, reruns)}
+        ids = {"ids": among_ids(connection, reruns)}
         rows = connection.named(_REPLACED[connection.dialect], ids)
         for old in map(from_row, rows):
             if wave[old.job_id].run > old.run:
@@ -177,7 +174,7 @@ def _with_history(connection: Connection, wave: dict[str, Result], ledger: Ledge
 def lookup(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
     """Return job_id -> what is stored, for those of `ids` that have a row."""
     keys = {job_id: job_key(job_id) for job_id in ids}
-    bound = turns.bound(connection, keys.values())
+    bound = among_ids(connection, keys.values())
     rows = connection.rows(_LOOKUP[connection.dialect], {"ids": bound})
     found = {
         key: Stored(
@@ -191,7 +188,7 @@ def lookup(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
 def started(connection: Connection, ids: Sequence[str]) -> tuple[dict[str, int], set[str]]:
     """Return job_id -> run of its row, and the ids that have turns: what a claim must know."""
     keys = {job_key(job_id): job_id for job_id in ids}
-    values = {"ids": turns.bound(connection, keys)}
+    values = {"ids": among_ids(connection, keys)}
     runs: dict[str, int] = {}
     going: set[str] = set()
     for key, run in connection.rows(_STARTED[connection.dialect], values):
@@ -212,8 +209,8 @@ def get(connection: Connection, job_id: str) -> Result | None:
 def among(connection: Connection, ids: Sequence[str]) -> list[Result]:
     """Return the results of those of `ids` that have a row, in the order of `ids`."""
     keys = [job_key(job_id) for job_id in ids]
-    query = f"SELECT {_ALL} FROM results WHERE {_AMONG[connection.dialect]}"
-    rows = connection.named(query, {"ids": turns.bound(connection, keys)})
+    query = f"SELECT {_ALL} FROM results WHERE {AMONG[connection.dialect]}"
+    rows = connection.named(query, {"ids": among_ids(connection, keys)})
     found = {row["job_id"]: row for row in rows}
     return [from_row(found[key]) for key in keys if key in found]
 
@@ -309,8 +306,8 @@ def prune(connection: Connection, batch: str | None, before_ms: int | None) -> i
     where = " AND ".join(["true", *(condition for condition, _ in wanted.values())])
     values = {name: value for name, (_, value) in wanted.items()}
     some = connection.rows(f"SELECT job_id FROM results WHERE {where} LIMIT {PRUNE_ROWS}", values)
-    ids = {"ids": turns.bound(connection, [job_id for (job_id,) in some])}
-    among = f"WHERE {_AMONG[connection.dialect]}"
+    ids = {"ids": among_ids(connection, [job_id for (job_id,) in some])}
+    among = f"WHERE {AMONG[connection.dialect]}"
     ledger = Ledger()
     add_all(ledger, connection.named(f"{_SPENT[connection.dialect]} {among} GROUP BY batch", ids))
     deleted = connection.change(f"DELETE FROM results {among}", ids)

@@ -13,12 +13,13 @@ import msgspec
 from nightmill.records.message import NULL, is_null
 from nightmill.records.result import Bill, Usage
 from nightmill.records.turn import Turn
+from nightmill.store.among import AMONG, bound
 from nightmill.store.bounds import batch_key, bounded_fields, clean, job_key, without_nul
 from nightmill.store.schema import TURNS
 from nightmill.store.spending import Ledger, Spent, minus, spent_on
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from nightmill.records.result import Result
     from nightmill.store.connection import Connection, Row
@@ -31,24 +32,13 @@ _ADD: Final = (
     + " WHERE NOT EXISTS (SELECT 1 FROM results WHERE job_id = :job_id AND run >= :run)"
     " ON CONFLICT DO NOTHING"
 )
-_AMONG: Final = {
-    "sqlite": "job_id IN (SELECT value FROM json_each(:ids))",
-    "postgresql": "job_id = ANY(CAST(:ids AS TEXT[]))",
-}
 _READ: Final = {
     dialect: f"SELECT {_ALL} FROM turns WHERE {among} ORDER BY job_id, run, n"
-    for dialect, among in _AMONG.items()
+    for dialect, among in AMONG.items()
 }
 _DELETE: Final = "DELETE FROM turns WHERE job_id = :job_id AND run = :run AND n = :n"
 _usage = msgspec.json.Decoder(Usage)
 _bill = msgspec.json.Decoder(Bill)
-
-
-def bound(connection: Connection, ids: Iterable[str]) -> str | list[str]:
-    """Return keys as the one parameter of a list: JSON text, or an array for PostgreSQL."""
-    if connection.dialect == "postgresql":
-        return list(ids)
-    return msgspec.json.encode(list(ids)).decode()
 
 
 def add(connection: Connection, turns: Sequence[Turn]) -> None:
