@@ -36,6 +36,8 @@ def wasted_of(row: Result, nanodollars: int) -> dict[str, int]:
     if row.status is not JobState.SUCCEEDED:
         cut = row.error is not None and row.error.type == TRUNCATED
         return {TRUNCATED if cut else FAILED: nanodollars}
+    if not row.turns and row.stop_reason != MAX_TOKENS:  # as most rows
+        return {}
     found, left = dict.fromkeys(KINDS, 0), nanodollars
     for attempt in row.attempts if row.turns else ():
         if attempt.billed is not None:
