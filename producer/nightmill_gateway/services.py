@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from nightmill.client.producer import Producer
 from nightmill.client.stored import join_store
 from nightmill.queue.batches import Batches
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from nightmill.params import Defaults
+    from nightmill.records.api import Api
     from nightmill.settings import Settings
 
 
@@ -31,6 +35,10 @@ class Services:
     batches: Batches
     producer: Producer
     message_batches: MessageBatches
+
+    def defaults(self, api: Api) -> Defaults:
+        """Return what a request is checked with that asks for this API version and these betas."""
+        return msgspec.structs.replace(self.producer.defaults, api=api)
 
 
 @asynccontextmanager

@@ -22,8 +22,8 @@ LEAST_S: Final = 0.004
 """Between two looks, seconds."""
 EACH_S: Final = 0.00002
 """Added to it for each job that is waited for: 2,000 of them are looked at every 44 ms."""
-TELL_S: Final = 1.0
-"""So long before the end of GRACE_S those that wait are told, seconds."""
+STOP_S: Final = 1.0
+"""So long before the end of GRACE_S all waits end, seconds."""
 AWAY_S: Final = 0.5
 """Between two looks while Redis is away, seconds."""
 
@@ -42,7 +42,7 @@ class Waiting:
 
     async def shutdown(self, _: web.Application) -> None:
         """End all waits shortly before the requests of a gateway that stops would be cut off."""
-        left_s = max(0.0, self._services.settings.grace_s - TELL_S)
+        left_s = max(0.0, self._services.settings.grace_s - STOP_S)
         asyncio.get_running_loop().call_later(left_s, self._stop)
 
     def _stop(self) -> None:

@@ -6,8 +6,6 @@ import asyncio
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from nightmill.records.job import now_ms
 from nightmill.records.message_batch import MessageBatch
 from nightmill_gateway.answers.body import api_in_headers, pieces
@@ -37,8 +35,7 @@ async def create(request: web.Request, tenant: str, services: Services) -> Messa
     api, sent, began = api_in_headers(request), Sending.of(request.headers), now_ms()
     name = new_id(began)
     staging = Staging(services.message_batches, name)
-    defaults = msgspec.structs.replace(services.producer.defaults, api=api)
-    reader, check = RequestsReader(), RequestsCheck(defaults)
+    reader, check = RequestsReader(), RequestsCheck(services.defaults(api))
     hashed = hashlib.blake2b(digest_size=16)
     try:
         async for piece in pieces(request, MAX_BYTES):

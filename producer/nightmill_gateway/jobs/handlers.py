@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 from aiohttp import web
 
 from nightmill.errors import PayloadError
@@ -48,8 +47,7 @@ class JobHandlers:
         api = api_in_headers(request)
         given = asked(decode(await read_body(request)))
         producer = self._services.producer
-        defaults = msgspec.structs.replace(producer.defaults, api=api)
-        _, body = checked_params(given.params, defaults, below="params")
+        _, body = checked_params(given.params, self._services.defaults(api), below="params")
         tenant = request[CALLER].tenant
         job_id, batch, name = job_id_of(tenant, given, wire.new_job_id())
         row = await self._services.store.get(job_id) if given.name else None

@@ -8,7 +8,6 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 from aiohttp import web
 
 from nightmill.errors import NightmillError
@@ -66,8 +65,7 @@ class MessageHandlers:
         data = await read_body(request)
         given = decode(data)
         services = self._services
-        defaults = msgspec.structs.replace(services.producer.defaults, api=api)
-        _, body = checked_params(given, defaults, streams=True)
+        _, body = checked_params(given, services.defaults(api), streams=True)
         batch = inner(request[CALLER].tenant, BATCH)
         unread = Unread(services.redis, batch, data)
         taken = await unread.take() if sent.again else None
