@@ -177,7 +177,7 @@ async def test_an_answer_that_is_checked_outlives_a_shutdown(rig: Rig) -> None:
     """Its job was given back without the answer, which was bought again by the next worker."""
     await rig.producer.batch("night").accept(check="hangs")
     await rig.producer.enqueue_many([{"custom_id": "c", **hello("x")}], batch="night")
-    async with rig.working() as worker:
+    async with rig.working(check_timeout_s=2) as worker:
         await until(lambda: any(job.ended_s for job in worker.registry.held(["night:c"])))
     row = await rig.store.get("night:c")
     assert row is not None
