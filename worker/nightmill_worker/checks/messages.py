@@ -1,13 +1,10 @@
-"""What a worker and its check processes tell each other: MessagePack behind 4 bytes of length."""
+"""What a worker and its check processes send each other, as MessagePack."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import msgspec
-
-LENGTH: Final = 4
-"""Bytes of a message's length, big-endian."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,8 +34,4 @@ question: Final = msgspec.msgpack.Decoder(Question).decode
 verdict: Final = msgspec.msgpack.Decoder(Verdict).decode
 loaded: Final = msgspec.msgpack.Decoder(Loaded).decode
 
-
-def framed(item: Question | Verdict | Loaded) -> bytes:
-    """Return a message with its length before it."""
-    data = msgspec.msgpack.encode(item)
-    return len(data).to_bytes(LENGTH) + data
+encoded: Final = msgspec.msgpack.Encoder().encode

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
-from nightmill.setting_sources import PREFIX
 from nightmill.setting_values import read_checks
-from nightmill_worker.checks.messages import LENGTH, Question, Verdict, framed, loaded, verdict
+from nightmill_worker.checks.messages import Question, Verdict, encoded, loaded, verdict
 from nightmill_worker.checks.process import VARIABLE
+from nightmill_worker.child import ENDED, Child, give, how_ended, take
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,10 +26,6 @@ PROCESSES: Final = 4
 """Check processes of one worker, at most; each is started when it is needed."""
 LOAD_S: Final = 60.0
 """Longest time for the modules of the functions to load, seconds."""
-STOP_S: Final = 2.0
-"""Time that a process has to end after it closed its output, seconds."""
-ENDED: Final = (OSError, asyncio.IncompleteReadError)
-"""What the pipes of a process raise that has ended."""
 TRIES: Final = 2
 """How many processes an answer is given to: the first may have been killed by chance."""
 
@@ -103,7 +98,7 @@ class _Process:
 
     def __init__(self, checks: str) -> None:
         self._checks = checks
-        self._process: asyncio.subprocess.Process | None = None
+        self._child = Child()
         self._functions: dict[str, str] = {}
 
     async def functions(self) -> dict[str, str]:
@@ -111,49 +106,24 @@ class _Process:
 
         Raises one of ENDED, and TimeoutError.
         """
-        if self._process is not None and self._process.returncode is None:
-            return self._functions
-        inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith(PREFIX)}
-        self._process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=inherited | {VARIABLE: self._checks},
-            start_new_session=True,
-        )
-        async with asyncio.timeout(LOAD_S):
-            self._functions = loaded(await self._frame()).functions
+        if not self._child.runs:
+            process = await self._child.started(COMMAND, {VARIABLE: self._checks})
+            async with asyncio.timeout(LOAD_S):
+                self._functions = loaded(await take(process)).functions
         return self._functions
 
     async def ask(self, asked: Question) -> Verdict:
-        """Return the verdict of the process. Raises one of ENDED."""
-        assert self._process is not None  # noqa: S101 - `functions` was called before
-        assert self._process.stdin is not None  # noqa: S101 - a pipe, as started above
-        self._process.stdin.write(framed(asked))
-        await self._process.stdin.drain()
-        return verdict(await self._frame())
+        """Return the verdict of the process that `functions` started. Raises one of ENDED."""
+        process = self._child.process
+        assert process is not None  # noqa: S101 - `functions` was called before
+        await give(process, encoded(asked))
+        return verdict(await take(process))
 
     async def end(self) -> str:
         """Return how a process ended that closed its output; end it when it only did that."""
-        code = None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_S):  # a signal now would hide how it ended
-                code = await self._process.wait() if self._process is not None else None
-        await self.close()
-        if code is None:
-            return "it closed its output"
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        code = await self._child.ended(self._child.process)
+        return "it closed its output" if code is None else how_ended(code)
 
     async def close(self) -> None:
         """End the process."""
-        process, self._process = self._process, None
-        if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-
-    async def _frame(self) -> bytes:
-        assert self._process is not None  # noqa: S101
-        assert self._process.stdout is not None  # noqa: S101
-        size = int.from_bytes(await self._process.stdout.readexactly(LENGTH))
-        return await self._process.stdout.readexactly(size)
+        await self._child.close()

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 from nightmill.records.acceptance import from_text
 from nightmill.setting_values import read_checks
 from nightmill_worker.checks.judge import by_function, by_schema, loaded_functions, row_of
-from nightmill_worker.checks.messages import LENGTH, Loaded, Question, Verdict, framed, question
+from nightmill_worker.checks.messages import Loaded, Question, Verdict, encoded, question
+from nightmill_worker.child import LENGTH, framed
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -64,12 +65,12 @@ def main() -> None:
     _end_with_parent()
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` does, for the operator's module
     functions, problems = loaded_functions(read_checks(os.environ.get(VARIABLE)))
-    out.write(framed(Loaded(functions=problems)))
+    out.write(framed(encoded(Loaded(functions=problems))))
     out.flush()
     questions: queue.SimpleQueue[Question] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(sys.stdin.buffer, questions), daemon=True).start()
     while True:
-        out.write(framed(answer(questions.get(), functions)))
+        out.write(framed(encoded(answer(questions.get(), functions))))
         out.flush()
 
 

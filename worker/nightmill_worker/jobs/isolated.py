@@ -24,8 +24,9 @@ from nightmill.records.message import is_null
 from nightmill.records.turn import Turn
 from nightmill.settings import settings_from_parent
 from nightmill_worker.attachments.loader import Attachments, attached
+from nightmill_worker.child import LENGTH, framed
 from nightmill_worker.jobs.chain import fitting, request_of
-from nightmill_worker.jobs.isolation import LENGTH, Isolated, Request
+from nightmill_worker.jobs.isolation import Isolated, Request
 from nightmill_worker.messages.client import MessagesClient
 from nightmill_worker.messages.outcome import Broken, Fail, Reply
 
@@ -66,7 +67,7 @@ async def _next(reader: asyncio.StreamReader) -> Request | None:
 
 
 def _put(message: bytes) -> None:
-    sys.stdout.buffer.write(len(message).to_bytes(LENGTH) + message)
+    sys.stdout.buffer.write(framed(message))
     sys.stdout.buffer.flush()
 
 

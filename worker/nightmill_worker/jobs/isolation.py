@@ -7,9 +7,6 @@ its files and makes the call. When that process dies, the job did it: it runs th
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -18,7 +15,7 @@ import msgspec
 from nightmill.errors import NightmillError
 from nightmill.records.acceptance import to_text
 from nightmill.records.result import ErrorInfo
-from nightmill.setting_sources import PREFIX
+from nightmill_worker.child import ENDED, Child, give, how_ended, take
 from nightmill_worker.messages.outcome import Broken, Fail, Reply, Retry
 
 if TYPE_CHECKING:
@@ -30,20 +27,14 @@ if TYPE_CHECKING:
     from nightmill_worker.jobs.decision import Decider, Decision
 
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "nightmill_worker.jobs.isolated")
-LENGTH: Final = 4
-"""Bytes of a message's length."""
 DIED: Final = "process_died"
 """Error type of an attempt during which the isolation process died."""
 PROCESSES: Final = 4
 """Isolation processes of one worker, at most; so many jobs run isolated at once."""
 STARTS: Final = 3
 """How many processes a job is given to that end before they have it."""
-ENDED: Final = (OSError, asyncio.IncompleteReadError)
-"""What the pipes of a process raise that has ended."""
 PROOF: Final = 3
 """A job is poison after so many deaths of the isolation process."""
-STOP_S: Final = 2.0
-"""Time that a process has to end after it closed its output, seconds."""
 
 
 class IsolationError(NightmillError):
@@ -141,7 +132,7 @@ class IsolationProcess:
         """Take the settings of the worker."""
         self._settings = settings
         self._turn = asyncio.Lock()
-        self._process: asyncio.subprocess.Process | None = None
+        self._child = Child()
         self._code = 0
         self.jobs = 0
         """Jobs that it runs or that wait for it."""
@@ -161,17 +152,13 @@ class IsolationProcess:
                     await self.close()
                     raise
                 claimed.end()
-                return _how(self._code) if isolated is None else isolated
+                return how_ended(self._code) if isolated is None else isolated
         finally:
             self.jobs -= 1
 
     async def close(self) -> None:
         """End the process, with the call that it may be making."""
-        process, self._process = self._process, None
-        if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        await self._child.close()
 
     async def _ask(self, claimed: ClaimedJob, stored_run: int) -> Isolated | None:
         """Return what the process answers; None when it died under the job.
@@ -190,53 +177,26 @@ class IsolationProcess:
         )
         data = msgspec.msgpack.encode(request)
         for _ in range(STARTS):
-            process = await self._alive()
+            process = await self._child.started(COMMAND, self._settings.to_env())
             try:
                 await _give(process, data)
             except ENDED:
                 await self._note_end(process)
                 continue
             try:
-                return _isolated.decode(await _frame(process))
+                return _isolated.decode(await take(process))
             except ENDED:
                 await self._note_end(process)
                 return None
-        raise IsolationError(f"the isolation process does not start: {_how(self._code)}")
+        raise IsolationError(f"the isolation process does not start: {how_ended(self._code)}")
 
     async def _note_end(self, process: asyncio.subprocess.Process) -> None:
         """Note how a process ended, and end one that only closed its output."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_S):
-                self._code = await process.wait()
-        await self.close()
-
-    async def _alive(self) -> asyncio.subprocess.Process:
-        if self._process is None or self._process.returncode is not None:
-            inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith(PREFIX)}
-            self._process = await asyncio.create_subprocess_exec(
-                *COMMAND,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env=inherited | self._settings.to_env(),
-                start_new_session=True,
-            )
-        return self._process
+        code = await self._child.ended(process)
+        self._code = self._code if code is None else code
 
 
 async def _give(process: asyncio.subprocess.Process, data: bytes) -> None:
     """Send a request, and return when the process has it. Raises one of ENDED."""
-    assert process.stdin is not None  # noqa: S101 - both are pipes, as started above
-    process.stdin.write(len(data).to_bytes(LENGTH) + data)
-    await process.stdin.drain()
-    await _frame(process)
-
-
-async def _frame(process: asyncio.subprocess.Process) -> bytes:
-    """Return the next message of the process. Raises one of ENDED."""
-    assert process.stdout is not None  # noqa: S101
-    size = int.from_bytes(await process.stdout.readexactly(LENGTH))
-    return await process.stdout.readexactly(size)
-
-
-def _how(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    await give(process, data)
+    await take(process)

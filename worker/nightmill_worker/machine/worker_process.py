@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
+from nightmill_worker.child import how_ended
 from nightmill_worker.events import WorkerDied
 from nightmill_worker.machine.ahead import Started, taken_ahead
 from nightmill_worker.machine.control import (
@@ -70,7 +71,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         """Return exit code or signal, and the exception if it is known."""
-        how = f"killed by {self.signal}" if self.signal else f"exit code {self.code}"
+        how = how_ended(self.code)
         return f"{how}: {self.problem}" if self.problem else how
 
 
