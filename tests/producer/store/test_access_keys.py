@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import pytest
-
 from nightmill.records.access_key import AccessKey
 from nightmill.store.access_keys import AccessKeys, digest_of
+from tests.producer.store.databases import OnPostgreSQL, OnSQLite
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from nightmill.store import ResultStore
 
 KEY = AccessKey(
@@ -50,22 +47,12 @@ class Conformance:
         assert len(first) == 32
 
 
-class TestSQLite(Conformance):
+class TestSQLite(OnSQLite, Conformance):
     """The store of one machine."""
 
-    @pytest.fixture
-    def where(self, path: Path) -> str:
-        """Return a file that is not there yet."""
-        return str(path)
 
-
-class TestPostgreSQL(Conformance):
+class TestPostgreSQL(OnPostgreSQL, Conformance):
     """The store of many machines."""
-
-    @pytest.fixture
-    def where(self, new_database: str) -> str:
-        """Return a new database's URL."""
-        return new_database
 
 
 def test_a_key_ends_at_its_time() -> None:

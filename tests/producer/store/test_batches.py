@@ -4,32 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from nightmill.records.id_set import IdSet
 from nightmill.store import ResultStore
 from tests.producer.store.batches_conformance import BatchesConformance
+from tests.producer.store.databases import OnPostgreSQL, OnSQLite
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-class TestSQLite(BatchesConformance):
+class TestSQLite(OnSQLite, BatchesConformance):
     """The store of one machine."""
 
-    @pytest.fixture
-    def where(self, path: Path) -> str:
-        """Return a file that is not there yet."""
-        return str(path)
 
-
-class TestPostgreSQL(BatchesConformance):
+class TestPostgreSQL(OnPostgreSQL, BatchesConformance):
     """The store of many machines."""
-
-    @pytest.fixture
-    def where(self, new_database: str) -> str:
-        """Return a new database's URL."""
-        return new_database
 
 
 async def test_two_stores_have_two_identities(tmp_path: Path) -> None:

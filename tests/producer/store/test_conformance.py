@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import pytest
-
 from tests.producer.store.conformance import Conformance
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.producer.store.databases import OnPostgreSQL, OnSQLite
 
 
-class TestSQLite(Conformance):
+class TestSQLite(OnSQLite, Conformance):
     """The store of one machine."""
 
-    @pytest.fixture
-    def where(self, path: Path) -> str:
-        """Return a file that is not there yet."""
-        return str(path)
 
-
-class TestPostgreSQL(Conformance):
+class TestPostgreSQL(OnPostgreSQL, Conformance):
     """The store of many machines."""
-
-    @pytest.fixture
-    def where(self, new_database: str) -> str:
-        """Return a new database's URL."""
-        return new_database

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,28 +15,16 @@ from nightmill.store.bounds import MAX_BATCH_BYTES, MAX_COUNT, MAX_JOB_ID_BYTES
 from nightmill.store.reduced import reduced
 from nightmill.store.rows import from_row, to_row
 from nightmill.store.schema import RESULTS
+from tests.producer.store.databases import OnPostgreSQL, OnSQLite
 from tests.producer.store.hostile_conformance import HostileConformance
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
-
-class TestSQLite(HostileConformance):
+class TestSQLite(OnSQLite, HostileConformance):
     """The store of one machine."""
 
-    @pytest.fixture
-    def where(self, path: Path) -> str:
-        """Return a file that is not there yet."""
-        return str(path)
 
-
-class TestPostgreSQL(HostileConformance):
+class TestPostgreSQL(OnPostgreSQL, HostileConformance):
     """The store of many machines."""
-
-    @pytest.fixture
-    def where(self, new_database: str) -> str:
-        """Return a new database's URL."""
-        return new_database
 
 
 texts = st.text(st.characters(categories=None), max_size=20)  # lone surrogates and NUL included

@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-import pytest
 
 from nightmill.records.message_batch import MessageBatch, StoredRequest
 from nightmill.records.result import Attempt, ErrorInfo, Result
 from nightmill.records.state import TERMINAL, JobState
 from nightmill.store.message_batches import PAGE, MessageBatches
+from tests.producer.store.databases import OnPostgreSQL, OnSQLite
 from tests.producer.store.samples import SUCCEEDED
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from nightmill.store import ResultStore
 
 NEW = MessageBatch(
@@ -151,19 +149,9 @@ class Conformance:
         assert two == ("z", JobState.FAILED, None, failed.error, "req_1", 400)
 
 
-class TestSQLite(Conformance):
+class TestSQLite(OnSQLite, Conformance):
     """The store of one machine."""
 
-    @pytest.fixture
-    def where(self, path: Path) -> str:
-        """Return a file that is not there yet."""
-        return str(path)
 
-
-class TestPostgreSQL(Conformance):
+class TestPostgreSQL(OnPostgreSQL, Conformance):
     """The store of many machines."""
-
-    @pytest.fixture
-    def where(self, new_database: str) -> str:
-        """Return a new database's URL."""
-        return new_database
