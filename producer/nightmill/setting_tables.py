@@ -13,7 +13,8 @@ from typing import Final
 
 import msgspec
 
-_DOLLARS: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
+TOKEN_PRICES: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
+"""The prices of tokens that an entry may name."""
 _MOST_DOLLARS: Final = 1e6
 _MOST_PERCENT: Final = 100
 # Models whose calls draw on one limit. Source: https://platform.claude.com/docs/en/api/rate-limits,
@@ -85,7 +86,7 @@ def _entry(model: str, table: object) -> OwnPrice:
             unit = "percent" if name == "discount_percent" else "US dollars"
             raise ValueError(f"{where}: {given!r} given; allowed: 0 to {most:,.0f} {unit}")
     own = OwnPrice(model=model, **table)
-    priced = [name for name in (*_DOLLARS, "web_search") if getattr(own, name) is not None]
+    priced = [name for name in (*TOKEN_PRICES, "web_search") if getattr(own, name) is not None]
     if priced and (own.input is None or own.output is None):
         raise ValueError(f'["{model}"]: {priced[0]} is given alone; add both input and output')
     if priced and own.discount_percent:

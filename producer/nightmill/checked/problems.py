@@ -6,6 +6,8 @@ import json
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from nightmill.checked.shape import levels
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -80,14 +82,12 @@ def shown(value: object, most: int = SHOWN) -> str:
 
 def effort(value: object, branches: int) -> int:
     """Return how much work it is to locate errors: values, times alternatives for each level."""
-    work, level, factor = 0, [value], 1
-    while level and work <= MOST_EFFORT:
-        below: list[object] = []
-        for each in level:
-            if isinstance(each, dict | list):
-                below += each.values() if isinstance(each, dict) else each
+    work, factor = 0, 1
+    for level in levels(value):
         work += len(level) * factor
-        level, factor = below, factor * branches
+        factor *= branches
+        if work > MOST_EFFORT:
+            break
     return work
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from nightmill.checked import problems
 from nightmill.checked.narrowing import Part, narrowed
-from nightmill.checked.shape import Node, nodes, shape_of, target
+from nightmill.checked.shape import Node, levels, nodes, shape_of, target
 from nightmill.errors import ExtraMissingError, SchemaError
 
 if TYPE_CHECKING:
@@ -116,16 +116,8 @@ def _branches(node: Node) -> int:
 
 
 def _require_bounded(root: Node) -> None:
-    level: list[object] = [root]
-    for _ in range(MAX_DEPTH):
-        below: list[object] = []
-        for each in level:
-            if isinstance(each, dict | list):
-                below += each.values() if isinstance(each, dict) else each
-        if not below:
-            return
-        level = below
-    raise SchemaError(f"nested deeper than {MAX_DEPTH} levels; use $defs and $ref")
+    if any(depth == MAX_DEPTH for depth, _ in enumerate(levels(root))):
+        raise SchemaError(f"nested deeper than {MAX_DEPTH} levels; use $defs and $ref")
 
 
 def _require_local(node: Node) -> None:

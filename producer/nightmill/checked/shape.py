@@ -96,6 +96,18 @@ def nodes(value: object) -> Iterator[Node]:
                 waiting += items
 
 
+def levels(value: object) -> Iterator[list[object]]:
+    """Yield the values of each level of a JSON value: itself, what it holds, what those hold."""
+    level = [value]
+    while level:
+        yield level
+        below: list[object] = []
+        for each in level:
+            if isinstance(each, dict | list):
+                below += each.values() if isinstance(each, dict) else each
+        level = below
+
+
 def _strings(value: object) -> tuple[str, ...]:
     return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
 

@@ -18,7 +18,7 @@ from nightmill.errors import InvalidLimitError
 from nightmill.pricing.rules import READ, SEARCH, WRITE_1H, WRITE_5M, factor
 from nightmill.records.limits import NANO
 from nightmill.records.result import Bill, Usage
-from nightmill.setting_tables import OwnPrice, read_prices
+from nightmill.setting_tables import TOKEN_PRICES, OwnPrice, read_prices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,8 +193,7 @@ def _at(kind: Decimal | TieredPrices | None, above: int) -> Decimal | None:
 
 
 def _own_rates(own: OwnPrice, times: Decimal) -> _Rates:
-    names = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
-    given = {name: getattr(own, name) for name in names}
+    given = {name: getattr(own, name) for name in TOKEN_PRICES}
     at = {name: None if each is None else Decimal(str(each)) for name, each in given.items()}
     base = at["input"] or Decimal(0)
     implied = {"cache_read": READ, "cache_write_5m": WRITE_5M, "cache_write_1h": WRITE_1H}

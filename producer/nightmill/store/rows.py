@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -27,7 +27,11 @@ from nightmill.store.bounds import (
 from nightmill.store.schema import RESULTS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nightmill.store.connection import Row
+
+T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
 UNKNOWN: Final = ErrorInfo(type="unknown", message="no error was recorded")
@@ -116,10 +120,10 @@ def from_row(row: Row) -> Result:
         worker=row["worker"],
         attempt_count=row["attempt_count"],
         snooze_count=row["snooze_count"],
-        snooze_reasons=_reasons_of(row["snooze_reasons"]),
+        snooze_reasons=_read(row["snooze_reasons"], _reasons.decode, {}),
         usage=usage_of(row),
         cost=row["cost"],
-        cost_parts=_bill_of(row["cost_parts"]),
+        cost_parts=_read(row["cost_parts"], _bill.decode, None),
         enqueued_at=date_ms(row["enqueued_at"]),
         started_at=None if row["started_at"] is None else date_ms(row["started_at"]),
         finished_at=date_ms(row["finished_at"]),
@@ -131,7 +135,7 @@ def from_row(row: Row) -> Result:
         queue_ms=row["queue_ms"],
         call_ms=row["call_ms"],
         turns=row["turns"],
-        api=_api_of(row["api"]),
+        api=_read(row["api"], _api.decode, NO_API),
     )
 
 
@@ -152,24 +156,15 @@ def error_of(column: str | None) -> ErrorInfo | None:
 
 def attempts_of(column: str) -> tuple[Attempt, ...]:
     """Return the attempts in the column `attempts`; () when they cannot be read."""
+    return _read(column, _attempts.decode, ())
+
+
+def _read(column: str | None, decode: Callable[[str], T], otherwise: T) -> T:
+    """Return what a JSON column holds; `otherwise` when it is empty or cannot be read."""
     try:
-        return _attempts.decode(column)
+        return decode(column) if column else otherwise
     except (msgspec.MsgspecError, RecursionError):
-        return ()
-
-
-def _reasons_of(column: str | None) -> dict[str, int]:
-    try:
-        return _reasons.decode(column) if column else {}
-    except (msgspec.MsgspecError, RecursionError):
-        return {}
-
-
-def _api_of(column: str | None) -> Api:
-    try:
-        return _api.decode(column) if column else NO_API
-    except (msgspec.MsgspecError, RecursionError):
-        return NO_API
+        return otherwise
 
 
 def usage_of(row: Row) -> Usage:
@@ -177,13 +172,6 @@ def usage_of(row: Row) -> Usage:
     return Usage(
         **{field: int(row[field] or 0) for field in COUNTS}, billed_as=row["billed_as"] or ""
     )
-
-
-def _bill_of(column: str | None) -> Bill | None:
-    try:
-        return _bill.decode(column) if column else None
-    except (msgspec.MsgspecError, RecursionError):
-        return None
 
 
 def succeeding(old: Result, new: Result) -> Result:
