@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
+from nightmill.records.access_key import Role
 from nightmill.store.access_keys import AccessKeys
-from nightmill_gateway.access.caller import OnThisMachine
+from nightmill_gateway.access.caller import ByKey, OnThisMachine
 from nightmill_gateway.access.key import id_of, key_in, new_key
+from nightmill_gateway.answers.errors import ApiError
 from tests.gateway.door import opened
 
 if TYPE_CHECKING:
@@ -53,6 +55,22 @@ async def test_a_viewer_only_reads(door: Door) -> None:
     assert (await door("GET", PATH, key=key)).status == 404
     for method in ("POST", "DELETE", "PUT"):
         assert (await door(method, PATH, key=key)).error == (403, "permission_error")
+
+
+@pytest.mark.parametrize("role", get_args(Role))
+async def test_what_each_role_may_do(door: Door, role: Role) -> None:
+    """Only a viewer may not create; only an operator may control batches."""
+    key = await door.key_of(role=role)
+    for method in ("POST", "DELETE"):
+        assert (await door(method, PATH, key=key)).status == (403 if role == "viewer" else 404)
+    caller = await ByKey(
+        AccessKeys(door.services.store), await AccessKeys(door.services.store).secret()
+    ).caller({"x-api-key": key})
+    if role == "operator":
+        caller.require_operator()
+    else:
+        with pytest.raises(ApiError, match=f"the role {role}: use one with the role operator"):
+            caller.require_operator()
 
 
 async def test_the_store_has_no_key(door: Door) -> None:

@@ -6,8 +6,8 @@ from typing import Literal
 
 import msgspec
 
-Role = Literal["viewer", "service"]
-"""A viewer reads; a service also creates, cancels and deletes."""
+Role = Literal["viewer", "service", "operator"]
+"""viewer: reads. service: also creates, cancels, deletes. operator: also controls batches."""
 
 
 class AccessKey(msgspec.Struct, frozen=True, kw_only=True):

@@ -100,7 +100,7 @@ ACCESS_KEYS: Final = {
     "key_id": "TEXT NOT NULL",
     "digest": "TEXT NOT NULL",  # HMAC of the key, hex
     "name": "TEXT NOT NULL",
-    "role": "TEXT NOT NULL",  # viewer or service
+    "role": "TEXT NOT NULL",  # viewer, service or operator
     "tenant": "TEXT NOT NULL",
     "created_at": "BIGINT NOT NULL",
     "expires_at": "BIGINT",  # NULL = never

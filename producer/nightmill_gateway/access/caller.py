@@ -39,6 +39,13 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         if self.role == "viewer" and method not in READS:
             raise ApiError(403, "this key may only read: use one with the role service")
 
+    def require_operator(self) -> None:
+        """Raise ApiError when this role may not control batches, as the console does."""
+        if self.role != "operator":
+            raise ApiError(
+                403, f"this key has the role {self.role}: use one with the role operator"
+            )
+
 
 CALLER: Final = web.RequestKey("caller", Caller)
 """The key in a request of its Caller."""
@@ -89,7 +96,7 @@ class OnThisMachine:
         origin = headers.get("origin")
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             raise ApiError(403, "Origin must be the gateway itself without keys")
-        return Caller(tenant=TENANT, role="service")
+        return Caller(tenant=TENANT, role="operator")
 
 
 def _name_of(url: str) -> str:

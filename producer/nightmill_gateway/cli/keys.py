@@ -28,7 +28,11 @@ def create(  # noqa: PLR0913 - each option of the command
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the key is for.")],
     *,
     role: Annotated[
-        Role, typer.Option(help="viewer: reads only. service: creates and cancels, too.")
+        Role,
+        typer.Option(
+            help="viewer: reads. service: also creates, cancels, deletes. operator: also controls "
+            "batches: pause, adjust, retry."
+        ),
     ] = "service",
     tenant: Annotated[
         str, typer.Option(help="Keys of one tenant share batches and jobs; others see none.")
