@@ -65,6 +65,8 @@ LANE: Final = "nightmill:lane:"
 """Hash, by lane: buckets, window, pause. With `:slots` behind it, a sorted set: calls in flight."""
 WORKERS: Final = "nightmill:workers"
 """Hash: worker -> its last sign of life, as JSON."""
+WORKER: Final = "nightmill:worker:"
+"""String, by worker: its version, host, memory ... as JSON, see live_workers.Facts."""
 CRASHES: Final = "nightmill:crashes"
 """Hash: <host>:<pid> of a supervisor whose workers keep dying at start -> JSON, see crashes.py."""
 TROUBLES: Final = "nightmill:troubles"
@@ -101,6 +103,8 @@ NOTICED_TTL_MS: Final = 86_400_000
 """Of NOTICE after that: the same event is not sent again meanwhile."""
 UNREAD_TTL_MS: Final = 600_000
 """Of UNREAD: for so long a retry of the same request takes over the job."""
+WORKER_TTL_MS: Final = 60_000
+"""Of WORKER; each sign of life renews it."""
 CRASHES_TTL_MS: Final = 600_000
 """Of CRASHES and TROUBLES; each write of a note renews it."""
 

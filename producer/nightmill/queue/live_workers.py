@@ -6,7 +6,7 @@ A worker writes its sign every BEAT_S. Everything that must know whether one run
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -22,7 +22,8 @@ BEAT_S: Final = 5.0
 ALIVE_S: Final = 3 * BEAT_S
 """A worker that reported within this time is running."""
 _SIGN: Final = re.compile(
-    rb"(?P<at>\d{1,12}) running=\d+ held=\d+(?: account=(?P<account>\S+))?(?: only=(?P<only>.+))?",
+    rb"(?P<at>\d{1,12}) running=(?P<running>\d{1,9}) held=(?P<held>\d{1,9})"
+    rb"(?: account=(?P<account>\S+))?(?: only=(?P<only>.+))?",
     re.DOTALL,
 )
 
@@ -33,6 +34,10 @@ class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     at: int
     """When it reported last, epoch seconds by Redis's clock."""
+    running: int = 0
+    """Calls that run."""
+    held: int = 0
+    """Jobs that it has claimed: its calls, and answers that wait for the store."""
     account: str | None = None
     """Its account; None for workers of older versions."""
     only: str | None = None
@@ -46,6 +51,40 @@ class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
 def about(account: str, only: str | None) -> str:
     """Return what a worker adds to its sign of life: its account, and the batch that it serves."""
     return f" account={account}" + (f" only={only}" if only else "")
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a worker process tells about itself; a worker of an older version tells nothing."""
+
+    version: str = ""
+    host: str = ""
+    pid: int = 0
+    started_at: int = 0
+    """Epoch ms."""
+    memory: int = 0
+    """Resident bytes; 0 where the system does not tell."""
+    most: int = 0
+    """Most jobs that it claims at once: MAX_IN_FLIGHT."""
+
+
+_facts = msgspec.json.Decoder(Facts)
+
+
+async def read_facts(redis: Redis, workers: Sequence[LiveWorker]) -> dict[str, Facts]:
+    """Return the facts of those workers by name, also of one that told none.
+
+    Raises redis-py's errors.
+    """
+    names = [worker.name for worker in workers]
+    found = await redis.mget([keys.WORKER + name for name in names]) if names else []
+    return {name: _read_facts(raw) for name, raw in zip(names, found, strict=True)}
+
+
+def _read_facts(raw: bytes | None) -> Facts:
+    try:
+        return _facts.decode(raw or b"{}")
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return Facts()
 
 
 async def read_live(redis: Redis) -> tuple[LiveWorker, ...]:
@@ -64,6 +103,8 @@ def live(signs: dict[bytes, bytes] | list[bytes], now: int) -> tuple[LiveWorker,
         LiveWorker(
             name=text(name),
             at=int(found["at"]),
+            running=int(found["running"]),
+            held=int(found["held"]),
             account=text(found["account"]) if found["account"] else None,
             only=text(found["only"]) if found["only"] else None,
         )

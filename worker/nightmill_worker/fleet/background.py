@@ -11,6 +11,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from msgspec import json, structs
 from redis import exceptions
 
 from nightmill.errors import QueueUnavailableError, StoreUnavailableError
@@ -20,6 +21,7 @@ from nightmill.queue.live_workers import BEAT_S
 from nightmill.queue.patience import waits
 from nightmill_worker.events import JobsCancelled, LeaseLost, failed_loop
 from nightmill_worker.fleet import batch_notes
+from nightmill_worker.fleet.facts import memory
 from nightmill_worker.limiter.governor import STAND_BY_S, TICK_S, Governor
 from nightmill_worker.queue.scripts import RedisUnusableError
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from nightmill.maintenance.cancellation import Cancellation
+    from nightmill.queue.live_workers import Facts
     from nightmill_worker.completion.restorer import Restorer
     from nightmill_worker.events import Emit
     from nightmill_worker.fleet.batch_notes import BatchNotes
@@ -100,17 +103,17 @@ class Background:
         """Set when the store is the one in use with this Redis; until then nothing is swept."""
 
     async def run(
-        self, *, worker: str, lease_s: float, about: str, account: tuple[str, str]
+        self, *, worker: str, lease_s: float, about: str, account: tuple[str, str], facts: Facts
     ) -> None:
         """Run all loops until cancelled. `about` goes with each sign of life, see live_workers.
 
-        `account` is the account and the host of its endpoint.
+        `account` is the account and the host of its endpoint; `facts` are without the memory.
         """
         await asyncio.gather(
             self._repeat("renew", self._renew, lease_s / 3),
             self._repeat("listen", self._listen, LISTEN_AGAIN_S),
             self._repeat("govern", self._govern, 0),
-            self._repeat("beat", partial(self._beat, worker, about, account), LOOK_S),
+            self._repeat("beat", partial(self._beat, worker, about, account, facts), LOOK_S),
             self._repeat("sweep", self._sweep, 0),
             self._repeat("dead", self._release_dead, SPOOL_S),
             self._repeat("note", self._note, batch_notes.EVERY_S),
@@ -230,7 +233,7 @@ class Background:
             self._emit(failed_loop(f"cancel {batch}", error, SWEEP_S))
             return 0
 
-    async def _beat(self, worker: str, about: str, account: tuple[str, str]) -> None:
+    async def _beat(self, worker: str, about: str, account: tuple[str, str], facts: Facts) -> None:
         """Report that this worker lives, now and then, and its troubles as soon as they change."""
         trouble = self._trouble()
         if trouble == self._noted and time.monotonic() - self._last_beat < BEAT_S:
@@ -241,6 +244,8 @@ class Background:
         jobs = f"running={self._registry.running} held={len(self._registry)}"
         await self._scripts.command("HSET", keys.WORKERS, worker, f"{seconds} {jobs}{about}")
         await self._scripts.command("HSET", keys.ACCOUNTS, *account)
+        told = json.encode(structs.replace(facts, memory=memory()))
+        await self._scripts.command("SET", keys.WORKER + worker, told, "PX", keys.WORKER_TTL_MS)
         if trouble or self._noted:
             await self._scripts.persist(lambda: note_trouble(self._redis, worker, trouble))
             self._noted = trouble

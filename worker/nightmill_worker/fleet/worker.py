@@ -41,6 +41,7 @@ from nightmill_worker.fleet.background import Background
 from nightmill_worker.fleet.batch_notes import BatchNotes
 from nightmill_worker.fleet.claims import STORE_AGAIN_S, Claims
 from nightmill_worker.fleet.dead_workers import DeadWorkers
+from nightmill_worker.fleet.facts import facts_of
 from nightmill_worker.fleet.life_lock import LifeLock
 from nightmill_worker.jobs.decision import Decider
 from nightmill_worker.jobs.defects import Defects
@@ -223,6 +224,7 @@ class FleetWorker(Worker):
                 lease_s=self._settings.lease_s,
                 about=live_workers.about(self.account, self._settings.only_batch),
                 account=(self.account, host_of(self._settings)),
+                facts=facts_of(self._settings),
             )
         )
         settling = asyncio.create_task(self._settler.run())
