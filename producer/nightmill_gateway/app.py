@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from nightmill.queue.connection import redis_errors
-from nightmill_gateway.access.caller import CALLER
+from nightmill_gateway.access.caller import ALL, CALLER
 from nightmill_gateway.answers.errors import ApiError, api_error
 from nightmill_gateway.answers.log import report
 from nightmill_gateway.answers.reply import (
@@ -21,6 +21,7 @@ from nightmill_gateway.answers.reply import (
 )
 from nightmill_gateway.batches.handlers import BatchHandlers
 from nightmill_gateway.batches.keeper import Keeper
+from nightmill_gateway.console.console import Console
 from nightmill_gateway.jobs.handlers import JobHandlers
 from nightmill_gateway.messages.handlers import MessageHandlers
 from nightmill_gateway.waiting import Waiting
@@ -43,7 +44,8 @@ READY_S: Final = 2.0
 
 def make_app(services: Services, access: Access) -> web.Application:
     """Return the application over open connections."""
-    app = web.Application(middlewares=[_answers, _guard(access)])
+    console = Console(services, access)
+    app = web.Application(middlewares=[_answers, _guard(access, console)])
     app.on_response_prepare.append(_add_id)
     app.add_routes([web.get("/healthz", _healthz), web.get("/readyz", _readyz(services))])
     keeper = Keeper(services)
@@ -51,6 +53,7 @@ def make_app(services: Services, access: Access) -> web.Application:
     waiting = Waiting(services)
     app.add_routes(JobHandlers(services, waiting).routes())
     app.add_routes(MessageHandlers(services, waiting).routes())
+    console.add_to(app)
     app.cleanup_ctx.extend((keeper.running, waiting.running))
     app.on_shutdown.append(waiting.shutdown)
     return app
@@ -88,14 +91,18 @@ def _defect(error: Exception, request_id: str) -> ApiError:
     return ApiError(500, f"a defect of the gateway; its log has {request_id}")
 
 
-def _guard(access: Access) -> Middleware:
+def _guard(access: Access, console: Console) -> Middleware:
     """Return the middleware that lets a request in: by its caller, and by its content type."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path in OPEN:
             return await handler(request)
+        if console.serves(request):
+            return await console.answer(request, handler)
         caller = await access.caller(request.headers)
+        if caller.tenant == ALL:
+            raise ApiError(403, "a key of all tenants is for the console: use one of a tenant")
         caller.require(request.method)
         if request.can_read_body and request.content_type != "application/json":
             raise ApiError(415, "content-type: allowed: application/json")

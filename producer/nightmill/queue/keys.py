@@ -88,6 +88,11 @@ NOTICES: Final = "nightmill:notices"
 NOTICE: Final = "nightmill:notice:"
 """String, by id: a webhook about one event, as JSON; see notices.py."""
 
+SESSION: Final = "nightmill:session:"
+"""String, by digest of a session's id: the id of the key that a browser logged in with."""
+LOGINS: Final = "nightmill:logins:"
+"""String, by address: how many wrong keys in the console's login form."""
+
 # Times to live, milliseconds.
 RESULT_TTL_MS: Final = 3_600_000
 """Of a single job's RESULT."""
@@ -105,6 +110,10 @@ UNREAD_TTL_MS: Final = 600_000
 """Of UNREAD: for so long a retry of the same request takes over the job."""
 WORKER_TTL_MS: Final = 60_000
 """Of WORKER; each sign of life renews it."""
+SESSION_TTL_MS: Final = 43_200_000
+"""Of SESSION, after its last request."""
+LOGINS_TTL_MS: Final = 60_000
+"""Of LOGINS, after the last wrong key."""
 CRASHES_TTL_MS: Final = 600_000
 """Of CRASHES and TROUBLES; each write of a note renews it."""
 

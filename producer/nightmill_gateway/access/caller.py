@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
-from nightmill.records.access_key import Role
+from nightmill.records.access_key import AccessKey, Role
 from nightmill.records.job import now_ms
 from nightmill.store.access_keys import AccessKeys, digest_of
 from nightmill_gateway.access.key import id_of, key_in
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TENANT: Final = "default"
 """The tenant of keys that are made without one, and of callers without a key."""
+ALL: Final = "*"
+"""In place of a tenant: a key of the console that sees the batches of all tenants."""
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 READS: Final = frozenset({"GET", "HEAD"})
 _WRONG_KEY: Final = (
@@ -33,6 +35,15 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     tenant: str
     role: Role
+    key_id: str = ""
+    """The id of its key; "" on this machine without keys."""
+    name: str = ""
+    """What the key is for."""
+
+    @property
+    def operates(self) -> bool:
+        """Whether it may control batches."""
+        return self.role == "operator"
 
     def require(self, method: str) -> None:
         """Raise ApiError when this role may not use the method."""
@@ -41,7 +52,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     def require_operator(self) -> None:
         """Raise ApiError when this role may not control batches, as the console does."""
-        if self.role != "operator":
+        if not self.operates:
             raise ApiError(
                 403, f"this key has the role {self.role}: use one with the role operator"
             )
@@ -54,6 +65,13 @@ CALLER: Final = web.RequestKey("caller", Caller)
 class Access(Protocol):
     """Decides who calls."""
 
+    by_key: bool
+    """Whether a key is needed."""
+
+    async def holder(self, headers: Mapping[str, str], key_id: str) -> Caller:
+        """Return who opened a session of the console with this key. Raises ApiError."""
+        ...
+
     async def caller(self, headers: Mapping[str, str]) -> Caller:
         """Return who sent a request with these headers. Raises ApiError."""
         ...
@@ -61,6 +79,8 @@ class Access(Protocol):
 
 class ByKey:
     """A request needs a key that is neither revoked nor expired."""
+
+    by_key = True
 
     def __init__(self, keys: AccessKeys, secret: bytes) -> None:
         """Take the keys, and the secret of their digests."""
@@ -78,7 +98,19 @@ class ByKey:
         same = hmac.compare_digest(digest, stored.digest if stored else "0" * len(digest))
         if stored is None or not same or not stored.valid(now_ms()):
             raise ApiError(401, _WRONG_KEY)
-        return Caller(tenant=stored.tenant, role=stored.role)
+        return _caller_of(stored)
+
+    async def holder(self, headers: Mapping[str, str], key_id: str) -> Caller:
+        """Return the caller with a key whose session this is. A revoked key ends it."""
+        del headers
+        stored = await self._keys.get(key_id)
+        if stored is None or not stored.valid(now_ms()):
+            raise ApiError(401, _WRONG_KEY)
+        return _caller_of(stored)
+
+
+def _caller_of(stored: AccessKey) -> Caller:
+    return Caller(tenant=stored.tenant, role=stored.role, key_id=stored.key_id, name=stored.name)
 
 
 class OnThisMachine:
@@ -88,18 +120,26 @@ class OnThisMachine:
     Host must be a name of this machine, and Origin, if there is one, the gateway itself.
     """
 
+    by_key = False
+
     async def caller(self, headers: Mapping[str, str]) -> Caller:
         """Return the default tenant's caller."""
         host = headers.get("host", "")
-        if _name_of(f"//{host}") not in LOOPBACK:
+        if name_of(f"//{host}") not in LOOPBACK:
             raise ApiError(403, "Host must be localhost, 127.0.0.1 or [::1] without keys")
         origin = headers.get("origin")
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             raise ApiError(403, "Origin must be the gateway itself without keys")
         return Caller(tenant=TENANT, role="operator")
 
+    async def holder(self, headers: Mapping[str, str], key_id: str) -> Caller:
+        """Return the caller of the console, who sees all tenants."""
+        del key_id
+        return msgspec.structs.replace(await self.caller(headers), tenant=ALL)
 
-def _name_of(url: str) -> str:
+
+def name_of(url: str) -> str:
+    """Return the host in a URL, "" when it has none."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:

@@ -35,7 +35,11 @@ def create(  # noqa: PLR0913 - each option of the command
         ),
     ] = "service",
     tenant: Annotated[
-        str, typer.Option(help="Keys of one tenant share batches and jobs; others see none.")
+        str,
+        typer.Option(
+            help="Keys of one tenant share batches and jobs; others see none. '*': the console "
+            "shows all tenants."
+        ),
     ] = "default",
     expires: Annotated[
         str | None, typer.Option(metavar="TIME", help="From now, as 90m, 24h or 7d.")
@@ -52,12 +56,14 @@ def create(  # noqa: PLR0913 - each option of the command
     from nightmill.cli.limit_options import parse_seconds  # noqa: PLC0415 - `--help` stays fast
     from nightmill.records.job import now_ms  # noqa: PLC0415
     from nightmill.store.access_keys import digest_of  # noqa: PLC0415
+    from nightmill_gateway.access.caller import ALL  # noqa: PLC0415
     from nightmill_gateway.access.key import new_key  # noqa: PLC0415
     from nightmill_gateway.access.names import A_NAME, is_name  # noqa: PLC0415
 
     _require_text("NAME", name)
-    if not is_name(tenant):
-        raise SettingsError(f"--tenant: given {tenant!r:.80}; allowed: {A_NAME}")
+    if not is_name(tenant) and (tenant != ALL or role == "service"):
+        allowed = f"{A_NAME}; '{ALL}' with the role viewer or operator"
+        raise SettingsError(f"--tenant: given {tenant!r:.80}; allowed: {allowed}")
     try:
         lasts_s = None if expires is None else parse_seconds(expires)
     except InvalidLimitError as error:

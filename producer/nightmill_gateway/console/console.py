@@ -1,0 +1,69 @@
+"""The console as a part of the application: its routes, and which requests are for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp import web
+
+from nightmill_gateway.console import assets
+from nightmill_gateway.console.batches.handlers import BatchPages
+from nightmill_gateway.console.entrance import Entrance
+from nightmill_gateway.console.pages import add_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from nightmill_gateway.access.caller import Access
+    from nightmill_gateway.services import Services
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+API: tuple[str, ...] = ("/v1/", "/healthz", "/readyz")
+"""How paths of the API begin; their errors are JSON, also for a browser."""
+
+
+class Pages(Protocol):
+    """A group of pages."""
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Return their routes."""
+        ...
+
+
+def _pages(services: Services) -> list[Pages]:
+    """Return all groups of pages. A new page is added here."""
+    return [BatchPages(services)]
+
+
+class Console:
+    """The web console."""
+
+    def __init__(self, services: Services, access: Access) -> None:
+        """Take the connections, and who may call."""
+        self._entrance = Entrance(services, access)
+        self._services = services
+        self._resources: set[web.AbstractResource | None] = set()
+
+    def add_to(self, app: web.Application) -> None:
+        """Add the routes and the headers of the console."""
+        groups = [self._entrance, *_pages(self._services)]
+        for routes in (assets.routes(), *(group.routes() for group in groups)):
+            self._resources.update(route.resource for route in app.add_routes(routes))
+        app.on_response_prepare.append(self._add_headers)
+
+    def serves(self, request: web.Request) -> bool:
+        """Tell whether a request is for a page; a path without a route, when a browser asks."""
+        found = request.match_info
+        if found.http_exception is None:
+            return found.route.resource in self._resources
+        browser = "text/html" in request.headers.get("accept", "")
+        return browser and not request.path.startswith(API)
+
+    async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Return the answer to a request that is for a page."""
+        return await self._entrance.answer(request, handler)
+
+    async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        if self.serves(request):
+            add_headers(response.headers)

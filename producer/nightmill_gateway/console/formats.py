@@ -1,0 +1,55 @@
+"""Numbers and times as the pages show them. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from nightmill.records.bounds import date_of
+from nightmill.reports.progress import dollars, duration, short
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NONE: Final = "–"  # noqa: RUF001 - what a table shows for no value
+
+
+def number(value: float | None) -> str:
+    """Return 1,234,567."""
+    return NONE if value is None else f"{value:,.0f}"
+
+
+def percent(share: float | None) -> str:
+    """Return a share of 0 to 1 as 12 % or 99.9 %; 100 % only for all of it."""
+    if share is None:
+        return NONE
+    text = f"{share * 100:.3g} %"
+    return "99.9 %" if share < 1 and text.startswith("100") else text
+
+
+def rate(value: float | None) -> str:
+    """Return jobs a second."""
+    return NONE if value is None else f"{value:,.1f}/s"
+
+
+def when(epoch_ms: int | None) -> str:
+    """Return a time in UTC, to the second."""
+    date = None if epoch_ms is None else date_of(epoch_ms)
+    return date.strftime("%Y-%m-%d %H:%M:%S") if date else NONE
+
+
+def ago(epoch_ms: int | None, now_ms: int) -> str:
+    """Return how long ago a time was: 42s, 3m 05s, 2h 07m."""
+    return NONE if epoch_ms is None else duration(max(0, now_ms - epoch_ms) / 1000)
+
+
+FILTERS: Final[dict[str, Callable[..., str]]] = {
+    "ago": ago,
+    "dollars": dollars,
+    "duration": duration,
+    "number": number,
+    "percent": percent,
+    "rate": rate,
+    "short": short,
+    "when": when,
+}
+"""Name in templates -> function."""

@@ -1,0 +1,100 @@
+"""A browser without scripts: it keeps cookies, sends Origin, and finds the token of a form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from html import unescape
+from http.cookies import SimpleCookie
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+if TYPE_CHECKING:
+    from nightmill.records.access_key import Role
+    from tests.gateway.door import Door
+
+TOKEN = re.compile(r'name="csrf" value="([0-9a-f]+)"')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    html: str
+    cookies: SimpleCookie
+
+    @property
+    def text(self) -> str:
+        """The text of the page, without its tags."""
+        return " ".join(unescape(re.sub(r"<[^>]+>", " ", self.html)).split())
+
+    @property
+    def where(self) -> str:
+        """Where a redirect leads."""
+        assert self.status == 303, (self.status, self.text)
+        return self.headers["location"]
+
+
+@dataclass
+class Browser:
+    """One browser at one gateway."""
+
+    url: str
+    session: aiohttp.ClientSession
+    headers: dict[str, str] = field(default_factory=dict)
+
+    async def get(self, path: str, **headers: str) -> Page:
+        """Open a page; a redirect is not followed."""
+        return await self._send("GET", path, None, headers)
+
+    async def post(self, path: str, fields: object = (), **headers: str) -> Page:
+        """Send a form as it is, with Origin as browsers send it."""
+        return await self._send("POST", path, fields, {"origin": self.url, **headers})
+
+    async def act(self, page: str, path: str, fields: Mapping[str, object]) -> Page:
+        """Send a form with the token that stands on `page`."""
+        found = TOKEN.search((await self.get(page)).html)
+        assert found, f"no form on {page}"
+        pairs = [("csrf", found[1])]
+        for name, value in fields.items():
+            values = value if isinstance(value, list) else [value]
+            pairs += [(name, str(each)) for each in values]
+        return await self.post(path, pairs)
+
+    async def _send(
+        self, method: str, path: str, fields: object, headers: Mapping[str, str]
+    ) -> Page:
+        sent = {"accept": "text/html", **self.headers, **headers}
+        async with self.session.request(
+            method, self.url + path, data=fields, headers=sent, allow_redirects=False
+        ) as got:
+            return Page(
+                status=got.status,
+                headers={name.lower(): value for name, value in got.headers.items()},
+                html=await got.text(),
+                cookies=got.cookies,
+            )
+
+
+@asynccontextmanager
+async def browsing(url: str) -> AsyncIterator[Browser]:
+    """Open a browser without a session."""
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with aiohttp.ClientSession(cookie_jar=jar) as session:
+        yield Browser(url, session)
+
+
+@asynccontextmanager
+async def logged_in(
+    door: Door, role: Role = "operator", tenant: str = "*"
+) -> AsyncIterator[Browser]:
+    """Open a browser that has logged in with a new key."""
+    async with browsing(door.url) as browser:
+        key = await door.key_of(role=role, tenant=tenant)
+        assert (await browser.post("/login", {"key": key})).where == "/"
+        yield browser

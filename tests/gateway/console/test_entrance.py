@@ -1,0 +1,219 @@
+"""Who gets into the console, for how long, and what a page of another site can do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from http.cookies import SimpleCookie
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nightmill.queue import keys
+from nightmill.store.access_keys import AccessKeys
+from nightmill_gateway.access.caller import OnThisMachine
+from nightmill_gateway.access.key import id_of
+from nightmill_gateway.console.sessions import MAX_FAILURES
+from tests.gateway.console.browser import Browser, browsing, logged_in
+from tests.gateway.door import opened
+
+if TYPE_CHECKING:
+    from tests.gateway.door import Door
+    from tests.rig import Rig
+
+COOKIE = "nightmill_session"
+
+
+@pytest.fixture
+async def browser(door: Door) -> AsyncIterator[Browser]:
+    """Return a browser without a session."""
+    async with browsing(door.url) as made:
+        yield made
+
+
+async def test_without_a_session_every_page_leads_to_the_login(browser: Browser) -> None:
+    """A page shows what batches hold, so nobody sees one without a key."""
+    page = await browser.get("/batches?state=running")
+    assert page.where == "/login?next=/batches%3Fstate%3Drunning"
+    assert (await browser.post("/logout")).status == 401
+
+
+async def test_a_key_opens_a_session_and_is_not_kept(door: Door, browser: Browser) -> None:
+    """A cookie that a thief reads must not be the key, nor lead to it."""
+    page = await browser.post("/login", {"key": f" {door.key} ", "next": "/batches"})
+    assert page.where == "/batches"
+    cookie = page.cookies[COOKIE]
+    assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "Strict", "/")
+    assert not cookie["secure"], "browsers drop a Secure cookie of http://127.0.0.1"
+    assert door.key not in str(page.headers)
+    shown = await browser.get("/batches")
+    assert shown.status == 200
+    assert door.key not in shown.html
+    stored = [key async for key in door.services.redis.scan_iter(f"{keys.SESSION}*")]
+    assert len(stored) == 1
+    assert cookie.value.encode() not in stored[0]
+    assert 0 < await door.services.redis.pttl(stored[0]) <= keys.SESSION_TTL_MS
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "secure"),
+    [
+        ({"host": "mill.example.com"}, 403, False),
+        ({"host": "mill.example.com", "x-forwarded-proto": "https"}, 303, True),
+        ({"host": "localhost:1"}, 303, False),
+    ],
+)
+async def test_off_this_machine_a_key_needs_tls(
+    door: Door, browser: Browser, headers: dict[str, str], status: int, secure: bool
+) -> None:
+    """On its way through a network, plain HTTP shows the key, and later the session."""
+    headers |= {"origin": f"https://{headers['host']}"}
+    page = await browser.post("/login", {"key": door.key}, **headers)
+    assert page.status == status
+    assert bool(COOKIE in page.cookies and page.cookies[COOKIE]["secure"]) == secure
+    if status == 403:
+        assert "HTTPS" in page.text
+
+
+async def test_a_session_ends_with_its_key_and_by_log_out(door: Door, browser: Browser) -> None:
+    """A key that has leaked must not leave a way in."""
+    key = await door.key_of(role="operator")
+    assert (await browser.post("/login", {"key": key})).status == 303
+    assert (await browser.get("/batches")).status == 200
+    key_id = id_of(key)
+    assert key_id is not None
+    await AccessKeys(door.services.store).revoke(key_id, 1)
+    assert (await browser.get("/batches")).where.startswith("/login")
+    opened_again = await browser.post("/login", {"key": door.key})
+    kept = opened_again.cookies[COOKIE].value
+    page = await browser.act("/batches", "/logout", {})
+    assert page.where == "/login"
+    again = SimpleCookie({COOKIE: kept}).output(header="").strip()
+    assert (await browser.get("/batches", cookie=again)).where.startswith("/login")
+
+
+async def test_wrong_keys_are_damped(door: Door, browser: Browser) -> None:
+    """Whoever guesses must not guess fast."""
+    page = await browser.post("/login", {"key": "nm_wrong"})
+    assert page.status == 401
+    assert "not valid" in page.text
+    for _ in range(MAX_FAILURES - 1):
+        await browser.post("/login", {"key": "nm_wrong"})
+    page = await browser.post("/login", {"key": door.key})
+    assert (page.status, page.headers["retry-after"]) == (429, "60")
+    other = await browser.post("/login", {"key": door.key}, **{"x-forwarded-for": "9, 10.0.0.7"})
+    assert other.status == 303, "a proxy's clients are damped one by one"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+)
+async def test_a_form_of_another_site_is_refused(door: Door, headers: dict[str, str]) -> None:
+    """A page that an operator visits must not cancel a batch, nor log somebody else in."""
+    async with logged_in(door) as browser:
+        page = await browser.post("/logout", {}, **headers)
+        assert page.status == 403
+        assert (await browser.post("/login", {"key": door.key}, **headers)).status == 403
+        assert (await browser.get("/batches")).status == 200, "still logged in"
+
+
+async def test_a_form_needs_the_token_of_its_session(door: Door) -> None:
+    """The token is the second lock beside Origin."""
+    async with logged_in(door) as one, logged_in(door) as two:
+        assert (await one.post("/logout", {"csrf": "0"})).status == 403
+        assert (await one.post("/logout", {"csrf": "\u00e9"})).status == 403
+        found = re.search(r'name="csrf" value="(\w+)"', (await two.get("/batches")).html)
+        assert found
+        assert (await one.post("/logout", {"csrf": found[1]})).status == 403
+        assert (await two.post("/logout", {"csrf": found[1]})).where == "/login"
+        json = await two.post("/logout", b"{}", **{"content-type": "application/json"})
+        assert json.status == 415
+
+
+async def test_login_leads_to_no_other_site(door: Door, browser: Browser) -> None:
+    """A link with `next` could lead from our login to a page that looks like it."""
+    for bad in ("https://evil.example/", "//evil.example", "/\\evil.example", "javascript:1", "x"):
+        assert (await browser.post("/login", {"key": door.key, "next": bad})).where == "/", bad
+    good = "/batches?state=running"
+    assert (await browser.post("/login", {"key": door.key, "next": good})).where == good
+
+
+async def test_every_answer_has_the_headers(door: Door, browser: Browser) -> None:
+    """Model output is hostile: a browser must run nothing that a page holds."""
+    async with logged_in(door) as inside:
+        pages = [
+            await browser.get("/login"),
+            await browser.get("/batches"),
+            await browser.get("/nowhere"),
+            await inside.get("/batches"),
+            await inside.get("/nowhere"),
+            await inside.post("/batches"),
+        ]
+    for page in pages:
+        policy = dict(
+            part.split(" ", 1) for part in page.headers["content-security-policy"].split("; ")
+        )
+        assert policy.pop("img-src") == "'self' data:"
+        assert {policy.pop(name) for name in ("default-src", "frame-ancestors", "base-uri")} == {
+            "'none'"
+        }
+        assert set(policy) == {"script-src", "style-src", "connect-src", "form-action"}
+        assert set(policy.values()) == {"'self'"}, "nothing inline, no eval"
+        assert page.headers["x-content-type-options"] == "nosniff"
+        assert page.headers["referrer-policy"] == "same-origin"
+        assert page.headers["cache-control"] == "no-store"
+        assert page.headers["request-id"]
+
+
+async def test_files_are_kept_by_their_hash(door: Door, browser: Browser) -> None:
+    """A page is fast when its style is in the browser's cache, and right after an update."""
+    html = (await browser.get("/login")).html
+    files = re.findall(r'(?:href|src)="(/static/[^"]+)"', html)
+    assert {file.rpartition(".")[2] for file in files} == {"css", "js", "svg"}
+    for file in files:
+        page = await browser.get(file)
+        assert page.status == 200
+        assert "immutable" in page.headers["cache-control"]
+    digest = files[-1].split("/")[2]
+    other = await browser.get(files[-1].replace(digest, "0" * 16))
+    assert other.headers["cache-control"] == "no-store"
+    assert (await browser.get("/static/0/../../app.py")).status in (303, 404)
+    assert (await browser.get("/static/0/console.py")).status == 404
+    assert "http" not in re.sub(r"http://www.w3.org/\w+/svg", "", html), "no asset from elsewhere"
+
+
+async def test_errors_are_pages_for_browsers_and_json_for_the_api(door: Door) -> None:
+    """A person gets a page, a program the envelope that its SDK reads."""
+    async with logged_in(door) as browser:
+        page = await browser.get("/nowhere")
+        assert page.status == 404
+        assert "Not found" in page.text
+        assert page.headers["request-id"] in page.text
+        api = await browser.get("/v1/nowhere")
+        assert api.headers["content-type"] == "application/json"
+    answer = await door("GET", "/nowhere")
+    assert answer.error == (404, "not_found_error")
+
+
+async def test_without_keys_the_console_is_for_this_machine(rig: Rig) -> None:
+    """`serve --insecure` on a laptop needs no login; a page of another site gets nothing."""
+    async with opened(rig.settings, access=OnThisMachine()) as door, browsing(door.url) as browser:
+        page = await browser.get("/batches")
+        assert page.status == 200
+        assert "operator of all tenants" in page.text
+        assert (await browser.get("/login")).where == "/"
+        assert (await browser.get("/batches", host="evil.example")).status == 403
+        assert (await browser.get("/batches", origin="https://evil.example")).status == 403
+        assert (await browser.post("/logout", {})).status == 403, "no token"
+
+
+async def test_a_key_of_all_tenants_is_for_the_console_only(door: Door) -> None:
+    """It has no tenant whose batches a program could create."""
+    key = await door.key_of("*", "operator")
+    assert (await door("GET", "/v1/messages/batches", key=key)).error == (403, "permission_error")
