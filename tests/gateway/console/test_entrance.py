@@ -64,7 +64,7 @@ async def test_a_key_opens_a_session_and_is_not_kept(door: Door, browser: Browse
     ],
 )
 async def test_off_this_machine_a_key_needs_tls(
-    door: Door, browser: Browser, headers: dict[str, str], status: int, secure: bool
+    door: Door, browser: Browser, headers: dict[str, str], status: int, *, secure: bool
 ) -> None:
     """On its way through a network, plain HTTP shows the key, and later the session."""
     headers |= {"origin": f"https://{headers['host']}"}
@@ -171,7 +171,7 @@ async def test_every_answer_has_the_headers(door: Door, browser: Browser) -> Non
         assert page.headers["request-id"]
 
 
-async def test_files_are_kept_by_their_hash(door: Door, browser: Browser) -> None:
+async def test_files_are_kept_by_their_hash(browser: Browser) -> None:
     """A page is fast when its style is in the browser's cache, and right after an update."""
     html = (await browser.get("/login")).html
     files = re.findall(r'(?:href|src)="(/static/[^"]+)"', html)
