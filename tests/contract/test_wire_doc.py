@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from nightmill.cli.view import View
 from nightmill.export.flat import COLUMNS
 from nightmill.export.lines import nested
 from nightmill.maintenance.verify import Verdict
@@ -25,6 +24,7 @@ from nightmill.records.job import Job
 from nightmill.records.limits import Limits
 from nightmill.records.result import Attempt, Result
 from nightmill.records.state import JobState
+from nightmill.reports.view import View
 from nightmill.store.schema import (
     ACCESS_KEYS,
     BATCHES,

@@ -52,8 +52,8 @@ def status(
 async def _status(settings: Settings, batch: str | None, *, watch: bool, json: bool) -> None:
     from nightmill.cli.session import open_batches  # noqa: PLC0415
     from nightmill.cli.table import opened_view  # noqa: PLC0415
-    from nightmill.cli.view import look  # noqa: PLC0415
     from nightmill.client.corrected import Corrections  # noqa: PLC0415
+    from nightmill.reports.view import look  # noqa: PLC0415
 
     async with open_batches(settings) as batches:
         corrections = Corrections(batches, settings, lenient=True)

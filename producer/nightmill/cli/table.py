@@ -25,8 +25,8 @@ from nightmill.reports.progress import Progress, counted, dollars, duration, sho
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from nightmill.cli.view import View
     from nightmill.records.counts import Counts
+    from nightmill.reports.view import View
 
 _ALWAYS: Final = (JobState.FAILED, JobState.QUEUED, JobState.IN_FLIGHT)
 _IF_ANY: Final = (JobState.RETRYING, JobState.SNOOZED, JobState.CANCELLED, JobState.EXPIRED)

@@ -12,7 +12,7 @@ from nightmill.cli.terminal import echo, echo_json
 from nightmill.errors import BatchStoppedError, BatchTimeoutError
 
 if TYPE_CHECKING:
-    from nightmill.cli.view import View
+    from nightmill.reports.view import View
     from nightmill.settings import Settings
 
 SOME_FAILED: Final = 1
@@ -74,9 +74,9 @@ async def _wait(
 ) -> tuple[int, View]:
     from nightmill.cli.live import showing  # noqa: PLC0415
     from nightmill.cli.session import open_batches  # noqa: PLC0415
-    from nightmill.cli.view import look  # noqa: PLC0415
     from nightmill.client.batch import Batch  # noqa: PLC0415
     from nightmill.client.corrected import Corrections  # noqa: PLC0415
+    from nightmill.reports.view import look  # noqa: PLC0415
 
     async with open_batches(settings) as batches:
         corrections = Corrections(batches, settings)

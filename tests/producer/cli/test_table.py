@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 
 from nightmill.cli.table import draw
-from nightmill.cli.view import View
 from nightmill.queue.live_workers import LiveWorker
 from nightmill.queue.stops import Stops
 from nightmill.records.counts import Counts
+from nightmill.reports.view import View
 from nightmill.store import ResultStore
 from tests.producer.store.samples import numbered
 

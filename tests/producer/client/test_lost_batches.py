@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from nightmill import BatchStoppedError
-from nightmill.cli.view import look
 from nightmill.client.corrected import Corrections
 from nightmill.enqueue import known
 from nightmill.enqueue.changes import Changes
@@ -20,6 +19,7 @@ from nightmill.maintenance.verify import verify
 from nightmill.queue import keys
 from nightmill.queue.batches import Batches
 from nightmill.records.counts import Counts
+from nightmill.reports.view import look
 from nightmill.store import StoredBatch
 from tests.producer.enqueue.test_feeder import lines
 from tests.producer.store.samples import numbered

@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from nightmill.cli.view import View, look
 from nightmill.client.corrected import Corrections
 from nightmill.queue import keys
 from nightmill.queue.batches import Batches
@@ -17,6 +16,7 @@ from nightmill.queue.live_workers import about
 from nightmill.queue.stops import HeldLane, Stops, read_stops
 from nightmill.records.counts import Counts
 from nightmill.reports.lanes import Look, read_lanes
+from nightmill.reports.view import View, look
 from nightmill.settings import load_settings
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightmill.cli.view import View
 from nightmill.records.counts import LARGEST, Counts, read_counts
 from nightmill.records.limits import Limits
+from nightmill.reports.view import View
 
 FIELDS = (
     *("in_flight", "retrying", "snoozed", "succeeded", "failed", "cancelled", "expired"),

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from nightmill.cli.view import look
 from nightmill.client.corrected import Corrections
 from nightmill.errors import StoreUnavailableError
 from nightmill.queue.batches import Batches
 from nightmill.queue.connection import connect
 from nightmill.queue.crashes import read_troubles
 from nightmill.records.counts import Counts
+from nightmill.reports.view import look
 from nightmill_worker.machine.local_run import LocalRun
 from nightmill_worker.machine.supervisor import Supervisor
 from tests.rig import Rig, hello, rigged, until

@@ -1,4 +1,4 @@
-"""What `status` shows: the counts of batches, and why their jobs wait."""
+"""What `status` and the console show: the counts of batches, and why their jobs wait."""
 
 from __future__ import annotations
 
