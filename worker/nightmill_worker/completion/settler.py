@@ -27,7 +27,7 @@ LINGER: Final = 0.045
 """Share of a call's time that answers wait for each other, less TRIPS_S. A slot is empty for half
 of that wait and for the round trips, which longer calls feel less."""
 TRIPS_S: Final = 0.015
-LINGER_S: Final = (0.02, 0.2)
+LINGER_S: Final = (0.02, 0.5)
 """Shortest and longest wait, seconds; each group costs Redis and this process much the same."""
 LIMIT: Final = 500
 FIRST_ERROR: Final = 400

@@ -49,6 +49,8 @@ CLAIM_GAP_S: Final = 0.025
 """Shortest time between two claims of a busy worker, seconds; a lane's buckets hold twice that."""
 LOOK_S: Final = 0.25
 """A worker looks this often for what others give back, since a wake may be lost; seconds."""
+FULL_LOOK_S: Final = 1.0
+"""A worker without a free slot looks this often for aborts, seconds."""
 LANES_WAIT_MS: Final = 1000
 """Longest wait for a lane. A longer one says that no job is due: a new one brings a wake."""
 STORE_AGAIN_S: Final = 1.0
@@ -268,7 +270,7 @@ class Claims:
         if len(grant.jobs) == LARGEST_CLAIM:
             return
         claimed_at = time.monotonic()
-        pause = min(grant.wait_ms / 1000, LOOK_S) if want else LOOK_S
+        pause = min(grant.wait_ms / 1000, LOOK_S) if want else FULL_LOOK_S
         if want and grant.wait_ms > LANES_WAIT_MS and not len(self._registry):
             pause = grant.wait_ms / 1000
         with contextlib.suppress(TimeoutError):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TICK_S: Final = 0.1
 """How often the law runs, seconds."""
-STAND_BY_S: Final = 0.4
+STAND_BY_S: Final = 1.0
 """How often another worker checks whether the governor still lives, seconds."""
 LOCK_MS: Final = 1500
 """Length of the governor's lock, milliseconds. When it runs out, another worker takes over."""
