@@ -8,10 +8,10 @@ from __future__ import annotations
 import base64
 import re
 from typing import TYPE_CHECKING, Final, get_args
-from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 
+from nightmill.setting_redis import read_redis_url, split_url
 from nightmill.setting_tables import read_groups, read_prices
 
 if TYPE_CHECKING:
@@ -26,21 +26,6 @@ OTHER_APIS: Final = frozenset(
     {"batches", "complete", "completions", "count_tokens", "messages", "responses", "v1"}
 )
 """Last parts of a path that no base URL ends in."""
-FIX_URL: Final = (
-    "it cannot be read as a URL; percent-encode a / # ? @ or : in its password (%2F %23 %3F %40 "
-    "%3A)"
-)
-REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
-REDIS_OPTIONS: Final = frozenset(
-    {
-        *("client_name", "db", "health_check_interval", "password", "protocol"),
-        *("socket_connect_timeout", "socket_keepalive", "socket_timeout", "username"),
-        *("ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname"),
-        *("ssl_keyfile", "ssl_keyfile_password"),
-    }
-)
-"""Options of a Redis URL. redis-py takes others too that would change what it returns."""
-
 _NO_PATH: Final = re.compile(r"=|^postgres(ql)?:|^:memory:$", re.IGNORECASE)
 """Of libpq's own form (host=... password=...), of a mistyped URL, or a database that is no file."""
 
@@ -87,7 +72,7 @@ def endpoint_of(base_url: str) -> str:
     `base_url` may end in /v1, in /v1/messages, and in slashes.
     """
     text = base_url.strip()
-    parts = _split(text, "not an http(s) address: give https://HOST or https://HOST/PATH")
+    parts = split_url(text, "not an http(s) address: give https://HOST or https://HOST/PATH")
     if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", text):
         raise ValueError("not an http(s) address: give https://HOST or https://HOST/PATH")
     if "@" in parts.netloc:
@@ -102,25 +87,6 @@ def endpoint_of(base_url: str) -> str:
     if last in OTHER_APIS:
         raise ValueError(f"ends in /{last}: give what stands before /v1/messages")
     return endpoint
-
-
-def check_redis_url(given: str) -> None:
-    """Check what redis-py would read otherwise than it is meant, or would show in an error."""
-    scheme, _, rest = given.partition("://")
-    if scheme not in REDIS_SCHEMES:
-        raise ValueError("not a Redis URL: use redis://HOST:PORT, rediss:// or unix:///PATH")
-    parts = _split(given, FIX_URL)
-    if unknown := {name for name, _ in parse_qsl(parts.query)} - REDIS_OPTIONS:
-        raise ValueError(f"it has no option {min(unknown)}: {', '.join(sorted(REDIS_OPTIONS))}")
-    if scheme == "unix":
-        if not parts.path:
-            raise ValueError("it names no socket: use unix:///PATH")
-        return
-    database = parts.path.strip("/")
-    if "@" in rest.replace(parts.netloc, "", 1):  # a / # or ? ended the host inside the password
-        raise ValueError(FIX_URL)
-    if database and not database.isdecimal():
-        raise ValueError("its database, after the /, is not a number")
 
 
 def check_store_url(given: str) -> None:
@@ -179,16 +145,6 @@ def mistyped(name: str, annotation: object, value: object) -> str:
 _TEXT: Final[tuple[str, tuple[type, ...]]] = ("a text in quotes", (str,))
 
 
-def _split(url: str, problem: str) -> SplitResult:
-    """Return the parts of a URL; its port is a number."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:  # its text quotes a part of the URL
-        raise ValueError(problem) from None
-    return parts
-
-
 _CHECK: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}=[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
@@ -214,7 +170,7 @@ CHECKS: Final[dict[str, Callable[[str], object]]] = {
     "headers": parse_headers,
     "limit_groups": read_groups,
     "prices": read_prices,
-    "redis_url": check_redis_url,
+    "redis_url": read_redis_url,
     "store_url": check_store_url,
     "webhook_secret": signing_key,
 }

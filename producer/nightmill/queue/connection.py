@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import ssl
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import redis.asyncio
+import redis.asyncio.sentinel
 from redis import exceptions
+from redis.sentinel import SentinelConnectionPool
 
 from nightmill.errors import (
     QueueFullError,
@@ -23,8 +26,11 @@ from nightmill.errors import (
     SettingsError,
     WrongLoopError,
 )
+from nightmill.queue import server
+from nightmill.queue.refusals import hint, refusal
+from nightmill.queue.sentinel import AsyncSentinels, BlockingSentinels, sentinel_options
 from nightmill.safety import private
-from nightmill.setting_values import FIX_URL
+from nightmill.setting_redis import FIX_URL, RedisAddress, read_redis_url
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -38,6 +44,8 @@ _TIMEOUTS: Final[dict[str, Any]] = {
 }
 SOCKET_PATH_MAX: Final = 103
 """Longest path of a unix socket that every system takes, bytes."""
+_TRUE: Final = ("yes", "true", "on", "1", "y", "t")
+"""How an option of a URL says yes."""
 SHORT_SOCKETS: Final = Path("/tmp")  # noqa: S108 - TMPDIR may differ between commands
 
 
@@ -103,20 +111,76 @@ def is_private(folder: os.stat_result) -> bool:
 
 def connect(settings: Settings) -> redis.asyncio.Redis:
     """Return an asyncio client; nothing is sent yet. It raises WrongLoopError in a second loop."""
-    with _url_errors():
-        pool = _OneLoopPool.from_url(redis_url(settings), **_TIMEOUTS)
+    address, options = _opened(settings, redis.asyncio.connection.parse_url, server.checked)
+    if address.sentinels:
+        options.pop("connection_class", None)
+        more = sentinel_options(address, _tls(address))
+        sentinels: Any = AsyncSentinels(address.sentinels, sentinel_kwargs=more)  # type: ignore[no-untyped-call]
+        pool: Any = _OneLoopSentinelPool(address.primary, sentinels, **options)  # type: ignore[no-untyped-call]
+    else:
+        pool = _OneLoopPool(**options)
     client: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(pool)
     return client
 
 
 def connect_blocking(settings: Settings) -> redis.Redis:
     """Return a client whose calls block the thread; nothing is sent yet."""
-    with _url_errors():
-        client: redis.Redis = redis.Redis.from_url(redis_url(settings), **_TIMEOUTS)
+    address, options = _opened(settings, redis.connection.parse_url, server.checked_blocking)
+    if address.sentinels:
+        options.pop("connection_class", None)
+        more = sentinel_options(address, _tls(address))
+        sentinels: Any = BlockingSentinels(address.sentinels, sentinel_kwargs=more)  # type: ignore[no-untyped-call]
+        pool: Any = SentinelConnectionPool(address.primary, sentinels, **options)
+    else:
+        pool = redis.ConnectionPool(**options)
+    client: redis.Redis = redis.Redis.from_pool(pool)
     return client
 
 
-class _OneLoopPool(redis.asyncio.ConnectionPool):
+def _opened(
+    settings: Settings, parse: Callable[[str], Any], check: Callable[..., object]
+) -> tuple[RedisAddress, dict[str, Any]]:
+    """Return the address of Redis, and the arguments of its pool of connections."""
+    with _url_errors():
+        address = read_redis_url(redis_url(settings))
+        options = {**_TIMEOUTS, **parse(address.url), **_tls(address)}
+    _require_certificates(address)
+    if address.sentinels:
+        del options["host"], options["port"]
+        options["ssl"] = address.tls is not None
+    return address, options | {"redis_connect_func": check}
+
+
+def _tls(address: RedisAddress) -> dict[str, Any]:
+    """Return the arguments of TLS."""
+    given: dict[str, Any] = dict(address.tls or {})
+    if "ssl_check_hostname" in given:
+        given["ssl_check_hostname"] = given["ssl_check_hostname"].lower() in _TRUE
+    return given
+
+
+def _require_certificates(address: RedisAddress) -> None:
+    """Raise SettingsError for files that TLS cannot use, which would fail at each connection."""
+    given = address.tls or {}
+    context = ssl.create_default_context() if given else None
+    for name in ("ssl_ca_certs", "ssl_certfile"):
+        if context is None or name not in given:
+            continue
+        try:
+            if name == "ssl_ca_certs":
+                context.load_verify_locations(given[name])
+            else:
+                context.load_cert_chain(given[name], given["ssl_keyfile"])
+        except (OSError, ValueError) as error:
+            problem = getattr(error, "strerror", None) or str(error)
+            files = " and ".join(dict.fromkeys([given[name], given.get("ssl_keyfile", "")]))
+            shown = given[name] if name == "ssl_ca_certs" else files
+            raise SettingsError(
+                f"NIGHTMILL_REDIS_URL: {name}: {shown}: cannot be read as PEM: {problem}"
+            ) from None
+
+
+class _OneLoop:
     """Connections of one event loop: in another one they would fail with "loop is closed"."""
 
     _loop: asyncio.AbstractEventLoop | None = None
@@ -124,19 +188,34 @@ class _OneLoopPool(redis.asyncio.ConnectionPool):
     async def get_connection(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - redis-py's
         """Return a connection. Raises WrongLoopError when another loop has connections here."""
         self._require_loop()
-        return await super().get_connection(*args, **kwargs)
+        return await super().get_connection(*args, **kwargs)  # type: ignore[misc]
 
-    async def disconnect(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - redis-py's
-        """Close all connections; any loop may open new ones then."""
+    async def disconnect(self, inuse_connections: bool = True) -> None:  # noqa: FBT001, FBT002
+        """Close connections; any loop may open new ones once all are closed."""
         self._require_loop()
-        await super().disconnect(*args, **kwargs)
-        self._loop = None
+        await super().disconnect(inuse_connections)  # type: ignore[misc]
+        if inuse_connections:
+            self._loop = None
 
     def _require_loop(self) -> None:
         loop = asyncio.get_running_loop()
         if self._loop not in (None, loop):
             raise WrongLoopError
         self._loop = loop
+
+
+class _OneLoopPool(_OneLoop, redis.asyncio.ConnectionPool):
+    """Connections to the Redis of a URL."""
+
+
+class _OneLoopSentinelPool(_OneLoop, redis.asyncio.sentinel.SentinelConnectionPool):
+    """Connections to the primary that Sentinels name."""
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:  # noqa: FBT001, FBT002
+        """Close connections, in the end also those to the Sentinels."""
+        await super().disconnect(inuse_connections)
+        if inuse_connections:
+            await self.sentinel_manager.aclose()
 
 
 def moment(seconds: int, micros: int) -> datetime:
@@ -164,48 +243,4 @@ def redis_errors() -> Iterator[None]:
     except (exceptions.RedisError, OSError) as error:
         if fix := refusal(error):
             raise QueueRefusedError(f"Redis refuses: {error}; {fix}") from error
-        raise QueueUnavailableError(f"Redis does not answer: {error}{_hint(error)}") from error
-
-
-ALLOW = "allow this user what docs/operations.md lists: ACL SETUSER NAME ~arq:* ~nightmill:* "
-ALLOW += "&nightmill:* +@all -@dangerous +info"
-_CLUSTER = "NIGHTMILL_REDIS_URL is a Redis cluster, which nightmill cannot use: give a single Redis"
-_CREDENTIAL = "check the user and the password of NIGHTMILL_REDIS_URL"
-_FIXES: Final = {
-    exceptions.NoPermissionError: ALLOW,
-    exceptions.AuthenticationError: _CREDENTIAL,
-}
-# redis-py leaves the code word of these in their texts; errors of scripts have it as well.
-_FIX_OF_WORD: Final = {
-    "NOPERM": ALLOW,
-    "can't run this command": ALLOW,
-    "can't access": ALLOW,
-    "No permissions": ALLOW,
-    "ACL failure": ALLOW,
-    "has no permissions": ALLOW,
-    "username-password": _CREDENTIAL,
-    "WRONGPASS": _CREDENTIAL,
-    "NOAUTH": _CREDENTIAL,
-    "WRONGTYPE": "a key of nightmill holds another program's data: give a database of its own",
-    "CROSSSLOT": _CLUSTER,
-    "MOVED": _CLUSTER,
-    "do not hash to the same slot": _CLUSTER,
-    "unknown command": "use Redis 7 or newer, or Valkey, without renamed commands",
-}
-
-
-def _hint(error: Exception) -> str:
-    """Return what may help, of an error that may pass: a replica can become the primary."""
-    replica = isinstance(error, exceptions.ReadOnlyError) or "read only replica" in str(error)
-    return " Give the URL of its primary in NIGHTMILL_REDIS_URL" if replica else ""
-
-
-def refusal(error: Exception) -> str:
-    """Return the fix of an error that Redis would give again and again; "" for any other."""
-    for kind, fix in _FIXES.items():
-        if isinstance(error, kind):
-            return fix
-    if not isinstance(error, exceptions.RedisError):
-        return ""
-    text = str(error)[:300]
-    return next((fix for word, fix in _FIX_OF_WORD.items() if word in text), "")
+        raise QueueUnavailableError(f"Redis does not answer: {error}{hint(error)}") from error

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import msgspec
 
+from nightmill.setting_redis import SENTINEL
 from nightmill.setting_sources import secret_values
 from nightmill.setting_values import parse_headers
 
@@ -37,7 +38,7 @@ URL_FIELDS: Final = ("redis_url", "store_url")
 """Settings that are URLs with a password."""
 PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
 """Variables that are URLs of proxies; they are also written in capitals."""
-PASSWORD_OPTIONS: Final = ("password", "sslpassword", "ssl_keyfile_password")
+PASSWORD_OPTIONS: Final = ("password", "sslpassword", "sentinel_password")
 """Options of a URL that are passwords."""
 NO_SECRET: Final = "anthropic-"  # noqa: S105 - the name of a header
 """How the names of headers begin whose values are no secrets."""
@@ -161,7 +162,7 @@ def _of_urls(urls: Iterable[str | None]) -> Iterator[str]:
     """
     for url in urls:
         try:
-            parts = urlsplit(url or "")
+            parts = urlsplit(_plain(url or ""))
             given = [parts.password or ""]
             options = parse_qs(parts.query)
             given += (word for name in PASSWORD_OPTIONS for word in options.get(name, ()))
@@ -169,6 +170,15 @@ def _of_urls(urls: Iterable[str | None]) -> Iterator[str]:
             continue
         others = f"{parts.scheme} {parts.username} {parts.hostname} {parts.path}"
         yield from (word for one in given for word in (one, unquote(one)) if word not in others)
+
+
+def _plain(url: str) -> str:
+    """Return a URL with one host: urlsplit knows no list of Sentinels."""
+    scheme, _, rest = url.partition("://")
+    if not scheme.endswith(SENTINEL):
+        return url
+    user, at, hosts = rest.partition("/")[0].rpartition("@")
+    return f"{scheme}://{user}{at}" + rest.removeprefix(f"{user}{at}{hosts}")
 
 
 def shown_url(url: str) -> str:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 import msgspec
 
 from nightmill.errors import StoreError
-from nightmill.setting_values import FIX_URL
+from nightmill.setting_redis import FIX_URL
 from nightmill.store.connection import USE
 
 CONNECT_TIMEOUT_S: Final = 10.0

@@ -10,8 +10,8 @@ from redis import exceptions
 from nightmill import Producer
 from nightmill.errors import QueueRefusedError
 from nightmill.queue import patience
-from nightmill.queue.connection import refusal
 from nightmill.queue.patience import patiently
+from nightmill.queue.refusals import refusal
 from tests.rig import Rig, hello
 
 

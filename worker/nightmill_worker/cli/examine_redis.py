@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from nightmill.queue import keys
-from nightmill.queue.connection import ALLOW, connect, redis_errors
+from nightmill.queue.connection import connect, redis_errors
 from nightmill.queue.live_workers import read_live
+from nightmill.queue.refusals import ALLOW
 from nightmill.reports.labels import NO_WORKER
 from nightmill.reports.progress import counted
 from nightmill_worker.cli.examine_endpoint import clock_finding

@@ -11,6 +11,7 @@ import msgspec
 from nightmill.errors import QueueFullError, QueueRefusedError, QueueUnavailableError
 from nightmill.queue import keys
 from nightmill.queue.connection import connect, redis_errors
+from nightmill.queue.server import CLUSTER_FIX, WrongServerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +50,7 @@ COMMANDS: Final = (
     ),
 )
 """All commands that producers and workers send with a key, by themselves or in scripts."""
-WITHOUT_KEYS: Final = ("EXEC", "MULTI", "TIME", "UNWATCH")
+WITHOUT_KEYS: Final = ("EXEC", "HELLO", "MULTI", "TIME", "UNWATCH")
 """All others but those for scripts and channels."""
 EVICTION: Final = "set maxmemory-policy noeviction"
 OLDEST: Final = 7
@@ -96,8 +97,7 @@ async def missing_rights(redis: Redis) -> Rights:
 def wrong_kind(info: Mapping[str, object]) -> tuple[str, str, str] | None:
     """Return why a Redis cannot be used at all: what was checked, what was found, the fix."""
     if info.get("cluster_enabled"):
-        fix = "give the URL of a single Redis: nightmill's scripts use keys of several slots"
-        return "redis mode", "cluster mode", fix
+        return "redis mode", "cluster mode", CLUSTER_FIX
     if info.get("role", "master") != "master":
         return "redis role", "a replica", "give the URL of its primary: a replica takes no writes"
     version = str(info.get("redis_version", OLDEST))
@@ -123,7 +123,9 @@ async def warnings(settings: Settings) -> list[str]:
         async with aclosing(connect(settings)) as redis, asyncio.timeout(WARN_S):
             with redis_errors():
                 info = await redis.info()
-    except (QueueUnavailableError, QueueFullError, TimeoutError):
+    except (QueueUnavailableError, QueueFullError, TimeoutError) as error:
+        if isinstance(error.__cause__, WrongServerError):
+            raise
         return []
     if found := wrong_kind(info):
         _, observed, fix = found

@@ -16,8 +16,8 @@ from redis import exceptions
 
 from nightmill.errors import QueueRefusedError
 from nightmill.queue import keys
-from nightmill.queue.connection import refusal
 from nightmill.queue.patience import waits
+from nightmill.queue.refusals import refusal
 from nightmill_worker.events import Emit, RedisAway, RedisBack
 from nightmill_worker.queue.lua_source import source
 from nightmill_worker.queue.records import (
