@@ -24,6 +24,7 @@ from nightmill_gateway.batches.keeper import Keeper
 from nightmill_gateway.console.console import Console
 from nightmill_gateway.jobs.handlers import JobHandlers
 from nightmill_gateway.messages.handlers import MessageHandlers
+from nightmill_gateway.stopping import LOOKS, STOPPING, Stopping
 from nightmill_gateway.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-OPEN: Final = frozenset({"/healthz", "/readyz"})
-"""Paths that need no key: a load balancer asks them."""
+OPEN: Final = LOOKS
+"""Paths that need no key."""
 READY_S: Final = 2.0
 """Longest time for Redis or the store to answer a look at readiness, seconds."""
 
@@ -47,7 +48,9 @@ def make_app(services: Services, access: Access) -> web.Application:
     console = Console(services, access)
     app = web.Application(middlewares=[_answers, _guard(access, console)])
     app.on_response_prepare.append(_add_id)
-    app.add_routes([web.get("/healthz", _healthz), web.get("/readyz", _readyz(services))])
+    stopping = app[STOPPING] = Stopping()
+    ready = _readyz(services, stopping)
+    app.add_routes([web.get("/healthz", _healthz), web.get("/readyz", ready)])
     keeper = Keeper(services)
     app.add_routes(BatchHandlers(services, keeper).routes())
     waiting = Waiting(services)
@@ -55,7 +58,7 @@ def make_app(services: Services, access: Access) -> web.Application:
     app.add_routes(MessageHandlers(services, waiting).routes())
     console.add_to(app)
     app.cleanup_ctx.extend((keeper.running, waiting.running))
-    app.on_shutdown.append(waiting.shutdown)
+    stopping.tell(waiting.stop)
     return app
 
 
@@ -121,10 +124,11 @@ async def _healthz(_: web.Request) -> web.Response:
     return reply({"ok": True})
 
 
-def _readyz(services: Services) -> Handler:
-    """Return the handler that answers whether Redis and the store do."""
+def _readyz(services: Services, stopping: Stopping) -> Handler:
+    """Return the handler that answers whether Redis and the store do, and it does not stop."""
 
     async def ready(_: web.Request) -> web.Response:
+        stopping.asked()
         away = [name for name, look in _looks(services).items() if not await _answers_to(look)]
         if away:
             raise ApiError(503, f"not ready: {' and '.join(away)} do not answer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
@@ -14,10 +15,11 @@ from aiohttp.web_protocol import RequestHandler
 from nightmill.errors import ServerError
 from nightmill_gateway.answers.errors import ApiError
 from nightmill_gateway.answers.log import report
-from nightmill_gateway.answers.reply import error_reply, new_request_id
+from nightmill_gateway.answers.reply import REQUEST_ID, error_reply, new_request_id
+from nightmill_gateway.stopping import STOPPING, WRITE_S, Stopping
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -92,27 +94,79 @@ class _Newcomers:
             timer.cancel()
 
 
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Return sockets that listen on all addresses of `host`; port 0 takes a free one.
+
+    Raises ServerError when the address cannot be used.
+    """
+    bound: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, address in dict.fromkeys((each[0], each[4]) for each in found):
+            one = socket.socket(family, socket.SOCK_STREAM)
+            bound.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            first = bound[0].getsockname()[1] if port == 0 and len(bound) > 1 else port
+            one.bind((address[0], first, *address[2:]))
+            one.listen(BACKLOG)
+            one.settimeout(0)
+    except OSError as error:
+        for one in bound:
+            one.close()
+        reason = error.strerror or error
+        raise ServerError(f"cannot listen on {host}:{port}: {reason}; choose another") from None
+    return bound
+
+
+def url_of(host: str, sockets: Sequence[socket.socket]) -> str:
+    """Return the URL of a gateway that listens on `sockets`."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{sockets[0].getsockname()[1]}"
+
+
 @asynccontextmanager
-async def listening(
-    app: web.Application, host: str, port: int, *, grace_s: float, headers_s: float = HEADERS_S
+async def listening(  # noqa: PLR0913 - an address, or its sockets, and the limits
+    app: web.Application,
+    host: str,
+    port: int,
+    *,
+    grace_s: float,
+    headers_s: float = HEADERS_S,
+    sockets: Sequence[socket.socket] = (),
 ) -> AsyncIterator[str]:
     """Serve `app` for the length of the block; yield its URL.
 
-    Port 0 takes a free one. At the end no new connection is taken, and requests have `grace_s`
-    seconds to finish. Raises ServerError when the address cannot be used.
+    On `sockets` of `bind`, else on those of `host` and `port`. At the end requests have `grace_s`
+    seconds to finish, and new ones are refused meanwhile. Raises ServerError when the address
+    cannot be used.
     """
+    sockets = sockets or bind(host, port)
     newcomers: _Newcomers | None = None
+    stopping = app.setdefault(STOPPING, Stopping())
 
     @web.middleware
     async def arrived(request: web.Request, handler: Handler) -> web.StreamResponse:
         if newcomers is not None:
             newcomers.arrived(request.protocol)
-        return await handler(request)
+        try:
+            with stopping.request(request.path):
+                return await handler(request)
+        except ApiError as error:
+            request[REQUEST_ID] = new_request_id()
+            return error_reply(error, request[REQUEST_ID])
+
+    async def last_answer(_: web.Request, response: web.StreamResponse) -> None:
+        if stopping.begun:
+            response.headers["connection"] = "close"
+            response.force_close()
 
     app.middlewares.insert(0, arrived)
+    app.on_response_prepare.append(last_answer)
     runner = web.AppRunner(
         app,
-        shutdown_timeout=max(grace_s, SOON_S),
+        shutdown_timeout=max(min(WRITE_S, grace_s), SOON_S),
         handler_cancellation=True,  # a client that hangs up must not be worked for
     )
     await runner.setup()
@@ -129,15 +183,14 @@ async def listening(
         max_field_size=HEADER_BYTES,
     )
     newcomers = _Newcomers(connect, headers_s)
+    listeners = [
+        await loop.create_server(newcomers.accept, sock=each, backlog=BACKLOG) for each in sockets
+    ]
     try:
-        try:
-            listener = await loop.create_server(newcomers.accept, host, port, backlog=BACKLOG)
-        except OSError as error:
-            reason = error.strerror or error
-            raise ServerError(f"cannot listen on {host}:{port}: {reason}; choose another") from None
-        shown = f"[{host}]" if ":" in host else host
-        yield f"http://{shown}:{listener.sockets[0].getsockname()[1]}"
-        listener.close()
+        yield url_of(host, sockets)
+        await stopping.finish(grace_s)
     finally:
+        for listener in listeners:
+            listener.close()
         newcomers.end()
         await runner.cleanup()

@@ -22,8 +22,6 @@ LEAST_S: Final = 0.004
 """Between two looks, seconds."""
 EACH_S: Final = 0.00002
 """Added to it for each job that is waited for: 2,000 of them are looked at every 44 ms."""
-STOP_S: Final = 1.0
-"""So long before the end of GRACE_S all waits end, seconds."""
 AWAY_S: Final = 0.5
 """Between two looks while Redis is away, seconds."""
 
@@ -40,12 +38,8 @@ class Waiting:
         self.stopped = False
         """Whether nobody is to wait any more, since the gateway stops."""
 
-    async def shutdown(self, _: web.Application) -> None:
-        """End all waits shortly before the requests of a gateway that stops would be cut off."""
-        left_s = max(0.0, self._services.settings.grace_s - STOP_S)
-        asyncio.get_running_loop().call_later(left_s, self._stop)
-
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """End all waits, since the gateway stops."""
         self.stopped = True
         for ended in self._ended.values():
             ended.set()

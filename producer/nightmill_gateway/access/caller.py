@@ -76,6 +76,10 @@ class Access(Protocol):
         """Return who sent a request with these headers. Raises ApiError."""
         ...
 
+    async def any(self) -> bool:
+        """Tell whether anybody can call."""
+        ...
+
 
 class ByKey:
     """A request needs a key that is neither revoked nor expired."""
@@ -108,6 +112,10 @@ class ByKey:
             raise ApiError(401, _WRONG_KEY)
         return _caller_of(stored)
 
+    async def any(self) -> bool:
+        """Tell whether there is a key."""
+        return bool(await self._keys.all())
+
 
 def _caller_of(stored: AccessKey) -> Caller:
     return Caller(tenant=stored.tenant, role=stored.role, key_id=stored.key_id, name=stored.name)
@@ -136,6 +144,10 @@ class OnThisMachine:
         """Return the caller of the console, who sees all tenants."""
         del key_id
         return msgspec.structs.replace(await self.caller(headers), tenant=ALL)
+
+    async def any(self) -> bool:
+        """Return True: whoever is on this machine."""
+        return True
 
 
 def name_of(url: str) -> str:

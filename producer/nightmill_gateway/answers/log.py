@@ -15,3 +15,9 @@ def report(where: str, error: BaseException) -> None:
     text = f"{where}: {type(error).__name__}: {error}\n{trace}"
     sys.stderr.write(visible(Secrets.of_environment().hidden(text)))
     sys.stderr.flush()
+
+
+def note(text: str) -> None:
+    """Write a line."""
+    sys.stderr.write(visible(f"{text}\n"))
+    sys.stderr.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +14,6 @@ from nightmill.errors import SettingsError
 if TYPE_CHECKING:
     from nightmill.settings import Settings
     from nightmill_gateway.access.caller import Access
-    from nightmill_gateway.services import Services
 
 NO_KEY = "no key yet, so every request is refused: make one with nightmill keys create NAME"
 
@@ -24,6 +22,9 @@ def serve(  # noqa: PLR0913 - each option of the command
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8480,
     *,
+    processes: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes that share the port. Each uses one core.")
+    ] = 1,
     insecure: Annotated[
         bool,
         typer.Option("--insecure", help="Ask for no key. Only for an address of this machine."),
@@ -36,7 +37,8 @@ def serve(  # noqa: PLR0913 - each option of the command
 
     It calls no endpoint itself: workers do. Any number of gateways may share one Redis and one
     results store. A request needs a key of `nightmill keys create`. TLS is the part of a proxy
-    in front. At the end, requests have NIGHTMILL_GRACE_S seconds to finish.
+    in front. At the end, requests have NIGHTMILL_GRACE_S seconds to finish, and /readyz answers
+    503. A process that dies is started again.
 
     Exit codes: 0 stopped, 2 bad settings, or the address is in use.
 
@@ -49,6 +51,7 @@ def serve(  # noqa: PLR0913 - each option of the command
     from nightmill.queue.locate import with_redis  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
     from nightmill_gateway.access.caller import LOOPBACK  # noqa: PLC0415
+    from nightmill_gateway.running import new_loop  # noqa: PLC0415
 
     if insecure and host not in LOOPBACK:
         raise SettingsError(
@@ -56,47 +59,33 @@ def serve(  # noqa: PLR0913 - each option of the command
             "address make keys: nightmill keys create NAME"
         )
     loaded = load_settings(redis_url=redis_url, store_url=store_url, data_dir=data_dir)
-    with with_redis(loaded) as settings, asyncio.Runner(loop_factory=_new_loop) as runner:
-        runner.run(_serve(settings, host, port, insecure=insecure))
+    with with_redis(loaded) as settings, asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(_serve(settings, host, port, processes, insecure=insecure))
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop  # noqa: PLC0415 - not on every system
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
-async def _serve(settings: Settings, host: str, port: int, *, insecure: bool) -> None:
-    from nightmill_gateway.app import make_app  # noqa: PLC0415
-    from nightmill_gateway.server import listening  # noqa: PLC0415
+async def _serve(settings: Settings, host: str, port: int, processes: int, **options: bool) -> None:
+    from nightmill_gateway.processes import Processes  # noqa: PLC0415
+    from nightmill_gateway.running import Stop, access_of, serve  # noqa: PLC0415
+    from nightmill_gateway.server import bind, url_of  # noqa: PLC0415
     from nightmill_gateway.services import open_services  # noqa: PLC0415
 
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    async with open_services(settings) as services:
-        app = make_app(services, await _access(services, insecure=insecure))
-        async with listening(app, host, port, grace_s=settings.grace_s) as url:
-            echo(f"nightmill serves the Messages API at {url} (Ctrl-C stops it). Point at it:")
-            echo(f"  export ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY={_key(insecure=insecure)}")
-            await stop.wait()
+    insecure = options["insecure"]
+    sockets = bind(host, port)
+    url = url_of(host, sockets)
 
+    async def ready(access: Access) -> None:
+        if not await access.any():
+            echo(NO_KEY, err=True)
+        key = "any" if insecure else "<a key of: nightmill keys create NAME>"
+        echo(f"nightmill serves the Messages API at {url} (Ctrl-C stops it). Point at it:")
+        echo(f"  export ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY={key}")
 
-def _key(*, insecure: bool) -> str:
-    return "any" if insecure else "<a key of: nightmill keys create NAME>"
-
-
-async def _access(services: Services, *, insecure: bool) -> Access:
-    """Return who may call; warn when nobody can, since there is no key."""
-    from nightmill.store.access_keys import AccessKeys  # noqa: PLC0415
-    from nightmill_gateway.access.caller import ByKey, OnThisMachine  # noqa: PLC0415
-
-    if insecure:
-        return OnThisMachine()
-    keys = AccessKeys(services.store)
-    if not await keys.all():
-        echo(NO_KEY, err=True)
-    return ByKey(keys, await keys.secret())
+    stop = Stop()
+    if processes == 1:
+        await serve(settings, sockets, stop, insecure=insecure, ready=ready)
+        return
+    async with open_services(settings) as services:  # what is wrong is said once
+        access = await access_of(services, insecure=insecure)
+        await Processes(settings, sockets, processes, insecure=insecure).run(
+            stop, lambda: ready(access)
+        )

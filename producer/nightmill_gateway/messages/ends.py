@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from nightmill.records.error_types import STANDARD, standard_type
 from nightmill.records.state import JobState
 from nightmill_gateway.answers.errors import OVERLOADED, ApiError
+from nightmill_gateway.stopping import STOPS
 
 if TYPE_CHECKING:
     from nightmill.records.message import Message
@@ -46,4 +47,4 @@ def busy() -> NotEndedError:
 
 def stopping() -> NotEndedError:
     """Return the error of a request that waits at a gateway that stops."""
-    return NotEndedError(OVERLOADED, "this gateway stops: send it again", {"retry-after": "1"})
+    return NotEndedError(OVERLOADED, STOPS, {"retry-after": "1"})

@@ -10,6 +10,7 @@ import pytest
 
 from nightmill.records.state import JobState
 from nightmill_gateway.messages import handlers
+from nightmill_gateway.stopping import STOPPING
 from tests.gateway.door import opened
 from tests.gateway.messages.test_events import read
 from tests.rig import until
@@ -181,8 +182,9 @@ async def test_a_gateway_that_stops_tells_those_who_wait(rig: Rig, stream: objec
         async with opened(settings) as door:
             asking = asyncio.create_task(door("POST", PATH, json=body(stream=bool(stream))))
             await rig.sim.until(lambda: rig.sim.in_flight == 1)
-            await door.app.shutdown()  # as a stop does first
+            finishing = asyncio.create_task(door.app[STOPPING].finish(1))
             answer = await asking
+            await finishing
         assert b"this gateway stops: send it again" in answer.body
         assert b"overloaded_error" in answer.body
         async with opened(settings) as second:
