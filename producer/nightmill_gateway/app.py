@@ -20,7 +20,7 @@ from nightmill_gateway.answers.reply import (
     reply,
 )
 from nightmill_gateway.batches.handlers import BatchHandlers
-from nightmill_gateway.batches.keeper import Keeper
+from nightmill_gateway.batches.looking import Looking
 from nightmill_gateway.console.console import Console
 from nightmill_gateway.jobs.handlers import JobHandlers
 from nightmill_gateway.messages.handlers import MessageHandlers
@@ -51,13 +51,13 @@ def make_app(services: Services, access: Access) -> web.Application:
     stopping = app[STOPPING] = Stopping()
     ready = _readyz(services, stopping)
     app.add_routes([web.get("/healthz", _healthz), web.get("/readyz", ready)])
-    keeper = Keeper(services)
-    app.add_routes(BatchHandlers(services, keeper).routes())
+    looking = Looking(services)
+    app.add_routes(BatchHandlers(services, looking).routes())
     waiting = Waiting(services)
     app.add_routes(JobHandlers(services, waiting).routes())
     app.add_routes(MessageHandlers(services, waiting).routes())
     console.add_to(app)
-    app.cleanup_ctx.extend((keeper.running, waiting.running))
+    app.cleanup_ctx.extend((looking.running, waiting.running))
     stopping.tell(waiting.stop)
     return app
 

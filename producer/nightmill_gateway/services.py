@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from nightmill.client.producer import Producer
 from nightmill.client.stored import join_store
-from nightmill.queue.batches import Batches
+from nightmill.message_batches.connections import Connections
 from nightmill.queue.connection import connect, redis_errors
 from nightmill.store import ResultStore
-from nightmill.store.message_batches import MessageBatches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from redis.asyncio import Redis
 
     from nightmill.params import Defaults
     from nightmill.records.api import Api
     from nightmill.settings import Settings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
+class Services(Connections):
     """Redis, the results store, and what the client makes of them."""
-
-    settings: Settings
-    redis: Redis
-    store: ResultStore
-    batches: Batches
-    producer: Producer
-    message_batches: MessageBatches
 
     def defaults(self, api: Api) -> Defaults:
         """Return what a request is checked with that asks for this API version and these betas."""
@@ -55,11 +43,4 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         store = await stack.enter_async_context(ResultStore.open(settings.store_at))
         await join_store(settings, redis, store)
         producer = await stack.enter_async_context(Producer(settings=settings))
-        yield Services(
-            settings=settings,
-            redis=redis,
-            store=store,
-            batches=Batches(redis),
-            producer=producer,
-            message_batches=MessageBatches(store),
-        )
+        yield Services.over(settings, redis, store, producer)

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import secrets
+from typing import TYPE_CHECKING, Final
+
 import msgspec
+
+if TYPE_CHECKING:
+    from nightmill.records.counts import Counts
+
+_ID: Final = re.compile(r"msgbatch_[0-9a-f]{12}[0-9a-f]{20}")
+SAME_MS: Final = 5_000
+"""Redis has the deadline in whole seconds of its own clock."""
 
 
 class MessageBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,3 +58,26 @@ class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     body: bytes
     """The request to send, JSON."""
+
+
+def new_id(at_ms: int) -> str:
+    """Return the id of a batch made at `at_ms`; ids of later batches sort behind it."""
+    return f"msgbatch_{at_ms:012x}{secrets.token_hex(10)}"
+
+
+def id_before(at_ms: int) -> str:
+    """Return a text that sorts behind all ids of batches that were made before `at_ms`."""
+    return f"msgbatch_{at_ms:012x}"
+
+
+def is_id(text: str) -> bool:
+    """Tell whether `text` can be the id of a batch."""
+    return _ID.fullmatch(text) is not None
+
+
+def deadline(batch: MessageBatch, counts: Counts) -> int:
+    """Return when the batch expires, epoch ms: `nightmill adjust` may have changed it."""
+    limit = counts.limits.expires_at
+    if limit is None or abs(limit - batch.expires_at) < SAME_MS:
+        return batch.expires_at
+    return limit

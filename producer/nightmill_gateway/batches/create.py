@@ -7,12 +7,11 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 from nightmill.records.job import now_ms
-from nightmill.records.message_batch import MessageBatch
+from nightmill.records.message_batch import MessageBatch, id_before, new_id
 from nightmill_gateway.answers.body import api_in_headers, pieces
 from nightmill_gateway.answers.errors import ApiError
 from nightmill_gateway.answers.sending import LOST_MS, NAMED_MS, Sending
 from nightmill_gateway.batches.check import RequestsCheck, whole
-from nightmill_gateway.batches.shapes import id_before, new_id
 from nightmill_gateway.batches.staging import Staging
 from nightmill_gateway.batches.stream import RequestsReader
 

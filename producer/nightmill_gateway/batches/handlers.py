@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from nightmill.errors import StoreError
+from nightmill.message_batches.feeding import end_if_over
 from nightmill.records.counts import Counts, with_rows
 from nightmill.records.job import now_ms
+from nightmill.records.message_batch import is_id
 from nightmill_gateway.access.caller import CALLER
 from nightmill_gateway.answers.errors import invalid, not_found
 from nightmill_gateway.answers.reply import reply
 from nightmill_gateway.batches.create import create
-from nightmill_gateway.batches.feeding import end_if_over
-from nightmill_gateway.batches.shapes import PATH, is_id, message_batch, page, result_line
+from nightmill_gateway.batches.shapes import PATH, message_batch, page, result_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from nightmill.records.message_batch import MessageBatch
-    from nightmill_gateway.batches.keeper import Keeper
+    from nightmill_gateway.batches.looking import Looking
     from nightmill_gateway.services import Services
 
 DEFAULT_LIMIT: Final = 20
@@ -34,10 +35,10 @@ WRITE_S: Final = 60.0
 class BatchHandlers:
     """The handlers, over connections that are open while they are used."""
 
-    def __init__(self, services: Services, keeper: Keeper) -> None:
-        """Take the connections, and the keeper, which is woken for new work."""
+    def __init__(self, services: Services, looking: Looking) -> None:
+        """Take the connections, and what is woken for new work."""
         self._services = services
-        self._keeper = keeper
+        self._looking = looking
 
     def routes(self) -> Iterable[web.RouteDef]:
         """Return the routes."""
@@ -54,7 +55,7 @@ class BatchHandlers:
     async def _create(self, request: web.Request) -> web.StreamResponse:
         """Answer with the new batch, or with the one that an earlier sending of it has made."""
         batch = await create(request, request[CALLER].tenant, self._services)
-        self._keeper.wake()
+        self._looking.wake()
         noted = False
         try:
             response = reply(await self._shown(batch, request))
@@ -85,7 +86,7 @@ class BatchHandlers:
         if batch.ended_at is None and not await end_if_over(self._services, batch):
             raise invalid(f"{batch.batch} is still processing: cancel it, and delete it once ended")
         await self._services.message_batches.delete(batch, now_ms())
-        self._keeper.wake()
+        self._looking.wake()
         return reply({"id": batch.batch, "type": "message_batch_deleted"})
 
     async def _cancel(self, request: web.Request) -> web.Response:
@@ -93,7 +94,7 @@ class BatchHandlers:
         if batch.ended_at is None:
             await self._services.message_batches.cancel(batch, now_ms())
             await self._services.batches.cancel(batch.batch)
-            self._keeper.wake()
+            self._looking.wake()
         return reply(await self._shown(await self._find(request), request))
 
     async def _results(self, request: web.Request) -> web.StreamResponse:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from nightmill.export.lines import embedded, rfc3339
 from nightmill.records.error_types import standard_type
+from nightmill.records.message_batch import deadline
 from nightmill.records.result import ErrorInfo
 from nightmill.records.state import JobState
 
@@ -19,25 +18,7 @@ if TYPE_CHECKING:
     from nightmill.store.message_batches import End
 
 PATH: Final = "/v1/messages/batches"
-_ID: Final = re.compile(r"msgbatch_[0-9a-f]{12}[0-9a-f]{20}")
-SAME_MS: Final = 5_000
-"""Redis has the deadline in whole seconds of its own clock."""
 _UNKNOWN: Final = ErrorInfo(type="unknown", message="no error was recorded")
-
-
-def new_id(at_ms: int) -> str:
-    """Return the id of a batch made at `at_ms`; ids of later batches sort behind it."""
-    return f"msgbatch_{at_ms:012x}{secrets.token_hex(10)}"
-
-
-def id_before(at_ms: int) -> str:
-    """Return a text that sorts behind all ids of batches that were made before `at_ms`."""
-    return f"msgbatch_{at_ms:012x}"
-
-
-def is_id(text: str) -> bool:
-    """Tell whether `text` can be the id of a batch."""
-    return _ID.fullmatch(text) is not None
 
 
 def request_counts(batch: MessageBatch, counts: Counts) -> dict[str, int]:
@@ -69,14 +50,6 @@ def message_batch(batch: MessageBatch, counts: Counts, base: str) -> dict[str, o
         "archived_at": None,
         "results_url": f"{base}{PATH}/{batch.batch}/results" if ended else None,
     }
-
-
-def deadline(batch: MessageBatch, counts: Counts) -> int:
-    """Return when the batch expires, epoch ms: `nightmill adjust` may have changed it."""
-    limit = counts.limits.expires_at
-    if limit is None or abs(limit - batch.expires_at) < SAME_MS:
-        return batch.expires_at
-    return limit
 
 
 def page(batches: list[dict[str, object]], *, more: bool) -> dict[str, object]:

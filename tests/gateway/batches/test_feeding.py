@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nightmill.enqueue.feeder_lock import FeederLock
+from nightmill.message_batches import keeper
+from nightmill.records.message_batch import new_id
 from nightmill.store.message_batches import MessageBatches
-from nightmill_gateway.batches import keeper
-from nightmill_gateway.batches.shapes import new_id
+from nightmill_gateway.batches import looking
 from tests.gateway.batches.made import PATH, created, ended, results
 from tests.gateway.door import opened
 from tests.rig import until
@@ -86,7 +87,7 @@ async def test_what_is_not_called_in_time_expires(
     rig: Rig, paused: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also without a worker, when the batch is paused, and when the window was full."""
-    monkeypatch.setattr(keeper, "LOOK_S", 0.1)
+    monkeypatch.setattr(looking, "LOOK_S", 0.1)
     settings = rig.settings.model_copy(update={"window": 4})
     async with opened(settings) as door:
         batch = await created(door, 12, nightmill={"expires_in": 2})
@@ -125,7 +126,8 @@ async def test_a_batch_that_another_process_feeds_is_left_to_it(
     rig: Rig, door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The gateway goes on as soon as the lock is free."""
-    monkeypatch.setattr(keeper, "LOOK_S", 0.05)
+    monkeypatch.setattr(looking, "LOOK_S", 0.05)
+    monkeypatch.setattr(keeper, "BUSY_S", 0.05)
     name = new_id(1)
     monkeypatch.setattr("nightmill_gateway.batches.create.new_id", lambda _: name)
     async with FeederLock(rig.redis, name):

@@ -9,15 +9,12 @@ import pytest
 
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Limits
-from nightmill.records.message_batch import MessageBatch
+from nightmill.records.message_batch import MessageBatch, id_before, is_id, new_id
 from nightmill.records.result import ErrorInfo
 from nightmill.records.state import JobState
 from nightmill.store.message_batches import End
 from nightmill_gateway.batches.shapes import (
-    id_before,
-    is_id,
     message_batch,
-    new_id,
     page,
     request_counts,
     result_line,

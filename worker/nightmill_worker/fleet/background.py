@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from nightmill_worker.events import Emit
     from nightmill_worker.fleet.batch_notes import BatchNotes
     from nightmill_worker.fleet.dead_workers import DeadWorkers
+    from nightmill_worker.fleet.message_batches import KeptBatches
     from nightmill_worker.jobs.in_flight import InFlight
     from nightmill_worker.queue.scripts import Scripts
     from nightmill_worker.webhooks.delivery import Delivery
@@ -75,6 +76,7 @@ class Background:
         delivery: Delivery,
         restorer: Restorer,
         notes: BatchNotes,
+        kept: KeptBatches,
         dead: DeadWorkers | None,
         check_store: Callable[[], Awaitable[None]],
         trouble: Callable[[], str],
@@ -89,6 +91,7 @@ class Background:
         self._delivery = delivery
         self._restorer = restorer
         self._notes = notes
+        self._kept = kept
         self._dead = dead
         self._check_store = check_store
         self._trouble = trouble
@@ -117,6 +120,7 @@ class Background:
             self._repeat("sweep", self._sweep, 0),
             self._repeat("dead", self._release_dead, SPOOL_S),
             self._repeat("note", self._note, batch_notes.EVERY_S),
+            self._repeat("keep", self._keep, 0),
             self._repeat("deliver", self._delivery.run, 0),
         )
 
@@ -222,6 +226,17 @@ class Background:
         if self._governs or not self._notes.began:  # one worker of the fleet is enough
             with contextlib.suppress(QueueUnavailableError, StoreUnavailableError):
                 await self._notes.run()
+
+    async def _keep(self) -> None:
+        """Look after the Message Batches; one worker of the fleet is enough."""
+        await self.may_write.wait()
+        await asyncio.sleep(self._kept.pause_s)
+        if self._governs:
+            await self._kept.look()
+
+    async def close(self) -> None:
+        """End what the loops have started and not waited for; call it after `run` has ended."""
+        await self._kept.close()
 
     async def _cancel(self, batch: str) -> int:
         """Write the rows of one ended batch; its bad value must not keep others from ending."""

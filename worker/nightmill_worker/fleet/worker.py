@@ -43,6 +43,8 @@ from nightmill_worker.fleet.claims import STORE_AGAIN_S, Claims
 from nightmill_worker.fleet.dead_workers import DeadWorkers
 from nightmill_worker.fleet.facts import facts_of
 from nightmill_worker.fleet.life_lock import LifeLock
+from nightmill_worker.fleet.message_batches import KeptBatches
+from nightmill_worker.fleet.troubles import trouble_of
 from nightmill_worker.jobs.decision import Decider
 from nightmill_worker.jobs.defects import Defects
 from nightmill_worker.jobs.executor import Executor
@@ -164,6 +166,7 @@ class FleetWorker(Worker):
             delivery=delivery,
             restorer=restorer,
             notes=BatchNotes(Batches(redis), store),
+            kept=KeptBatches(settings, redis, store, self._emit),
             dead=DeadWorkers(locks, spool, self._scripts, self._emit) if embedded else None,
             check_store=self._check_store,
             trouble=self._trouble,
@@ -201,14 +204,8 @@ class FleetWorker(Worker):
 
     def _trouble(self) -> str:
         """Return on one line what keeps this worker from going on as it should, "" for nothing."""
-        known = {
-            "store away": self._committer.store_problem or self._claims.store_problem,
-            "spool failed": self._committer.spool_problem,
-            "Redis fails": self._scripts.problem,
-            "claims held": self._defects.problem,
-        }
-        texts = (f"{name}: {' '.join(text.split())[:300]}" for name, text in known.items() if text)
-        return self._secrets.hidden("; ".join(texts))
+        parts = (self._committer, self._claims, self._scripts, self._defects)
+        return trouble_of(*parts, self._secrets)
 
     async def main(self) -> None:
         """Claim and run jobs until `stop`; return when all is finished or given back.
@@ -249,6 +246,7 @@ class FleetWorker(Worker):
             await self._checks.close()
             self._background.end()
             await end_tasks(*tasks)
+            await self._background.close()
             if self._life:
                 self._life.leave(remove=settled)
         self._emit(WorkerStopped(worker=self.name, given_back=given_back))

@@ -16,29 +16,29 @@ from nightmill.params import api_of
 from nightmill.queue import keys
 from nightmill.records.job import now_ms, request_hash
 from nightmill.records.limits import Change
+from nightmill.records.message_batch import deadline
 from nightmill.records.result import Result
 from nightmill.records.state import JobState
 from nightmill.sources import Line
-from nightmill_gateway.batches.shapes import deadline
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from nightmill.message_batches.connections import Connections
     from nightmill.records.counts import Counts
     from nightmill.records.message_batch import MessageBatch, StoredRequest
     from nightmill.store.batches import FedState
-    from nightmill_gateway.services import Services
 
 LEAST_S: Final = 0.001
 """A deadline is in the future when it is set, seconds; the batch expires at once then."""
 
 
 class BatchFeeding:
-    """What is to be done for one batch. Each step may be repeated, by any gateway."""
+    """What is to be done for one batch. Each step may be repeated, by any gateway or worker."""
 
-    def __init__(self, services: Services, batch: MessageBatch) -> None:
+    def __init__(self, connections: Connections, batch: MessageBatch) -> None:
         """Take the connections, and the batch as the store has it."""
-        self._services = services
+        self._connections = connections
         self.batch = batch
         self.name = batch.batch
         self._api = api_of(batch.anthropic_version, batch.anthropic_beta)
@@ -62,11 +62,11 @@ class BatchFeeding:
 
     async def _ended_in_time(self) -> Counts:
         """End the batch in Redis when it was cancelled, or its time is over; return its counts."""
-        batches = self._services.batches
+        batches = self._connections.batches
         counts = await batches.counts(self.name)
         if counts.ended:
             if counts.flag == JobState.CANCELLED:
-                await self._services.message_batches.cancel(self.batch, now_ms())
+                await self._connections.message_batches.cancel(self.batch, now_ms())
             return counts
         if self.batch.cancel_initiated_at is not None:
             await batches.cancel(self.name)
@@ -81,18 +81,18 @@ class BatchFeeding:
 
         It takes as long as the batch needs. Raises BatchBusyError while another process does it.
         """
-        services, batches = self._services, self._services.batches
+        connections, batches = self._connections, self._connections.batches
         if (await batches.counts(self.name)).limits.expires_at is None:
             left_s = max(LEAST_S, (self.batch.expires_at - now_ms()) / 1000)
-            await batches.limit(self.name, Change(expires_s=left_s), settings=services.settings)
+            await batches.limit(self.name, Change(expires_s=left_s), settings=connections.settings)
         await batches.accept(self.name, on_pause="keep")
         await batches.without_canary(self.name)
-        feeder = Feeder(self.name, services.producer, batches, services.store, "keep")
+        feeder = Feeder(self.name, connections.producer, batches, connections.store, "keep")
         async with feeder:
             await feeder.feed(self._lines())
 
     async def _lines(self) -> AsyncIterator[Line]:
-        async for page in self._services.message_batches.requests(self.name):
+        async for page in self._connections.message_batches.requests(self.name):
             for each in page:
                 yield Line(
                     number=each.seq,
@@ -104,19 +104,19 @@ class BatchFeeding:
 
     async def _finish(self, counts: Counts) -> None:
         """Give the requests of an ended batch that are not called their rows."""
-        services = self._services
-        await Cancellation(services.redis, services.store, services.settings).run(self.name)
-        if (await services.batches.counts(self.name)).waiting or await self._end_if_over():
+        connections, store = self._connections, self._connections.store
+        await Cancellation(connections.redis, store, connections.settings).run(self.name)
+        if (await connections.batches.counts(self.name)).waiting or await self._end_if_over():
             return
         status = JobState(counts.flag)
-        async with FeederLock(services.redis, self.name) as lock:
-            async for page in services.message_batches.requests(self.name):
+        async with FeederLock(connections.redis, self.name) as lock:
+            async for page in connections.message_batches.requests(self.name):
                 await lock.require()
                 await self._record(page, status)
-            await reconcile(services.batches, self.name, services.store)
+            await reconcile(connections.batches, self.name, store)
             state: FedState = "expired" if status is JobState.EXPIRED else "cancelled"
-            await note(services.store, self.name, state, total=self.batch.total)
-            await services.batches.set_total(self.name, self.batch.total)
+            await note(store, self.name, state, total=self.batch.total)
+            await connections.batches.set_total(self.name, self.batch.total)
         await self._end_if_over()
 
     async def _record(self, page: list[StoredRequest], status: JobState) -> None:
@@ -124,15 +124,15 @@ class BatchFeeding:
 
         Redis is asked first: a job that ends meanwhile has its row before it leaves Redis.
         """
-        services = self._services
+        connections = self._connections
         ids = {keys.job_id(self.name, each.custom_id): each for each in page}
-        queued = await unfinished(services.redis, list(ids), services.producer.defaults)
-        stored = await services.store.lookup(list(ids))
+        queued = await unfinished(connections.redis, list(ids), connections.producer.defaults)
+        stored = await connections.store.lookup(list(ids))
         missing = [job_id for job_id in ids if job_id not in queued and job_id not in stored]
-        await services.store.record_all([self._row(each, ids[each], status) for each in missing])
+        await connections.store.record_all([self._row(each, ids[each], status) for each in missing])
 
     def _row(self, job_id: str, request: StoredRequest, status: JobState) -> Result:
-        keeps = self._services.settings.keep_params
+        keeps = self._connections.settings.keep_params
         return Result(
             job_id=job_id,
             status=status,
@@ -149,23 +149,23 @@ class BatchFeeding:
         )
 
     async def _end_if_over(self) -> bool:
-        return await end_if_over(self._services, self.batch)
+        return await end_if_over(self._connections, self.batch)
 
     async def _remove(self) -> None:
         """Remove what a deleted batch has; what was spent stays."""
-        await self._services.store.prune(self.name)
-        await self._services.message_batches.remove(self.batch)
+        await self._connections.store.prune(self.name)
+        await self._connections.message_batches.remove(self.batch)
 
 
-async def end_if_over(services: Services, batch: MessageBatch) -> bool:
+async def end_if_over(connections: Connections, batch: MessageBatch) -> bool:
     """Note that a batch has ended, if every request has its row; return whether it has."""
-    counts = await services.batches.counts(batch.batch)
+    counts = await connections.batches.counts(batch.batch)
     if not counts.drained:
         return False
-    rows = await services.store.counts(batch.batch)
+    rows = await connections.store.counts(batch.batch)
     if sum(rows.values()) < batch.total:
         return False
     if counts.flag == JobState.CANCELLED:  # also by `nightmill cancel`
-        await services.message_batches.cancel(batch, now_ms())
-    await services.message_batches.end(batch, rows, now_ms())
+        await connections.message_batches.cancel(batch, now_ms())
+    await connections.message_batches.end(batch, rows, now_ms())
     return True

@@ -1,0 +1,1 @@
+"""Brings the Message Batches of the gateway to their ends, in gateways and in workers."""

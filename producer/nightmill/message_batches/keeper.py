@@ -1,0 +1,115 @@
+"""The keeper: looks after every Message Batch that has not ended, until it has.
+
+Each gateway has one, and one worker of a fleet. What it does is held in Redis and the store, so
+any of them goes on where another one stopped. The feeder's lock lets one process feed a batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from nightmill.errors import (
+    BatchBusyError,
+    BatchEndedError,
+    QueueFullError,
+    QueueUnavailableError,
+    StoreUnavailableError,
+)
+from nightmill.message_batches.feeding import BatchFeeding
+from nightmill.records.job import now_ms
+from nightmill.records.message_batch import id_before
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from nightmill.message_batches.connections import Connections
+
+Report = Callable[[str, Exception, float], None]
+"""Is told what raised, and after how many seconds it is tried again."""
+
+BUSY_S: Final = 5.0
+"""Wait after another process had the feeder's lock, seconds."""
+AFTER_DEFECT_S: Final = 30.0
+"""Wait of a batch whose step raised, seconds."""
+BROKEN_OFF_MS: Final = 2 * 3_600_000
+"""A create takes less: requests without their batch for so long are remains of one that broke."""
+CLEAN_S: Final = 600.0
+CANCEL_AGAIN_S: Final = 1.0
+"""On Python 3.11 a command to Redis may lose a cancellation, so it is repeated; seconds."""
+_CLEANING: Final = ""
+"""Names the task that is about no batch."""
+_PASSING: Final = (
+    *(BatchBusyError, BatchEndedError, QueueFullError, QueueUnavailableError),
+    StoreUnavailableError,
+)
+"""Errors after which the next look goes on."""
+
+
+class Keeper:
+    """The work of one process on all Message Batches."""
+
+    def __init__(self, connections: Connections, report: Report) -> None:
+        """Use connections that are open until `close` has returned; `report` is told of defects."""
+        self._connections = connections
+        self._report = report
+        self._steps: dict[str, asyncio.Task[None]] = {}
+        self._feeds: dict[str, asyncio.Task[None]] = {}
+        self._cleaned_at = -CLEAN_S
+
+    async def look(self) -> int:
+        """Start what each batch needs now; return how many have not ended.
+
+        What fails comes again with a later look.
+        """
+        if time.monotonic() - self._cleaned_at > CLEAN_S:
+            self._cleaned_at = time.monotonic()
+            self._start(self._steps, _CLEANING, self._clean())
+        try:
+            found = await self._connections.message_batches.unfinished()
+        except _PASSING:
+            return 0
+        for batch in found:
+            feeding = BatchFeeding(self._connections, batch)
+            self._start(self._steps, batch.batch, self._step(feeding))
+        return len(found)
+
+    async def close(self) -> None:
+        """End what has been started. A lock that is held is released."""
+        while left := [*self._steps.values(), *self._feeds.values()]:
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
+
+    def _start(
+        self, tasks: dict[str, asyncio.Task[None]], name: str, work: Coroutine[None, None, None]
+    ) -> None:
+        """Start `work` for the batch `name`, unless a task of this kind runs for it."""
+        if name in tasks:
+            work.close()
+        else:
+            tasks[name] = asyncio.create_task(self._guarded(name, work))
+            tasks[name].add_done_callback(lambda _: tasks.pop(name))
+
+    async def _guarded(self, name: str, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except BatchBusyError:
+            await asyncio.sleep(BUSY_S)
+        except _PASSING:
+            pass
+        except Exception as error:  # noqa: BLE001 - other batches go on
+            self._report(f"batch {name}", error, AFTER_DEFECT_S)
+            await asyncio.sleep(AFTER_DEFECT_S)
+
+    async def _step(self, feeding: BatchFeeding) -> None:
+        if await feeding.step():
+            self._start(self._feeds, feeding.name, feeding.feed())
+
+    async def _clean(self) -> None:
+        """Remove the requests of creates that broke off: of a gateway that was killed."""
+        batches = self._connections.message_batches
+        for name in await batches.remains(id_before(now_ms() - BROKEN_OFF_MS)):
+            await batches.drop(name)

@@ -1,0 +1,52 @@
+"""Looks after the batches for the life of a gateway: every second, and at once after a create."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from nightmill.message_batches.keeper import Keeper
+from nightmill_gateway.answers.log import report
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiohttp import web
+
+    from nightmill_gateway.services import Services
+
+LOOK_S: Final = 1.0
+"""Between two looks at the batches, seconds."""
+
+
+class Looking:
+    """The keeper of one gateway process."""
+
+    def __init__(self, services: Services) -> None:
+        """Use connections that are open while it runs."""
+        self._keeper = Keeper(services, lambda where, error, _: report(where, error))
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look at the batches at once."""
+        self._woken.set()
+
+    async def running(self, _: web.Application) -> AsyncIterator[None]:
+        """Run for the life of an application."""
+        looking = asyncio.create_task(self._look_on())
+        yield
+        looking.cancel()
+        await asyncio.wait([looking])
+        await self._keeper.close()
+
+    async def _look_on(self) -> None:
+        while True:
+            self._woken.clear()
+            try:
+                await self._keeper.look()
+            except Exception as error:  # noqa: BLE001 - the loop goes on
+                report("the keeper of batches", error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._woken.wait()
