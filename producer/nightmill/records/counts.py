@@ -72,6 +72,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a feeder holds the batch now."""
     fed: bool = False
     """Whether a feeder has held it: then it is not done before its source was read to the end."""
+    created_at: int | None = None
+    """When a feeder held it first, epoch ms; None when Redis does not know."""
     flag: str = ""
     """`paused`, `budget`, `cancelled` or `expired`; "" while jobs may be claimed."""
     reason: str = ""
@@ -191,6 +193,7 @@ def read_counts(size: int, feeding: int, flat: Sequence[bytes]) -> Counts:
         queued=left,
         feeding=bool(feeding),
         fed=b"created_at" in fields,
+        created_at=_number(fields.get(b"created_at", b"")),
         flag=text(fields.get(b"flag", b"")),
         reason=text(fields.get(b"reason", b"")),
         webhook=text(fields.get(b"webhook", b"")),

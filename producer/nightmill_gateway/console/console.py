@@ -9,6 +9,7 @@ from aiohttp import web
 from nightmill_gateway.console import assets
 from nightmill_gateway.console.batches.handlers import BatchPages
 from nightmill_gateway.console.entrance import Entrance
+from nightmill_gateway.console.looks import Looks
 from nightmill_gateway.console.pages import add_headers
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Pages(Protocol):
 
 def _pages(services: Services) -> list[Pages]:
     """Return all groups of pages. A new page is added here."""
-    return [BatchPages(services)]
+    looks = Looks(services)
+    return [BatchPages(looks)]
 
 
 class Console:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from nightmill_gateway.access.caller import ALL, CALLER, LOOPBACK, name_of
+from nightmill_gateway.access.caller import CALLER, LOOPBACK, name_of
 from nightmill_gateway.access.key import id_of
 from nightmill_gateway.answers.errors import ApiError, api_error
 from nightmill_gateway.answers.log import report
@@ -154,23 +154,6 @@ class Entrance:
         response = see_other(LOGIN)
         response.del_cookie(COOKIE, path="/")
         return response
-
-
-def may_see(caller: Caller, batch: str) -> bool:
-    """Tell whether a caller reaches a batch, by its name. See docs/console.md."""
-    return caller.tenant in (ALL, tenant_of(batch))
-
-
-def tenant_of(batch: str) -> str:
-    """Return the tenant that a batch belongs to: before its slash, else the default one."""
-    tenant, slash, _ = batch.partition("/")
-    return tenant if slash else "default"
-
-
-def require_all(caller: Caller) -> None:
-    """Raise ApiError when the caller is of one tenant: lanes and workers serve all of them."""
-    if caller.tenant != ALL:
-        raise ApiError(403, "this page is about all tenants: log in with a key of --tenant '*'")
 
 
 def on_loopback(request: web.Request) -> bool:
