@@ -228,6 +228,8 @@ class Settings(BaseSettings):
         description="A simulator answers: batches are NAME@rehearsal, and workers claim no others",
     )
 
+    history: bool = Field(True, description="Keep the history of the last day in Redis")
+
     log_format: Literal["json", "console"] = Field(
         "console", description="Format of the worker's log"
     )

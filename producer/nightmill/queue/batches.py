@@ -228,6 +228,7 @@ class Batches:
             async with self.redis.pipeline(transaction=True) as pipe:
                 pipe.srem(keys.BATCHES, batch)
                 pipe.delete(keys.BATCH + batch, keys.QUEUES_OF + batch)
+                pipe.delete(*(keys.history(span, f"batch:{batch}") for span in ("hour", "day")))
                 await pipe.execute()
 
     async def set_ended(self, batch: str, before: int, fields: Mapping[str, int]) -> bool:

@@ -92,6 +92,8 @@ SESSION: Final = "nightmill:session:"
 """String, by digest of a session's id: the id of the key that a browser logged in with."""
 LOGINS: Final = "nightmill:logins:"
 """String, by address: how many wrong keys in the console's login form."""
+HISTORY: Final = "nightmill:history:"
+"""List, by span (hour, day) and series: points as JSON, see reports/history.py."""
 
 # Times to live, milliseconds.
 RESULT_TTL_MS: Final = 3_600_000
@@ -116,6 +118,11 @@ LOGINS_TTL_MS: Final = 60_000
 """Of LOGINS, after the last wrong key."""
 CRASHES_TTL_MS: Final = 600_000
 """Of CRASHES and TROUBLES; each write of a note renews it."""
+
+
+def history(span: str, series: str) -> str:
+    """Return the list of points of one series: of the fleet, a lane or a batch."""
+    return f"{HISTORY}{span}:{series}"
 
 
 def batch_queue(batch: str, model: str) -> str:

@@ -67,6 +67,11 @@ class Hot(msgspec.Struct, frozen=True, kw_only=True, rename={"reported": "told"}
     refused: int = 0
     """Calls that were answered 429."""
     failed: int = 0
+    """Calls that were answered 5xx, or that broke off."""
+    rejected: int = 0
+    """Calls that were answered with an error of the request's own."""
+    unsent: int = 0
+    """Granted calls that were never made."""
     used_input: float = 0.0
     """Input tokens of calls that succeeded."""
     used_output: float = 0.0
@@ -101,6 +106,11 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
     """Why the account is stopped, None when it is not."""
     hold: HeldLane | None = None
     """Why the lane itself is held or stopped, None when it is not."""
+
+    @property
+    def finished(self) -> int:
+        """Calls that have an answer of any kind, since the lane began."""
+        return self.hot.ok + self.hot.refused + self.hot.failed + self.hot.rejected
 
     @property
     def idle_s(self) -> float:

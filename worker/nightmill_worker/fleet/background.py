@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from nightmill_worker.events import Emit
     from nightmill_worker.fleet.batch_notes import BatchNotes
     from nightmill_worker.fleet.dead_workers import DeadWorkers
+    from nightmill_worker.fleet.history import HistoryKeeper
     from nightmill_worker.fleet.message_batches import KeptBatches
     from nightmill_worker.jobs.in_flight import InFlight
     from nightmill_worker.queue.scripts import Scripts
@@ -78,6 +79,7 @@ class Background:
         notes: BatchNotes,
         kept: KeptBatches,
         dead: DeadWorkers | None,
+        history: HistoryKeeper | None,
         check_store: Callable[[], Awaitable[None]],
         trouble: Callable[[], str],
     ) -> None:
@@ -93,6 +95,7 @@ class Background:
         self._notes = notes
         self._kept = kept
         self._dead = dead
+        self._history = history
         self._check_store = check_store
         self._trouble = trouble
         self._noted = ""
@@ -122,6 +125,7 @@ class Background:
             self._repeat("note", self._note, batch_notes.EVERY_S),
             self._repeat("keep", self._keep, 0),
             self._repeat("deliver", self._delivery.run, 0),
+            self._repeat("history", self._keep_history, 0),
         )
 
     def end(self) -> None:
@@ -237,6 +241,19 @@ class Background:
     async def close(self) -> None:
         """End what the loops have started and not waited for; call it after `run` has ended."""
         await self._kept.close()
+
+    async def _keep_history(self) -> None:
+        """Write the history's points of this step, if this worker is the governor.
+
+        Points that Redis does not take are missing: a gap is better than a call that waits.
+        """
+        if self._history is None:
+            await asyncio.Event().wait()
+            return
+        await asyncio.sleep(self._history.wait_s)
+        if self._governs:
+            with contextlib.suppress(QueueUnavailableError, exceptions.RedisError, OSError):
+                await self._history.keep()
 
     async def _cancel(self, batch: str) -> int:
         """Write the rows of one ended batch; its bad value must not keep others from ending."""

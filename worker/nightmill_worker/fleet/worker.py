@@ -42,6 +42,7 @@ from nightmill_worker.fleet.batch_notes import BatchNotes
 from nightmill_worker.fleet.claims import STORE_AGAIN_S, Claims
 from nightmill_worker.fleet.dead_workers import DeadWorkers
 from nightmill_worker.fleet.facts import facts_of
+from nightmill_worker.fleet.history import HistoryKeeper
 from nightmill_worker.fleet.life_lock import LifeLock
 from nightmill_worker.fleet.message_batches import KeptBatches
 from nightmill_worker.fleet.troubles import trouble_of
@@ -168,6 +169,7 @@ class FleetWorker(Worker):
             notes=BatchNotes(Batches(redis), store),
             kept=KeptBatches(settings, redis, store, self._emit),
             dead=DeadWorkers(locks, spool, self._scripts, self._emit) if embedded else None,
+            history=HistoryKeeper(redis) if settings.history else None,
             check_store=self._check_store,
             trouble=self._trouble,
         )

@@ -23,6 +23,8 @@ _CLIENTS: Final = {
     "sweep": ("flag",),
 }
 """Scripts -> the shared parts of the client's scripts that they use."""
+_NOT_WHEN_FULL: Final = ("history",)
+"""Scripts that a full Redis refuses: what they write is not needed to finish jobs."""
 _LOCAL: Final = re.compile(r"local (\w+) = .*\n")
 
 
@@ -39,4 +41,5 @@ def source(name: str) -> str:
     text += "".join(lua.joinpath(f"{each}.lua").read_text() for each in parts)
     words = set(re.findall(r"\w+", text))
     names = (found[0] for found in _LOCAL.finditer(lua_prelude()) if found[1] in words)
-    return ALLOW_OOM + "".join(names) + text
+    first = "#!lua\n" if name in _NOT_WHEN_FULL else ALLOW_OOM
+    return first + "".join(names) + text
