@@ -10,10 +10,12 @@ from aiohttp import web
 
 from nightmill.queue.connection import redis_errors
 from nightmill_gateway.access.caller import ALL, CALLER
+from nightmill_gateway.access.key_use import KeyUse
 from nightmill_gateway.answers.errors import ApiError, api_error
 from nightmill_gateway.answers.log import report
 from nightmill_gateway.answers.reply import (
     HEADER,
+    LIMITS,
     REQUEST_ID,
     error_reply,
     new_request_id,
@@ -46,7 +48,8 @@ READY_S: Final = 2.0
 def make_app(services: Services, access: Access) -> web.Application:
     """Return the application over open connections."""
     console = Console(services, access)
-    app = web.Application(middlewares=[_answers, _guard(access, console)])
+    use = KeyUse(services.redis)
+    app = web.Application(middlewares=[_answers, _guard(access, console, use)])
     app.on_response_prepare.append(_add_id)
     stopping = app[STOPPING] = Stopping()
     ready = _readyz(services, stopping)
@@ -57,7 +60,7 @@ def make_app(services: Services, access: Access) -> web.Application:
     app.add_routes(JobHandlers(services, waiting).routes())
     app.add_routes(MessageHandlers(services, waiting).routes())
     console.add_to(app)
-    app.cleanup_ctx.extend((looking.running, waiting.running))
+    app.cleanup_ctx.extend((looking.running, waiting.running, use.running))
     stopping.tell(waiting.stop)
     return app
 
@@ -94,8 +97,8 @@ def _defect(error: Exception, request_id: str) -> ApiError:
     return ApiError(500, f"a defect of the gateway; its log has {request_id}")
 
 
-def _guard(access: Access, console: Console) -> Middleware:
-    """Return the middleware that lets a request in: by its caller, and by its content type."""
+def _guard(access: Access, console: Console, use: KeyUse) -> Middleware:
+    """Return the middleware that lets a request in: by its caller, its content type, its limits."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -110,13 +113,15 @@ def _guard(access: Access, console: Console) -> Middleware:
         if request.can_read_body and request.content_type != "application/json":
             raise ApiError(415, "content-type: allowed: application/json")
         request[CALLER] = caller
-        return await handler(request)
+        async with use.request(caller, request[REQUEST_ID]) as request[LIMITS]:
+            return await handler(request)
 
     return guard
 
 
 async def _add_id(request: web.Request, response: web.StreamResponse) -> None:
     response.headers[HEADER] = request.get(REQUEST_ID) or new_request_id()
+    response.headers.update(request.get(LIMITS, {}))
 
 
 async def _healthz(_: web.Request) -> web.Response:

@@ -13,6 +13,7 @@ import msgspec
 
 from nightmill.records.access_key import AccessKey, Role
 from nightmill.records.job import now_ms
+from nightmill.records.key_limits import NO_LIMITS, KeyLimits
 from nightmill.store.access_keys import AccessKeys, digest_of
 from nightmill_gateway.access.caller import ByKey
 from nightmill_gateway.access.key import new_key
@@ -90,10 +91,14 @@ class Door:
             )
 
     async def key_of(
-        self, tenant: str = "default", role: Role = "service", expires_at: int | None = None
+        self,
+        tenant: str = "default",
+        role: Role = "service",
+        expires_at: int | None = None,
+        limits: KeyLimits = NO_LIMITS,
     ) -> str:
         """Make a key and return it."""
-        return await make_key(AccessKeys(self.services.store), tenant, role, expires_at)
+        return await make_key(AccessKeys(self.services.store), tenant, role, expires_at, limits)
 
 
 async def make_key(
@@ -101,6 +106,7 @@ async def make_key(
     tenant: str = "default",
     role: Role = "service",
     expires_at: int | None = None,
+    limits: KeyLimits = NO_LIMITS,
 ) -> str:
     """Store a new key and return it."""
     key_id, key = new_key()
@@ -113,6 +119,7 @@ async def make_key(
             tenant=tenant,
             created_at=now_ms(),
             expires_at=expires_at,
+            limits=limits,
         )
     )
     return key

@@ -55,6 +55,10 @@ FEEDER: Final = "nightmill:feeder:"
 """String, by batch: the process that feeds it."""
 UNREAD: Final = "nightmill:unread:"
 """List, by tenant and request: jobs whose clients over HTTP left before they had the answer."""
+REQUESTS: Final = "nightmill:requests:"
+"""Hash, by key id: requests that it may send. With `:open` behind it: those not answered yet."""
+BUDGET: Final = "nightmill:budget:"
+"""Hash, by key id: its budget, and what its jobs have cost in the period."""
 ACCOUNT: Final = "nightmill:line:"
 """Hash, by account: state and reason while it is not open."""
 ACCOUNTS: Final = "nightmill:accounts"
@@ -116,6 +120,10 @@ SESSION_TTL_MS: Final = 43_200_000
 """Of SESSION, after its last request."""
 LOGINS_TTL_MS: Final = 60_000
 """Of LOGINS, after the last wrong key."""
+REQUESTS_TTL_MS: Final = 600_000
+"""Of REQUESTS; each request renews it."""
+OPEN_TTL_MS: Final = 60_000
+"""Of a request in `:open`; its gateway renews it."""
 CRASHES_TTL_MS: Final = 600_000
 """Of CRASHES and TROUBLES; each write of a note renews it."""
 

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from nightmill.records.key_limits import NO_LIMITS, KeyLimits
+
 Role = Literal["viewer", "service", "operator"]
 """viewer: reads. service: also creates, cancels, deletes. operator: also controls batches."""
 
@@ -26,6 +28,7 @@ class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int | None = None
     """From when on it is refused, epoch ms; None: never."""
     revoked_at: int | None = None
+    limits: KeyLimits = NO_LIMITS
 
     def valid(self, now_ms: int) -> bool:
         """Tell whether it opens the gateway at `now_ms`, epoch ms."""

@@ -13,7 +13,7 @@ from nightmill.records.bounds import MAX_DATE_MS, MAX_INT, MIN_DATE_MS
 NANO: Final = 1_000_000_000
 """Nano-dollars in a dollar. Redis holds whole nano-dollars, so scripts add them up exactly."""
 _LARGEST_WEIGHT: Final = 1000
-_LARGEST_USD: Final = 1e6
+LARGEST_USD: Final = 1e6
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -45,7 +45,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 raise InvalidLimitError(f"{name}: {allowed}, not {number}")
         if self.expires_at is not None and not MIN_DATE_MS <= self.expires_at <= MAX_DATE_MS:
             raise InvalidLimitError(f"expires: a date up to the year 9999, not {self.expires_at}")
-        if self.budget_usd is not None and not 0 < self.budget_usd < _LARGEST_USD:
+        if self.budget_usd is not None and not 0 < self.budget_usd < LARGEST_USD:
             raise InvalidLimitError(f"budget_usd: dollars, more than 0, not {self.budget_usd}")
 
 

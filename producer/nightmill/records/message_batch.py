@@ -47,6 +47,8 @@ class MessageBatch(msgspec.Struct, frozen=True, kw_only=True):
     """What the client named its create; None: nothing."""
     answered_at: int | None = None
     """When the answer to its create was written to its end; None: it may be lost."""
+    key_id: str | None = None
+    """The key that made it, whose budget pays for it; None: it was made without a key."""
 
 
 class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):

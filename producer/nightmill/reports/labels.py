@@ -50,6 +50,8 @@ class KeyColumn(StrEnum):
     TENANT = "tenant"
     STATE = "state"
     EXPIRES = "expires"
+    LIMITS = "limits"
+    USED = "used"
 
 
 class KeyState(StrEnum):

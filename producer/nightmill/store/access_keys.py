@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from nightmill.records.access_key import AccessKey
+from nightmill.records.key_limits import NO_LIMITS, KeyLimits
 from nightmill.store.connection import ANSWER_S
 from nightmill.store.schema import ACCESS_KEYS
 
 if TYPE_CHECKING:
-    from nightmill.store.connection import Connection, Database
+    from nightmill.store.connection import Connection, Database, Row
     from nightmill.store.store import ResultStore
 
 META_ROW: Final = "key_secret"
@@ -28,6 +29,10 @@ _ALL: Final = ", ".join(ACCESS_KEYS)
 _ADD: Final = f"INSERT INTO access_keys ({_ALL}) VALUES ({', '.join(f':{n}' for n in ACCESS_KEYS)})"
 _REVOKE: Final = (
     "UPDATE access_keys SET revoked_at = :at WHERE key_id = :key_id AND revoked_at IS NULL"
+)
+_CHANGE: Final = (
+    "UPDATE access_keys SET limits = :limits, expires_at = :expires_at "
+    "WHERE key_id = :key_id AND revoked_at IS NULL"
 )
 _ADD_ROW: Final = "INSERT INTO meta (name, value) VALUES (:name, :value) ON CONFLICT DO NOTHING"
 
@@ -60,6 +65,11 @@ class AccessKeys:
         """Return all keys, the oldest first."""
         return await self._database.run(_read, within_s=ANSWER_S)
 
+    async def change(self, key_id: str, limits: KeyLimits, expires_at: int | None) -> bool:
+        """Give a key other limits and another end; return whether it was there and not revoked."""
+        work = partial(_change, key_id=key_id, limits=limits, expires_at=expires_at)
+        return await self._database.run(work, write=True, within_s=ANSWER_S)
+
     async def revoke(self, key_id: str, at_ms: int) -> bool:
         """Refuse a key from now on; return whether it was there and not revoked."""
         work = partial(_revoke, key_id=key_id, at_ms=at_ms)
@@ -81,7 +91,7 @@ def _make_secret(connection: Connection) -> None:
 
 
 def _add(connection: Connection, key: AccessKey) -> None:
-    connection.change(_ADD, msgspec.structs.asdict(key))
+    connection.change(_ADD, {**msgspec.structs.asdict(key), "limits": _stored(key.limits)})
 
 
 def _read(connection: Connection, key_id: str | None = None) -> list[AccessKey]:
@@ -90,7 +100,24 @@ def _read(connection: Connection, key_id: str | None = None) -> list[AccessKey]:
         f"SELECT {_ALL} FROM access_keys {where} ORDER BY created_at, key_id",
         {} if key_id is None else {"key_id": key_id},
     )
-    return [msgspec.convert({name: row[name] for name in ACCESS_KEYS}, AccessKey) for row in rows]
+    return [_key_of(row) for row in rows]
+
+
+def _key_of(row: Row) -> AccessKey:
+    limits = row["limits"]
+    found = NO_LIMITS if limits is None else msgspec.json.decode(str(limits), type=KeyLimits)
+    return msgspec.convert(
+        {**{name: row[name] for name in ACCESS_KEYS}, "limits": found}, AccessKey
+    )
+
+
+def _stored(limits: KeyLimits) -> str | None:
+    return None if limits == NO_LIMITS else msgspec.json.encode(limits).decode()
+
+
+def _change(connection: Connection, key_id: str, limits: KeyLimits, expires_at: int | None) -> bool:
+    values = {"key_id": key_id, "limits": _stored(limits), "expires_at": expires_at}
+    return connection.change(_CHANGE, values) > 0
 
 
 def _revoke(connection: Connection, key_id: str, at_ms: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = "0012"
+SCHEMA_VERSION: Final = "0013"
 """The newest revision in `migrations/versions`; revisions sort by name."""
 
 # Small columns first: SQLite reads a row's early columns without its overflow pages, so counts and
@@ -105,6 +105,7 @@ ACCESS_KEYS: Final = {
     "created_at": "BIGINT NOT NULL",
     "expires_at": "BIGINT",  # NULL = never
     "revoked_at": "BIGINT",  # NULL = not revoked,
+    "limits": "TEXT",  # JSON: KeyLimits; NULL = none
 }
 
 # Batches that came through the HTTP gateway: see message_batches.py.
@@ -126,6 +127,7 @@ MESSAGE_BATCHES: Final = {
     "digest": "TEXT",  # of the body of its create
     "idempotency_key": "TEXT",  # of its create; NULL = none was given
     "answered_at": "BIGINT",  # NULL = the answer to its create was not written to its end
+    "key_id": "TEXT",  # the key that made it; NULL = none
 }
 
 # Their requests, until the batch is deleted. Without a row above, a create broke off.

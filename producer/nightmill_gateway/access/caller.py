@@ -11,12 +11,13 @@ from aiohttp import web
 
 from nightmill.records.access_key import AccessKey, Role
 from nightmill.records.job import now_ms
+from nightmill.records.key_limits import NO_LIMITS, KeyLimits
 from nightmill.store.access_keys import AccessKeys, digest_of
 from nightmill_gateway.access.key import id_of, key_in
 from nightmill_gateway.answers.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 TENANT: Final = "default"
 """The tenant of keys that are made without one, and of callers without a key."""
@@ -39,6 +40,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """The id of its key; "" on this machine without keys."""
     name: str = ""
     """What the key is for."""
+    limits: KeyLimits = NO_LIMITS
 
     @property
     def operates(self) -> bool:
@@ -49,6 +51,14 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         """Raise ApiError when this role may not use the method."""
         if self.role == "viewer" and method not in READS:
             raise ApiError(403, "this key may only read: use one with the role service")
+
+    def require_betas(self, betas: Collection[str]) -> None:
+        """Raise ApiError when the key may not ask for one of these betas."""
+        allowed = self.limits.betas
+        others = [] if allowed is None else [name for name in betas if name not in allowed]
+        if others and allowed is not None:
+            text = ", ".join(allowed) or "none with this key"
+            raise ApiError(403, f"anthropic-beta: given {', '.join(others):.200}; allowed: {text}")
 
     def require_operator(self) -> None:
         """Raise ApiError when this role may not control batches, as the console does."""
@@ -118,7 +128,13 @@ class ByKey:
 
 
 def _caller_of(stored: AccessKey) -> Caller:
-    return Caller(tenant=stored.tenant, role=stored.role, key_id=stored.key_id, name=stored.name)
+    return Caller(
+        tenant=stored.tenant,
+        role=stored.role,
+        key_id=stored.key_id,
+        name=stored.name,
+        limits=stored.limits,
+    )
 
 
 class OnThisMachine:

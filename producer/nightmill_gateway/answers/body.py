@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from nightmill.params import api_of
 from nightmill_gateway.answers.errors import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from aiohttp import web
-
-    from nightmill.records.api import Api
 
 JSON_BYTES: Final = 32 << 20
 """Longest body of a request, as the API has it, bytes. A create of a batch has its own limit."""
@@ -49,10 +46,3 @@ async def read_body(request: web.Request, most: int = JSON_BYTES) -> bytes:
 def too_large(most: int) -> ApiError:
     """Return the error of a body over `most` bytes."""
     return ApiError(413, f"the body is over {most:,} bytes, which is the most: send less at once")
-
-
-def api_in_headers(request: web.Request) -> Api:
-    """Return the API version and the betas that a client asks for. Raises InvalidParamsError."""
-    names = ("anthropic-version", "anthropic-beta")
-    betas = ",".join(request.headers.getall(names[1], []))
-    return api_of(request.headers.get(names[0]), betas, names=names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -12,6 +12,9 @@ from nightmill.params.refusal import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+BETAS: Final = ("anthropic_beta", "betas")
+"""Fields that some endpoints take betas from: a key's limit is for the header alone."""
 
 
 def checked_params(
@@ -39,6 +42,9 @@ def _checked_params(
     for name in ("model", "max_tokens", "messages"):
         if name not in given:
             raise refused(name, MISSING, "as in the Messages API")
+    for name in BETAS:
+        if name in given:
+            raise refused(name, given[name], "the header anthropic-beta instead")
     if given.get("stream") and not streams:
         raise refused("stream", given["stream"], "false: this result is read later, whole")
     checked = check(given, defaults)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -15,6 +16,8 @@ HEADER: Final = "request-id"
 """The header that every answer has."""
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 """The key in a request of its id."""
+LIMITS: Final = web.RequestKey("limits", Mapping[str, str])
+"""The key in a request of headers that say what its key may still use."""
 
 
 def new_request_id() -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from nightmill.records.job import now_ms
 from nightmill.records.message_batch import MessageBatch, id_before, new_id
-from nightmill_gateway.answers.body import api_in_headers, pieces
+from nightmill_gateway.access.api import api_in_headers
+from nightmill_gateway.answers.body import pieces
 from nightmill_gateway.answers.errors import ApiError
 from nightmill_gateway.answers.sending import LOST_MS, NAMED_MS, Sending
 from nightmill_gateway.batches.check import RequestsCheck, whole

@@ -39,6 +39,6 @@ def register(app: typer.Typer) -> None:
 
     app.command()(_when_installed(serve))
     group = typer.Typer(name="keys", no_args_is_help=True, help=keys.__doc__, rich_markup_mode=None)
-    for command in (keys.create, keys.list_, keys.revoke):
+    for command in (keys.create, keys.list_, keys.adjust, keys.revoke):
         group.command(command.__name__.rstrip("_"))(_when_installed(command))
     app.add_typer(group)

@@ -1,8 +1,9 @@
-"""Make, list and revoke the keys of `nightmill serve`."""
+"""Make, list, adjust and revoke the keys of `nightmill serve`."""
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -16,12 +17,40 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import TypeVar
 
+    from nightmill.records.key_limits import KeyLimits
     from nightmill.store.access_keys import AccessKeys
 
     T = TypeVar("T")
 
+ANY: Final = "any"
+"""What takes a limit away."""
 MAX_TEXT: Final = 64
 """Longest name of a key or a tenant, characters."""
+
+
+Betas = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="The anthropic-beta values that it may send, with commas, or none.  [default: any]",
+    ),
+]
+Rpm = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="Its requests a minute, over all gateways.  [default: any]"),
+]
+Concurrency = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="Its requests at one time.  [default: any]"),
+]
+BudgetUsd = Annotated[
+    str | None,
+    typer.Option(
+        metavar="AMOUNT/PERIOD",
+        help="What its jobs may cost in each hour, day or month of UTC, as 50/day.  [default: any]",
+    ),
+]
+Expires = Annotated[str | None, typer.Option(metavar="TIME", help="From now, as 90m, 24h or 7d.")]
 
 
 def create(  # noqa: PLR0913 - each option of the command
@@ -41,9 +70,11 @@ def create(  # noqa: PLR0913 - each option of the command
             "shows all tenants."
         ),
     ] = "default",
-    expires: Annotated[
-        str | None, typer.Option(metavar="TIME", help="From now, as 90m, 24h or 7d.")
-    ] = None,
+    betas: Betas = None,
+    rpm: Rpm = None,
+    concurrency: Concurrency = None,
+    budget_usd: BudgetUsd = None,
+    expires: Expires = None,
     store_url: options.StoreUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
@@ -52,9 +83,11 @@ def create(  # noqa: PLR0913 - each option of the command
     For example:
 
     nightmill keys create reports --tenant analytics --expires 90d
+
+    nightmill keys create chat --rpm 600 --concurrency 50 --budget-usd 50/day
     """
-    from nightmill.cli.limit_options import parse_seconds  # noqa: PLC0415 - `--help` stays fast
-    from nightmill.records.job import now_ms  # noqa: PLC0415
+    from nightmill.records.job import now_ms  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.records.key_limits import NO_LIMITS  # noqa: PLC0415
     from nightmill.store.access_keys import digest_of  # noqa: PLC0415
     from nightmill_gateway.access.caller import ALL  # noqa: PLC0415
     from nightmill_gateway.access.key import new_key  # noqa: PLC0415
@@ -64,12 +97,10 @@ def create(  # noqa: PLR0913 - each option of the command
     if not is_name(tenant) and (tenant != ALL or role == "service"):
         allowed = f"{A_NAME}; '{ALL}' with the role viewer or operator"
         raise SettingsError(f"--tenant: given {tenant!r:.80}; allowed: {allowed}")
-    try:
-        lasts_s = None if expires is None else parse_seconds(expires)
-    except InvalidLimitError as error:
-        raise SettingsError(f"--{error}") from None
     key_id, key = new_key()
     now = now_ms()
+    limits = _changed(NO_LIMITS, betas, rpm, concurrency, budget_usd)
+    expires_at = None if expires is None else _end(expires, now)
 
     async def add(keys: AccessKeys) -> None:
         await keys.add(
@@ -80,7 +111,8 @@ def create(  # noqa: PLR0913 - each option of the command
                 role=role,
                 tenant=tenant,
                 created_at=now,
-                expires_at=None if lasts_s is None else now + int(lasts_s * 1000),
+                expires_at=expires_at,
+                limits=limits,
             )
         )
 
@@ -92,10 +124,11 @@ def create(  # noqa: PLR0913 - each option of the command
 def list_(
     *,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
+    redis_url: options.RedisUrl = None,
     store_url: options.StoreUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """List the keys by their ids, without what is secret in them.
+    """List the keys by their ids with their limits and what they use of them.
 
     For example:
 
@@ -104,15 +137,54 @@ def list_(
     import msgspec  # noqa: PLC0415 - `--help` stays fast
 
     from nightmill.records.job import now_ms  # noqa: PLC0415
+    from nightmill_gateway.cli.key_table import print_keys, record, used_of  # noqa: PLC0415
 
     found = _with_keys(lambda keys: keys.all(), store_url=store_url, data_dir=data_dir)
+    used = used_of(found, redis_url=redis_url, data_dir=data_dir)
     now = now_ms()
     if json:
-        echo_json(msgspec.json.encode([_record(key, now) for key in found]))
+        echo_json(msgspec.json.encode([record(key, used.get(key.key_id), now) for key in found]))
     elif not found:
         echo("no keys; make one: nightmill keys create NAME")
     else:
-        _print_table(found, now)
+        print_keys(found, used, now)
+
+
+def adjust(  # noqa: PLR0913 - each option of the command
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The key's id, nm_..., or the key.")],
+    *,
+    betas: Betas = None,
+    rpm: Rpm = None,
+    concurrency: Concurrency = None,
+    budget_usd: BudgetUsd = None,
+    expires: Expires = None,
+    store_url: options.StoreUrl = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Change the limits of a key from its next request on; `any` takes a limit away.
+
+    For example:
+
+    nightmill keys adjust nm_0123456789ab --rpm 1200 --budget-usd any
+    """
+    from nightmill.records.job import now_ms  # noqa: PLC0415 - `--help` stays fast
+    from nightmill_gateway.access.key import id_of  # noqa: PLC0415
+
+    if all(each is None for each in (betas, rpm, concurrency, budget_usd, expires)):
+        raise SettingsError("give what is to change: --betas, --rpm, --concurrency, ...")
+    key_id = id_of(key) or key
+    now = now_ms()
+
+    async def change(keys: AccessKeys) -> bool:
+        found = await keys.get(key_id)
+        if found is None:
+            return False
+        limits = _changed(found.limits, betas, rpm, concurrency, budget_usd)
+        end = found.expires_at if expires is None else _end(expires, now)
+        return await keys.change(key_id, limits, end)
+
+    _require_known(_with_keys(change, store_url=store_url, data_dir=data_dir))
+    echo(f"{key_id} has the new limits")
 
 
 def revoke(
@@ -132,50 +204,59 @@ def revoke(
 
     key_id = id_of(key) or key
     now = now_ms()
-    was = _with_keys(lambda keys: keys.revoke(key_id, now), store_url=store_url, data_dir=data_dir)
-    if not was:
-        raise SettingsError(
-            "KEY: no key with this id that is not revoked; see: nightmill keys list"
-        )
+    _require_known(
+        _with_keys(lambda keys: keys.revoke(key_id, now), store_url=store_url, data_dir=data_dir)
+    )
     echo(f"{key_id} is revoked")
 
 
-def _record(key: AccessKey, now: int) -> dict[str, object]:
-    from nightmill.export.lines import rfc3339  # noqa: PLC0415
+def _changed(
+    limits: KeyLimits,
+    betas: str | None,
+    rpm: str | None,
+    concurrency: str | None,
+    budget_usd: str | None,
+) -> KeyLimits:
+    """Return `limits` with what is given. Raises SettingsError that names the option."""
+    import msgspec  # noqa: PLC0415 - `--help` stays fast
 
-    return {
-        "id": key.key_id,
-        "name": key.name,
-        "role": key.role,
-        "tenant": key.tenant,
-        "state": _state(key, now),
-        "created_at": rfc3339(key.created_at),
-        "expires_at": rfc3339(key.expires_at),
-        "revoked_at": rfc3339(key.revoked_at),
+    from nightmill.records import key_limits  # noqa: PLC0415
+
+    given: dict[str, tuple[str | None, Callable[[str], object]]] = {
+        "betas": (betas, key_limits.read_betas),
+        "rpm": (rpm, partial(key_limits.read_number, "rpm")),
+        "concurrency": (concurrency, partial(key_limits.read_number, "concurrency")),
+        "budget": (budget_usd, key_limits.read_budget),
     }
+    try:
+        return msgspec.structs.replace(
+            limits,
+            **{
+                name: None if text == ANY else read(text)
+                for name, (text, read) in given.items()
+                if text is not None
+            },
+        )
+    except InvalidLimitError as error:
+        raise SettingsError(f"--{error}") from None
 
 
-def _state(key: AccessKey, now: int) -> str:
-    from nightmill.reports.labels import KeyState  # noqa: PLC0415
+def _end(expires: str, now: int) -> int | None:
+    from nightmill.cli.limit_options import parse_seconds  # noqa: PLC0415
 
-    if key.revoked_at is not None:
-        return KeyState.REVOKED
-    return KeyState.VALID if key.valid(now) else KeyState.EXPIRED
+    if expires == ANY:
+        return None
+    try:
+        return now + int(parse_seconds(expires) * 1000)
+    except (InvalidLimitError, OverflowError) as error:
+        raise SettingsError(f"--{error}") from None
 
 
-def _print_table(found: list[AccessKey], now: int) -> None:
-    import sys  # noqa: PLC0415
-
-    from nightmill.cli.console import VisibleConsole  # noqa: PLC0415
-    from nightmill.cli.fitted import FittedTable  # noqa: PLC0415
-    from nightmill.reports.labels import KeyColumn  # noqa: PLC0415
-
-    table = FittedTable([*KeyColumn], text_columns=len(KeyColumn))
-    for key in found:
-        shown = _record(key, now)
-        expires = str(shown["expires_at"] or "never")[:10]
-        table.add(key.key_id, key.name, key.role, key.tenant, _state(key, now), expires)
-    VisibleConsole(width=None if sys.stdout.isatty() else options.WIDE).print(table)
+def _require_known(found: bool) -> None:
+    if not found:
+        raise SettingsError(
+            "KEY: no key with this id that is not revoked; see: nightmill keys list"
+        )
 
 
 def _require_text(option: str, text: str) -> None:

@@ -12,9 +12,10 @@ from nightmill.queue import keys, wire
 from nightmill.queue.connection import redis_errors
 from nightmill.records.counts import text
 from nightmill.records.job import request_hash
+from nightmill_gateway.access.api import api_in_headers
 from nightmill_gateway.access.caller import CALLER
 from nightmill_gateway.access.names import inner, is_job
-from nightmill_gateway.answers.body import api_in_headers, read_body
+from nightmill_gateway.answers.body import read_body
 from nightmill_gateway.answers.errors import ApiError, not_found
 from nightmill_gateway.answers.params import checked_params
 from nightmill_gateway.answers.reply import reply

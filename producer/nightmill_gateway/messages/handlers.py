@@ -15,9 +15,10 @@ from nightmill.params import decode
 from nightmill.queue import wire
 from nightmill.queue.connection import redis_errors
 from nightmill.records.limits import Change, Limits
+from nightmill_gateway.access.api import api_in_headers
 from nightmill_gateway.access.caller import CALLER
 from nightmill_gateway.access.names import inner
-from nightmill_gateway.answers.body import api_in_headers, read_body
+from nightmill_gateway.answers.body import read_body
 from nightmill_gateway.answers.errors import ApiError, api_error
 from nightmill_gateway.answers.log import report
 from nightmill_gateway.answers.params import checked_params

@@ -1,0 +1,171 @@
+"""The limits of a key: betas, requests a minute, requests at one time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nightmill.queue import keys
+from nightmill.records.key_limits import KeyLimits
+from nightmill_gateway.access import key_use
+from nightmill_gateway.access.key import id_of
+from tests.gateway.door import opened
+from tests.gateway.messages.test_messages import body
+from tests.rig import until
+
+if TYPE_CHECKING:
+    from tests.gateway.door import Door
+    from tests.rig import Rig
+
+PATH = "/v1/nothing"
+"""No route: who gets in gets a 404."""
+MESSAGES = "/v1/messages"
+CREATES = {
+    MESSAGES: body(),
+    "/v1/messages/batches": {"requests": [{"custom_id": "a", "params": body()}]},
+    "/v1/jobs": {"params": body()},
+}
+"""Route -> what it takes; each may ask for betas."""
+
+
+@pytest.mark.parametrize("path", CREATES)
+async def test_only_the_betas_of_the_key_are_taken(door: Door, path: str) -> None:
+    """A beta may cost more, or send data elsewhere: who may use it is the operator's decision."""
+    key = await door.key_of(limits=KeyLimits(betas=("b-1", "b-2")))
+    for given in ("x-9", "b-1, x-9"):
+        headers = {"anthropic-beta": given}
+        answer = await door("POST", path, key=key, json=CREATES[path], headers=headers)
+        assert answer.error == (403, "permission_error")
+        assert answer.message == "anthropic-beta: given x-9; allowed: b-1, b-2"
+    none = await door.key_of(limits=KeyLimits(betas=()))
+    answer = await door(
+        "POST", path, key=none, json=CREATES[path], headers={"anthropic-beta": "b-1"}
+    )
+    assert "allowed: none with this key" in answer.message
+
+
+async def test_an_allowed_beta_and_a_key_without_the_limit(door: Door) -> None:
+    """Both betas of two headers count, as HTTP joins them."""
+    for limits in (KeyLimits(betas=("b-1", "b-2")), KeyLimits()):
+        key = await door.key_of(limits=limits)
+        given = {"anthropic-beta": "b-2,b-1"}
+        answer = await door("POST", "/v1/jobs", key=key, json=CREATES["/v1/jobs"], headers=given)
+        assert answer.status == 202
+
+
+async def test_a_beta_cannot_come_in_the_body(door: Door) -> None:
+    """The body would be a way around the key's limit."""
+    key = await door.key_of(limits=KeyLimits(betas=()))
+    for field in ("anthropic_beta", "betas"):
+        given = {**body(), field: ["x-9"]}
+        answer = await door("POST", "/v1/jobs", key=key, json={"params": given})
+        assert answer.error[0] in (400, 403), field
+
+
+async def test_requests_a_minute_are_counted_over_all_gateways(rig: Rig, door: Door) -> None:
+    """Behind a load balancer, each request may reach another gateway."""
+    key = await door.key_of(limits=KeyLimits(rpm=4))
+    async with opened(rig.settings) as second:
+        for left, way in ((3, door), (2, second), (1, door), (0, second)):
+            answer = await way("GET", PATH, key=key)
+            assert answer.status == 404
+            assert answer.headers["anthropic-ratelimit-requests-limit"] == "4"
+            assert answer.headers["anthropic-ratelimit-requests-remaining"] == str(left)
+        for way in (door, second):
+            answer = await way("GET", PATH, key=key)
+            assert answer.error == (429, "rate_limit_error")
+            assert "rpm: 4 requests a minute" in answer.message
+            assert 1 <= int(answer.headers["retry-after"]) <= 15, "one comes back every 15 s"
+            assert answer.headers["anthropic-ratelimit-requests-remaining"] == "0"
+            assert answer.headers["anthropic-ratelimit-requests-reset"].endswith("Z")
+    assert (await door("GET", PATH)).status == 404, "another key has its own limit"
+    assert "anthropic-ratelimit-requests-limit" not in (await door("GET", PATH)).headers
+
+
+async def test_retry_after_is_a_time_that_helps(rig: Rig, door: Door) -> None:
+    """The SDKs wait exactly so long: one second less would be one more refusal."""
+    key = await door.key_of(limits=KeyLimits(rpm=2))
+    name = keys.REQUESTS + (id_of(key) or "")
+    for _ in range(2):
+        await door("GET", PATH, key=key)
+    refused = await door("GET", PATH, key=key)
+    waited_ms = int(refused.headers["retry-after"]) * 1000
+    at = int(await rig.redis.execute_command("HGET", name, "at"))
+    await rig.redis.execute_command("HSET", name, "at", at - waited_ms)  # as if the time had passed
+    assert (await door("GET", PATH, key=key)).status == 404
+    assert (await door("GET", PATH, key=key)).status == 429
+
+
+async def test_many_clients_at_once_get_exactly_their_number(rig: Rig, door: Door) -> None:
+    """Two gateways must not both give the last request away."""
+    key = await door.key_of(limits=KeyLimits(rpm=20))
+    async with opened(rig.settings) as second:
+        answers = await asyncio.gather(
+            *(way("GET", PATH, key=key) for _ in range(30) for way in (door, second))
+        )
+    assert sorted(answer.status for answer in answers) == [404] * 20 + [429] * 40
+
+
+async def test_requests_at_one_time(rig: Rig, door: Door) -> None:
+    """Two clients wait, a third is refused; one that has its answer makes room."""
+    key = await door.key_of(limits=KeyLimits(concurrency=2))
+    name = f"{keys.REQUESTS}{id_of(key)}:open"
+    async with asyncio.TaskGroup() as group:
+        waiting = [group.create_task(door("POST", MESSAGES, key=key, json=body())) for _ in "ab"]
+        await until(lambda: _count(rig, name, 2))
+        answer = await door("GET", PATH, key=key)
+        assert answer.error == (429, "rate_limit_error")
+        assert "concurrency: 2 requests at one time" in answer.message
+        assert int(answer.headers["retry-after"]) >= 1
+        async with rig.working():
+            assert [(await each).status for each in waiting] == [200, 200]
+    assert (await door("GET", PATH, key=key)).status == 404
+
+
+async def _count(rig: Rig, name: str, number: int) -> bool:
+    return bool(await rig.redis.zcard(name) == number)
+
+
+async def test_a_client_that_hangs_up_makes_room(rig: Rig, door: Door) -> None:
+    """Otherwise a flaky client would lock its own key."""
+    key = await door.key_of(limits=KeyLimits(concurrency=1))
+    name = f"{keys.REQUESTS}{id_of(key)}:open"
+    waiting = asyncio.create_task(door("POST", MESSAGES, key=key, json=body()))
+    await until(lambda: _count(rig, name, 1))
+    waiting.cancel()
+    await until(lambda: _count(rig, name, 0))
+    assert (await door("GET", PATH, key=key)).status == 404
+
+
+async def test_a_killed_gateway_frees_its_requests_a_minute_later(
+    rig: Rig, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its requests are renewed while it lives, and end with their lease after that."""
+    key = await door.key_of(limits=KeyLimits(concurrency=1))
+    name = f"{keys.REQUESTS}{id_of(key)}:open"
+    await rig.redis.zadd(name, {"req_of_a_killed_gateway": 1})
+    assert (await door("GET", PATH, key=key)).status == 404
+    monkeypatch.setattr(key_use, "RENEW_S", 0.01)
+    async with opened(rig.settings) as second:
+        waiting = asyncio.create_task(second("POST", MESSAGES, key=key, json=body()))
+        await until(lambda: _count(rig, name, 1))
+        (member,) = await rig.redis.zrange(name, 0, -1)
+        first = float(await rig.redis.zscore(name, member))
+
+        async def renewed() -> bool:
+            return float(await rig.redis.zscore(name, member)) > first
+
+        await until(renewed)
+        waiting.cancel()
+
+
+@pytest.mark.parametrize("stored", ["nan", "1e400", "-5", "x", ""])
+async def test_odd_values_in_redis_lock_no_key(rig: Rig, door: Door, stored: str) -> None:
+    """Other programs may write there."""
+    key = await door.key_of(limits=KeyLimits(rpm=5, concurrency=2))
+    name = keys.REQUESTS + (id_of(key) or "")
+    fields = ("level", stored, "at", stored, "mean_ms", stored)
+    await rig.redis.execute_command("HSET", name, *fields)
+    assert (await door("GET", PATH, key=key)).status == 404
