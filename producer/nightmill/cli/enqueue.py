@@ -155,7 +155,7 @@ async def _feed(settings: Settings, order: Order, read: Read) -> Fed:
         if order.twice:
             await feeder.check(read())
         try:
-            async with showing(session.batches, name):
+            async with showing(session.batches, name, settings):
                 fed = await feeder.feed(read(), live=not order.twice)
         except (InvalidParamsError, SourceError) as error:
             before = counted(feeder.fed.total, "job")

@@ -93,7 +93,7 @@ async def _retry(
         if (counts := await session.batches.counts(batch)).flag == "paused":
             resume = f"nightmill resume {shlex.quote(batch)}"
             echo(f"the batch is paused ({counts.reason}): {resume}", err=True)
-        async with showing(session.batches, batch):
+        async with showing(session.batches, batch, settings):
             done = await requeue(
                 *(batch, store, session.producer, session.batches),
                 which=which.selection(),

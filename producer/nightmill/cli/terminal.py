@@ -26,7 +26,12 @@ def echo(text: str, *, err: bool = False, newline: bool = True) -> None:
     It may quote a server or a row, so the credentials of the environment are hidden in it.
     """
     end = "\n" if newline else ""
-    _print(sys.stderr if err else sys.stdout, visible(_secrets().hidden(text)) + end)
+    _print(sys.stderr if err else sys.stdout, shown(text) + end)
+
+
+def shown(text: str) -> str:
+    """Return a text for a person, without credentials and controls: see `echo`."""
+    return visible(_secrets().hidden(text))
 
 
 def echo_data(text: str) -> None:

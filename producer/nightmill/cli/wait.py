@@ -82,7 +82,7 @@ async def _wait(
         corrections = Corrections(batches, settings)
         await corrections.one(name)  # a name that nobody knows is an error at once
         try:
-            async with showing(batches, name):
+            async with showing(batches, name, settings):
                 counts = await Batch(batches, name, settings).wait(
                     timeout, keep_waiting=keep_waiting
                 )

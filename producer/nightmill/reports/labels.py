@@ -41,6 +41,21 @@ class ProgressLabel(StrEnum):
     ETA = "ETA"
 
 
+class PanelLabel(StrEnum):
+    """Labels of the panel that `run`, `enqueue` and `wait` show on a terminal."""
+
+    ETA = "ETA"
+    BATCH = "batch"
+    DONE = "done"
+    RATE = "rate"
+    TOKENS = "tokens"
+    COST = "cost"
+    LIMITED_BY = "limited by"
+    REFUSED = "refused (429)"
+    NOT_WHOLE = "not whole"
+    NEWEST_ERROR = "newest error"
+
+
 class KeyColumn(StrEnum):
     """Headings of `nightmill keys list`."""
 

@@ -16,7 +16,7 @@ SPAN_S: Final = 10.0
 """Time over which the rate is measured, seconds."""
 
 SEPARATOR: Final = " · "
-"""Between two parts of a progress line; a narrow terminal breaks it there."""
+"""Between two parts of a progress line."""
 
 _MINUTE: Final = 60
 _HOUR: Final = 3600
@@ -85,18 +85,6 @@ def remaining_s(counts: Counts, rate: float | None) -> float | None:
     if not left:
         return 0.0
     return left / rate if rate else None
-
-
-def folded(line: str, width: int) -> str:
-    """Return a progress line as several lines of at most `width` characters, where it can be."""
-    lines, after = [""], ""
-    for part in line.split(SEPARATOR):
-        if lines[-1] and len(lines[-1]) + len(after) + len(part) > width:
-            lines.append(f"  {part}")
-        else:
-            lines[-1] += after + part
-        after = SEPARATOR
-    return "\n".join(lines)
 
 
 def counted(number: int, noun: str) -> str:

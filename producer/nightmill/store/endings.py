@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from nightmill.store.bounds import batch_key
+from nightmill.store.bounds import batch_key, date_ms
 from nightmill.store.rows import UNKNOWN, attempts_of, error_of, state_of
 
 if TYPE_CHECKING:
     from nightmill.records.result import ErrorInfo
     from nightmill.records.state import JobState
     from nightmill.store.connection import Connection
+
+NEWEST: Final = 2_000
+"""Rows among which the newest failures are looked for."""
 
 
 def stops(connection: Connection, batch: str) -> list[tuple[JobState, str | None, int, str]]:
@@ -36,6 +39,28 @@ def errors(connection: Connection, batch: str) -> list[tuple[ErrorInfo, int, str
     return [
         (error_of(error) or UNKNOWN, count, example)
         for error, count, example in connection.rows(query, {"batch": batch_key(batch)})
+    ]
+
+
+def newest_failures(
+    connection: Connection, batch: str, number: int
+) -> list[tuple[int, str, ErrorInfo]]:
+    """Return the newest failures of `batch`: when each ended (epoch ms), its job's id, its error.
+
+    They are of the last NEWEST rows that ended: a page that is shown every second must not read
+    the millions of rows that may lie behind the last failure.
+    """
+    query = (
+        "SELECT finished_at, job_id, error FROM (SELECT finished_at, job_id, status, error "
+        "FROM results WHERE batch = :batch ORDER BY finished_at DESC, job_id DESC "
+        f"LIMIT {NEWEST}) AS newest WHERE status = 'failed' "
+        "ORDER BY finished_at DESC, job_id DESC LIMIT :number"
+    )
+    return [
+        (date_ms(at), job_id, error_of(error) or UNKNOWN)
+        for at, job_id, error in connection.rows(
+            query, {"batch": batch_key(batch), "number": number}
+        )
     ]
 
 

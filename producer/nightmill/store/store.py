@@ -297,6 +297,11 @@ class ResultStore:
         """Return the different errors of `batch`, how many jobs have each, and one such job."""
         return await self._database.run(partial(endings.errors, batch=batch))
 
+    async def newest_failures(self, batch: str, number: int) -> list[tuple[int, str, ErrorInfo]]:
+        """Return the newest failures of `batch`: end (epoch ms), job_id, error; see `endings`."""
+        work = partial(endings.newest_failures, batch=batch, number=number)
+        return await self._database.run(work, within_s=ANSWER_S)
+
     async def lost(self, batch: str) -> tuple[int, float]:
         """Return how many calls of `batch` ended with their worker, and an estimate of their cost.
 

@@ -137,6 +137,20 @@ class Conformance:
             chosen = store.stream("night", statuses={JobState.SUCCEEDED}, stop_reason=name)
             assert len([row async for row in chosen]) == number
 
+    async def test_the_newest_failures_come_first(self, store: ResultStore) -> None:
+        """A picture that is drawn every second shows them, so few rows are read for them."""
+        rows = [numbered(n) for n in range(1, 4)]
+        failed = [
+            msgspec.structs.replace(row, status=JobState.FAILED, error=FAILED.error, finished_at=n)
+            for n, row in enumerate(rows[:2], 1)
+        ]
+        await store.record([*failed, rows[2]])
+        assert FAILED.error is not None
+        found = await store.newest_failures("night", 5)
+        assert found == [(2, rows[1].job_id, FAILED.error), (1, rows[0].job_id, FAILED.error)]
+        assert await store.newest_failures("night", 1) == found[:1]
+        assert await store.newest_failures("", 5) == []
+
     async def test_lookup_returns_run_status_and_request_of_the_stored_ids(
         self, store: ResultStore
     ) -> None:

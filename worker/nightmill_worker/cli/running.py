@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from nightmill.cli.live import Live
+from nightmill.cli.live import Live, around
 from nightmill.cli.terminal import echo
 from nightmill.enqueue.changes import Changed
 from nightmill.enqueue.prepare import defaults_of
 from nightmill.errors import SourceError
 from nightmill.export import export
 from nightmill.export.unchanged import export_once
+from nightmill.queue.connection import connect
 from nightmill.records.acceptance import Accepted
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Change
+from nightmill.reports.panel import panel_of
 from nightmill.reports.progress import Progress, counted
 from nightmill.safety import private
 from nightmill.settings import Settings
@@ -33,6 +35,7 @@ from nightmill_worker.machine.signals import StopSignals
 from nightmill_worker.machine.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from nightmill.reports.around import Around
     from nightmill_worker.simulator import SimulatorConfig
 
 SOME_FAILED: Final = 1
@@ -102,7 +105,11 @@ async def _run(reached: Settings, checked: Summary, plan: Plan) -> tuple[Ending,
             ).install()
             started = time.monotonic()
             shown = _Shown(live, plan.batch, workers)
-            ending = await local.run(lambda: read_checked(checked, defaults), shown.counts)
+            async with (
+                contextlib.aclosing(connect(served)) as redis,
+                around(live, redis, served, plan.batch) as shown.beside,
+            ):
+                ending = await local.run(lambda: read_checked(checked, defaults), shown.counts)
             took_s = time.monotonic() - started
     rehearsal = plan.simulator is not None
     for line in summary(ending, plan.batch, took_s, shown.refused, rehearsal=rehearsal):
@@ -140,7 +147,7 @@ def _log(settings: Settings) -> Iterator[IO[bytes]]:
 
 
 class _Shown:
-    """Turns counts into the progress line."""
+    """Turns counts into the panel."""
 
     def __init__(self, live: Live, batch: str, workers: Supervisor) -> None:
         self._live = live
@@ -148,6 +155,8 @@ class _Shown:
         self._workers = workers
         self._progress: Progress | None = None
         self._noted: set[str] = set()
+
+        self.beside: Around | None = None
 
     @property
     def refused(self) -> int:
@@ -163,9 +172,8 @@ class _Shown:
         kinds = {note[:KIND] for note in notes}
         news = not kinds <= self._noted
         self._noted = kinds
-        self._live.show(
-            "\n".join([f"{self._batch}: {self._progress.line()}", *notes]), now, at_once=news
-        )
+        panel = panel_of(self._batch, self._progress, tuple(notes))
+        self._live.show(self.beside.added(panel) if self.beside else panel, now, at_once=news)
 
 
 async def _export(settings: Settings, checked: Summary, plan: Plan, *, whole: bool) -> int:
