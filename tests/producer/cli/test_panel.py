@@ -36,7 +36,7 @@ def panel(counts: Counts = RUNNING, batch: str = "reviews", **more: object) -> P
     progress = Progress(Counts(total=counts.total, succeeded=before, refused=7), 0.0)
     progress.add(counts, 10.0)
     made = panel_of(batch, progress)
-    return Panel(**{name: getattr(made, name) for name in made.__struct_fields__} | more)  # type: ignore[arg-type]
+    return Panel(**{name: getattr(made, name) for name in made.__struct_fields__} | more)
 
 
 def drawn(what: Panel, width: int, *, encoding: str = "utf-8") -> list[str]:
@@ -46,7 +46,7 @@ def drawn(what: Panel, width: int, *, encoding: str = "utf-8") -> list[str]:
     console.file = out
     console.print(DrawnPanel(what))
     out.flush()
-    return out.buffer.getvalue().decode(encoding).splitlines()  # type: ignore[attr-defined]
+    return out.buffer.getvalue().decode(encoding).splitlines()
 
 
 def test_the_panel_shows_what_a_person_wants_to_know() -> None:
