@@ -27,6 +27,7 @@ from nightmill.records.state import JobState
 from nightmill.reports.view import View
 from nightmill.store.schema import (
     ACCESS_KEYS,
+    AUDIT,
     BATCHES,
     MESSAGE_BATCHES,
     META,
@@ -104,6 +105,7 @@ def test_the_columns_of_the_tables_are_listed_in_order() -> None:
         "column of `spent`": SPENT,
         "column of `turns`": TURNS,
         "column of `access_keys`": ACCESS_KEYS,
+        "column of `audit`": AUDIT,
         "column of `message_batches`": MESSAGE_BATCHES,
         "column of `requests`": REQUESTS,
     }.items():

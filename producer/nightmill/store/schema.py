@@ -130,6 +130,19 @@ MESSAGE_BATCHES: Final = {
     "key_id": "TEXT",  # the key that made it; NULL = none
 }
 
+# Who acted in the web console: see audit.py.
+AUDIT: Final = {
+    "id": "TEXT NOT NULL",  # sorts by time
+    "at": "BIGINT NOT NULL",
+    "tenant": "TEXT NOT NULL",  # whose thing it was; '*' = all tenants'
+    "key_id": "TEXT NOT NULL",  # '' = on a machine without keys
+    "who": "TEXT NOT NULL",  # the key's name
+    "action": "TEXT NOT NULL",
+    "target": "TEXT NOT NULL",  # a batch, job, account or lane
+    "detail": "TEXT NOT NULL",
+    "outcome": "TEXT",  # NULL = the action runs, or its gateway died
+}
+
 # Their requests, until the batch is deleted. Without a row above, a create broke off.
 REQUESTS: Final = {
     "batch": "TEXT NOT NULL",
@@ -172,6 +185,7 @@ _TABLES: Final = {
     "access_keys": ACCESS_KEYS,
     "message_batches": MESSAGE_BATCHES,
     "requests": REQUESTS,
+    "audit": AUDIT,
 }
 _KEYS: Final = {
     "turns": "job_id, run, n",

@@ -76,6 +76,7 @@ class BatchesConformance:
             for statement in (
                 *("DROP TABLE batches", "DROP TABLE meta", "DROP TABLE turns"),
                 *("DROP TABLE access_keys", "DROP TABLE message_batches", "DROP TABLE requests"),
+                "DROP TABLE audit",
                 "ALTER TABLE results DROP COLUMN turns",
                 "ALTER TABLE results DROP COLUMN api",
                 "ALTER TABLE results DROP COLUMN cache_creation_1h_input_tokens",

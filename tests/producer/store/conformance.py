@@ -16,6 +16,7 @@ from nightmill.records.state import JobState
 from nightmill.store import ResultStore, Spent, Stored
 from nightmill.store.schema import (
     ACCESS_KEYS,
+    AUDIT,
     BATCHES,
     MESSAGE_BATCHES,
     META,
@@ -301,6 +302,7 @@ class Conformance:
             "access_keys": list(ACCESS_KEYS),
             "message_batches": list(MESSAGE_BATCHES),
             "requests": list(REQUESTS),
+            "audit": list(AUDIT),
             "alembic_version": ["version_num"],
         }
 

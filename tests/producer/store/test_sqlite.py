@@ -124,7 +124,7 @@ async def test_a_store_from_before_migrations_is_brought_up_to_date(path: Path) 
         bill = ("cache_creation_1h_input_tokens", "web_search_requests", "billed_as", "cost_parts")
         for column in ("lane", "queue_ms", "call_ms", "snooze_reasons", "turns", "api", *bill):
             connection.execute(f"ALTER TABLE results DROP COLUMN {column}")
-        later = ("turns", "access_keys", "message_batches", "requests")
+        later = ("turns", "access_keys", "message_batches", "requests", "audit")
         for table in ("alembic_version", "batches", "meta", *later):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("CREATE TABLE meta (schema_version INTEGER)")
