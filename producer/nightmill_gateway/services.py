@@ -11,6 +11,7 @@ from nightmill.client.producer import Producer
 from nightmill.client.stored import join_store
 from nightmill.message_batches.connections import Connections
 from nightmill.queue.connection import connect, redis_errors
+from nightmill.records.stored_body import LARGEST
 from nightmill.store import ResultStore
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ class Services(Connections):
     def defaults(self, api: Api) -> Defaults:
         """Return what a request is checked with that asks for this API version and these betas."""
         return msgspec.structs.replace(self.producer.defaults, api=api)
+
+    def stored_defaults(self, api: Api) -> Defaults:
+        """Return the same for a request that may stay in the store: as long as the API has it."""
+        return msgspec.structs.replace(self.defaults(api), max_payload_bytes=LARGEST)
 
 
 @asynccontextmanager

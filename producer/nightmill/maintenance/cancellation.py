@@ -21,6 +21,7 @@ from nightmill.records.billed import billed
 from nightmill.records.job import Job, is_rehearsal, now_ms, request_hash
 from nightmill.records.result import Bill, History, Result, history_of
 from nightmill.records.state import JobState
+from nightmill.records.stored_body import stored_body
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -122,7 +123,7 @@ class Cancellation:
             params=msgspec.Raw(body) if body and settings.keep_params else None,
             api=job.api,
             request_hash=request_hash(body, job.api, rehearsal=is_rehearsal(batch))
-            if body
+            if body and stored_body(body, batch) is None
             else None,
             enqueued_at=enqueued_at,
             finished_at=now_ms(),

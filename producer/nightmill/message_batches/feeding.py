@@ -19,6 +19,7 @@ from nightmill.records.limits import Change
 from nightmill.records.message_batch import deadline
 from nightmill.records.result import Result
 from nightmill.records.state import JobState
+from nightmill.records.stored_body import reference_to
 from nightmill.sources import Line
 
 if TYPE_CHECKING:
@@ -97,10 +98,16 @@ class BatchFeeding:
                 yield Line(
                     number=each.seq,
                     custom_id=each.custom_id,
-                    body=each.body,
+                    body=self._queued(each),
                     model=each.model,
                     api=self._api,
                 )
+
+    def _queued(self, request: StoredRequest) -> bytes:
+        """Return what the queue has of a request: it, or where it is when it is too large."""
+        if len(request.body) <= self._connections.settings.max_payload_bytes:
+            return request.body
+        return reference_to(self.name, request.seq, request.body)
 
     async def _finish(self, counts: Counts) -> None:
         """Give the requests of an ended batch that are not called their rows."""
@@ -140,7 +147,7 @@ class BatchFeeding:
             custom_id=request.custom_id,
             seq=request.seq,
             model=request.model,
-            params=msgspec.Raw(request.body) if keeps else None,
+            params=msgspec.Raw(self._queued(request)) if keeps else None,
             request_hash=request_hash(request.body, self._api),
             api=self._api,
             enqueued_at=self.batch.created_at,

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from nightmill.store.store import ResultStore
 
 PAGE: Final = 500
-"""Requests or results that are read at once."""
+"""Requests or results that are read at once, at most."""
+PAGE_BYTES: Final = 8 << 20
+"""Bytes of the requests that are read at once, unless one of them has more."""
 DELETED_AT_ONCE: Final = 5_000
 """Requests that one transaction deletes; writers wait for it."""
 _ALL: Final = ", ".join(MESSAGE_BATCHES)
@@ -38,6 +40,15 @@ _STAGE: Final = {
     "postgresql": f"INSERT INTO requests ({_COLUMNS}) SELECT * FROM unnest("
     + ", ".join(f"CAST(:{name} AS {kind.split()[0]}[])" for name, kind in REQUESTS.items())
     + ")",
+}
+_BODIES: Final = "SELECT seq, custom_id, model, body FROM requests WHERE batch = :batch"
+_SIZES: Final = {
+    dialect: f"SELECT seq, {size} FROM requests "
+    f"WHERE batch = :batch AND seq > :after ORDER BY seq LIMIT {PAGE}"
+    for dialect, size in (
+        ("sqlite", "length(CAST(body AS BLOB))"),
+        ("postgresql", "octet_length(body)"),
+    )
 }
 _OF: Final = "WHERE tenant = :tenant AND batch = :batch"
 _ENDS: Final = {
@@ -175,6 +186,18 @@ class MessageBatches:
             yield page
             after = page[-1].seq
 
+    async def bodies(self, batch: str, seqs: Sequence[int]) -> dict[int, StoredRequest]:
+        """Return place -> request, for those of `seqs` that the batch has."""
+        work = partial(_requests_at, batch=batch, seqs=seqs)
+        found = await self._database.run(work, within_s=ANSWER_S * 3)
+        return {each.seq: each for each in found}
+
+    async def named(self, batch: str) -> MessageBatch | None:
+        """Return the batch of any tenant; None when there is none, or it was deleted."""
+        where = "WHERE batch = :batch AND deleted_at IS NULL"
+        work = partial(_read, where=where, values={"batch": batch})
+        return next(iter(await self._database.run(work, within_s=ANSWER_S)), None)
+
     async def ends(self, batch: str) -> AsyncIterator[list[End]]:
         """Yield how the requests of a batch ended, in their order, a page at a time."""
         place = (0, "")
@@ -247,13 +270,31 @@ def _read(
 
 
 def _requests(connection: Connection, batch: str, after: int) -> list[StoredRequest]:
-    query = (
-        "SELECT seq, custom_id, model, body FROM requests "
-        f"WHERE batch = :batch AND seq > :after ORDER BY seq LIMIT {PAGE}"
-    )
+    """Return the next page: PAGE requests, and PAGE_BYTES unless the first one has more."""
+    values = {"batch": batch, "after": after}
+    sizes = connection.rows(_SIZES[connection.dialect], values)
+    last, total = after, 0
+    for seq, size in sizes:
+        total += size
+        if total > PAGE_BYTES and last > after:
+            break
+        last = seq
+    query = f"{_BODIES} AND seq > :after AND seq <= :last ORDER BY seq"
+    return _stored_requests(connection, query, {**values, "last": last})
+
+
+def _requests_at(connection: Connection, batch: str, seqs: Sequence[int]) -> list[StoredRequest]:
+    names = {f"s{number}": seq for number, seq in enumerate(seqs)}
+    query = f"{_BODIES} AND seq IN ({', '.join(f':{name}' for name in names)})"
+    return _stored_requests(connection, query, {"batch": batch, **names}) if names else []
+
+
+def _stored_requests(
+    connection: Connection, query: str, values: Mapping[str, object]
+) -> list[StoredRequest]:
     return [
         StoredRequest(seq=seq, custom_id=custom_id, model=model, body=body.encode())
-        for seq, custom_id, model, body in connection.rows(query, {"batch": batch, "after": after})
+        for seq, custom_id, model, body in connection.rows(query, values)
     ]
 
 

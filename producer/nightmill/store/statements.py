@@ -11,7 +11,7 @@ from nightmill.records.place import Place
 from nightmill.records.result import TOKENS
 from nightmill.records.state import TERMINAL, JobState
 from nightmill.records.stop_reasons import LONGEST, NONE
-from nightmill.store import turns
+from nightmill.store import referred, turns
 from nightmill.store.among import AMONG
 from nightmill.store.among import bound as among_ids
 from nightmill.store.bounds import batch_key, clean, job_key
@@ -119,6 +119,7 @@ def record(connection: Connection, group: Iterable[Result]) -> int:
             some = connection.change(UPSERT_POSTGRESQL, arrays)
         else:
             some = connection.change_each(UPSERT_SQLITE, values)
+        referred.fill(connection, wave.values())
         if some < len(values):
             _add_refused(connection, wave, ledger)
         else:

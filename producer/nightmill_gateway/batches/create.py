@@ -35,7 +35,7 @@ async def create(request: web.Request, tenant: str, services: Services) -> Messa
     api, sent, began = api_in_headers(request), Sending.of(request.headers), now_ms()
     name = new_id(began)
     staging = Staging(services.message_batches, name)
-    reader, check = RequestsReader(), RequestsCheck(services.defaults(api))
+    reader, check = RequestsReader(), RequestsCheck(services.stored_defaults(api))
     hashed = hashlib.blake2b(digest_size=16)
     try:
         async for piece in pieces(request, MAX_BYTES):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
+from nightmill.errors import StoreUnavailableError
 from nightmill.params import (
     IMAGE_TYPES,
     MARK,
@@ -25,13 +26,16 @@ from nightmill.params import (
     other_type_of,
     references,
 )
+from nightmill.store.message_batches import MessageBatches
 from nightmill_worker.attachments.readers import Readers
 from nightmill_worker.attachments.roots import FileRefusedError, FileUnavailableError, Found, Roots
 from nightmill_worker.events import MediaTypeCorrected
 from nightmill_worker.messages.outcome import Fail, Retry
 
 if TYPE_CHECKING:
+    from nightmill.records.stored_body import StoredBody
     from nightmill.settings import Settings
+    from nightmill.store import ResultStore
     from nightmill_worker.events import Emit
 
 T = TypeVar("T")
@@ -55,13 +59,19 @@ _encode = msgspec.json.Encoder().encode
 class Attachments:
     """Loads the attachments of one process's calls, within a memory budget."""
 
-    def __init__(self, settings: Settings, emit: Emit | None = None) -> None:
-        """Take the roots and the memory budget. Without roots every attachment is refused."""
+    def __init__(
+        self, settings: Settings, emit: Emit | None = None, store: ResultStore | None = None
+    ) -> None:
+        """Take the roots and the memory budget. Without roots every attachment is refused.
+
+        `store` has the requests that are too large for Redis.
+        """
         self._emit = emit
         self._reported: set[tuple[str, str]] = set()
         self._roots = Roots.of(settings)
         self._budget = Budget(settings.attach_memory_bytes)
         self._readers = Readers()
+        self._store = store
 
     @asynccontextmanager
     async def loaded(self, body: bytes) -> AsyncIterator[bytes | Fail | Retry]:
@@ -81,6 +91,21 @@ class Attachments:
             self._report(corrections)
             held -= self._budget.give(held - held // WHILE_LOADING)
             yield whole
+        finally:
+            self._budget.give(held)
+
+    @asynccontextmanager
+    async def stored(self, at: StoredBody) -> AsyncIterator[bytes | None]:
+        """Yield a request that is in the store; None when it was deleted.
+
+        Its memory counts against the budget until the block ends. Raises what the store raises.
+        """
+        if self._store is None:
+            raise StoreUnavailableError("the results store is not open here")
+        held = await self._budget.take(min(at.bytes, MAX_REQUEST) * WHILE_LOADING)
+        try:
+            found = await MessageBatches(self._store).bodies(at.batch, [at.seq])
+            yield found[at.seq].body if at.seq in found else None
         finally:
             self._budget.give(held)
 

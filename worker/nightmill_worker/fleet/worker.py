@@ -157,6 +157,7 @@ class FleetWorker(Worker):
         cancellation = Cancellation(redis, store, settings)
         delivery = Delivery(settings, redis, self._emit, chance)
         self._checks = OutputChecks(settings)
+        attachments = Attachments(settings, self._emit, store)
         self._background = Background(
             redis,
             self._scripts,
@@ -181,9 +182,7 @@ class FleetWorker(Worker):
             self._emit,
             worker=self.name,
             account=self.account,
-            executor=Executor(
-                client, Attachments(settings, self._emit), decider, self._settler.put, self._checks
-            ),
+            executor=Executor(client, attachments, decider, self._settler.put, self._checks),
             decider=decider,
             defects=defects,
             settler=self._settler,

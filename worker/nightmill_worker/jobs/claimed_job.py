@@ -19,6 +19,7 @@ from nightmill.records.error_types import STANDARD
 from nightmill.records.job import Job, now_ms
 from nightmill.records.message import NULL
 from nightmill.records.result import Attempt, ErrorInfo
+from nightmill.records.stored_body import stored_body
 from nightmill_worker.jobs.chain import fitting
 from nightmill_worker.messages.outcome import SUCCESS
 from nightmill_worker.queue.records import Lease
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
+    from nightmill.records.stored_body import StoredBody
     from nightmill.records.turn import Turn
     from nightmill_worker.queue.records import GrantedJob
 
@@ -57,6 +59,7 @@ class ClaimedJob:
         "job",
         "problem",
         "started_at",
+        "stored",
         "task",
         "turns",
         "worker",
@@ -72,6 +75,7 @@ class ClaimedJob:
         self.cut_off_by: Literal["", "abort", "shutdown", "lost"] = ""
         self.task: asyncio.Task[None] | None = None
         self.job, self.enqueued_at, self.body = _EMPTY, self.started_at, b""
+        self.stored: StoredBody | None = None
         self.problem: ErrorInfo | None = None
         self.accept, self.turns = DEFAULT, NO_TURNS
         if granted.verdict != "alone":  # reading it may have ended a worker
@@ -82,7 +86,9 @@ class ClaimedJob:
         granted = self.granted
         try:
             self.job, self.enqueued_at = wire.decode_job(granted.payload, granted.id)
-            self.body = recheck(bytes(self.job.params), defaults)
+            params = bytes(self.job.params)
+            self.stored = stored_body(params, self.job.batch)
+            self.body = b"" if self.stored else recheck(params, defaults)
             if self.job.accept is not NULL:
                 self.accept = from_text(self.job.accept)
         except PayloadError as error:
@@ -106,7 +112,7 @@ class ClaimedJob:
     def go_on_from(self, turns: Sequence[Turn]) -> list[Turn]:
         """Take the turns of this run and request; return those of others, which are of no use.
 
-        A job that must not be read takes all of them until it is.
+        A job whose request is not read yet takes all of them until it is.
         """
         if not self.body:
             self.turns = tuple(turns)
@@ -114,6 +120,11 @@ class ClaimedJob:
         mine, others = fitting(turns, self.job, self.body)
         self.turns = tuple(mine)
         return others
+
+    def load(self, body: bytes) -> None:
+        """Take the request that was in the store."""
+        self.body = body
+        self.go_on_from(self.turns)
 
     def refuse_acceptance(self, error: InvalidAcceptanceError) -> None:
         """Note that it cannot be known which answers are results of this job: it is not called."""

@@ -175,6 +175,10 @@ class Decider:
         release = release_of(claimed, again, None)
         return Decision(settlement=settlement_of(claimed, "unsent"), release=release)
 
+    def deleted(self, claimed: ClaimedJob) -> Decision:
+        """End a job whose request was deleted with its Message Batch: it is cancelled."""
+        return self._uncalled_end(claimed, JobState.CANCELLED)
+
     def stored_before(self, claimed: ClaimedJob, row: Result) -> Decision:
         """Finish a job whose row was committed by an earlier call: it is not paid for twice."""
         ending = Ending(row=None, finish=finish_of(claimed, row, prices=self._prices, again=True))

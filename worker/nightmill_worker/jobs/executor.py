@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from nightmill.errors import StoreUnavailableError
 from nightmill.records.result import ErrorInfo
 from nightmill_worker.attachments.loader import attached
 from nightmill_worker.checks.output_checks import PASSED
@@ -21,6 +22,7 @@ from nightmill_worker.messages.outcome import Fail
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from nightmill.records.stored_body import StoredBody
     from nightmill_worker.attachments.loader import Attachments
     from nightmill_worker.checks.messages import Verdict
     from nightmill_worker.checks.output_checks import OutputChecks
@@ -57,6 +59,8 @@ class Executor:
             self._put(decision)
         elif claimed.accept.checks_output and (why := await self._checks.missing(claimed.accept)):
             self._put(self._decider.without_call(claimed, _without_check(why)))
+        elif claimed.stored is not None:
+            await self._read_and_call(claimed, claimed.stored)
         elif attached(body := body_of(claimed)):
             await self._attach_and_call(claimed, body)
         else:
@@ -70,6 +74,22 @@ class Executor:
                 await self._call(claimed, body)
             else:
                 self._put(self._decider.without_call(claimed, body))
+
+    async def _read_and_call(self, claimed: ClaimedJob, at: StoredBody) -> None:
+        """Call with the request that is in the store; it refers to no files.
+
+        While the store is away, the job goes back. When the request was deleted, it is cancelled.
+        """
+        try:
+            async with self._attachments.stored(at) as body:
+                if body is None:
+                    self._put(self._decider.deleted(claimed))
+                    return
+                claimed.load(body)
+                claimed.begin()
+                await self._call(claimed, body_of(claimed))
+        except StoreUnavailableError:
+            self._put(self._decider.postponed(claimed))
 
     async def _call(self, claimed: ClaimedJob, body: bytes) -> None:
         reply = await self._client.send(body, partial(self._started, claimed), claimed.job.api)

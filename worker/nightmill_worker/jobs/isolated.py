@@ -16,13 +16,21 @@ import msgspec
 
 from nightmill.checked.structured import structured
 from nightmill.enqueue.prepare import defaults_of
-from nightmill.errors import InvalidAcceptanceError, InvalidParamsError, PayloadError
+from nightmill.errors import (
+    InvalidAcceptanceError,
+    InvalidParamsError,
+    PayloadError,
+    StoreUnavailableError,
+)
 from nightmill.params import recheck
 from nightmill.queue import wire
 from nightmill.records.acceptance import from_text
 from nightmill.records.message import is_null
+from nightmill.records.stored_body import stored_body
 from nightmill.records.turn import Turn
 from nightmill.settings import settings_from_parent
+from nightmill.store import ResultStore
+from nightmill.store.message_batches import MessageBatches
 from nightmill_worker.attachments.loader import Attachments, attached
 from nightmill_worker.child import LENGTH, framed
 from nightmill_worker.jobs.chain import fitting, request_of
@@ -31,6 +39,9 @@ from nightmill_worker.messages.client import MessagesClient
 from nightmill_worker.messages.outcome import Broken, Fail, Reply
 
 if TYPE_CHECKING:
+    from nightmill.records.acceptance import Acceptance
+    from nightmill.records.job import Job
+    from nightmill.records.stored_body import StoredBody
     from nightmill.settings import Settings
 
 BEGUN: Final = b""
@@ -77,7 +88,9 @@ async def _run(
     """Decode, attach, call: every step that a job could end a process with."""
     try:
         job, _ = wire.decode_job(request.payload, request.job_id)
-        body = recheck(bytes(job.params), defaults_of(settings))
+        params = bytes(job.params)
+        stored = stored_body(params, job.batch)
+        body = b"" if stored else recheck(params, defaults_of(settings))
         accept = from_text(request.accept if is_null(job.accept) else job.accept)
     except (PayloadError, InvalidParamsError, InvalidAcceptanceError):
         return Isolated(kind="unfit")
@@ -85,11 +98,26 @@ async def _run(
         return Isolated(kind="stored")
     if job.expires_at is not None and job.expires_at <= request.claimed_at:
         return Isolated(kind="unfit")
+    if stored is None:
+        whole = _whole(request, job, body, accept)
+        return await _attach_and_call(whole, job, client, attachments)
+    read = await _read(stored, settings)
+    if isinstance(read, Isolated):
+        return read
+    reply = await client.send(_whole(request, job, read, accept), api=job.api)
+    return msgspec.structs.replace(_isolated(reply), body=read)
+
+
+def _whole(request: Request, job: Job, body: bytes, accept: Acceptance) -> bytes:
+    """Return the request to send: it may go on from turns."""
     found = msgspec.json.decode(request.turns, type=list[Turn])
     turns, _ = fitting(found, job, body)
-    if turns:
-        body = request_of(body, accept, turns)
-    body = structured(body, accept)
+    return structured(request_of(body, accept, turns) if turns else body, accept)
+
+
+async def _attach_and_call(
+    body: bytes, job: Job, client: MessagesClient, attachments: Attachments
+) -> Isolated:
     if not attached(body):
         return _isolated(await client.send(body, api=job.api))
     async with attachments.loaded(body) as whole:
@@ -97,6 +125,16 @@ async def _run(
             return _isolated(await client.send(whole, api=job.api))
         value = _encode(whole)
         return Isolated(kind="fail" if isinstance(whole, Fail) else "retry", value=value)
+
+
+async def _read(at: StoredBody, settings: Settings) -> bytes | Isolated:
+    """Return a request that is in the store, or why there is none."""
+    try:
+        async with ResultStore.open(settings.store_at) as store:
+            found = await MessageBatches(store).bodies(at.batch, [at.seq])
+    except StoreUnavailableError:
+        return Isolated(kind="away")
+    return found[at.seq].body if at.seq in found else Isolated(kind="deleted")
 
 
 def _isolated(reply: Reply | Broken) -> Isolated:

@@ -56,10 +56,13 @@ class Isolated(msgspec.Struct, frozen=True, kw_only=True):
     """What became of it: `value` is the Reply, Broken, Fail or Retry; b"" for the other kinds.
 
     `unfit`: the job needs no call (invalid, expired); `stored`: its row is there already.
+    `away`: the store is, which has its request; `deleted`: its request was deleted.
     """
 
-    kind: Literal["reply", "broken", "fail", "retry", "unfit", "stored"]
+    kind: Literal["reply", "broken", "fail", "retry", "unfit", "stored", "away", "deleted"]
     value: bytes = b""
+    body: bytes = b""
+    """Its request, when that was in the store."""
 
 
 _isolated: Final = msgspec.msgpack.Decoder(Isolated)
@@ -95,9 +98,16 @@ class Isolation:
             self._put(self._death(claimed, isolated))
             return
         claimed.read(self._defaults)  # another process has read it and lives
-        claimed.go_on_from(claimed.turns)
+        if claimed.stored:
+            claimed.load(isolated.body)
+        else:
+            claimed.go_on_from(claimed.turns)
         if isolated.kind == "stored":
             await self._finish(claimed)
+        elif isolated.kind == "away":
+            self._put(self._decider.postponed(claimed))
+        elif isolated.kind == "deleted":
+            self._put(self._decider.deleted(claimed))
         elif isolated.kind == "unfit":
             self._put(self._decider.before_call(claimed) or self._decider.postponed(claimed))
         else:

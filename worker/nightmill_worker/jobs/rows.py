@@ -214,6 +214,7 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
 ) -> Result:
     """Return the row of a job that ends now."""
     granted, job, body, api = claimed.granted, claimed.job, claimed.body, claimed.job.api
+    kept = bytes(job.params) if claimed.stored else body  # the store puts in what it has
     history = history_of(granted.attempts, granted.cut, attempt)
     started_at, calls = history["started_at"], history["attempts"]
     usage = answer.usage if answer else _NO_USAGE
@@ -227,7 +228,7 @@ def row_of(  # noqa: PLR0913 - what is known at a job's end
         custom_id=job.custom_id,
         seq=job.seq,
         model=model,
-        params=msgspec.Raw(body) if keep_params and body else None,
+        params=msgspec.Raw(kept) if keep_params and kept else None,
         api=api,
         message=Message(answer.message) if answer else None,
         error=error,
