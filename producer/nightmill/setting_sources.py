@@ -84,6 +84,19 @@ def given_settings(
     return found
 
 
+def one_setting(name: str, env: Mapping[str, str]) -> str | None:
+    """Return one setting as text, unchecked: for a command that must not load all of them."""
+    dotenv = _dotenv()
+    for level in (
+        variables([name], env),
+        variables([name], dotenv),
+        _toml(None, {**dotenv, **env}),
+    ):
+        if name in level:
+            return str(level[name].value)
+    return None
+
+
 def variables(names: Collection[str], env: Mapping[str, str], where: str = "") -> Level:
     """Return what the NIGHTMILL_* variables of `env` give. An empty variable is not set."""
     given = {key.upper(): (key, value) for key, value in env.items() if value}

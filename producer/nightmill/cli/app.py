@@ -35,6 +35,7 @@ GC_THRESHOLDS: Final = (10_000, 50, 100)
 """Imports make many objects and no garbage: looking for it took a tenth of their time."""
 BAD_INPUT: Final = 2
 HELP: Final = frozenset({"--help", "-h", "--version"})
+HEALTHCHECK: Final = "--healthcheck"
 ABORTED: Final = 1
 READER_GONE: Final = 141
 """As a shell counts a program that SIGPIPE ended: `| head` has what it wants."""
@@ -52,7 +53,8 @@ def main() -> None:
     _end_at_ctrl_c()
     try:
         app = build(sys.argv[1:2])
-        _warn_of_unknown_variables()
+        if HEALTHCHECK not in sys.argv:  # it is run every few seconds, and loads no settings
+            _warn_of_unknown_variables()
         code = app(standalone_mode=False)
         sys.stdout.flush()
     except Exception as error:  # noqa: BLE001 - the class of usage errors has no public name

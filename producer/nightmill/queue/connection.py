@@ -148,7 +148,8 @@ def _opened(
     if address.sentinels:
         del options["host"], options["port"]
         options["ssl"] = address.tls is not None
-    return address, options | {"redis_connect_func": check}
+    # No CLIENT SETINFO: Redis 7.0 does not know it, and a user would need a right for it.
+    return address, options | {"redis_connect_func": check, "lib_name": None, "lib_version": None}
 
 
 def _tls(address: RedisAddress) -> dict[str, Any]:

@@ -8,13 +8,16 @@ from typing import Final
 
 from redis import exceptions
 
+from nightmill.queue.rights import LIMITS
 from nightmill.queue.server import CLUSTER_FIX, OWN_CERTIFICATE, WrongServerError
 
 _DEPTH: Final = 5
 """Causes of an error that are looked at."""
 
-ALLOW = "allow this user what docs/operations.md lists: ACL SETUSER NAME ~arq:* ~nightmill:* "
-ALLOW += "&nightmill:* +@all -@dangerous +info"
+ALLOW = (
+    f"give this user the line ACL SETUSER NAME {' '.join(LIMITS)} +... of docs/operations.md "
+    "(Rights in Redis); `nightmill doctor` names the commands that are missing"
+)
 _CREDENTIAL = "check the user and the password of NIGHTMILL_REDIS_URL"
 _CERTIFICATE: Final = (
     "add ?ssl_ca_certs=FILE to NIGHTMILL_REDIS_URL, with the certificate of the authority that "

@@ -29,6 +29,10 @@ def serve(  # noqa: PLR0913 - each option of the command
         bool,
         typer.Option("--insecure", help="Ask for no key. Only for an address of this machine."),
     ] = False,
+    healthcheck: Annotated[
+        bool,
+        typer.Option("--healthcheck", help="Say whether a gateway answers at HOST and PORT; end."),
+    ] = False,
     redis_url: options.RedisUrl = None,
     store_url: options.StoreUrl = None,
     data_dir: options.DataDir = None,
@@ -40,6 +44,8 @@ def serve(  # noqa: PLR0913 - each option of the command
     in front. At the end, requests have NIGHTMILL_GRACE_S seconds to finish, and /readyz answers
     503. A process that dies is started again.
 
+    --healthcheck is for containers: it asks GET /healthz once and exits with 0 or 1.
+
     Exit codes: 0 stopped, 2 bad settings, or the address is in use.
 
     For example:
@@ -48,6 +54,9 @@ def serve(  # noqa: PLR0913 - each option of the command
 
     nightmill serve --host 0.0.0.0 --redis-url redis://localhost:6379
     """
+    if healthcheck:
+        _check_health(host, port)
+        return
     from nightmill.queue.locate import with_redis  # noqa: PLC0415 - `--help` stays fast
     from nightmill.settings import load_settings  # noqa: PLC0415
     from nightmill_gateway.access.caller import LOOPBACK  # noqa: PLC0415
@@ -61,6 +70,16 @@ def serve(  # noqa: PLR0913 - each option of the command
     loaded = load_settings(redis_url=redis_url, store_url=store_url, data_dir=data_dir)
     with with_redis(loaded) as settings, asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_serve(settings, host, port, processes, insecure=insecure))
+
+
+def _check_health(host: str, port: int) -> None:
+    """Say whether a gateway answers. Raises Exit when none does."""
+    from nightmill_gateway.cli.health import check  # noqa: PLC0415
+
+    problem = check(host, port)
+    echo(f"unhealthy: {problem}" if problem else "healthy", err=bool(problem))
+    if problem:
+        raise typer.Exit(1)
 
 
 async def _serve(settings: Settings, host: str, port: int, processes: int, **options: bool) -> None:

@@ -12,13 +12,14 @@ from redis.asyncio import Redis
 from nightmill import Producer, Settings, load_settings
 from nightmill.errors import QueueRefusedError, QueueUnavailableError
 from nightmill.queue.connection import connect
+from nightmill.queue.rights import WITH_KEYS, WITHOUT_KEYS, rights
 from nightmill_worker.cli.examine_redis import examine_redis
 from nightmill_worker.cli.finding import Finding
-from nightmill_worker.cli.redis_rights import COMMANDS, WITHOUT_KEYS, warnings, wrong_kind
+from nightmill_worker.cli.redis_rights import warnings, wrong_kind
 from tests.rig import hello
 
 ROOT = Path(__file__).parents[3]
-DOCUMENTED = ("~arq:*", "~nightmill:*", "&nightmill:*", "+@all", "-@dangerous", "+info")
+DOCUMENTED = rights()
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ async def test_the_documented_rights_suffice(admin: Redis, redis_url: str) -> No
     findings = await examine_redis(await limited(admin, redis_url, *DOCUMENTED))
     assert {finding.what for finding in findings} <= {"redis", "redis persistence", "workers"}
     page = (ROOT / "docs" / "operations.md").read_text()
-    assert f"ACL SETUSER NAME on >PASSWORD {' '.join(DOCUMENTED)}" in page
+    assert f"ACL SETUSER nightmill reset on >PASSWORD {' '.join(DOCUMENTED)}\n" in page
 
 
 async def test_a_command_that_is_missing_is_named(admin: Redis, redis_url: str) -> None:
@@ -142,4 +143,6 @@ def test_every_command_is_asked_for() -> None:
                 if name not in ("execute", "execute_command")
             )
     used = {"DEL" if name == "DELETE" else name for name in used}  # redis-py's word
-    assert used - {*COMMANDS, *WITHOUT_KEYS, "PUBLISH"} == set()
+    # AUTH and HELLO need no right: they begin a connection.
+    assert used - {*WITH_KEYS, *WITHOUT_KEYS, "PUBLISH", "HELLO"} == set()
+    assert {*WITH_KEYS, *WITHOUT_KEYS} - {*used, "EXEC", "MULTI", "UNWATCH"} == set()

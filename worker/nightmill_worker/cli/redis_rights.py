@@ -11,6 +11,7 @@ import msgspec
 from nightmill.errors import QueueFullError, QueueRefusedError, QueueUnavailableError
 from nightmill.queue import keys
 from nightmill.queue.connection import connect, redis_errors
+from nightmill.queue.rights import PREFIXES, WITH_KEYS, WITHOUT_KEYS
 from nightmill.queue.server import CLUSTER_FIX, WrongServerError
 
 if TYPE_CHECKING:
@@ -20,46 +21,11 @@ if TYPE_CHECKING:
 
     from nightmill.settings import Settings
 
-COMMANDS: Final = (
-    *(
-        "DEL",
-        "EXISTS",
-        "GET",
-        "GETRANGE",
-        "MGET",
-        "PERSIST",
-        "PEXPIRE",
-        "PTTL",
-        "SET",
-        "TYPE",
-        "WATCH",
-    ),
-    *("HDEL", "HEXISTS", "HGET", "HGETALL", "HINCRBY", "HLEN", "HMGET", "HSET", "HSETNX", "HVALS"),
-    *("LINDEX", "LPOP", "LRANGE", "LREM", "LSET", "RPUSH", "SADD", "SMEMBERS", "SREM"),
-    *(
-        "ZADD",
-        "ZCARD",
-        "ZCOUNT",
-        "ZRANGE",
-        "ZRANGEBYSCORE",
-        "ZREM",
-        "ZREMRANGEBYSCORE",
-        "ZREVRANGEBYSCORE",
-        "ZSCAN",
-        "ZSCORE",
-    ),
-)
-"""All commands that producers and workers send with a key, by themselves or in scripts."""
-WITHOUT_KEYS: Final = ("EXEC", "HELLO", "MULTI", "TIME", "UNWATCH")
-"""All others but those for scripts and channels."""
 EVICTION: Final = "set maxmemory-policy noeviction"
 OLDEST: Final = 7
 """The oldest major version of Redis that has what the scripts use."""
 WARN_S: Final = 2.0
 """Longest time that a start waits for this check, seconds."""
-PREFIXES: Final = ("arq:", "nightmill:")
-"""How all keys start."""
-
 # acl_check_cmd answers for the user who runs the script, also about channels.
 _MISSING: Final = """
 local missing = {}
@@ -83,7 +49,7 @@ class Rights(msgspec.Struct, frozen=True, kw_only=True):
 
 async def missing_rights(redis: Redis) -> Rights:
     """Return what this user may not do. Raises QueueRefusedError when it may run no scripts."""
-    asked = [[name, PREFIXES[1] + "doctor"] for name in COMMANDS]
+    asked = [[name, PREFIXES[1] + "doctor"] for name in WITH_KEYS]
     asked += [["EXISTS", prefix + "doctor"] for prefix in PREFIXES]
     asked += [[name] for name in WITHOUT_KEYS]
     channels = [["PUBLISH", keys.WAKE, "1"], ["SUBSCRIBE", keys.WAKE]]

@@ -48,6 +48,7 @@ from nightmill_worker.machine.control import (
 )
 from nightmill_worker.machine.deadline import FAILED, LAST_STEPS_S, Deadline
 from nightmill_worker.machine.embedded import embedded_server
+from nightmill_worker.machine.pulse import beating
 from nightmill_worker.machine.signals import StopSignals
 from nightmill_worker.messages.client import MessagesClient
 from nightmill_worker.queue.scripts import RedisUnusableError
@@ -133,6 +134,7 @@ async def _work(settings: Settings, stopper: _Stopper, *, supervised: bool, embe
     redis = connect(settings)
     async with (
         contextlib.aclosing(redis),
+        beating(settings.data_dir, "worker"),
         ResultStore.open(settings.store_at) as store,
         MessagesClient(settings) as client,
     ):
