@@ -76,10 +76,11 @@ def test_every_command_works_with_the_documented_rights(
     assert shell("results", "prompts", "-o", "out.jsonl").code == 0
     assert len(shell.rows("out.jsonl")) == 30
     assert shell("errors", "prompts").code == 0
-    assert shell("retry", "prompts", "--truncated").code in (0, 1)
     assert shell("verify", "prompts", "--source", "prompts.jsonl").code == 0
     assert shell("enqueue", shell.write(5, "gone.jsonl")).code == 0
     assert shell("cancel", "gone").code == 0
+    retried = shell("retry", "gone", "--cancelled")
+    assert retried.code == 0, retried.err
     assert shell("prune", "prompts", "--yes").code in (0, 2)
     assert refused(server) == []
 
@@ -98,7 +99,7 @@ def serve(shell: Shell) -> None:
         assert post(url, "/v1/messages", key, request) == 200
         made = {"requests": [{"custom_id": "a", "params": request}]}
         assert post(url, "/v1/messages/batches", key, made) == 200
-        assert post(url, "/v1/jobs", key, request) in (200, 202)
+        assert post(url, "/v1/jobs", key, {"params": request}) in (200, 202)
         process.send_signal(signal.SIGTERM)
         finish(process, 0)
 

@@ -7,10 +7,22 @@ from typing import Final
 PREFIXES: Final = ("arq:", "nightmill:")
 """How all keys start."""
 WITH_KEYS: Final = (
-    *("DEL", "EXISTS", "GET", "GETRANGE", "INCR", "MGET", "PERSIST", "PEXPIRE", "PTTL", "SET"),
+    *(
+        "DEL",
+        "EXISTS",
+        "GET",
+        "GETEX",
+        "GETRANGE",
+        "INCR",
+        "MGET",
+        "PERSIST",
+        "PEXPIRE",
+        "PTTL",
+        "SET",
+    ),
     *("TYPE", "WATCH"),
     *("HDEL", "HEXISTS", "HGET", "HGETALL", "HINCRBY", "HLEN", "HMGET", "HSET", "HSETNX", "HVALS"),
-    *("LINDEX", "LPOP", "LRANGE", "LREM", "LSET", "RPUSH", "SADD", "SMEMBERS", "SREM"),
+    *("LINDEX", "LPOP", "LRANGE", "LREM", "LSET", "RPUSH", "SADD", "SMEMBERS", "SREM", "SSCAN"),
     *("ZADD", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZREM", "ZREMRANGEBYSCORE"),
     *("ZREVRANGEBYSCORE", "ZSCAN", "ZSCORE"),
 )
