@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,9 +10,10 @@ import typer
 from nightmill.cli import options
 from nightmill.cli.accept_options import AcceptOptions
 from nightmill.cli.grouped import grouped
-from nightmill.cli.limit_options import LimitOptions, Weight, describe
+from nightmill.cli.limit_options import LimitOptions, Weight
 from nightmill.cli.terminal import echo
 from nightmill.errors import InvalidLimitError
+from nightmill.reports.limits import describe
 
 if TYPE_CHECKING:
     from nightmill.records.acceptance import Accepted
@@ -61,7 +61,7 @@ def adjust(  # noqa: PLR0913 - one parameter an option: that is typer's interfac
     loaded = load_settings(redis_url=redis_url, data_dir=data_dir, model=model)
     with with_redis(loaded) as settings:
         adjusted, flag = asyncio.run(_adjust(settings, batch, change, accepted))
-    echo(f'"{batch}": {describe(adjusted, time.time())}')
+    echo(f'"{batch}": {describe(adjusted)}')
     if accepted:
         given = (f"{name} {_shown(value)}" for name, value in accepted.items())
         echo(f'"{batch}" accepts answers by: {", ".join(given)}')

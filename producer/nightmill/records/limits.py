@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Final, Self, TypedDict, Unpack
 
@@ -14,6 +15,8 @@ NANO: Final = 1_000_000_000
 """Nano-dollars in a dollar. Redis holds whole nano-dollars, so scripts add them up exactly."""
 _LARGEST_WEIGHT: Final = 1000
 LARGEST_USD: Final = 1e6
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_TIME: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -85,6 +88,15 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         """Whether any limit changes."""
         return self != Change()
 
+    def require(self) -> None:
+        """Raise InvalidLimitError for a value out of its range, before anything is changed."""
+        Limits(
+            weight=1 if self.weight is None else self.weight,
+            concurrency=self.concurrency,
+            budget_usd=self.budget_usd,
+            budget_tokens=self.budget_tokens,
+        )
+
     def over(self, before: Limits, *, now_ms: int, prices: tuple[float, float] | None) -> Limits:
         """Return `before` with the given limits replaced.
 
@@ -105,3 +117,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         if self.budget_usd is not None and prices is not None:
             new["price_in"], new["price_out"] = prices
         return msgspec.structs.replace(before, **new)
+
+
+def parse_seconds(text: str) -> float:
+    """Read "90m", "24h", "1h30m" as seconds. Raises InvalidLimitError."""
+    parts = _TIME.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise InvalidLimitError(f"expires: a time such as 90m, 24h or 7d, not {text!r}")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)

@@ -242,7 +242,7 @@ def _changed(
 
 
 def _end(expires: str, now: int) -> int | None:
-    from nightmill.cli.limit_options import parse_seconds  # noqa: PLC0415
+    from nightmill.records.limits import parse_seconds  # noqa: PLC0415
 
     if expires == ANY:
         return None

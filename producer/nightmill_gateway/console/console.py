@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import web
 
 from nightmill_gateway.console import assets
+from nightmill_gateway.console.audited import Audited
+from nightmill_gateway.console.batches.acting import BatchActions
+from nightmill_gateway.console.batches.changes import Changes
 from nightmill_gateway.console.batches.handlers import BatchPages
 from nightmill_gateway.console.entrance import Entrance
 from nightmill_gateway.console.looks import Looks
@@ -32,10 +35,11 @@ class Pages(Protocol):
         ...
 
 
-def _pages(services: Services) -> list[Pages]:
+def _pages(services: Services, app: web.Application) -> list[Pages]:
     """Return all groups of pages. A new page is added here."""
-    looks = Looks(services)
-    return [BatchPages(looks)]
+    looks, audited, changes = Looks(services), Audited(services), Changes(services)
+    app.cleanup_ctx.append(changes.running)
+    return [BatchPages(looks), BatchActions(looks, changes, audited), audited]
 
 
 class Console:
@@ -49,7 +53,7 @@ class Console:
 
     def add_to(self, app: web.Application) -> None:
         """Add the routes and the headers of the console."""
-        groups = [self._entrance, *_pages(self._services)]
+        groups = [self._entrance, *_pages(self._services, app)]
         for routes in (assets.routes(), *(group.routes() for group in groups)):
             self._resources.update(route.resource for route in app.add_routes(routes))
         app.on_response_prepare.append(self._add_headers)
