@@ -44,6 +44,7 @@ def retry(  # noqa: PLR0913 - one parameter an option: that is typer's interface
 
     Without an option that says which, all failed jobs. Their stored requests are sent, with the
     changes of --set. A VALUE is JSON, or text when it is not JSON. Earlier attempts are kept.
+    Of a Message Batch that has ended, they become a new Message Batch, whose id is printed.
     Exits with 1 when a job had to be left out.
 
     For example:
@@ -99,6 +100,8 @@ async def _retry(
                 which=which.selection(),
                 patch=patch,
             )
+        if done.batch:
+            return done, []
         if done.new or done.queued_already:
             return done, await _worker_hint(session.batches, batch, patched=bool(patch))
         return done, await _other_jobs(store, batch, which)
@@ -144,6 +147,10 @@ async def _other_jobs(store: ResultStore, batch: str, which: WhichOptions) -> li
 
 
 def _summary(batch: str, which: WhichOptions, done: Requeued) -> str:
+    if done.batch:
+        are = "is" if done.new == 1 else "are"
+        jobs = counted(done.new, which.noun)
+        return f'"{batch}" has ended: {jobs} {are} in the new batch {done.batch}.'
     if done.new:
         already = f" ({done.queued_already:,} were queued already)" if done.queued_already else ""
         are = "is" if done.new == 1 else "are"

@@ -17,13 +17,17 @@ from nightmill.enqueue.prepare import CHUNK, Ready, Receipt
 from nightmill.enqueue.reconcile import reconcile
 from nightmill.enqueue.window import Window
 from nightmill.errors import InvalidParamsError
-from nightmill.params import Defaults, check, decode
+from nightmill.maintenance.patched import patched
+from nightmill.maintenance.renewed import ended_message_batch, renew
+from nightmill.params import Defaults, check
 from nightmill.queue import keys, wire
 from nightmill.queue.patience import patiently
 from nightmill.records.bounds import MAX_RUN
 from nightmill.records.job import Job, now_ms
+from nightmill.records.message_batch import is_id
 from nightmill.records.state import JobState
 from nightmill.records.stop_reasons import counted_as, named
+from nightmill.records.stored_body import LARGEST, reference_to
 
 if TYPE_CHECKING:
     from nightmill.client.producer import Producer
@@ -58,6 +62,7 @@ class Requeued(msgspec.Struct, frozen=True, kw_only=True):
 
     `without_request` rows have no stored request. `invalid` rows have a request that breaks the
     Messages contract after the patch; `problem` is the error of the first of them, "" for none.
+    `batch` is the new Message Batch that they are in, "" when they are in their own batch.
     """
 
     new: int = 0
@@ -65,6 +70,7 @@ class Requeued(msgspec.Struct, frozen=True, kw_only=True):
     without_request: int = 0
     invalid: int = 0
     problem: str = ""
+    batch: str = ""
 
     @property
     def left_out(self) -> int:
@@ -85,9 +91,15 @@ async def requeue(  # noqa: PLR0913 - the batch, its three connections, and two 
 
     `patch` replaces fields of their requests; a field that is None is removed. A second call
     enqueues no job twice. A cancelled batch is opened again when its cancelled jobs are selected.
+    The end of a Message Batch is final: each call makes a new one of the selected requests.
     Raises BatchEndedError for another batch that has ended, BatchBusyError while the batch is
     being fed, and what Redis and the store raise when they are away for longer than PATIENCE_S.
     """
+    if (ended := await ended_message_batch(store, batch)) is not None:
+        rows = _selected(store, batch, which, CHUNK)
+        defaults = producer.defaults if patch else producer.defaults.unexamined()
+        made = await renew(ended, rows, store, defaults, patch or {})
+        return Requeued(**msgspec.structs.asdict(made))
     done = Requeued()
     async with FeederLock(batches.redis, batch) as lock:
         await patiently(lambda: remind(batches, batch, store))
@@ -96,9 +108,9 @@ async def requeue(  # noqa: PLR0913 - the batch, its three connections, and two 
             await note(store, batch, "fed")
         await patiently(lambda: reconcile(batches, batch, store))
         window = Window(batches, batch, producer.settings.window)
-        async for rows in _selected(store, batch, which, window.chunk(CHUNK)):
-            await window.make_room(len(rows))
-            current = await _unchanged(store, rows)
+        async for page in _selected(store, batch, which, window.chunk(CHUNK)):
+            await window.make_room(len(page))
+            current = await _unchanged(store, page)
             done = await _send(producer, lock, current, patch or {}, done)
     return done
 
@@ -177,9 +189,14 @@ def next_run(
     """
     if row.run >= MAX_RUN:
         raise InvalidParamsError("run", f"run {row.run:,} is the last one; enqueue the job anew")
-    checked = check(_patched(params, patch) if patch else params, defaults, row.api)
+    limits = msgspec.structs.replace(defaults, max_payload_bytes=LARGEST)
+    stored = is_id(row.batch or "") and not patch  # its request is in the store all the same
+    checked = check(patched(params, patch), limits if stored else defaults, row.api)
+    body = checked.body
+    if len(body) > defaults.max_payload_bytes:
+        body = reference_to(row.batch or "", row.seq or 0, body)
     job = Job(
-        params=msgspec.Raw(checked.body),
+        params=msgspec.Raw(body),
         custom_id=row.custom_id,
         batch=row.batch,
         seq=row.seq,
@@ -197,14 +214,3 @@ def next_run(
         leaves=row.status,
         leaves_stop=counted_as(row.status, row.stop_reason),
     )
-
-
-def _patched(
-    params: msgspec.Raw, patch: Mapping[str, object]
-) -> Mapping[str, object] | msgspec.Raw:
-    """Return a request with the fields of `patch`, and without those that are None in it."""
-    request = decode(params)
-    if not isinstance(request, dict):
-        return params  # `check` raises the error
-    removed = {name for name, value in patch.items() if value is None}
-    return {name: value for name, value in {**request, **patch}.items() if name not in removed}

@@ -138,7 +138,7 @@ async def test_a_batch_cannot_refer_to_another_one(narrow: Rig) -> None:
         assert "$stored" in answer.message
     params = json.dumps(at)
     job = {"params": json.loads(params), "custom_id": "c9", "batch": "mine"}
-    payload = {"t": None, "f": "generate", "a": [], "k": job, "et": now_ms()}
+    payload: dict[str, object] = {"t": None, "f": "generate", "a": [], "k": job, "et": now_ms()}
     await narrow.redis.set(f"{keys.PAYLOAD}mine:c9", json.dumps(payload, separators=(",", ":")))
     await narrow.redis.zadd(keys.QUEUE, {"mine:c9": now_ms()})
     async with narrow.working(max_payload_bytes=SMALL):
@@ -173,7 +173,7 @@ async def test_a_job_that_runs_isolated(narrow: Rig) -> None:
         batch = await made(door, large(0))
         await fed(door, batch, 1)
         job_id = f"{batch}:c0"
-        await narrow.redis.hset(keys.RECORD + job_id, "deaths", "2")
+        await narrow.redis.execute_command("HSET", keys.RECORD + job_id, "deaths", 2)
         async with narrow.working(max_payload_bytes=SMALL):
             assert (await ended(door, batch))["request_counts"]["succeeded"] == 1
     row = await narrow.row(job_id)
