@@ -187,6 +187,12 @@ class Settings(BaseSettings):
     batch_expires_s: float = Field(
         86_400, ge=1, le=30 * 86_400, description="Life of a batch made over HTTP, seconds"
     )
+    max_queued: int = Field(
+        1_000_000, ge=1, le=MOST, description="Jobs in Redis at which a gateway takes no new ones"
+    )
+    interactive_share: float = Field(
+        0.2, ge=0, le=0.9, description="Share of a lane that is kept for POST /v1/messages"
+    )
     keep_params: bool = Field(True, description="Store each request in its job's row")
 
     attach_roots: str | None = Field(

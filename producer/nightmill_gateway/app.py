@@ -11,6 +11,7 @@ from aiohttp import web
 from nightmill.queue.connection import redis_errors
 from nightmill_gateway.access.caller import ALL, CALLER
 from nightmill_gateway.access.key_use import KeyUse
+from nightmill_gateway.access.room import ROOM, QueueRoom
 from nightmill_gateway.answers.errors import ApiError, api_error
 from nightmill_gateway.answers.log import report
 from nightmill_gateway.answers.reply import (
@@ -49,7 +50,9 @@ def make_app(services: Services, access: Access) -> web.Application:
     """Return the application over open connections."""
     console = Console(services, access)
     use = KeyUse(services.redis)
+    room = QueueRoom(services.redis, services.settings.max_queued)
     app = web.Application(middlewares=[_answers, _guard(access, console, use)])
+    app[ROOM] = room
     app.on_response_prepare.append(_add_id)
     stopping = app[STOPPING] = Stopping()
     ready = _readyz(services, stopping)

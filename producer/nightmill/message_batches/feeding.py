@@ -83,14 +83,23 @@ class BatchFeeding:
         It takes as long as the batch needs. Raises BatchBusyError while another process does it.
         """
         connections, batches = self._connections, self._connections.batches
-        if (await batches.counts(self.name)).limits.expires_at is None:
-            left_s = max(LEAST_S, (self.batch.expires_at - now_ms()) / 1000)
-            await batches.limit(self.name, Change(expires_s=left_s), settings=connections.settings)
+        await self._limit()
         await batches.accept(self.name, on_pause="keep")
         await batches.without_canary(self.name)
         feeder = Feeder(self.name, connections.producer, batches, connections.store, "keep")
         async with feeder:
             await feeder.feed(self._lines())
+
+    async def _limit(self) -> None:
+        """Give the batch its deadline, unless a person has, and its tenant's share of claims."""
+        batches = self._connections.batches
+        limits = (await batches.counts(self.name)).limits
+        if limits.expires_at is None or limits.tenant is None:
+            left_s = max(LEAST_S, (self.batch.expires_at - now_ms()) / 1000)
+            change = Change(
+                expires_s=left_s if limits.expires_at is None else None, tenant=self.batch.tenant
+            )
+            await batches.limit(self.name, change, settings=self._connections.settings)
 
     async def _lines(self) -> AsyncIterator[Line]:
         async for page in self._connections.message_batches.requests(self.name):

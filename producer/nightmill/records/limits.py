@@ -17,6 +17,10 @@ _LARGEST_WEIGHT: Final = 1000
 LARGEST_USD: Final = 1e6
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _TIME: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_TAKEN_OVER: Final = (
+    *("weight", "concurrency", "budget_tokens", "budget_usd", "interactive", "tenant"),
+)
+"""Fields of a Change that replace those of the same name."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -36,6 +40,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Nano-dollars an input token. Values the first calls, until the mean cost is known."""
     price_out: float | None = None
     """Nano-dollars an output token, used as `price_in` is."""
+    interactive: bool = False
+    """Whether clients wait for its jobs: claims take them first, within INTERACTIVE_SHARE."""
+    tenant: str | None = None
+    """Whose it is, where its name does not begin with `TENANT/`: tenants share claims equally."""
 
     def __post_init__(self) -> None:
         """Raise InvalidLimitError that names the limit and what it may be."""
@@ -71,6 +79,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """Deadline in seconds from now; above 0."""
     budget_tokens: int | None = None
     budget_usd: float | None = None
+    interactive: bool | None = None
+    tenant: str | None = None
 
     @classmethod
     def of(cls, **given: Unpack[Given]) -> Self:
@@ -104,9 +114,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         budget in dollars needs them. Raises InvalidLimitError that names the limit.
         """
         new: dict[str, object] = {
-            name: value
-            for name in ("weight", "concurrency", "budget_tokens", "budget_usd")
-            if (value := getattr(self, name)) is not None
+            name: value for name in _TAKEN_OVER if (value := getattr(self, name)) is not None
         }
         if self.expires_s is not None:
             if not self.expires_s > 0:

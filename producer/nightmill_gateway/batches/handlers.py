@@ -14,6 +14,7 @@ from nightmill.records.counts import Counts, with_rows
 from nightmill.records.job import now_ms
 from nightmill.records.message_batch import is_id
 from nightmill_gateway.access.caller import CALLER
+from nightmill_gateway.access.room import ROOM
 from nightmill_gateway.answers.errors import invalid, not_found
 from nightmill_gateway.answers.reply import reply
 from nightmill_gateway.batches.create import create
@@ -54,6 +55,7 @@ class BatchHandlers:
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
         """Answer with the new batch, or with the one that an earlier sending of it has made."""
+        await request.app[ROOM].require()
         batch = await create(request, request[CALLER].tenant, self._services)
         self._looking.wake()
         noted = False

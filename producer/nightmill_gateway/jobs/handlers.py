@@ -15,6 +15,7 @@ from nightmill.records.job import request_hash
 from nightmill_gateway.access.api import api_in_headers
 from nightmill_gateway.access.caller import CALLER
 from nightmill_gateway.access.names import inner, is_job
+from nightmill_gateway.access.room import ROOM
 from nightmill_gateway.answers.body import read_body
 from nightmill_gateway.answers.errors import ApiError, not_found
 from nightmill_gateway.answers.params import checked_params
@@ -56,6 +57,7 @@ class JobHandlers:
             if row.request_hash != request_hash(body, api):
                 raise _taken(given.name)
             return reply(ended_job(row))
+        await request.app[ROOM].require()
         receipt = await producer.enqueue(
             body,
             job_id=job_id,

@@ -18,6 +18,7 @@ from nightmill.records.limits import Change, Limits
 from nightmill_gateway.access.api import api_in_headers
 from nightmill_gateway.access.caller import CALLER
 from nightmill_gateway.access.names import inner
+from nightmill_gateway.access.room import ROOM
 from nightmill_gateway.answers.body import read_body
 from nightmill_gateway.answers.errors import ApiError, api_error
 from nightmill_gateway.answers.log import report
@@ -74,6 +75,7 @@ class MessageHandlers:
         job_id = taken or f"{batch}:{name}"
         try:
             if taken is None:
+                await request.app[ROOM].require()
                 await self._prepare(batch)
                 await services.producer.enqueue(
                     body,
@@ -103,8 +105,11 @@ class MessageHandlers:
         if time.monotonic() - self._known.get(batch, -KNOWN_S) < KNOWN_S:
             return
         batches, settings = self._services.batches, self._services.settings
-        if (await batches.counts(batch)).limits == Limits():
-            await batches.limit(batch, Change(weight=WEIGHT), settings=settings)
+        limits = (await batches.counts(batch)).limits
+        if not limits.interactive:
+            weight = WEIGHT if limits == Limits() else None
+            change = Change(weight=weight, interactive=True)
+            await batches.limit(batch, change, settings=settings)
         await batches.without_canary(batch)
         self._known[batch] = time.monotonic()
 

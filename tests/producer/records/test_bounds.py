@@ -117,7 +117,7 @@ def test_a_limit_is_a_number_that_every_program_can_read(
 ) -> None:
     """Limits are stored in Redis and printed as dates and integers."""
     with pytest.raises(InvalidLimitError, match=problem):
-        Limits(**{limit: value})
+        Limits(**{limit: value})  # type: ignore[arg-type]
 
 
 def test_a_deadline_after_the_year_9999_is_refused() -> None:

@@ -58,8 +58,8 @@ class Desk:
     groups: tuple[tuple[str, str, int], ...] = ()
     """Models that share a lane, as LIMIT_GROUPS has them."""
 
-    def claim(self, want: int = 99) -> dict[str, dict[str, Any]]:
-        """Claim; return id -> what an item needs, and the verdict."""
+    def claim(self, want: int = 99, **also: Any) -> dict[str, dict[str, Any]]:  # noqa: ANN401
+        """Claim; return id -> what an item needs, and the verdict. `also` are fields of the Ask."""
         self._seq += 1
         ask = Ask(
             worker="w",
@@ -70,6 +70,7 @@ class Desk:
             functions={wire.FUNCTION: True},
             model=MODEL,
             groups=self.groups,
+            **also,
         )
         rows = self.run("claim", msgspec.json.encode(ask))[3:]
         return {

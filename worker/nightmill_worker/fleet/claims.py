@@ -155,6 +155,12 @@ class Claims:
         free = min(self._settings.max_in_flight - self._registry.running, LARGEST_CLAIM)
         return self._defects.claimable(free, len(self._registry), time.monotonic())
 
+    def _kept(self, want: int) -> int:
+        """Return how many of the slots that are asked for batches leave to interactive calls."""
+        s = self._settings
+        free = s.max_in_flight - self._registry.running
+        return min(want, max(0, int(s.interactive_share * s.max_in_flight) - (free - want)))
+
     def _ask(self, want: int) -> Ask:
         s = self._settings
         return Ask(
@@ -168,6 +174,8 @@ class Claims:
             groups=self._groups,
             only=s.only_batch,
             rehearsal=s.rehearsal,
+            share=s.interactive_share,
+            keep=self._kept(want),
         )
 
     async def _take_off(self, grant: Grant) -> None:

@@ -12,7 +12,7 @@ from nightmill.queue.wire import ALLOW_OOM, lua_prelude, part
 _SHARED: Final = {
     "claim": (
         *("common", "lane_state", "lane", "lane_names", "account", "trials"),
-        *("verdict", "batch", "aborts"),
+        *("verdict", "batch", "aborts", "shares"),
     ),
     "settle": ("common", "lane_state", "lane", "account", "weigh"),
 }

@@ -21,6 +21,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     groups: tuple[tuple[str, str, int], ...] = ()
     only: str | None = None
     rehearsal: bool = False
+    share: float = 0.0
+    keep: int = 0
 
 
 class GrantedJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,8 @@
 -- ARGV[1]  JSON: worker, seq (this claim's number), account (endpoint + credential fingerprint),
 --          want (jobs at most), lease_ms, functions (names that workers run), model (default),
 --          groups ([lane, model or start of models, 1 for a start]: models that share one limit),
---          only? (a batch: claim no other jobs), rehearsal? (claim only jobs of rehearsals; else none)
+--          only? (a batch: claim no other jobs), rehearsal? (claim only jobs of rehearsals; else none),
+--          share? (of a lane, kept for interactive calls), keep? (slots of `want` kept for them)
 -- ARGV[2]  JSON: the orders of a lane that has never been used
 -- Returns  {now_ms, wait_ms until the next claim (over 1,000: nothing is waited for), JSON: aborts (job
 --          ids), line (the account's hash), held (model -> {held or stopped, why}) and accepts? (batch ->
@@ -34,6 +35,7 @@ local HELD_MS = 250 -- until the next claim, while a trial is under way
 local want = wanted(account, ask.want, now)
 local tries = tries_jobs(account) -- whether one job at a time is tried somewhere
 local tokens = 0
+ask.share = bounded(ask.share, 0, 0.9, 0)
 
 -- The lane of a model, or the model's view of a lane that it shares; see lane_names.lua.
 local function lane_of(model, fast)
@@ -97,6 +99,7 @@ local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
   if record.deaths then redis.call('HSET', RECORD .. id, 'deaths', record.deaths) end
   if queue == QUEUE then redis.call('PERSIST', PAYLOAD .. id) end -- arq gives a payload a day to live
   local reservation = take(lane, guess, token, now / 1000, lease_end)
+  if ask.share > 0 and not shares.is_interactive(batch) then shares.earn_credit(lane, ask.share) end
   note_trial(account, lane, id, verdict, token, lease_end)
   granted[#granted + 1] = granted_job(id, payload, queue, lane.model, lane.name, record, verdict, reservation)
   leased[queue] = leased[queue] or {}
@@ -112,9 +115,12 @@ local function drop(id, queue)
   redis.call('DEL', RECORD .. id, ATTEMPTS .. id)
 end
 
--- Return the gate that keeps such a call waiting, nil for none, and note it for the law.
-local function closed_for(lane, guess)
+-- Return the gate that keeps such a call waiting, nil for none, and note it for the law. Slots that are
+-- kept free for interactive calls are no limit of the lane, and not noted.
+local function closed_for(lane, guess, batch)
   local closed, ms = closed_gate(lane, guess, now / 1000)
+  local kept = not closed and lane.hot.asked_at and shares.kept_slots(lane, ask.share, now) or 0
+  if kept > 0 and lane.in_flight + kept >= lane.orders.window and not shares.is_interactive(batch) then return 'kept' end
   if closed then
     lane.bound = closed
     wait = min(wait, math.ceil(ms))
@@ -147,7 +153,7 @@ local function consider(id, payload, queue, batch, known, aborts, last)
     return waits
   end
   local guess = guess_of(lane, payload or '', batch.name)
-  local closed = closed_for(lane, guess)
+  local closed = closed_for(lane, guess, batch)
   if closed then return closed end
   if not affords(batch, payload or '') then return 'budget' end
   if payload and not fn then redis.call('HSET', QUARANTINE, id, payload) end
@@ -173,7 +179,7 @@ local function share_to_read(model, batch, share)
     wait = min(wait, HELD_MS)
     return share
   end
-  if closed_for(lane, guess_of(lane, '', batch.name)) then return 0 end
+  if closed_for(lane, guess_of(lane, '', batch.name), batch) then return 0 end
   return min(share, jobs_to_read(lane))
 end
 
@@ -236,35 +242,6 @@ local function write_leases()
   leased = {}
 end
 
--- Whether this worker claims from a batch: no real call for a rehearsal, no simulated one for others.
-local function is_ours(name)
-  local rehearsed = string.sub(name, -#REHEARSAL) == REHEARSAL
-  return rehearsed == (ask.rehearsal == true) and (not ask.only or ask.only == name)
-end
-
--- The active queues with their batches, in random order. A batch with a larger weight tends to come
--- first, so weights also hold when claims ask for one job each.
-local function open_queues()
-  local found, total = {}, 0
-  for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
-    local batch = batch_named(batch_of(queue))
-    if batch.open and is_ours(batch.name) and is_utf8(queue) then
-      local model = string.match(queue, '^' .. QUEUE .. ':[^:]*:(.+)$')
-      found[#found + 1] = { queue = queue, batch = batch, model = model }
-      total = total + batch.weight
-    end
-  end
-  if is_ours(SINGLES) and redis.call('EXISTS', QUEUE) == 1 then
-    found[#found + 1] = { queue = QUEUE, batch = { name = SINGLES, weight = 1, room = math.huge } }
-    total = total + 1
-  end
-  if found[2] or tries then math.randomseed(tonumber(string.match(moment, '%d+$')) + ask.seq) end
-  if not found[2] then return found, total end
-  for _, each in ipairs(found) do each.place = -math.log(1 - math.random()) / each.batch.weight end
-  table.sort(found, function(a, b) return a.place < b.place end)
-  return found, total
-end
-
 -- A refused job is tried again when the lane has no other job: none is due, and none is in flight.
 local function try_last(lane, aborts)
   if not lane.last or lane.in_flight > 0 or #granted >= want then return end
@@ -274,18 +251,38 @@ local function try_last(lane, aborts)
   guarded(consider, id, redis.call('GET', PAYLOAD .. id), queue, batch, model, aborts, true)
 end
 
+-- Calls that clients wait for come first, as many as their lanes have for them.
+local function claim_interactive(queues, aborts)
+  for _, each in ipairs(queues) do
+    if each.model and shares.is_interactive(each.batch) and redis.call('EXISTS', each.queue) == 1 then
+      local lane, before = lane_of(each.model), #granted
+      local most = min(want - before, math.floor(shares.credit_of(lane, ask.share)))
+      if most > 0 then guarded(claim_from, each.queue, each.batch, each.model, most, aborts) end
+      shares.note_interactive(lane, ask.share, #granted - before, now)
+    end
+  end
+end
+
+-- How many more jobs of a queue this claim may grant: batches leave slots of the worker free as well.
+local function left_for(each)
+  local left = want - #granted
+  if not ask.keep or not each.model or shares.is_interactive(each.batch) then return left end
+  return left - min(ask.keep, shares.kept_slots(lane_of(each.model), ask.share, now))
+end
+
 -- In the first round, each queue gets a share by weight. In the second round, queues that have more
 -- jobs get what is left.
 local function claim(aborts)
-  local queues, total = open_queues()
+  local queues, total = shares.open_queues(ask, batch_named, tonumber(string.match(moment, '%d+$')) + ask.seq, tries)
+  if ask.share > 0 then claim_interactive(queues, aborts) end
   for round = 1, 2 do
     for _, each in ipairs(queues) do
-      local batch, left = each.batch, want - #granted
-      if left <= 0 then break end
-      local fair = #queues > 1 and math.floor(want * batch.weight / total + math.random()) or left
+      local left = left_for(each)
+      if want <= #granted then break end
+      local fair = #queues > 1 and math.floor(want * each.weight / total + math.random()) or left
       local share = round == 1 and min(left, fair) or left
-      if round == 1 or #queues > 1 then
-        guarded(claim_from, each.queue, batch, each.model, share, aborts)
+      if share > 0 and (round == 1 or #queues > 1) then
+        guarded(claim_from, each.queue, each.batch, each.model, share, aborts)
       end
     end
     write_leases()
