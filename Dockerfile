@@ -1,4 +1,4 @@
-# The worker's image: the extras worker and postgres, and no tools. The locked dependencies come
+# The image of workers and gateway: the extras worker, gateway and postgres, and no tools. The locked dependencies come
 # first: they change less often than the packages. `make lock` writes requirements-worker.lock.
 FROM python:3.12-slim
 
@@ -13,7 +13,7 @@ COPY producer producer
 COPY worker worker
 RUN pip install --quiet --no-deps --no-build-isolation .
 
-RUN useradd --create-home nightmill && install --directory --owner nightmill /data
+RUN useradd --create-home --uid 1000 nightmill && install --directory --owner nightmill /data
 USER nightmill
 VOLUME /data
 ENV NIGHTMILL_DATA_DIR=/data

@@ -36,12 +36,14 @@ run: $(READY) ## run 320 prompts: against the simulator, or the endpoint if a cr
 test: $(READY) ## run all tests, two at once; ARGS="-k lease" runs some
 	@$(BIN)/pytest --numprocesses 2 --dist worksteal $(ARGS)
 
-check: $(READY) ## check format, lint, types, import layers, docs, compose file, file sizes
+check: $(READY) ## check format, lint, types, import layers, docs, deployment, file sizes
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/docker-compose --file docker-compose.yml config --quiet
+	@$(BIN)/docker-compose --file docker-compose.yml --profile observe config --quiet
+	@git ls-files -z deploy/kubernetes/base | grep -zv kustomization | \
+		xargs -0 $(BIN)/kubernetes-validate --strict --quiet --no-warn
 	@site=$$(mktemp -d) && trap 'rm -rf "$$site"' EXIT && \
 		{ $(MKDOCS) --site-dir "$$site/html" >"$$site/log" 2>&1 || { cat "$$site/log"; exit 1; }; } && \
 		! grep -rnoE --include='*.html' '$(FOREIGN)' "$$site/html"
@@ -64,7 +66,7 @@ chaos: $(READY) ## kill, cut off and stall processes while a batch runs; ARGS="-
 fuzz: $(READY) ## a real worker against random payloads, answers and spool files; ARGS="--minutes 10"
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
-up: ## run Redis and two worker processes in containers
+up: ## run Redis, PostgreSQL, a gateway and two worker processes in containers
 	docker compose up --build
 
 # uv reads no configuration here: a registry's address must not get into the lock.
@@ -76,7 +78,7 @@ lock: ## resolve both lock files again, with the newest versions
 		--universal --python-version 3.11 --generate-hashes --upgrade \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements.lock
 	@UV_NO_CONFIG=1 $(LOCK_TOOLS)/bin/uv pip compile pyproject.toml --extra worker --extra postgres \
-		--group build --constraint requirements.lock --universal --python-version 3.11 \
+		--extra gateway --group build --constraint requirements.lock --universal --python-version 3.11 \
 		--generate-hashes --upgrade --no-emit-index-url --no-emit-find-links --no-header \
 		--no-annotate --quiet --output-file requirements-worker.lock
 	@rm -rf $(LOCK_TOOLS)

@@ -70,7 +70,7 @@ def worker() -> dict[str, Any]:
 def test_the_image_installs_what_a_worker_needs_and_no_tools() -> None:
     """It had 917 MB of packages for tests, types and docs; the worker needs 139 MB."""
     image, everything = entries(LOCK), entries("requirements.lock")
-    assert needed("worker", "postgres") <= set(image)
+    assert needed("worker", "gateway", "postgres") <= set(image)
     assert not set(TOOLS) & set(image)
     assert {name: everything[name] for name in image} == image
     for file in ("Dockerfile", ".dockerignore"):
@@ -83,14 +83,15 @@ def test_compose_passes_every_setting(worker: dict[str, Any]) -> None:
     passed = set(worker["environment"])
     assert {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} <= passed
     assert {f"{PREFIX}{name.upper()}_FILE" for name in IN_FILES} - passed == {
-        f"{PREFIX}REDIS_URL_FILE"  # compose runs the Redis
+        f"{PREFIX}REDIS_URL_FILE",  # compose runs the Redis
+        f"{PREFIX}STORE_URL_FILE",  # and the PostgreSQL
     }
 
 
 def test_a_setting_that_is_not_set_is_not_passed(worker: dict[str, Any]) -> None:
     """An empty text is no number: the worker would not start."""
     given = {name for name, value in worker["environment"].items() if value is not None}
-    assert given == {f"{PREFIX}REDIS_URL", f"{PREFIX}DATA_DIR"}
+    assert given == {f"{PREFIX}REDIS_URL", f"{PREFIX}STORE_URL", f"{PREFIX}DATA_DIR"}
     compose = Path(sys.executable).with_name("docker-compose")
     done = subprocess.run(
         [compose, "--file", ROOT / "docker-compose.yml", "config"],
@@ -104,6 +105,7 @@ def test_a_setting_that_is_not_set_is_not_passed(worker: dict[str, Any]) -> None
     assert set_here == {
         f"{PREFIX}RPM": "50",
         f"{PREFIX}REDIS_URL": "redis://redis:6379/0",
+        f"{PREFIX}STORE_URL": "postgresql://nightmill:nightmill@postgres/nightmill",
         f"{PREFIX}DATA_DIR": "/data",
     }
     assert found["stop_grace_period"] == "50s"
