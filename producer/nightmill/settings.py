@@ -234,6 +234,12 @@ class Settings(BaseSettings):
         description="A simulator answers: batches are NAME@rehearsal, and workers claim no others",
     )
 
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Port of /metrics of `worker` and `run`. None: not served"
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", min_length=1, description="Address that /metrics listens on"
+    )
     history: bool = Field(True, description="Keep the history of the last day in Redis")
 
     log_format: Literal["json", "console"] = Field(

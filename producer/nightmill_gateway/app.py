@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from nightmill.metrics.serving import counting
 from nightmill.queue.connection import redis_errors
 from nightmill_gateway.access.caller import ALL, CALLER
 from nightmill_gateway.access.key_use import KeyUse
@@ -63,6 +64,12 @@ def make_app(services: Services, access: Access) -> web.Application:
     app.add_routes(JobHandlers(services, waiting).routes())
     app.add_routes(MessageHandlers(services, waiting).routes())
     console.add_to(app)
+    if counting():
+        from nightmill_gateway.metrics import GatewayCounters  # noqa: PLC0415 - off costs nothing
+
+        counters = GatewayCounters()
+        app.middlewares.insert(0, counters.middleware)
+        waiting.watch = counters.waits
     app.cleanup_ctx.extend((looking.running, waiting.running, use.running))
     stopping.tell(waiting.stop)
     return app

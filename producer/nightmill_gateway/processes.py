@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from nightmill.errors import NightmillError
+from nightmill.metrics.serving import process_ended
 from nightmill.queue.patience import waits
 from nightmill_gateway.answers.log import note
 from nightmill_gateway.process import INSECURE, READY, UNUSABLE
@@ -123,3 +124,4 @@ class Processes:
             return await process.wait()
         finally:
             self._running.discard(process)
+            process_ended(process.pid)

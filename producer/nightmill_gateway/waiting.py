@@ -11,7 +11,7 @@ from nightmill.queue import keys
 from nightmill.queue.connection import redis_errors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from aiohttp import web
 
@@ -37,6 +37,8 @@ class Waiting:
         self._some = asyncio.Event()
         self.stopped = False
         """Whether nobody is to wait any more, since the gateway stops."""
+        self.watch: Callable[[int], None] | None = None
+        """Called with 1 when a client begins to wait, with -1 when its wait ends."""
 
     def stop(self) -> None:
         """End all waits, since the gateway stops."""
@@ -54,11 +56,15 @@ class Waiting:
         ended = self._ended.setdefault(job_id, asyncio.Event())
         self._waiters[job_id] = self._waiters.get(job_id, 0) + 1
         self._some.set()
+        if self.watch:
+            self.watch(1)
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(within_s):
                     await ended.wait()
         finally:
+            if self.watch:
+                self.watch(-1)
             self._waiters[job_id] -= 1
             if not self._waiters[job_id]:
                 del self._waiters[job_id], self._ended[job_id]

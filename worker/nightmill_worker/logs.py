@@ -21,8 +21,14 @@ if TYPE_CHECKING:
     from nightmill.settings import Settings
     from nightmill_worker.events import Emit, Event
 
+UNLOGGED: Final = 0
+"""Level of events that are for metrics alone."""
 # Events of single jobs are debug: logging a million of them costs more than their calls.
 LEVELS: Final[dict[type[Event], int]] = {
+    events.CallsEnded: UNLOGGED,
+    events.JobsClaimed: UNLOGGED,
+    events.RowsCommitted: UNLOGGED,
+    events.CallEnded: logging.DEBUG,
     events.JobsFinished: logging.DEBUG,
     events.CallRefused: logging.DEBUG,
     events.CallFailed: logging.INFO,
@@ -70,6 +76,9 @@ def log_events(settings: Settings) -> Emit:
     )
 
     def listen(event: Event) -> None:
+        if isinstance(event, events.CallsEnded) and least <= logging.DEBUG:
+            for call in event.calls():
+                listen(call)
         level = LEVELS.get(type(event), logging.INFO)
         if level >= least:
             name = logging.getLevelName(level).lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,8 @@ from nightmill.cli.terminal import echo
 from nightmill.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from nightmill.settings import Settings
     from nightmill_gateway.access.caller import Access
 
@@ -33,6 +36,12 @@ def serve(  # noqa: PLR0913 - each option of the command
         bool,
         typer.Option("--healthcheck", help="Say whether a gateway answers at HOST and PORT; end."),
     ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="Port of /metrics, at NIGHTMILL_METRICS_HOST. None: not served."
+        ),
+    ] = None,
     redis_url: options.RedisUrl = None,
     store_url: options.StoreUrl = None,
     data_dir: options.DataDir = None,
@@ -69,7 +78,17 @@ def serve(  # noqa: PLR0913 - each option of the command
         )
     loaded = load_settings(redis_url=redis_url, store_url=store_url, data_dir=data_dir)
     with with_redis(loaded) as settings, asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(_serve(settings, host, port, processes, insecure=insecure))
+        serving = partial(_serve, settings, host, port, processes, insecure=insecure)
+        runner.run(_with_metrics(settings, metrics_port, serving))
+
+
+async def _with_metrics(
+    settings: Settings, port: int | None, serving: Callable[[], Awaitable[None]]
+) -> None:
+    from nightmill.metrics.serving import metrics_served  # noqa: PLC0415
+
+    async with metrics_served(settings, port, settings.metrics_host):
+        await serving()
 
 
 def _check_health(host: str, port: int) -> None:

@@ -27,6 +27,7 @@ from nightmill_worker.events import (
     JobsFinished,
     ModelUnpriced,
     RowReduced,
+    RowsCommitted,
     SpoolDamaged,
     SpoolFailed,
     StoreAway,
@@ -172,7 +173,11 @@ class Committer:
             turns = [each.turn for each in endings if isinstance(each, Continuation)]
             await self._store.record_turns(turns)
         rows = [ending.row for ending in ends if ending.row is not None]
-        self.refused_rows += len(rows) - await self._store.record_all(rows, self._note_reduced)
+        began = time.monotonic()
+        refused = len(rows) - await self._store.record_all(rows, self._note_reduced)
+        self.refused_rows += refused
+        seconds = time.monotonic() - began
+        self._emit(RowsCommitted(rows=len(rows), refused=refused, seconds=seconds))
         self._finishes.put_all(endings)
 
     def _note_reduced(self, row: Result, problem: str) -> None:

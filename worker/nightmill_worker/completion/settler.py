@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from nightmill_worker.completion.batcher import Batcher
+from nightmill_worker.completion.observed import calls_ended
 from nightmill_worker.jobs.decision import Answered, Decision
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class Settler:
         self._committer.put(
             [end for each in decisions if (end := each.ending or each.continuation) is not None]
         )
+        self._emit(calls_ended(decisions))
         for each in decisions:
             if each.event is not None:
                 self._emit(each.event)

@@ -15,6 +15,7 @@ from nightmill.setting_tables import read_groups
 from nightmill_worker.events import (
     AccountStopped,
     ClaimsHeld,
+    JobsClaimed,
     LaneHeld,
     LaneStopped,
     failed_loop,
@@ -135,7 +136,9 @@ class Claims:
         """Claim and start jobs once, then wait for a reason to claim; return whether to end."""
         self._registry.room.clear()
         want = self._wanted()
+        began = time.monotonic()
         grant = await self._scripts.claim(self._ask(want))
+        self._emit(JobsClaimed(jobs=len(grant.jobs), seconds=time.monotonic() - began))
         self._seq += 1
         await self._take_off(grant)
         for job_id in grant.aborts:

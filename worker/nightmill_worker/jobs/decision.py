@@ -93,6 +93,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     ending: Ending | None = None
     continuation: Continuation | None = None
     event: Event | None = None
+    claimed: ClaimedJob | None = None
+    """With `outcome`, the call that ended; None when there was none."""
+    outcome: Outcome | None = None
 
 
 class Decider:
@@ -226,7 +229,9 @@ class Decider:
         refused = isinstance(outcome, Snooze)
         accepted = next_step_of(claimed, outcome, verdict, self._prices)
         if isinstance(accepted, Continuation):
-            return Decision(settlement=settlement, continuation=accepted)
+            return Decision(
+                settlement=settlement, continuation=accepted, claimed=claimed, outcome=outcome
+            )
         step = next_step(
             outcome,
             past_of(claimed),
@@ -243,14 +248,16 @@ class Decider:
             if isinstance(outcome, Fail) and outcome.raw:
                 answer = _as_text(claimed, outcome.raw)
             ending = self._ending(claimed, step.status, attempt, answer, step.error)
-            return Decision(settlement=settlement, ending=ending)
+            return Decision(settlement=settlement, ending=ending, claimed=claimed, outcome=outcome)
         attempt = self._attempt_of(
             claimed, step.state, counted=step.counted, outcome=outcome, wait_ms=step.wait_ms
         )
         failed = isinstance(outcome, Retry)
         release = release_of(claimed, step, attempt, refused=refused, failed=failed)
         event = _event(claimed, attempt, failed=failed)
-        return Decision(settlement=settlement, release=release, event=event)
+        return Decision(
+            settlement=settlement, release=release, event=event, claimed=claimed, outcome=outcome
+        )
 
     def _excess(self, claimed: ClaimedJob, outcome: Outcome, settlement: Settlement) -> str:
         """Say by how much a job that is refused on and on exceeds a known limit, "" if not."""

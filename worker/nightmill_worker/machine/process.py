@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 
 from nightmill.errors import NightmillError, StoreMismatchError, StoreUnavailableError
+from nightmill.metrics.serving import counting
 from nightmill.queue.connection import connect
 from nightmill.safety.redaction import Secrets
 from nightmill.safety.streams import guard_streams
@@ -131,6 +132,10 @@ async def _work(settings: Settings, stopper: _Stopper, *, supervised: bool, embe
     events = Events()
     events.subscribe(log_events(settings))
     events.subscribe(stopper.note_failure)
+    if counting():
+        from nightmill_worker.metrics.counters import Counters  # noqa: PLC0415 - off costs nothing
+
+        events.subscribe(Counters().listen)
     redis = connect(settings)
     async with (
         contextlib.aclosing(redis),

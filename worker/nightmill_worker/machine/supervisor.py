@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from nightmill.errors import NightmillError
+from nightmill.metrics.serving import metrics_served
 from nightmill.queue import crashes
 from nightmill.queue.connection import connect
 from nightmill.queue.crashes import Crash
@@ -78,10 +79,11 @@ class Supervisor:
         """Keep the workers running; return when they have all ended after `stop`.
 
         Raises WorkersFailedError when a worker cannot run with its settings, or when workers die
-        as soon as they start.
+        as soon as they start, and ServerError when METRICS_PORT cannot be used.
         """
+        port, host = self._settings.metrics_port, self._settings.metrics_host
         try:
-            async with asyncio.TaskGroup() as group:
+            async with metrics_served(self._settings, port, host), asyncio.TaskGroup() as group:
                 for slot in range(self._processes):
                     group.create_task(self._keep_one(slot))
         finally:

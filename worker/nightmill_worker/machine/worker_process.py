@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
+from nightmill.metrics.serving import variables
 from nightmill_worker.child import how_ended
 from nightmill_worker.events import WorkerDied
 from nightmill_worker.machine.ahead import Started, taken_ahead
@@ -94,7 +95,7 @@ class WorkerProcess:
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         threading.Thread(target=self._watch, args=(self._ended,), daemon=True).start()
         with contextlib.suppress(OSError):  # it has ended
-            send_settings(self._control, settings.to_env(), self._log)
+            send_settings(self._control, settings.to_env() | variables(), self._log)
         self._control.settimeout(0)
 
     def _watch(self, ended: asyncio.Future[int]) -> None:

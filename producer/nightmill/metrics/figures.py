@@ -1,0 +1,119 @@
+"""The figures of the whole fleet at one moment, read from Redis. Pure but for `read_figures`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from nightmill.queue import keys
+from nightmill.queue.batches import Batches
+from nightmill.queue.connection import redis_errors
+from nightmill.queue.crashes import read_troubles
+from nightmill.queue.live_workers import read_live
+from nightmill.records.counts import text
+from nightmill.reports.lanes import SENTENCES, UNITS, Lane, read_lanes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from redis.asyncio import Redis
+
+    from nightmill.records.counts import Counts
+
+OTHER: Final = "other"
+"""The label of all lanes beyond MOST_LANES."""
+MOST_LANES: Final = 32
+"""Lanes with labels of their own. Users name models freely, and Prometheus keeps each label."""
+LONGEST: Final = 100
+"""Characters of a lane's name."""
+ACCOUNT: Final = 6
+"""Characters of an account, as `nightmill lanes` shows them."""
+FIRST_DUE_MS: Final = 10**12
+"""A lower score of a queued job is a rank, not a time: it is called next."""
+REASONS: Final = (*SENTENCES, *UNITS)
+"""What may limit a lane."""
+STATES: Final = ("paused", "paused: budget", "cancelled", "expired", "feeding", "running", "done")
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What Redis says of the fleet."""
+
+    workers: int
+    troubles: int
+    """Workers that run but cannot go on as they should."""
+    jobs: dict[str, int]
+    """State (queued, in_flight, retrying, snoozed) -> jobs in Redis."""
+    batches: dict[str, int]
+    """State -> batches."""
+    oldest_s: float
+    """How long the job that is due longest has been due, seconds; 0 without one."""
+    lanes: tuple[Lane, ...]
+
+
+async def read_figures(redis: Redis) -> Figures:
+    """Read all figures. Raises QueueUnavailableError."""
+    batches = Batches(redis)
+    counts = await batches.all()
+    with redis_errors():
+        workers = await read_live(redis)
+        troubles = await read_troubles(redis)
+    singles = await batches.counts(keys.SINGLES)
+    every = [singles, *counts.values()]
+    return Figures(
+        workers=len(workers),
+        troubles=len(troubles),
+        jobs={
+            state: sum(getattr(each, state) for each in every)
+            for state in ("queued", "in_flight", "retrying", "snoozed")
+        },
+        batches={**dict.fromkeys(STATES, 0), **Counter(each.state for each in counts.values())},
+        oldest_s=await _oldest_s(redis, counts),
+        lanes=tuple(await read_lanes(redis)),
+    )
+
+
+async def _oldest_s(redis: Redis, counts: Mapping[str, Counts]) -> float:
+    """Return how long the oldest due job waits; batches that are held or ended do not count."""
+    with redis_errors():
+        seconds, micros = await redis.time()
+        found = await redis.execute_command("SMEMBERS", keys.QUEUES)
+        waiting = [name for name in map(text, found) if not _held(name, counts)]
+        async with redis.pipeline(transaction=False) as pipe:
+            for queue in (keys.QUEUE, *waiting):
+                words = (queue, FIRST_DUE_MS, "+inf", "WITHSCORES", "LIMIT", 0, 1)
+                pipe.execute_command("ZRANGEBYSCORE", *words)
+            heads = await pipe.execute(raise_on_error=False)
+    now_ms = seconds * 1000 + micros / 1000
+    ages: list[float] = [(now_ms - due) / 1000 for head in heads for due in _scores(head)]
+    return max([0.0, *ages])
+
+
+def _held(queue: str, counts: Mapping[str, Counts]) -> bool:
+    batch = queue.removeprefix(f"{keys.QUEUE}:").partition(":")[0]
+    return batch in counts and bool(counts[batch].flag)
+
+
+def _scores(head: object) -> Iterable[float]:
+    """Return the scores in an answer to ZRANGEBYSCORE, which depends on the protocol's version."""
+    if not isinstance(head, list) or not head:
+        return ()
+    score = head[0][1] if isinstance(head[0], list | tuple) else head[1]
+    return (float(score),)
+
+
+class LaneNames:
+    """Names lanes for Prometheus: MOST_LANES of them at most, whatever models users ask for."""
+
+    def __init__(self) -> None:
+        """Start without names."""
+        self._named: set[tuple[str, str]] = set()
+
+    def of(self, lane: Lane) -> tuple[str, str]:
+        """Return the account and the name of a lane; OTHER for both once there are too many."""
+        name = (lane.account[:ACCOUNT], lane.model[:LONGEST])
+        if name not in self._named and len(self._named) >= MOST_LANES:
+            return (OTHER, OTHER)
+        self._named.add(name)
+        return name
