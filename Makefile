@@ -63,8 +63,9 @@ scenarios: $(READY) ## run the limiter on a virtual clock; ARGS="cap" runs some 
 chaos: $(READY) ## kill, cut off and stall processes while a batch runs; ARGS="--short storm"
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-fuzz: $(READY) ## a real worker against random payloads, answers and spool files; ARGS="--minutes 10"
+fuzz: $(READY) ## a real worker, and a gateway, against random input; ARGS="--minutes 10"
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+	@$(BIN)/python -m tests.gateway.schemathesis_run 200
 
 up: ## run Redis, PostgreSQL, a gateway and two worker processes in containers
 	docker compose up --build

@@ -28,6 +28,7 @@ from nightmill_gateway.batches.looking import Looking
 from nightmill_gateway.console.console import Console
 from nightmill_gateway.jobs.handlers import JobHandlers
 from nightmill_gateway.messages.handlers import MessageHandlers
+from nightmill_gateway.openapi import document as openapi
 from nightmill_gateway.stopping import LOOKS, STOPPING, Stopping
 from nightmill_gateway.waiting import Waiting
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-OPEN: Final = LOOKS
+OPEN: Final = LOOKS | {openapi.PATH}
 """Paths that need no key."""
 READY_S: Final = 2.0
 """Longest time for Redis or the store to answer a look at readiness, seconds."""
@@ -63,6 +64,7 @@ def make_app(services: Services, access: Access) -> web.Application:
     waiting = Waiting(services)
     app.add_routes(JobHandlers(services, waiting).routes())
     app.add_routes(MessageHandlers(services, waiting).routes())
+    app.add_routes(openapi.routes(by_key=access.by_key))
     console.add_to(app)
     if counting():
         from nightmill_gateway.metrics import GatewayCounters  # noqa: PLC0415 - off costs nothing

@@ -12,13 +12,13 @@ MOST_BETAS: Final = 32
 """Betas of one job."""
 
 # \Z, since $ also matches before a line feed, and one would begin another header.
-_VERSION: Final = r"^(?:[a-z]{1,20}-)?[0-9]{4}-[0-9]{2}-[0-9]{2}\Z"
-_BETA: Final = r"^[0-9A-Za-z][0-9A-Za-z._-]{0,99}\Z"
+VERSION: Final = r"^(?:[a-z]{1,20}-)?[0-9]{4}-[0-9]{2}-[0-9]{2}\Z"
+BETA: Final = r"^[0-9A-Za-z][0-9A-Za-z._-]{0,99}\Z"
 A_VERSION: Final = "a date, as 2023-06-01 is"
 A_BETA: Final = "letters, digits, dots, dashes and underscores, 1 to 100 characters"
 
-Version = Annotated[str, Meta(pattern=_VERSION)]
-Betas = Annotated[tuple[Annotated[str, Meta(pattern=_BETA)], ...], Meta(max_length=MOST_BETAS)]
+Version = Annotated[str, Meta(pattern=VERSION)]
+Betas = Annotated[tuple[Annotated[str, Meta(pattern=BETA)], ...], Meta(max_length=MOST_BETAS)]
 
 
 class Api(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -61,9 +61,9 @@ NO_API: Final = Api()
 
 def is_version(value: object) -> bool:
     """Tell whether `value` can be a version."""
-    return isinstance(value, str) and re.match(_VERSION, value) is not None
+    return isinstance(value, str) and re.match(VERSION, value) is not None
 
 
 def is_beta(value: object) -> bool:
     """Tell whether `value` can name a beta."""
-    return isinstance(value, str) and re.match(_BETA, value) is not None
+    return isinstance(value, str) and re.match(BETA, value) is not None

@@ -11,7 +11,8 @@ import msgspec
 if TYPE_CHECKING:
     from nightmill.records.counts import Counts
 
-_ID: Final = re.compile(r"msgbatch_[0-9a-f]{12}[0-9a-f]{20}")
+ID: Final = "msgbatch_[0-9a-f]{32}"
+_ID: Final = re.compile(ID)
 SAME_MS: Final = 5_000
 """Redis has the deadline in whole seconds of its own clock."""
 

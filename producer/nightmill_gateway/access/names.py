@@ -10,8 +10,10 @@ import re
 from typing import Final
 
 A_NAME: Final = "1 to 64 letters, digits, dots, dashes and underscores"
-_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_JOB: Final = re.compile(r"[A-Za-z0-9._-]{1,64}(?::[A-Za-z0-9._-]{1,64})?")
+NAME: Final = "[A-Za-z0-9._-]{1,64}"
+JOB: Final = f"{NAME}(?::{NAME})?"
+_NAME: Final = re.compile(NAME)
+_JOB: Final = re.compile(JOB)
 
 
 def is_name(text: object) -> bool:

@@ -14,7 +14,8 @@ NAMED_MS: Final = 86_400_000
 """How long an Idempotency-Key means the same batch."""
 LOST_MS: Final = 600_000
 """How long a retry takes over what was made for a client that has no answer."""
-_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
+KEY: Final = "[!-~]{1,255}"
+_KEY: Final = re.compile(KEY)
 
 
 class Sending(NamedTuple):

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 MAX_REQUESTS: Final = 100_000
 MAX_EXPIRES_S: Final = 30 * 86_400
 """Longest life of a batch, seconds."""
-_CUSTOM_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+CUSTOM_ID: Final = "[A-Za-z0-9_-]{1,64}"
+_CUSTOM_ID: Final = re.compile(CUSTOM_ID)
 _AN_ID: Final = "1 to 64 letters, digits, dashes and underscores"
 _FIELDS: Final = frozenset({"custom_id", "params"})
 
