@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -15,6 +16,7 @@ from nightmill.records.state import BATCH_ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from nightmill.queue.batches import Batches
     from nightmill.settings import Settings
@@ -65,11 +67,19 @@ class Corrections:
     in Redis have changed. It also measures rates.
     """
 
-    def __init__(self, batches: Batches, settings: Settings, *, lenient: bool = False) -> None:
-        """Take a Redis, and the settings that say where the store is.
+    def __init__(
+        self,
+        batches: Batches,
+        settings: Settings,
+        *,
+        lenient: bool = False,
+        store: ResultStore | None = None,
+    ) -> None:
+        """Take a Redis, and the settings that say where the store is, or the store that is open.
 
         `lenient`: while the store does not answer, Redis's counts are returned as they are.
         """
+        self._store = store
         self._lenient = lenient
         self._batches = batches
         self._settings = settings
@@ -97,7 +107,7 @@ class Corrections:
         if not names:
             return {}
         try:
-            async with store_to_read(self._settings, self._batches.redis) as store:
+            async with self._opened() as store:
                 return {} if store is None else {n: await store.rate(n, RATE_S) for n in names}
         except StoreError:
             return {}
@@ -123,11 +133,16 @@ class Corrections:
         self, asked: dict[str, Counts], found: Mapping[str, Counts] | None
     ) -> None:
         """Correct `asked`, and with `found` also the batches that the store knows beside those."""
-        async with store_to_read(self._settings, self._batches.redis) as store:
+        async with self._opened() as store:
             if store is not None and found is not None:
                 asked |= {n: Counts() for n in await store.all_known() if n not in found}
             for name, counts in asked.items():
                 self._known[name] = counts, await corrected(counts, name, store)
+
+    def _opened(self) -> AbstractAsyncContextManager[ResultStore | None]:
+        if self._store is not None:
+            return nullcontext(self._store)
+        return store_to_read(self._settings, self._batches.redis)
 
     def _needs_store(self, name: str, counts: Counts) -> bool:
         unfinished = counts.fed and counts.total is None

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
+from nightmill.charts import STYLE
 from nightmill_gateway.answers.errors import not_found
 
 PATH: Final = "/static"
@@ -34,6 +35,8 @@ def _read() -> dict[str, Asset]:
     for name, path in files.items():
         body = path.read_bytes()
         found[name] = Asset(body, hashlib.sha256(body).hexdigest()[:16], _TYPES[path.suffix])
+    styles = STYLE.encode()
+    found["charts.css"] = Asset(styles, hashlib.sha256(styles).hexdigest()[:16], _TYPES[".css"])
     return found
 
 

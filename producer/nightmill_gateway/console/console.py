@@ -12,7 +12,13 @@ from nightmill_gateway.console.batches.acting import BatchActions
 from nightmill_gateway.console.batches.changes import Changes
 from nightmill_gateway.console.batches.handlers import BatchPages
 from nightmill_gateway.console.entrance import Entrance
+from nightmill_gateway.console.fleet.lanes import LanePages
+from nightmill_gateway.console.fleet.workers import WorkerPages
+from nightmill_gateway.console.live.events import EVENTS, Events
+from nightmill_gateway.console.live.histories import Histories
+from nightmill_gateway.console.live.snapshot import Snapshots
 from nightmill_gateway.console.looks import Looks
+from nightmill_gateway.console.overview import Overview
 from nightmill_gateway.console.pages import add_headers
 
 if TYPE_CHECKING:
@@ -38,8 +44,19 @@ class Pages(Protocol):
 def _pages(services: Services, app: web.Application) -> list[Pages]:
     """Return all groups of pages. A new page is added here."""
     looks, audited, changes = Looks(services), Audited(services), Changes(services)
-    app.cleanup_ctx.append(changes.running)
-    return [BatchPages(looks), BatchActions(looks, changes, audited), audited]
+    snapshots, histories = Snapshots(services, looks), Histories(services)
+    events = app[EVENTS] = Events(services, snapshots)
+    app.cleanup_ctx.extend((changes.running, events.running))
+    app.on_shutdown.append(events.shutdown)
+    return [
+        Overview(services, snapshots, histories),
+        BatchPages(looks),
+        BatchActions(looks, changes, audited),
+        LanePages(services, snapshots, histories, audited),
+        WorkerPages(snapshots),
+        audited,
+        events,
+    ]
 
 
 class Console:

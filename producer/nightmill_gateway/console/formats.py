@@ -10,6 +10,7 @@ from nightmill.reports.progress import dollars, duration, short
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_KIBI: Final = 1024
 NONE: Final = "–"  # noqa: RUF001 - what a table shows for no value
 
 
@@ -42,14 +43,33 @@ def ago(epoch_ms: int | None, now_ms: int) -> str:
     return NONE if epoch_ms is None else duration(max(0, now_ms - epoch_ms) / 1000)
 
 
+def size(number: int | None) -> str:
+    """Return bytes as 12 KiB or 1.5 GiB; 0, which is not known, as nothing."""
+    if not number:
+        return NONE
+    amount = float(number)
+    for unit in ("bytes", "KiB", "MiB"):
+        if amount < _KIBI:
+            return f"{amount:,.0f} {unit}"
+        amount /= _KIBI
+    return f"{amount:,.1f} GiB"
+
+
+def short_of(value: float | None) -> str:
+    """Return a rate or a limit as 999, 1.2k or 34.5M."""
+    return NONE if value is None else short(round(value))
+
+
 FILTERS: Final[dict[str, Callable[..., str]]] = {
     "ago": ago,
+    "bytes": size,
     "dollars": dollars,
     "duration": duration,
     "number": number,
     "percent": percent,
     "rate": rate,
     "short": short,
+    "short_of": short_of,
     "when": when,
 }
 """Name in templates -> function."""

@@ -14,7 +14,7 @@ from nightmill.reports.view import View, look
 if TYPE_CHECKING:
     from nightmill_gateway.services import Services
 
-FRESH_S: Final = 1.0
+FRESH_S: Final = 0.5
 """How old a look at all batches may be, seconds."""
 PATIENCE_S: Final = 0.6
 """How long a page waits for the store to correct the counts of Redis, seconds."""
@@ -26,7 +26,9 @@ class Looks:
     def __init__(self, services: Services) -> None:
         """Take connections that are open while this is used."""
         self._services = services
-        self._corrections = Corrections(services.batches, services.settings, lenient=True)
+        self._corrections = Corrections(
+            services.batches, services.settings, lenient=True, store=services.store
+        )
         self._running: asyncio.Task[View] | None = None
         self._last: tuple[float, View] | None = None
 

@@ -19,7 +19,13 @@ from nightmill_gateway.console.assets import asset
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-NAVIGATION: Final = (("/batches", "Batches"), ("/audit", "Audit"))
+NAVIGATION: Final = (
+    ("/", "Overview"),
+    ("/batches", "Batches"),
+    ("/lanes", "Lanes"),
+    ("/workers", "Workers"),
+    ("/audit", "Audit"),
+)
 """Path and name of each page in the header, from left to right."""
 
 CSRF: Final = web.RequestKey("csrf", str)

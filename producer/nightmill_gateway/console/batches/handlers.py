@@ -9,7 +9,7 @@ from aiohttp import web
 from nightmill.reports.progress import counted
 from nightmill_gateway.access.caller import CALLER
 from nightmill_gateway.console.batches.listing import SORTS, STATES, Filter, listing, tenants
-from nightmill_gateway.console.pages import render, see_other
+from nightmill_gateway.console.pages import render
 
 if TYPE_CHECKING:
     from nightmill_gateway.console.looks import Looks
@@ -24,10 +24,7 @@ class BatchPages:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
-        return [web.get("/", self._first), web.get("/batches", self._list)]
-
-    async def _first(self, _: web.Request) -> web.Response:
-        return see_other("/batches")
+        return [web.get("/batches", self._list)]
 
     async def _list(self, request: web.Request) -> web.Response:
         caller, wanted = request[CALLER], Filter.of(request.query)

@@ -1,0 +1,1 @@
+"""The pages of lanes and workers, and the charts of both."""
