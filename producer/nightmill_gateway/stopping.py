@@ -22,6 +22,8 @@ ASKED_S: Final = 60.0
 """A load balancer asks /readyz at least so often, seconds."""
 TELL_S: Final = 2.0
 """So long before the end of GRACE_S those who wait are told, seconds."""
+ENDLESS: Final = frozenset({"/events"})
+"""Paths whose answers end only with the gateway: it does not wait for them."""
 WRITE_S: Final = 1.0
 """The last part of GRACE_S, in which answers are written to their end, seconds."""
 STOPS: Final = "this gateway stops: send it again"
@@ -64,6 +66,9 @@ class Stopping:
             return
         if self.refuses:
             raise stops()
+        if path in ENDLESS:
+            yield
+            return
         self._open += 1
         self._none.clear()
         try:
