@@ -91,7 +91,8 @@ def test_compose_passes_every_setting(worker: dict[str, Any]) -> None:
 def test_a_setting_that_is_not_set_is_not_passed(worker: dict[str, Any]) -> None:
     """An empty text is no number: the worker would not start."""
     given = {name for name, value in worker["environment"].items() if value is not None}
-    assert given == {f"{PREFIX}REDIS_URL", f"{PREFIX}STORE_URL", f"{PREFIX}DATA_DIR"}
+    services = ("REDIS_URL", "STORE_URL", "DATA_DIR", "METRICS_PORT", "METRICS_HOST")
+    assert given == {PREFIX + name for name in services}
     compose = Path(sys.executable).with_name("docker-compose")
     done = subprocess.run(
         [compose, "--file", ROOT / "docker-compose.yml", "config"],
