@@ -29,6 +29,7 @@ from nightmill_gateway.console.console import Console
 from nightmill_gateway.jobs.handlers import JobHandlers
 from nightmill_gateway.messages.handlers import MessageHandlers
 from nightmill_gateway.openapi import document as openapi
+from nightmill_gateway.sendings import Sendings
 from nightmill_gateway.stopping import LOOKS, STOPPING, Stopping
 from nightmill_gateway.waiting import Waiting
 
@@ -62,8 +63,10 @@ def make_app(services: Services, access: Access) -> web.Application:
     looking = Looking(services)
     app.add_routes(BatchHandlers(services, looking).routes())
     waiting = Waiting(services)
-    app.add_routes(JobHandlers(services, waiting).routes())
-    app.add_routes(MessageHandlers(services, waiting).routes())
+    sendings = Sendings(services.redis)
+    messages = MessageHandlers(services, waiting, sendings)
+    app.add_routes(JobHandlers(services, waiting, sendings).routes())
+    app.add_routes(messages.routes())
     app.add_routes(openapi.routes(by_key=access.by_key))
     console.add_to(app)
     if counting():
@@ -72,7 +75,9 @@ def make_app(services: Services, access: Access) -> web.Application:
         counters = GatewayCounters()
         app.middlewares.insert(0, counters.middleware)
         waiting.watch = counters.waits
-    app.cleanup_ctx.extend((looking.running, waiting.running, use.running))
+    app.cleanup_ctx.extend(
+        (looking.running, waiting.running, use.running, sendings.running, messages.running)
+    )
     stopping.tell(waiting.stop)
     return app
 

@@ -54,7 +54,11 @@ SWEEP: Final = "nightmill:sweep"
 FEEDER: Final = "nightmill:feeder:"
 """String, by batch: the process that feeds it."""
 UNREAD: Final = "nightmill:unread:"
-"""List, by tenant and request: jobs whose clients over HTTP left before they had the answer."""
+"""List, by tenant and request: jobs whose answers their clients over HTTP do not have yet."""
+NAMED: Final = "nightmill:named:"
+"""String, by tenant, path and Idempotency-Key: digest of the body, and name of the job."""
+GATEWAY: Final = "nightmill:gateway:"
+"""Channel, by gateway process, which is subscribed to it while it runs."""
 REQUESTS: Final = "nightmill:requests:"
 """Hash, by key id: requests that it may send. With `:open` behind it: those not answered yet."""
 BUDGET: Final = "nightmill:budget:"
@@ -114,6 +118,8 @@ NOTICED_TTL_MS: Final = 86_400_000
 """Of NOTICE after that: the same event is not sent again meanwhile."""
 UNREAD_TTL_MS: Final = 600_000
 """Of UNREAD: for so long a retry of the same request takes over the job."""
+NAMED_TTL_MS: Final = 86_400_000
+"""Of NAMED."""
 WORKER_TTL_MS: Final = 60_000
 """Of WORKER; each sign of life renews it."""
 SESSION_TTL_MS: Final = 43_200_000

@@ -27,8 +27,19 @@ def new_request_id() -> str:
 
 def reply(body: object, status: int = 200) -> web.Response:
     """Return a JSON answer."""
-    data = msgspec.json.encode(body)
+    return json_reply(msgspec.json.encode(body), status)
+
+
+def json_reply(data: bytes, status: int = 200) -> web.Response:
+    """Return an answer that is JSON already."""
     return web.Response(body=data, status=status, content_type="application/json")
+
+
+async def written(request: web.Request, response: web.Response) -> web.Response:
+    """Write an answer to its end, and return it."""
+    await response.prepare(request)
+    await response.write_eof()
+    return response
 
 
 def error_reply(error: ApiError, request_id: str) -> web.Response:

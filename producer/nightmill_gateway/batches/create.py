@@ -10,11 +10,11 @@ from nightmill.records.job import now_ms
 from nightmill.records.message_batch import MessageBatch, id_before, new_id
 from nightmill_gateway.access.api import api_in_headers
 from nightmill_gateway.answers.body import pieces
-from nightmill_gateway.answers.errors import ApiError
 from nightmill_gateway.answers.sending import LOST_MS, NAMED_MS, Sending
 from nightmill_gateway.batches.check import RequestsCheck, whole
 from nightmill_gateway.batches.staging import Staging
 from nightmill_gateway.batches.stream import RequestsReader
+from nightmill_gateway.sendings import key_taken
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -74,6 +74,5 @@ async def create(request: web.Request, tenant: str, services: Services) -> Messa
     if there is not new:
         await asyncio.shield(staging.drop())
         if there.digest != new.digest:
-            text = "Idempotency-Key: was used for another body within 24 h; give another key"
-            raise ApiError(409, text)
+            raise key_taken()
     return there

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -19,12 +20,15 @@ from nightmill_gateway.access.room import ROOM
 from nightmill_gateway.answers.body import read_body
 from nightmill_gateway.answers.errors import ApiError, not_found
 from nightmill_gateway.answers.params import checked_params
-from nightmill_gateway.answers.reply import reply
-from nightmill_gateway.jobs.shapes import asked, ended_job, job_id_of, waiting_job
+from nightmill_gateway.answers.reply import reply, written
+from nightmill_gateway.answers.sending import Sending
+from nightmill_gateway.jobs.shapes import Asked, asked, ended_job, job_id_of, waiting_job
+from nightmill_gateway.sendings import Sendings, key_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from nightmill.records.api import Api
     from nightmill.records.result import Result
     from nightmill_gateway.services import Services
     from nightmill_gateway.waiting import Waiting
@@ -35,8 +39,9 @@ ACCEPTED: Final = 202
 class JobHandlers:
     """The handlers, over connections that are open while they are used."""
 
-    def __init__(self, services: Services, waiting: Waiting) -> None:
-        """Take the connections, and what waits for jobs."""
+    def __init__(self, services: Services, waiting: Waiting, sendings: Sendings) -> None:
+        """Take the connections, what waits for jobs, and what knows of earlier sendings."""
+        self._sendings = sendings
         self._services = services
         self._waiting = waiting
 
@@ -46,19 +51,40 @@ class JobHandlers:
 
     async def _create(self, request: web.Request) -> web.Response:
         """Enqueue one job; the same job again is only looked at, and may be waited for."""
+        data = await read_body(request)
+        given = asked(decode(data))
         api = api_in_headers(request)
-        given = asked(decode(await read_body(request)))
-        producer = self._services.producer
         _, body = checked_params(given.params, self._services.defaults(api), below="params")
         tenant = request[CALLER].tenant
-        job_id, batch, name = job_id_of(tenant, given, wire.new_job_id())
-        row = await self._services.store.get(job_id) if given.name else None
+        sent = self._sendings.of(tenant, request.path, data, Sending.of(request.headers))
+        earlier = await sent.find(given.name or wire.new_job_id())
+        try:
+            if not earlier:
+                await request.app[ROOM].require()
+            answer = await self._answer(tenant, given, sent.name, (body, api), earlier=earlier)
+            response = await written(request, answer)
+        except ApiError:
+            await asyncio.shield(sent.written())
+            raise
+        except BaseException:
+            await asyncio.shield(sent.lost())
+            raise
+        await asyncio.shield(sent.written())
+        return response
+
+    async def _answer(
+        self, tenant: str, given: Asked, name: str, asks: tuple[bytes, Api], *, earlier: bool
+    ) -> web.Response:
+        """Enqueue a job, unless it is there; return what its client gets."""
+        body, api = asks
+        job_id, batch, name = job_id_of(tenant, given, name)
+        there = earlier or given.name is not None
+        row = await self._services.store.get(job_id) if there else None
         if row is not None:
             if row.request_hash != request_hash(body, api):
                 raise _taken(given.name)
             return reply(ended_job(row))
-        await request.app[ROOM].require()
-        receipt = await producer.enqueue(
+        receipt = await self._services.producer.enqueue(
             body,
             job_id=job_id,
             batch=batch,
@@ -105,4 +131,6 @@ def _enqueued_at(payload: bytes) -> int | None:
 
 
 def _taken(name: str | None) -> ApiError:
+    if name is None:
+        return key_taken()
     return ApiError(409, f"id: {name} names a job with another request; give another id")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _BUSY: Final = (
     "the queue did not come to this request in time, and it is not called: try again later"
 )
+_PASSING: Final = {"rate_limit_error", "api_error", "timeout_error", "overloaded_error"}
 BUSY_AFTER_S: Final = 30
 """How long a client waits before it asks again a gateway that is busy, seconds."""
 
@@ -34,6 +35,14 @@ def message_of(row: Result) -> Message:
     failed = last is not None and last >= HTTPStatus.BAD_REQUEST
     status = last if failed and last is not None else STANDARD[kind]
     raise ApiError(status, row.error.message, kind=kind)
+
+
+def unanswered(row: Result) -> bool:
+    """Tell whether another job may answer the request: none did, or with an error that passes."""
+    if row.status is not JobState.FAILED or row.error is None:
+        return row.status in {JobState.CANCELLED, JobState.EXPIRED}
+    last = row.attempts[-1].status if row.attempts else None
+    return standard_type(row.error.type, last) in _PASSING
 
 
 class NotEndedError(ApiError):

@@ -23,25 +23,29 @@ from nightmill_gateway.answers.body import read_body
 from nightmill_gateway.answers.errors import ApiError, api_error
 from nightmill_gateway.answers.log import report
 from nightmill_gateway.answers.params import checked_params
-from nightmill_gateway.answers.reply import REQUEST_ID
+from nightmill_gateway.answers.reply import REQUEST_ID, json_reply, written
 from nightmill_gateway.answers.sending import Sending
-from nightmill_gateway.messages.ends import NotEndedError, busy, message_of, stopping
+from nightmill_gateway.messages.ends import NotEndedError, busy, message_of, stopping, unanswered
 from nightmill_gateway.messages.events import PING, error_event, events
-from nightmill_gateway.messages.unread import Unread
+from nightmill_gateway.sendings import Sendings, Sent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Coroutine, Iterable
 
+    from nightmill.records.api import Api
     from nightmill.records.message import Message
     from nightmill_gateway.services import Services
     from nightmill_gateway.waiting import Waiting
 
+PATH: Final = "/v1/messages"
 BATCH: Final = "messages"
 """The name of a tenant's batch of these jobs."""
 WEIGHT: Final = 1000
 """Its weight: a client waits for each of its jobs."""
 KNOWN_S: Final = 60.0
 """After so long, the batch is looked at again: Redis may have lost it; seconds."""
+LEAVING: Final = 16
+"""Clients that hang up whose jobs are cancelled at once; thousands may do so in one moment."""
 PING_S: Final = 5.0
 """Between two pings of a stream that waits, seconds."""
 LOOK_S: Final = 20.0
@@ -51,54 +55,85 @@ LOOK_S: Final = 20.0
 class MessageHandlers:
     """The handler, over connections that are open while it is used."""
 
-    def __init__(self, services: Services, waiting: Waiting) -> None:
-        """Take the connections, and what waits for jobs."""
+    def __init__(self, services: Services, waiting: Waiting, sendings: Sendings) -> None:
+        """Take the connections, what waits for jobs, and what knows of earlier sendings."""
+        self._sendings = sendings
         self._services = services
         self._waiting = waiting
         self._withdraw = services.redis.register_script(wire.script("withdraw"))
         self._known: dict[str, float] = {}
+        self._leaving = asyncio.Semaphore(LEAVING)
+        self._ends: set[asyncio.Task[None]] = set()
 
     def routes(self) -> Iterable[web.RouteDef]:
         """Return the routes."""
-        return [web.post("/v1/messages", self._create)]
+        return [web.post(PATH, self._create)]
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
-        api, sent = api_in_headers(request), Sending.of(request.headers)
+        api = api_in_headers(request)
         data = await read_body(request)
         given = decode(data)
         services = self._services
         _, body = checked_params(given, services.defaults(api), streams=True)
-        batch = inner(request[CALLER].tenant, BATCH)
-        unread = Unread(services.redis, batch, data)
-        taken = await unread.take() if sent.again else None
-        name = wire.new_job_id()
-        job_id = taken or f"{batch}:{name}"
+        tenant = request[CALLER].tenant
+        sent = self._sendings.of(tenant, PATH, data, Sending.of(request.headers))
+        earlier = await sent.find(wire.new_job_id())
         try:
-            if taken is None:
+            if not earlier:
                 await request.app[ROOM].require()
-                await self._prepare(batch)
-                await services.producer.enqueue(
-                    body,
-                    batch=batch,
-                    custom_id=name,
-                    expires=timedelta(seconds=services.settings.max_wait_s),
-                    anthropic_version=api.anthropic_version,
-                    anthropic_beta=api.anthropic_beta,
-                    accept={"on_pause": "keep"},
-                )
+            await self._enqueue(sent, body, inner(tenant, BATCH), api, earlier=earlier)
             if isinstance(given, dict) and given.get("stream"):
-                return await self._streamed(request, job_id, unread)
-            return await _written(request, await self._message(job_id))
+                response = await self._streamed(request, sent)
+            else:
+                response = await written(request, json_reply(bytes(await self._message(sent))))
         except BaseException as error:
-            if not isinstance(error, ApiError) or isinstance(error, NotEndedError):
-                await asyncio.shield(self._left(job_id, unread))
+            answered = isinstance(error, ApiError) and not isinstance(error, NotEndedError)
+            await self._finish(sent.written() if answered else self._left(sent))
             raise
+        await self._finish(sent.written())
+        return response
 
-    async def _left(self, job_id: str, unread: Unread) -> None:
+    async def _enqueue(
+        self, sent: Sent, body: bytes, batch: str, api: Api, *, earlier: bool
+    ) -> None:
+        """Enqueue the job of a request, unless an earlier sending of it has its answer."""
+        sent.job_id = f"{batch}:{sent.name}"
+        row = await self._services.store.get(sent.job_id) if earlier else None
+        if row is not None:
+            if not unanswered(row):
+                return
+            await sent.renew(wire.new_job_id())
+            sent.job_id = f"{batch}:{sent.name}"
+        await self._prepare(batch)
+        await self._services.producer.enqueue(
+            body,
+            batch=batch,
+            custom_id=sent.name,
+            expires=timedelta(seconds=self._services.settings.max_wait_s),
+            anthropic_version=api.anthropic_version,
+            anthropic_beta=api.anthropic_beta,
+            accept={"on_pause": "keep"},
+        )
+
+    async def _finish(self, work: Coroutine[None, None, None]) -> None:
+        """Do `work` to its end, also when the request is cancelled meanwhile."""
+        task = asyncio.create_task(work)
+        self._ends.add(task)
+        task.add_done_callback(self._ends.discard)
+        await asyncio.shield(task)
+
+    async def running(self, _: web.Application) -> AsyncIterator[None]:
+        """Let what clients have left behind be cancelled, at the end of an application."""
+        yield
+        if self._ends:
+            await asyncio.wait(self._ends)
+
+    async def _left(self, sent: Sent) -> None:
         """Cancel a job that nobody waits for; one that was called is kept for its retry."""
-        if not await self._cancel(job_id):
+        async with self._leaving:
             with suppress(NightmillError):
-                await unread.put(job_id)
+                if await sent.leave() and not await self._cancel(sent.job_id):
+                    await sent.keep()
 
     async def _prepare(self, batch: str) -> None:
         """Give the batch its weight, unless a person has limited it; no canary pauses it."""
@@ -113,9 +148,9 @@ class MessageHandlers:
         await batches.without_canary(batch)
         self._known[batch] = time.monotonic()
 
-    async def _message(self, job_id: str) -> Message:
+    async def _message(self, sent: Sent) -> Message:
         """Wait for the Message of a job. Raises ApiError."""
-        async for message in self._waits(job_id, LOOK_S):
+        async for message in self._waits(sent.job_id, LOOK_S):
             if message is not None:
                 return message
         raise busy()
@@ -133,16 +168,14 @@ class MessageHandlers:
         if row is not None:
             yield message_of(row)
 
-    async def _streamed(
-        self, request: web.Request, job_id: str, unread: Unread
-    ) -> web.StreamResponse:
+    async def _streamed(self, request: web.Request, sent: Sent) -> web.StreamResponse:
         """Answer with events: pings while the job waits, then those of its whole Message."""
         headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
         response = web.StreamResponse(headers=headers)
         await response.prepare(request)
         try:
             await response.write(PING)
-            await self._write(response, job_id)
+            await self._write(response, sent.job_id)
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - a stream that has begun ends with an event
@@ -152,7 +185,7 @@ class MessageHandlers:
                 failed = ApiError(500, "a defect of the gateway; its log has the request's id")
             await response.write(error_event(failed, request[REQUEST_ID]))
             if isinstance(error, NotEndedError):
-                await self._left(job_id, unread)
+                await self._left(sent)
         await response.write_eof()
         return response
 
@@ -172,11 +205,3 @@ class MessageHandlers:
         with suppress(NightmillError), redis_errors():
             return bool(await self._withdraw(args=[job_id]))
         return False
-
-
-async def _written(request: web.Request, message: Message) -> web.Response:
-    """Answer with `message`, and write the answer to its end."""
-    response = web.Response(body=bytes(message), content_type="application/json")
-    await response.prepare(request)
-    await response.write_eof()
-    return response
