@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 _LABELS: Final = 8
 """Most labels under the bars."""
+_LETTER: Final = 7.0
+"""About the width of a letter."""
+_APART: Final = 6.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,15 +72,18 @@ def _labels(bins: Sequence[Bin], width: float, unit: str) -> list[str]:
 
 def _marks(bins: Sequence[Bin], marks: Sequence[Mark], width: float) -> list[str]:
     parts, taken = [], 0.0
+    room = sum(_LETTER * len(mark.name) + _APART for mark in marks)
     for mark in sorted(marks, key=lambda each: each.value):
         place = _place(bins, mark.value)
         if place is None:
             continue
         x = svg.LEFT + place * width
         parts.append(svg.straight(x, svg.TOP, x, svg.HEIGHT - svg.BOTTOM, "mark"))
-        start = max(x, taken)  # two names do not stand on each other
+        # Two names do not stand on each other, and none is cut at the edge.
+        start = max(min(x, svg.WIDTH - room), taken)
         parts.append(svg.text(start, svg.TOP - 6, mark.name, "mark-label"))
-        taken = start + 7.0 * len(mark.name)
+        wide = _LETTER * len(mark.name) + _APART
+        taken, room = start + wide, room - wide
     return parts
 
 

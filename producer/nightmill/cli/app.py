@@ -30,6 +30,7 @@ MODULES: Final = {"pause": "control", "resume": "control"}
 OWN: Final = (
     *("enqueue", "status", "wait", "pause", "resume", "cancel", "adjust", "lanes"),
     *("results", "show", "errors", "retry", "verify", "prune", "settings"),
+    "report",
 )
 GC_THRESHOLDS: Final = (10_000, 50, 100)
 """Imports make many objects and no garbage: looking for it took a tenth of their time."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 GROUPS: Final = {
     "Start": ("run", "enqueue", "worker", "serve", "simulate"),
     "Watch": ("status", "wait", "lanes", "doctor", "settings"),
-    "Results": ("results", "errors", "show", "retry", "verify", "prune"),
+    "Results": ("results", "report", "errors", "show", "retry", "verify", "prune"),
     "Control": ("pause", "resume", "adjust", "cancel", "keys"),
 }
 OTHERS: Final = "More"

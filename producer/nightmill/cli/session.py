@@ -40,7 +40,7 @@ class Session:
         """Return the store. Raises StoreMissingError, and BatchNotFoundError when there is none."""
         if self.store is None:
             if extra_installed():
-                await _require_store(self.producer.settings, batch)
+                await require_store(self.producer.settings, batch)
             raise StoreMissingError
         return self.store
 
@@ -86,13 +86,13 @@ async def open_results(settings: Settings, batch: str) -> AsyncIterator[ResultSt
 
     Raises BatchNotFoundError, which lists the known batches, when it has none.
     """
-    await _require_store(settings, batch)
+    await require_store(settings, batch)
     async with open_store(settings) as store:
         await require_rows(store, batch)
         yield store
 
 
-async def _require_store(settings: Settings, batch: str) -> None:
+async def require_store(settings: Settings, batch: str) -> None:
     """Raise BatchNotFoundError when the store is a file that is not there."""
     where = settings.store_at
     if isinstance(where, Path) and not private.exists(where):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from nightmill.errors import StoreUnavailableError
 from nightmill.records.id_set import IdSet
 from nightmill.records.job import now_ms
 from nightmill.records.state import TERMINAL, JobState
 from nightmill.records.stop_reasons import tallied
-from nightmill.store import batches, endings, statements, turns
+from nightmill.store import batches, endings, report_rows, statements, turns
 from nightmill.store.connection import ANSWER_S
 from nightmill.store.database import database
 from nightmill.store.migrate import prepare
@@ -301,6 +301,17 @@ class ResultStore:
         """Return the newest failures of `batch`: end (epoch ms), job_id, error; see `endings`."""
         work = partial(endings.newest_failures, batch=batch, number=number)
         return await self._database.run(work, within_s=ANSWER_S)
+
+    async def period(self, batch: str) -> tuple[int, int] | None:
+        """Return when the first and the last row of `batch` ended, epoch ms; None without rows."""
+        return await self._database.run(partial(report_rows.period, batch=batch))
+
+    async def report_rows(self, batch: str) -> AsyncGenerator[Sequence[Sequence[Any]], None]:
+        """Yield the small columns of all rows of `batch`, in pages; see report_rows.ReportRow."""
+        after: tuple[int, str] | None = None
+        while rows := await self._database.run(partial(report_rows.page, batch=batch, after=after)):
+            yield rows
+            after = rows[-1][0], rows[-1][1]
 
     async def lost(self, batch: str) -> tuple[int, float]:
         """Return how many calls of `batch` ended with their worker, and an estimate of their cost.
