@@ -35,7 +35,7 @@ def report(
     store_url: options.StoreUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Write one page about a batch: what ran, how fast, what failed, what it cost.
+    """Write one page about a batch: speed, failures, cost.
 
     The page is one HTML file that opens from disk and prints well. It has no script and loads
     nothing. Of a batch that runs, it has the figures so far. An existing file is replaced at the
