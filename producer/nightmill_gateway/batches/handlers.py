@@ -18,6 +18,7 @@ from nightmill_gateway.access.room import ROOM
 from nightmill_gateway.answers.errors import invalid, not_found
 from nightmill_gateway.answers.reply import reply
 from nightmill_gateway.batches.create import create
+from nightmill_gateway.batches.polls import Polls
 from nightmill_gateway.batches.shapes import PATH, message_batch, page, result_line
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class BatchHandlers:
         """Take the connections, and what is woken for new work."""
         self._services = services
         self._looking = looking
+        self._polls = Polls(self._look)
 
     def routes(self) -> Iterable[web.RouteDef]:
         """Return the routes."""
@@ -81,13 +83,16 @@ class BatchHandlers:
         return reply(page(shown, more=more))
 
     async def _get(self, request: web.Request) -> web.Response:
-        return reply(await self._shown(await self._find(request), request))
+        name, tenant = request.match_info["id"], request[CALLER].tenant
+        batch, counts = await self._polls.get(tenant, name)
+        return reply(message_batch(batch, counts, _base(request)))
 
     async def _delete(self, request: web.Request) -> web.Response:
         batch = await self._find(request)
         if batch.ended_at is None and not await end_if_over(self._services, batch):
             raise invalid(f"{batch.batch} is still processing: cancel it, and delete it once ended")
         await self._services.message_batches.delete(batch, now_ms())
+        self._polls.forget(batch.tenant, batch.batch)
         self._looking.wake()
         return reply({"id": batch.batch, "type": "message_batch_deleted"})
 
@@ -96,6 +101,7 @@ class BatchHandlers:
         if batch.ended_at is None:
             await self._services.message_batches.cancel(batch, now_ms())
             await self._services.batches.cancel(batch.batch)
+            self._polls.forget(batch.tenant, batch.batch)
             self._looking.wake()
         return reply(await self._shown(await self._find(request), request))
 
@@ -114,8 +120,9 @@ class BatchHandlers:
 
     async def _find(self, request: web.Request) -> MessageBatch:
         """Return the batch that the path names. Raises ApiError when the caller has none such."""
-        name = request.match_info["id"]
-        tenant = request[CALLER].tenant
+        return await self._named(request[CALLER].tenant, request.match_info["id"])
+
+    async def _named(self, tenant: str, name: str) -> MessageBatch:
         found = await self._services.message_batches.get(tenant, name) if is_id(name) else None
         if found is None:
             raise not_found(f"batch {name!a:.80}")
@@ -123,15 +130,22 @@ class BatchHandlers:
 
     async def _shown(self, batch: MessageBatch, request: web.Request) -> dict[str, object]:
         """Return a batch as it is now."""
+        return message_batch(*await self._counted(batch), _base(request))
+
+    async def _look(self, tenant: str, name: str) -> tuple[MessageBatch, Counts]:
+        return await self._counted(await self._named(tenant, name))
+
+    async def _counted(self, batch: MessageBatch) -> tuple[MessageBatch, Counts]:
+        """Return a batch as it is now, and its counts."""
         if batch.ended_at is not None:
-            return message_batch(batch, Counts(), _base(request))
+            return batch, Counts()
         counts = await self._services.batches.counts(batch.batch)
         if not counts.fed:  # Redis does not know it yet, or has lost it
             rows = await self._services.store.counts(batch.batch)
             counts = with_rows(Counts(), rows, {})
         elif counts.drained and await end_if_over(self._services, batch):
             batch = await self._find_again(batch)
-        return message_batch(batch, counts, _base(request))
+        return batch, counts
 
     async def _find_again(self, batch: MessageBatch) -> MessageBatch:
         return await self._services.message_batches.get(batch.tenant, batch.batch) or batch
