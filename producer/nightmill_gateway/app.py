@@ -53,7 +53,7 @@ def make_app(services: Services, access: Access) -> web.Application:
     """Return the application over open connections."""
     console = Console(services, access)
     use = KeyUse(services.redis)
-    room = QueueRoom(services.redis, services.settings.max_queued)
+    room = QueueRoom(services.redis, services.settings)
     app = web.Application(middlewares=[_answers, _guard(access, console, use)])
     app[ROOM] = room
     app.on_response_prepare.append(_add_id)

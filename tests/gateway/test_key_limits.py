@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nightmill.queue import keys
-from nightmill.records.key_limits import KeyLimits
+from nightmill.records.key_limits import Budget, KeyLimits
+from nightmill.store.access_keys import AccessKeys
 from nightmill_gateway.access import key_use
 from nightmill_gateway.access.key import id_of
+from nightmill_gateway.access.used import read_used
 from tests.gateway.door import opened
 from tests.gateway.messages.test_messages import body
 from tests.rig import until
@@ -169,3 +171,53 @@ async def test_odd_values_in_redis_lock_no_key(rig: Rig, door: Door, stored: str
     fields = ("level", stored, "at", stored, "mean_ms", stored)
     await rig.redis.execute_command("HSET", name, *fields)
     assert (await door("GET", PATH, key=key)).status == 404
+
+
+@pytest.mark.parametrize("path", CREATES)
+async def test_a_spent_budget_takes_no_new_requests(rig: Rig, door: Door, path: str) -> None:
+    """402, which no SDK sends again; it says who, how much, and until when."""
+    limits = KeyLimits(budget=Budget(nanodollars=1_000, period="day"))
+    key, other = await door.key_of(limits=limits), await door.key_of()
+    async with rig.working():
+        answer = await door("POST", MESSAGES, key=key, json=body())
+        assert answer.status == 200, "the first call always may go: it shows what one costs"
+        answer = await door("POST", path, key=key, json=CREATES[path])
+        assert answer.error == (402, "billing_error")
+        assert f"the budget of the key {id_of(key)}: $" in answer.message
+        assert "of $0.000001/day is spent" in answer.message
+        assert "T00:00:00.000Z. Raise it" in answer.message
+        assert f"nightmill keys adjust {id_of(key)} --budget-usd AMOUNT/day" in answer.message
+        assert (await door("GET", "/v1/messages/batches", key=key)).status == 200, "it may read"
+        assert (await door("POST", MESSAGES, key=other, json=body())).status == 200
+
+
+async def test_a_raised_budget_is_taken_at_once(rig: Rig, door: Door) -> None:
+    """The operator's answer to a 402."""
+    limits = KeyLimits(budget=Budget(nanodollars=1_000, period="month"))
+    key = await door.key_of(limits=limits)
+    async with rig.working():
+        assert (await door("POST", MESSAGES, key=key, json=body())).status == 200
+        assert (await door("POST", MESSAGES, key=key, json=body())).status == 402
+        more = KeyLimits(budget=Budget(nanodollars=10**12, period="month"))
+        assert await AccessKeys(door.services.store).change(id_of(key) or "", more, None)
+        assert (await door("POST", MESSAGES, key=key, json=body())).status == 200
+        used = await read_used(rig.redis, id_of(key) or "", more)
+    assert used.nanodollars > 0
+
+
+async def test_a_batch_of_the_key_is_paid_for_by_it(rig: Rig, door: Door) -> None:
+    """Workers feed it, and know its key from the store."""
+    limits = KeyLimits(budget=Budget(nanodollars=10**12, period="hour"))
+    key = await door.key_of(limits=limits)
+    requests = [{"custom_id": f"c{n}", "params": body()} for n in range(3)]
+    made = await door("POST", "/v1/messages/batches", key=key, json={"requests": requests})
+    async with rig.working():
+
+        async def ended() -> bool:
+            found = await door("GET", f"/v1/messages/batches/{made.json['id']}", key=key)
+            return bool(found.json["processing_status"] == "ended")
+
+        await until(ended)
+    spent = await rig.producer.batch(made.json["id"]).counts()
+    used = await read_used(rig.redis, id_of(key) or "", limits)
+    assert used.nanodollars == spent.nanodollars > 0

@@ -108,6 +108,7 @@ class Producer:
         anthropic_version: str | None = None,
         anthropic_beta: Collection[str] | str = (),
         accept: Accepted | None = None,
+        payer: str | None = None,
     ) -> Receipt:
         """Enqueue one request; for an id that is queued or finished, only say so in the receipt.
 
@@ -118,7 +119,8 @@ class Producer:
         the first call may start. `on_complete` is where a webhook goes when this single
         job has ended. `anthropic_version` and `anthropic_beta` become headers of its calls: the API
         version of a request that names none, and betas. `accept` says which answers are its
-        results, instead of its batch's acceptance: see `Batch.accept`.
+        results, instead of its batch's acceptance: see `Batch.accept`. `payer` is the key of the
+        HTTP gateway whose budget pays.
         Raises InvalidParamsError (naming the field), InvalidAcceptanceError and
         QueueUnavailableError.
         """
@@ -135,6 +137,7 @@ class Producer:
             expires=expires,
             on_complete=on_complete,
             accept=None if accept is None else usable(accept),
+            payer=payer,
         )
         delay_ms = int(delay.total_seconds() * 1000) if delay else 0
         return (await self.send([job], delay_ms=delay_ms))[0]

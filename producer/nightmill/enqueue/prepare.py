@@ -124,6 +124,7 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
     on_complete: str | None = None,
     api: Api = NO_API,
     accept: Accepted | None = None,
+    payer: str | None = None,
 ) -> Ready:
     """Validate a request and encode its job, enqueued `at` (epoch ms).
 
@@ -160,7 +161,7 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
         job_id,
         keys.queue_of(batch, checked.model),
         batch or keys.SINGLES,
-        wire.encode_job(job, at),
+        wire.encode_job(job, at, payer),
         checked.warnings,
     )
 

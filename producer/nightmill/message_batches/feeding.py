@@ -97,7 +97,9 @@ class BatchFeeding:
         if limits.expires_at is None or limits.tenant is None:
             left_s = max(LEAST_S, (self.batch.expires_at - now_ms()) / 1000)
             change = Change(
-                expires_s=left_s if limits.expires_at is None else None, tenant=self.batch.tenant
+                expires_s=left_s if limits.expires_at is None else None,
+                tenant=self.batch.tenant,
+                payer=self.batch.key_id,
             )
             await batches.limit(self.name, change, settings=self._connections.settings)
 

@@ -44,11 +44,13 @@ class Envelope(msgspec.Struct, frozen=True):
     """arq's number of the try; not used."""
 
 
-class _Outgoing(msgspec.Struct, frozen=True):
-    """The same dict for encoding, keys in arq's order. claim.lua recognises the first two keys."""
+class _Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+    """The same dict for encoding, keys in arq's order. Claims recognise the first three keys."""
 
     t: None
     f: str
+    p: str | msgspec.UnsetType
+    """The key of the gateway whose budget pays."""
     a: tuple[()]
     k: Job
     et: int
@@ -109,9 +111,10 @@ _envelope_decoder = msgspec.json.Decoder(Envelope)
 _job_decoder = msgspec.json.Decoder(Job)
 
 
-def encode_job(job: Job, enqueued_at: int) -> bytes:
-    """Return the payload of `job`; `enqueued_at` is epoch ms."""
-    return _encoder.encode(_Outgoing(None, FUNCTION, (), job, enqueued_at))
+def encode_job(job: Job, enqueued_at: int, payer: str | None = None) -> bytes:
+    """Return the payload of `job`; `enqueued_at` is epoch ms, `payer` a key with a budget."""
+    paid_by = payer or msgspec.UNSET
+    return _encoder.encode(_Outgoing(t=None, f=FUNCTION, p=paid_by, a=(), k=job, et=enqueued_at))
 
 
 def decode_job(payload: bytes, job_id: str = "") -> tuple[Job, int]:

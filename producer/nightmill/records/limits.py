@@ -18,7 +18,7 @@ LARGEST_USD: Final = 1e6
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _TIME: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _TAKEN_OVER: Final = (
-    *("weight", "concurrency", "budget_tokens", "budget_usd", "interactive", "tenant"),
+    *("weight", "concurrency", "budget_tokens", "budget_usd", "interactive", "tenant", "payer"),
 )
 """Fields of a Change that replace those of the same name."""
 
@@ -44,6 +44,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether clients wait for its jobs: claims take them first, within INTERACTIVE_SHARE."""
     tenant: str | None = None
     """Whose it is, where its name does not begin with `TENANT/`: tenants share claims equally."""
+    payer: str | None = None
+    """The key of the HTTP gateway whose budget pays for its jobs."""
 
     def __post_init__(self) -> None:
         """Raise InvalidLimitError that names the limit and what it may be."""
@@ -81,6 +83,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     budget_usd: float | None = None
     interactive: bool | None = None
     tenant: str | None = None
+    payer: str | None = None
 
     @classmethod
     def of(cls, **given: Unpack[Given]) -> Self:

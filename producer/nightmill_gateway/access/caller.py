@@ -43,6 +43,11 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     limits: KeyLimits = NO_LIMITS
 
     @property
+    def payer(self) -> str | None:
+        """The key whose budget pays for its jobs; None without one."""
+        return self.key_id if self.limits.budget is not None else None
+
+    @property
     def operates(self) -> bool:
         """Whether it may control batches."""
         return self.role == "operator"

@@ -1,17 +1,27 @@
-"""Whether the queue takes new jobs: MAX_QUEUED."""
+"""Whether new jobs are taken: MAX_QUEUED, and the budget of their key."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from nightmill.errors import InvalidLimitError
+from nightmill.export.lines import rfc3339
+from nightmill.pricing.cost import Prices
 from nightmill.queue import wire
+from nightmill.queue.budgets import store_budget
 from nightmill.queue.connection import redis_errors
+from nightmill.records.key_limits import usd
 from nightmill_gateway.answers.errors import OVERLOADED, ApiError
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+    from nightmill.records.key_limits import Budget
+    from nightmill.settings import Settings
+    from nightmill_gateway.access.caller import Caller
 
 AGAIN_S: Final = 30
 """`retry-after` of what is refused, seconds."""
@@ -20,13 +30,17 @@ AGAIN_S: Final = 30
 class QueueRoom:
     """Counts the jobs in the queue before new ones are taken."""
 
-    def __init__(self, redis: Redis, most: int) -> None:
-        """Take an open connection, and the number of jobs at which no more are taken."""
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        """Take an open connection, and the settings MAX_QUEUED, PRICES and MODEL."""
+        self._redis = redis
+        self._settings = settings
         self._count = redis.register_script(wire.script("queued"))
-        self._most = most
+        self._most = settings.max_queued
 
-    async def require(self) -> None:
-        """Raise ApiError when the queue takes no new job now."""
+    async def require(self, caller: Caller) -> None:
+        """Raise ApiError when the queue takes no new job of this caller now."""
+        if caller.limits.budget is not None:
+            await self._require_budget(caller.key_id, caller.limits.budget)
         with redis_errors():
             found = int(await self._count())
         if found >= self._most:
@@ -35,6 +49,31 @@ class QueueRoom:
                 "later; nothing of this request was accepted"
             )
             raise ApiError(OVERLOADED, text, {"retry-after": str(AGAIN_S)})
+
+    async def _require_budget(self, key_id: str, budget: Budget) -> None:
+        """Store the budget for the claims, and raise ApiError when it is spent."""
+        now, spent, over, unpriced = await store_budget(self._redis, key_id, budget, self._prices())
+        if spent < budget.nanodollars and not over:
+            return
+        why = f"{usd(spent)} of {budget} is spent"
+        if unpriced:
+            why = "it has an answer of a model without a known price, which PRICES can give"
+        elif spent < budget.nanodollars:
+            why += ", and the next call may cost more than is left"
+        raise ApiError(
+            402,
+            f"the budget of the key {key_id}: {why}; no new requests until "
+            f"{rfc3339(budget.ends(now))}. Raise it: nightmill keys adjust {key_id} --budget-usd "
+            f"AMOUNT/{budget.period}",
+        )
+
+    @cache  # noqa: B019 - one for the life of the process
+    def _prices(self) -> tuple[float, float]:
+        """Return what the first calls of a key may cost a token; later ones cost as those did."""
+        try:
+            return Prices(self._settings.prices).token_prices(self._settings.model)
+        except InvalidLimitError:
+            return 0.0, 0.0
 
 
 ROOM: Final = web.AppKey("room", QueueRoom)

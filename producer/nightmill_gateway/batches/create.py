@@ -19,6 +19,7 @@ from nightmill_gateway.sendings import key_taken
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from nightmill_gateway.access.caller import Caller
     from nightmill_gateway.services import Services
 
 MAX_BYTES: Final = 256 << 20
@@ -27,7 +28,7 @@ PER_TURN: Final = 50
 """Requests that are checked before the event loop handles its sockets again."""
 
 
-async def create(request: web.Request, tenant: str, services: Services) -> MessageBatch:
+async def create(request: web.Request, caller: Caller, services: Services) -> MessageBatch:
     """Accept the batch in the body of `request`, or nothing of it.
 
     Raises ApiError and InvalidParamsError that name the index and the field of a fault.
@@ -54,7 +55,8 @@ async def create(request: web.Request, tenant: str, services: Services) -> Messa
         raise
     new = MessageBatch(
         batch=name,
-        tenant=tenant,
+        tenant=caller.tenant,
+        key_id=caller.payer,
         total=check.number,
         created_at=began,
         expires_at=began + int(about.expires_s * 1000),

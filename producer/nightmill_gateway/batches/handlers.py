@@ -57,8 +57,8 @@ class BatchHandlers:
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
         """Answer with the new batch, or with the one that an earlier sending of it has made."""
-        await request.app[ROOM].require()
-        batch = await create(request, request[CALLER].tenant, self._services)
+        await request.app[ROOM].require(request[CALLER])
+        batch = await create(request, request[CALLER], self._services)
         self._looking.wake()
         noted = False
         try:

@@ -49,6 +49,25 @@ async def _read(settings: Settings, keys: Sequence[AccessKey]) -> dict[str, Used
         return {key.key_id: await read_used(redis, key.key_id, key.limits) for key in keys}
 
 
+def forget(key_id: str, *, redis_url: str | None, data_dir: Path | None) -> None:
+    """Let jobs that wait for the budget of a key go. Raises QueueUnavailableError."""
+    from nightmill.queue.locate import with_redis  # noqa: PLC0415
+    from nightmill.settings import load_settings  # noqa: PLC0415
+
+    with with_redis(load_settings(redis_url=redis_url, data_dir=data_dir)) as settings:
+        asyncio.run(_forget(settings, key_id))
+
+
+async def _forget(settings: Settings, key_id: str) -> None:
+    from contextlib import aclosing  # noqa: PLC0415
+
+    from nightmill.queue.budgets import forget_budget  # noqa: PLC0415
+    from nightmill.queue.connection import connect  # noqa: PLC0415
+
+    async with aclosing(connect(settings)) as redis:
+        await forget_budget(redis, key_id)
+
+
 def record(key: AccessKey, used: Used | None, now: int) -> dict[str, object]:
     """Return a key for programs."""
     limits, budget = key.limits, key.limits.budget

@@ -158,6 +158,7 @@ def adjust(  # noqa: PLR0913 - each option of the command
     concurrency: Concurrency = None,
     budget_usd: BudgetUsd = None,
     expires: Expires = None,
+    redis_url: options.RedisUrl = None,
     store_url: options.StoreUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
@@ -169,6 +170,7 @@ def adjust(  # noqa: PLR0913 - each option of the command
     """
     from nightmill.records.job import now_ms  # noqa: PLC0415 - `--help` stays fast
     from nightmill_gateway.access.key import id_of  # noqa: PLC0415
+    from nightmill_gateway.cli.key_table import forget  # noqa: PLC0415
 
     if all(each is None for each in (betas, rpm, concurrency, budget_usd, expires)):
         raise SettingsError("give what is to change: --betas, --rpm, --concurrency, ...")
@@ -184,6 +186,8 @@ def adjust(  # noqa: PLR0913 - each option of the command
         return await keys.change(key_id, limits, end)
 
     _require_known(_with_keys(change, store_url=store_url, data_dir=data_dir))
+    if budget_usd == ANY:
+        forget(key_id, redis_url=redis_url, data_dir=data_dir)
     echo(f"{key_id} has the new limits")
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from nightmill.records.api import Api
     from nightmill.records.result import Result
+    from nightmill_gateway.access.caller import Caller
     from nightmill_gateway.services import Services
     from nightmill_gateway.waiting import Waiting
 
@@ -55,13 +56,13 @@ class JobHandlers:
         given = asked(decode(data))
         api = api_in_headers(request)
         _, body = checked_params(given.params, self._services.defaults(api), below="params")
-        tenant = request[CALLER].tenant
-        sent = self._sendings.of(tenant, request.path, data, Sending.of(request.headers))
+        caller = request[CALLER]
+        sent = self._sendings.of(caller.tenant, request.path, data, Sending.of(request.headers))
         earlier = await sent.find(given.name or wire.new_job_id())
         try:
             if not earlier:
-                await request.app[ROOM].require()
-            answer = await self._answer(tenant, given, sent.name, (body, api), earlier=earlier)
+                await request.app[ROOM].require(caller)
+            answer = await self._answer(caller, given, sent.name, (body, api), earlier=earlier)
             response = await written(request, answer)
         except ApiError:
             await asyncio.shield(sent.written())
@@ -73,11 +74,11 @@ class JobHandlers:
         return response
 
     async def _answer(
-        self, tenant: str, given: Asked, name: str, asks: tuple[bytes, Api], *, earlier: bool
+        self, caller: Caller, given: Asked, name: str, asks: tuple[bytes, Api], *, earlier: bool
     ) -> web.Response:
         """Enqueue a job, unless it is there; return what its client gets."""
         body, api = asks
-        job_id, batch, name = job_id_of(tenant, given, name)
+        job_id, batch, name = job_id_of(caller.tenant, given, name)
         there = earlier or given.name is not None
         row = await self._services.store.get(job_id) if there else None
         if row is not None:
@@ -91,6 +92,7 @@ class JobHandlers:
             custom_id=name,
             anthropic_version=api.anthropic_version,
             anthropic_beta=api.anthropic_beta,
+            payer=caller.payer,
             accept={"on_pause": "keep"},  # a client of the Messages API continues it itself
         )
         if receipt.differs:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from nightmill.records.api import Api
     from nightmill.records.message import Message
+    from nightmill_gateway.access.caller import Caller
     from nightmill_gateway.services import Services
     from nightmill_gateway.waiting import Waiting
 
@@ -75,13 +76,13 @@ class MessageHandlers:
         given = decode(data)
         services = self._services
         _, body = checked_params(given, services.defaults(api), streams=True)
-        tenant = request[CALLER].tenant
-        sent = self._sendings.of(tenant, PATH, data, Sending.of(request.headers))
+        caller = request[CALLER]
+        sent = self._sendings.of(caller.tenant, PATH, data, Sending.of(request.headers))
         earlier = await sent.find(wire.new_job_id())
         try:
             if not earlier:
-                await request.app[ROOM].require()
-            await self._enqueue(sent, body, inner(tenant, BATCH), api, earlier=earlier)
+                await request.app[ROOM].require(caller)
+            await self._enqueue(sent, body, caller, api, earlier=earlier)
             if isinstance(given, dict) and given.get("stream"):
                 response = await self._streamed(request, sent)
             else:
@@ -94,9 +95,10 @@ class MessageHandlers:
         return response
 
     async def _enqueue(
-        self, sent: Sent, body: bytes, batch: str, api: Api, *, earlier: bool
+        self, sent: Sent, body: bytes, caller: Caller, api: Api, *, earlier: bool
     ) -> None:
         """Enqueue the job of a request, unless an earlier sending of it has its answer."""
+        batch = inner(caller.tenant, BATCH)
         sent.job_id = f"{batch}:{sent.name}"
         row = await self._services.store.get(sent.job_id) if earlier else None
         if row is not None:
@@ -113,6 +115,7 @@ class MessageHandlers:
             anthropic_version=api.anthropic_version,
             anthropic_beta=api.anthropic_beta,
             accept={"on_pause": "keep"},
+            payer=caller.payer,
         )
 
     async def _finish(self, work: Coroutine[None, None, None]) -> None:

@@ -12,8 +12,10 @@ from nightmill.queue.wire import ALLOW_OOM, lua_prelude, part
 _SHARED: Final = {
     "claim": (
         *("common", "lane_state", "lane", "lane_names", "account", "trials"),
-        *("verdict", "batch", "aborts", "shares"),
+        *("verdict", "batch", "payers", "aborts", "shares"),
     ),
+    "finish": ("common", "payers"),
+    "release": ("common", "payers"),
     "settle": ("common", "lane_state", "lane", "account", "weigh"),
 }
 _CLIENTS: Final = {

@@ -99,6 +99,7 @@ local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
   if record.deaths then redis.call('HSET', RECORD .. id, 'deaths', record.deaths) end
   if queue == QUEUE then redis.call('PERSIST', PAYLOAD .. id) end -- arq gives a payload a day to live
   local reservation = take(lane, guess, token, now / 1000, lease_end)
+  payers.take(id, payload, batch, now)
   if ask.share > 0 and not shares.is_interactive(batch) then shares.earn_credit(lane, ask.share) end
   note_trial(account, lane, id, verdict, token, lease_end)
   granted[#granted + 1] = granted_job(id, payload, queue, lane.model, lane.name, record, verdict, reservation)
@@ -156,6 +157,8 @@ local function consider(id, payload, queue, batch, known, aborts, last)
   local closed = closed_for(lane, guess, batch)
   if closed then return closed end
   if not affords(batch, payload or '') then return 'budget' end
+  local holds, whole_batch = payers.hold(id, payload or '', queue, batch, now)
+  if holds then return whole_batch end
   if payload and not fn then redis.call('HSET', QUARANTINE, id, payload) end
   local unfit = not payload and 'gone' or not fn and 'unreadable'
   grant(id, fn and payload or '', queue, batch, lane, guess, aborts, unfit)

@@ -70,13 +70,20 @@ local function count_spent(batch, item, chain)
   return count_usage(counts, batch, item, chain)
 end
 
+-- What the key of a job pays: what was counted, -1 for an answer without a known price.
+local function cost_of(item, paid)
+  return bounded(item.cost, -1, EXACT, -1) < 0 and item.status == 'succeeded' and -1 or paid
+end
+
 -- Another worker holds the job by now, but this answer was paid for as well. Its row may be the one that
 -- the other worker finds: then it is not counted again (`spent`).
 local function count_late(item, holder)
   late[#late + 1] = item.id
   if not holder or item.again ~= 0 then return end
   local batch = batch_of(item.queue)
-  local paid = count_spent(batch, item, redis.call('HGET', RECORD .. item.id, 'chain'))
+  local known = redis.call('HMGET', RECORD .. item.id, 'chain', 'payer')
+  local paid = count_spent(batch, item, known[1])
+  if known[2] then payers.charge(known[2], item.id, cost_of(item, paid), now_ms(), true) end
   count_wasted(counts, batch, { repeated = paid })
   redis.call('HSET', RECORD .. item.id, 'spent', 1)
 end
@@ -99,7 +106,7 @@ end
 local function finish(item, kept)
   local id, batch = item.id, batch_of(item.queue)
   local record = redis.call('HMGET', RECORD .. id, 'token', 'deaths', 'ending', 'next', 'next_queue', 'spent',
-    'chain')
+    'chain', 'payer')
   if record[1] ~= item.token then return count_late(item, record[1]) end
   local again = next_request(batch, item, record)
   if again then
@@ -114,11 +121,13 @@ local function finish(item, kept)
     table.insert(ids_of[item.queue], id)
   end
   counts.add(batch, 'in_flight', -1)
+  local cost = 0
   -- A row that was stored before was counted then, unless the job's worker died, or a cancellation that
   -- wrote it (`ending`): they may have died between the commit and the count.
   if item.again == 0 or record[3] or bounded(record[2], 0, EXACT, 0) > 0 then
     if item.again == 0 or not record[6] then
       local paid = count_spent(batch, item, record[7])
+      cost = cost_of(item, paid)
       count_wasted(counts, batch, again and { repeated = paid } or item.wasted)
     end
     if not again then
@@ -128,6 +137,7 @@ local function finish(item, kept)
   elseif again then
     count_state(batch, item, -1)
   end
+  if record[8] then payers.charge(record[8], id, cost, now_ms()) end
 end
 
 local function take_out(queue, ids)

@@ -17,13 +17,16 @@ local LONGEST_WAIT_MS = 3600000 -- the longest `retry-after` is 15 min
 local function count_spent(batch, item)
   item.cost = bounded(item.cost, -1, EXACT, 0)
   if item.chain ~= 1 then -- it broke off, and is made again
-    return count_wasted(counts, batch, { repeated = count_usage(counts, batch, item) })
+    local paid = count_usage(counts, batch, item)
+    count_wasted(counts, batch, { repeated = paid })
+    return paid
   end
   local record = RECORD .. item.id
-  count_usage(counts, batch, item, redis.call('HGET', record, 'chain'))
+  local paid = count_usage(counts, batch, item, redis.call('HGET', record, 'chain'))
   local input, output = bounded(item.input, 0, EXACT, 0), bounded(item.output, 0, EXACT, 0)
   local chain = string.format('%.0f %.0f %.0f', input, output, item.cost)
   redis.call('HSET', record, 'chain', chain)
+  return paid
 end
 
 -- Put the job into another queue, that of the model which its next call names.
@@ -40,8 +43,9 @@ local function release(item)
     of[#of + 1] = item.id
     return
   end
-  count_spent(batch, item)
-  local replaced = redis.call('HMGET', record, 'next', 'next_queue')
+  local paid = count_spent(batch, item)
+  local replaced = redis.call('HMGET', record, 'next', 'next_queue', 'payer')
+  if replaced[3] then payers.charge(replaced[3], item.id, paid, now) end
   if replaced[1] then
     if item.attempt ~= '' then add_attempt(item.id, item.attempt) end
     counts.add(batch, 'in_flight', -1)
