@@ -186,6 +186,16 @@ def test_settings_of_the_manifests_exist() -> None:
             assert name.removesuffix("_FILE") in names
 
 
+def test_workers_are_scaled_by_a_metric_that_exists() -> None:
+    """A rule about another name finds nothing, and the number of workers stays as it is."""
+    text = (BASE / "worker_scaling.yaml").read_text()
+    (series,) = re.findall(r"seriesQuery: (\w+)", text)
+    assert f"`{series}`" in (ROOT / "docs" / "metrics.md").read_text()
+    (made,) = re.findall(r"name: {as: (\w+)}", text)
+    metric = base()["HorizontalPodAutoscaler", "nightmill-worker"]["spec"]["metrics"][0]
+    assert metric["external"]["metric"]["name"] == made
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_a_unit_gives_the_time_that_a_stop_takes(unit: Path) -> None:
     """And no secret stands in it."""
