@@ -89,6 +89,45 @@ def test_a_wrong_option_is_one_line(shell: Shell, args: tuple[str, ...], problem
     assert done.err.count("\n") == 1
 
 
+def test_the_limits_of_a_key_are_shown_and_changed(shell: Shell) -> None:
+    """What is given at its making, and `any` takes a limit away."""
+    given = ("--rpm", "600", "--concurrency", "5", "--budget-usd", "50/day", "--betas", "b-1,b-2")
+    key = shell("keys", "create", "web", *given).out.strip()
+    listed = shell("keys", "list").out
+    assert "600/min, 5 at once, $50.00/day, betas b-1 b-2" in listed
+    assert "0/min, 0 at once, $0.00" in listed
+    done = shell("keys", "adjust", key, "--rpm", "7", "--budget-usd", "any", "--betas", "none")
+    assert done.out.endswith("has the new limits\n")
+    (record,) = json.loads(shell("keys", "list", "--json").out)
+    assert (record["rpm"], record["concurrency"], record["betas"]) == (7, 5, [])
+    assert record["budget_usd"] is record["used_usd"] is None
+    assert record["used_concurrency"] == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--rpm", each) for each in ("0", "-1", "nan", "1e400", "1.5", "")),
+        *(("--concurrency", each) for each in ("0", "-1", "inf", "99999999999999999999")),
+        *(("--budget-usd", each) for each in ("50", "0/day", "-5/day", "nan/day", "1e400/day")),
+        ("--betas", "a b"),
+        ("--betas", ""),
+        ("--expires", "0"),
+        ("--expires", "0s"),
+        ("--expires", "999999999999999999d"),
+        ("--expires", "9" * 400 + "d"),
+        ("--expires", "-1h"),
+    ],
+)
+def test_an_odd_limit_is_refused_in_one_line(shell: Shell, option: str, value: str) -> None:
+    """It names the option, what was given and what is allowed, and makes no key."""
+    done = shell("keys", "create", "web", f"{option}={value}")
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith(("error: " + option, option))
+    assert done.err.count("\n") == 1
+
+
 def test_an_unknown_key_is_not_revoked(shell: Shell) -> None:
     """A mistyped id must not look as if the key were revoked."""
     shell("keys", "create", "web")

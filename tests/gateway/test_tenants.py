@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nightmill.queue import keys
 from nightmill_gateway.answers.errors import OVERLOADED
 from tests.gateway.door import opened
 from tests.gateway.messages.test_messages import body
@@ -141,3 +142,21 @@ async def test_a_full_queue_takes_nothing_more(rig: Rig, path: str) -> None:
 
 async def _takes(door: Door, path: str, given: dict[str, Any]) -> bool:
     return (await door("POST", path, json=given)).status in (200, 202)
+
+
+async def test_jobs_without_a_batch_wait_in_their_tenants_queue(rig: Rig, door: Door) -> None:
+    """In one queue for all, a tenant's thousand jobs would be before another tenant's one."""
+    for tenant in ("theirs", "mine"):
+        key = await door.key_of(tenant)
+        made = await door("POST", "/v1/jobs", key=key, json={"id": "x", "params": body()})
+        assert made.json["id"] == "x"
+    queues = await rig.redis.execute_command("SMEMBERS", keys.QUEUES)
+    assert {name.decode().split(":")[2] for name in queues} == {"theirs/jobs", "mine/jobs"}
+    async with rig.working():
+        key = await door.key_of("mine")
+
+        async def ended() -> bool:
+            found = await door("GET", "/v1/jobs/x", key=key)
+            return bool(found.json["state"] == "succeeded")
+
+        await until(ended)

@@ -246,14 +246,19 @@ def _changed(
 
 
 def _end(expires: str, now: int) -> int | None:
+    from nightmill.records.bounds import MAX_DATE_MS  # noqa: PLC0415
     from nightmill.records.limits import parse_seconds  # noqa: PLC0415
 
     if expires == ANY:
         return None
     try:
-        return now + int(parse_seconds(expires) * 1000)
-    except (InvalidLimitError, OverflowError) as error:
+        lasts_s = parse_seconds(expires)
+    except InvalidLimitError as error:
         raise SettingsError(f"--{error}") from None
+    if not 0 < lasts_s <= (MAX_DATE_MS - now) / 1000:
+        allowed = "a time above 0 and before the year 10000, such as 90m, 24h or 7d"
+        raise SettingsError(f"--expires: given {expires!r:.80}; allowed: {allowed}")
+    return now + int(lasts_s * 1000)
 
 
 def _require_known(found: bool) -> None:

@@ -85,6 +85,8 @@ class JobHandlers:
             if row.request_hash != request_hash(body, api):
                 raise _taken(given.name)
             return reply(ended_job(row))
+        if given.batch is None:  # many services share it: like failures of one stop no other
+            await self._services.batches.without_canary(batch)
         receipt = await self._services.producer.enqueue(
             body,
             job_id=job_id,

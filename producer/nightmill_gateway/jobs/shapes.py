@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from nightmill.records.result import Result
 
 MAX_WAIT_S: Final = 60
+OWN_BATCH: Final = "jobs"
+"""The name of a tenant's batch of jobs without a batch."""
 _FIELDS: Final = ("params", "id", "batch", "wait")
 _attempt = msgspec.json.Decoder(Attempt)
 
@@ -50,11 +52,14 @@ def asked(given: object) -> Asked:
     return Asked(params, given.get("id"), given.get("batch"), float(wait))
 
 
-def job_id_of(tenant: str, asked: Asked, fresh: str) -> tuple[str, str | None, str]:
-    """Return a job's id, its batch, and its name there; `fresh` is for one without a name."""
+def job_id_of(tenant: str, asked: Asked, fresh: str) -> tuple[str, str, str]:
+    """Return a job's id, its batch, and its name there; `fresh` is for one without a name.
+
+    A job without a batch goes to the tenant's own one, whose share of claims is the tenant's.
+    """
     name = asked.name or fresh
     if asked.batch is None:
-        return inner(tenant, name), None, name
+        return inner(tenant, name), inner(tenant, OWN_BATCH), name
     batch = inner(tenant, asked.batch)
     return f"{batch}:{name}", batch, name
 
