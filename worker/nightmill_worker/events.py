@@ -309,6 +309,16 @@ class ClaimsHeld(Event, frozen=True, kw_only=True):
     """The exception's type and place."""
 
 
+class SubscriberFailed(Event, frozen=True, kw_only=True):
+    """A subscriber to the public events cannot be loaded, raised, or is too slow."""
+
+    subscriber: str
+    """The name of its entry point."""
+    problem: str
+    lost: int
+    """Events that it did not get so far, since it was too slow."""
+
+
 class RowReduced(Event, frozen=True, kw_only=True):
     """The store refused a row for what it holds; a reduced row was stored in its place."""
 

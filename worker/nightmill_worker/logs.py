@@ -53,6 +53,7 @@ LEVELS: Final[dict[type[Event], int]] = {
     events.JobFaulted: logging.ERROR,
     events.LoopFailed: logging.ERROR,
     events.ClaimsHeld: logging.ERROR,
+    events.SubscriberFailed: logging.WARNING,
     events.RowReduced: logging.ERROR,
     events.AnswersUnsaved: logging.ERROR,
 }

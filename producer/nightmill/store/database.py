@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from nightmill.errors import StoreError, StoreMissingError
 from nightmill.store.connection import USE
+from nightmill.store.own import own_database
 from nightmill.store.postgresql_url import parsed
 from nightmill.store.sqlite import SQLite
 
@@ -25,8 +26,9 @@ MISSING: Final = (
 def database(where: str | Path) -> Database:
     """Return the database at a SQLite file's path, or at a sqlite:// or postgresql:// URL.
 
-    Nothing is connected yet. Raises StoreError for another kind of URL, StoreMissingError when
-    its driver is not installed, StoreUnavailableError when a SQLite file's folder cannot be made.
+    Nothing is connected yet. Another kind of URL is that of a store of one's own. Raises StoreError
+    when none is installed for it, StoreMissingError when a driver is not installed, and
+    StoreUnavailableError when a SQLite file's folder cannot be made.
     """
     if isinstance(where, Path):
         return SQLite(str(where), own=True)
@@ -39,7 +41,7 @@ def database(where: str | Path) -> Database:
         case "postgresql" | "postgres":
             return _postgresql(parsed(where))
         case other:
-            raise StoreError(f"STORE_URL is {other}://: {USE}")
+            return own_database(other, where)
 
 
 def require_drivers(where: str | Path) -> None:

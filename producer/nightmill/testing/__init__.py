@@ -2,7 +2,8 @@
 
 `MemoryProducer` and `SyncMemoryProducer` need no Redis and answer at once. `fake_mill` runs all of
 nightmill, with a simulated endpoint, for the length of a block. The pytest plugin gives them as
-fixtures: `memory_producer` and `fake_mill`. Nothing here is imported before it is used.
+fixtures: `memory_producer` and `fake_mill`. `check_store` checks a store of one's own. Nothing here
+is imported before it is used.
 """
 
 from importlib import import_module
@@ -11,8 +12,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nightmill.testing.memory import MemoryBatch, MemoryProducer, SyncMemoryProducer
     from nightmill.testing.mill import FakeMill, fake_mill
+    from nightmill.testing.stores import check_store
 
-__all__ = ["FakeMill", "MemoryBatch", "MemoryProducer", "SyncMemoryProducer", "fake_mill"]
+__all__ = [
+    "FakeMill",
+    "MemoryBatch",
+    "MemoryProducer",
+    "SyncMemoryProducer",
+    "check_store",
+    "fake_mill",
+]
 
 if not TYPE_CHECKING:
 
@@ -20,6 +29,8 @@ if not TYPE_CHECKING:
         """Import a name when it is first used."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module = "mill" if name in ("FakeMill", "fake_mill") else "memory"
+        module = {"FakeMill": "mill", "fake_mill": "mill", "check_store": "stores"}.get(
+            name, "memory"
+        )
         globals()[name] = getattr(import_module(f"nightmill.testing.{module}"), name)
         return globals()[name]

@@ -53,6 +53,7 @@ from nightmill_worker.machine.pulse import beating
 from nightmill_worker.machine.signals import StopSignals
 from nightmill_worker.messages.client import MessagesClient
 from nightmill_worker.queue.scripts import RedisUnusableError
+from nightmill_worker.subscribers import subscribed
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -148,7 +149,8 @@ async def _work(settings: Settings, stopper: _Stopper, *, supervised: bool, embe
         stopper.attach(worker)
         _slow_garbage_collector()
         try:
-            await worker.main()
+            with subscribed(events):
+                await worker.main()
         finally:
             stopper.note_end()
             if worker.unsaved:
