@@ -14,6 +14,7 @@ from nightmill_gateway.console.batches.handlers import BatchPages
 from nightmill_gateway.console.entrance import Entrance
 from nightmill_gateway.console.fleet.lanes import LanePages
 from nightmill_gateway.console.fleet.workers import WorkerPages
+from nightmill_gateway.console.jobs.handlers import JobPages
 from nightmill_gateway.console.live.events import EVENTS, Events
 from nightmill_gateway.console.live.histories import Histories
 from nightmill_gateway.console.live.snapshot import Snapshots
@@ -52,6 +53,7 @@ def _pages(services: Services, app: web.Application) -> list[Pages]:
         Overview(services, snapshots, histories),
         BatchPages(looks),
         BatchActions(looks, changes, audited),
+        JobPages(services, audited),
         LanePages(services, snapshots, histories, audited),
         WorkerPages(snapshots),
         audited,

@@ -1,0 +1,1 @@
+"""The page of one job: its request and answer, and every call."""

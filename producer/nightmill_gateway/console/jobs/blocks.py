@@ -1,0 +1,156 @@
+"""A request or an answer as blocks that a page can show. Pure; nothing of it becomes markup."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from nightmill.errors import InvalidParamsError
+from nightmill.params import decode
+from nightmill.records.bounds import without_surrogates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+TEXT: Final = 8_000
+"""Characters of one text that are shown."""
+TURNS: Final = 12
+"""Messages of a request that are shown: the last ones."""
+BLOCKS: Final = 20
+"""Blocks of one message that are shown."""
+IMAGE: Final = 48_000
+"""Longest image that is shown, characters of base64."""
+IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+"""Media types that are shown: raster images, which hold no script."""
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+
+
+class Block(msgspec.Struct, frozen=True, kw_only=True):
+    """One part of a message."""
+
+    kind: str
+    """`text`, `thinking`, `tool use`, `tool result`, `image`, or another type of block."""
+    text: str
+    image: str = ""
+    """A data: URL of a raster image."""
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """One message, or the system prompt."""
+
+    role: str
+    blocks: tuple[Block, ...]
+
+
+def settings_of(request: object) -> list[tuple[str, str]]:
+    """Return the parameters of a request but its messages."""
+    if not isinstance(request, dict):
+        return []
+    rest = {n: v for n, v in request.items() if n not in {"messages", "system"}}
+    return [(_text(str(name)), _cut(_json(value), 400)) for name, value in rest.items()]
+
+
+def request_of(params: bytes | msgspec.Raw) -> object:
+    """Return a request as JSON; None when it cannot be read."""
+    try:
+        return decode(params)
+    except InvalidParamsError:
+        return None
+
+
+def turns_of(request: object) -> tuple[list[Turn], int]:
+    """Return the system prompt and the last messages of a request, and how many are left out."""
+    if not isinstance(request, dict):
+        return [], 0
+    messages = request.get("messages")
+    all_turns = messages if isinstance(messages, list) else []
+    turns = (
+        [Turn(role="system", blocks=_blocks(system))] if (system := request.get("system")) else []
+    )
+    for each in all_turns[-TURNS:]:
+        message: Mapping[str, Any] = each if isinstance(each, dict) else {"content": each}
+        role = _cut(str(message.get("role") or "message"), 40)
+        turns.append(Turn(role=role, blocks=_blocks(message.get("content"))))
+    return turns, max(0, len(all_turns) - TURNS)
+
+
+def answer_of(message: Mapping[str, object]) -> Turn:
+    """Return the content of an answer."""
+    return Turn(role="assistant", blocks=_blocks(message.get("content")))
+
+
+def _blocks(content: object) -> tuple[Block, ...]:
+    some = content if isinstance(content, list) else [content]
+    shown = [block for each in some[:BLOCKS] for block in _block(each)]
+    if len(some) > BLOCKS:
+        shown.append(Block(kind="more", text=f"{len(some) - BLOCKS:,} more blocks are not shown"))
+    return tuple(shown)
+
+
+def _block(block: object) -> Iterator[Block]:
+    match block:
+        case None | "":
+            return
+        case str(text) | {"type": "text", "text": str(text)}:
+            yield Block(kind="text", text=_cut(text, TEXT))
+        case {"type": "thinking", "thinking": str(text)}:
+            yield Block(kind="thinking", text=_cut(text, TEXT))
+        case {"type": "tool_use" | "server_tool_use", "name": name, "input": given}:
+            yield Block(kind="tool use", text=_cut(f"{name} {_json(given)}", TEXT))
+        case {"type": "tool_result", "content": content}:
+            inner = (
+                each
+                for part in (content if isinstance(content, list) else [content])
+                for each in _block(part)
+            )
+            for each in inner:
+                yield msgspec.structs.replace(each, kind=f"tool result, {each.kind}")
+        case {"type": "image", "source": {"type": "base64", "data": str(data), "media_type": kind}}:
+            yield _image(data, str(kind))
+        case {"type": "image", "source": {"type": "url", "url": url}}:
+            yield Block(kind="image", text=f"not loaded: {_cut(str(url), 400)}")
+        case {"type": str(kind)}:
+            yield Block(kind=_cut(kind, 40), text=_cut(_json(block), 1_000))
+        case _:
+            yield Block(kind="unknown", text=_cut(_json(block), 1_000))
+
+
+def _image(data: str, kind: str) -> Block:
+    size = f"{_cut(kind, 40)}, {len(data) * 3 // 4:,} bytes"
+    if kind not in IMAGES:
+        return Block(kind="image", text=f"{size}: this type is not shown")
+    if len(data) > IMAGE:
+        return Block(kind="image", text=f"{size}: too large to be shown here")
+    if not _BASE64.fullmatch(data):
+        return Block(kind="image", text=f"{size}: it is no base64")
+    return Block(kind="image", text=size, image=f"data:{kind};base64,{data}")
+
+
+def _cut(text: str, most: int) -> str:
+    text = _text(text)
+    more = f" ... ({len(text):,} characters in all)" if len(text) > most else ""
+    return text[:most] + more
+
+
+def _text(text: str) -> str:
+    return without_surrogates(text)
+
+
+def _json(value: object) -> str:
+    try:
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except (RecursionError, TypeError, ValueError):
+        return "(cannot be shown)"
+
+
+def pretty(raw: bytes | None, most: int) -> str:
+    """Return JSON with indents, cut; what is no JSON as text."""
+    if raw is None:
+        return ""
+    try:
+        return _cut(msgspec.json.format(raw, indent=2).decode(errors="replace"), most)
+    except (msgspec.MsgspecError, RecursionError):
+        return _cut(raw.decode(errors="replace"), most)

@@ -1,0 +1,169 @@
+"""The page of one job, as Redis or the store has it, and its retry with an edited request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode
+
+import msgspec
+from aiohttp import web
+
+from nightmill.errors import InvalidParamsError, NightmillError, PayloadError
+from nightmill.maintenance.requeue_one import requeue_one
+from nightmill.queue import keys, wire
+from nightmill.queue.connection import redis_errors
+from nightmill.records.counts import text
+from nightmill.records.result import Attempt, Result
+from nightmill_gateway.access.caller import CALLER
+from nightmill_gateway.answers.errors import ApiError, not_found
+from nightmill_gateway.console.access import may_see
+from nightmill_gateway.console.forms import FORM
+from nightmill_gateway.console.jobs.blocks import (
+    answer_of,
+    pretty,
+    request_of,
+    settings_of,
+    turns_of,
+)
+from nightmill_gateway.console.pages import render, see_other
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nightmill_gateway.access.caller import Caller
+    from nightmill_gateway.console.audited import Audited
+    from nightmill_gateway.services import Services
+
+RAW: Final = 30_000
+"""Characters of raw JSON on the page; `nightmill results` has all."""
+_attempt = msgspec.json.Decoder(Attempt)
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """One job at one moment."""
+
+    job_id: str
+    state: str
+    batch: str | None
+    params: bytes | None
+    """The request; None when it is not kept, or cannot be read."""
+    attempts: tuple[Attempt, ...]
+    enqueued_at: int | None
+    row: Result | None = None
+    """Its row, once it has ended."""
+
+
+class JobPages:
+    """The handlers, over connections that are open while they are used."""
+
+    def __init__(self, services: Services, audited: Audited) -> None:
+        """Take the connections, and what does actions."""
+        self._services = services
+        self._audited = audited
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes."""
+        return [web.get("/jobs/one", self._page), web.post("/jobs/retry", self._retry)]
+
+    async def _page(self, request: web.Request) -> web.Response:
+        seen = await self._seen(request[CALLER], request.query.get("id", ""))
+        return self._shown(request, seen)
+
+    def _shown(
+        self, request: web.Request, seen: Seen, *, edited: str = "", problem: str = ""
+    ) -> web.Response:
+        caller, row = request[CALLER], seen.row
+        hides = caller.role == "viewer" or not self._services.settings.keep_params
+        hidden = hides and request.query.get("text") != "shown"
+        params = None if hidden else seen.params
+        asked = None if params is None else request_of(params)
+        turns, left_out = turns_of(asked)
+        return render(
+            request,
+            "jobs/one.html",
+            status=400 if problem else 200,
+            job=seen,
+            row=row,
+            hidden=hidden and seen.params is not None,
+            settings=settings_of(asked),
+            turns=turns,
+            left_out=left_out,
+            answer=answer_of(row.message) if row is not None and row.message is not None else None,
+            request_json=pretty(params, RAW),
+            answer_json=pretty(bytes(row.message.raw), RAW) if row and row.message else "",
+            editable=edited or (pretty(params, 1 << 20) if row is not None else ""),
+            problem=problem,
+        )
+
+    async def _seen(self, caller: Caller, job_id: str) -> Seen:
+        """Return a job: Redis first, since a job that ends has its row before."""
+        if not may_see(caller, job_id.partition(":")[0]):
+            raise not_found(f"job {job_id!a:.80}")
+        with redis_errors():
+            async with self._services.redis.pipeline(transaction=True) as pipe:
+                pipe.get(keys.PAYLOAD + job_id)
+                pipe.hget(keys.RECORD + job_id, "state")
+                pipe.lrange(keys.ATTEMPTS + job_id, 0, -1)
+                payload, state, attempts = await pipe.execute()
+        if payload is not None:
+            return _waiting(job_id, payload, text(state or b"queued"), attempts)
+        row = await self._services.store.get(job_id)
+        if row is None:
+            raise not_found(f"job {job_id!a:.80}")
+        return Seen(
+            job_id=job_id,
+            state=row.status,
+            batch=row.batch,
+            params=None if row.params is None else bytes(row.params),
+            attempts=row.attempts,
+            enqueued_at=row.enqueued_at,
+            row=row,
+        )
+
+    async def _retry(self, request: web.Request) -> web.Response:
+        """Enqueue an ended job as its next run, with the request of the form."""
+        form = request[FORM]
+        seen = await self._seen(request[CALLER], form["id"])
+        if seen.row is None or str(seen.row.run) != form["run"]:
+            raise ApiError(409, "the job has run again meanwhile: look at it, then decide anew")
+        edited, row = form["params"].strip(), seen.row
+        services = self._services
+
+        async def work(_: str) -> str:
+            return await requeue_one(
+                row, edited.encode(), services.store, services.producer, services.batches
+            )
+
+        found = await self._audited.run(
+            request[CALLER], "retry with an edit", [seen.job_id], work, detail=f"run {row.run + 1}"
+        )
+        outcome = found[seen.job_id]
+        if isinstance(outcome, InvalidParamsError):
+            return self._shown(request, seen, edited=edited, problem=str(outcome))
+        if isinstance(outcome, NightmillError):
+            raise ApiError(409, str(outcome))
+        return see_other(f"/jobs/one?{urlencode({'id': seen.job_id})}", outcome)
+
+
+def _waiting(job_id: str, payload: bytes, state: str, attempts: Sequence[bytes]) -> Seen:
+    params, batch, enqueued_at = None, None, None
+    try:
+        job, enqueued_at = wire.decode_job(payload)
+        params, batch = bytes(job.params), job.batch
+    except PayloadError:
+        pass
+    return Seen(
+        job_id=job_id,
+        state=state,
+        batch=batch,
+        params=params,
+        attempts=tuple(found for each in attempts if (found := _read(each)) is not None),
+        enqueued_at=enqueued_at,
+    )
+
+
+def _read(raw: bytes) -> Attempt | None:
+    try:
+        return _attempt.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
