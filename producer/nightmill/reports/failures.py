@@ -19,6 +19,8 @@ from nightmill.records.stop_reasons import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from nightmill.store import ResultStore
 
 _VARIES: Final = re.compile(r"\b(?:req_\w+|[0-9a-f]{12,}|\d[\d,.]*)\b")
@@ -54,8 +56,13 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 async def failures(store: ResultStore, batch: str) -> list[Failure]:
     """Return why jobs of `batch` failed, the most frequent first. Raises what the store raises."""
+    return grouped(batch, await store.errors(batch))
+
+
+def grouped(batch: str, errors: Iterable[tuple[ErrorInfo, int, str]]) -> list[Failure]:
+    """Return groups of errors, each with its number of jobs and the id of one of them."""
     groups: dict[tuple[str, str], Failure] = {}
-    for error, count, example in await store.errors(batch):
+    for error, count, example in errors:
         key = (error.type, _VARIES.sub("#", error.message))
         group = groups.get(key)
         if group is None:
@@ -90,16 +97,21 @@ async def not_whole_answers(store: ResultStore, batch: str) -> list[Failure]:
     for status, stop_reason, count, example in await store.stops(batch):
         name = counted_as(status, stop_reason)
         before = groups[name].count if name in groups else 0
-        groups[name] = Failure(
-            type=f"stop reason {name}",
-            message=described(name),
-            count=before + count,
-            example=example,
-            fix=FIXES.get(name),
-            command=_stop_command(batch, name),
-        )
+        groups[name] = stopped(batch, name, before + count, example)
     numbers = not_whole({name: group.count for name, group in groups.items() if name})
     return [groups[name] for name in numbers]
+
+
+def stopped(batch: str, name: str, count: int, example: str) -> Failure:
+    """Return the group of answers of `batch` that stopped with the stop reason `name`."""
+    return Failure(
+        type=f"stop reason {name}",
+        message=described(name),
+        count=count,
+        example=example,
+        fix=FIXES.get(name),
+        command=_stop_command(batch, name),
+    )
 
 
 def _stop_command(batch: str, name: str) -> str:

@@ -11,6 +11,7 @@ from nightmill_gateway.console.audited import Audited
 from nightmill_gateway.console.batches.acting import BatchActions
 from nightmill_gateway.console.batches.changes import Changes
 from nightmill_gateway.console.batches.handlers import BatchPages
+from nightmill_gateway.console.batches.one import BatchPage
 from nightmill_gateway.console.entrance import Entrance
 from nightmill_gateway.console.fleet.lanes import LanePages
 from nightmill_gateway.console.fleet.workers import WorkerPages
@@ -52,6 +53,7 @@ def _pages(services: Services, app: web.Application) -> list[Pages]:
     return [
         Overview(services, snapshots, histories),
         BatchPages(looks),
+        BatchPage(services, looks),
         BatchActions(looks, changes, audited),
         JobPages(services, audited),
         LanePages(services, snapshots, histories, audited),

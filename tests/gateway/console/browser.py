@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from html import unescape
+from html.parser import HTMLParser
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,33 @@ class Page:
         """Where a redirect leads."""
         assert self.status == 303, (self.status, self.text)
         return self.headers["location"]
+
+
+class _Risks(HTMLParser):
+    """Collects what a browser would run or load, other than the console's own files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            target = (value or "").strip().lower()
+            own = target.startswith(("/", "#", "?")) and not target.startswith("//")
+            loads = name in {"href", "src", "action", "srcset", "data", "formaction", "xlink:href"}
+            if name.startswith("on") or name in {"style", "srcdoc"} or (loads and not own):
+                self.found.append(f"{tag} {name}={value}")
+        if tag in {"iframe", "object", "embed", "base", "style"}:
+            self.found.append(tag)
+        if tag == "script" and not (dict(attrs).get("src") or "").startswith("/static/"):
+            self.found.append("inline script")
+
+
+def risks(html: str) -> list[str]:
+    """Return what a page holds that a browser would run, or load from elsewhere."""
+    parser = _Risks()
+    parser.feed(html)
+    return parser.found
 
 
 @dataclass

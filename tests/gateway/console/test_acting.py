@@ -12,7 +12,7 @@ from nightmill.queue import keys
 from nightmill.records.result import ErrorInfo
 from nightmill.records.state import JobState
 from nightmill.store.audit import AuditLog
-from tests.gateway.console.browser import Browser, logged_in
+from tests.gateway.console.browser import Browser, logged_in, risks
 from tests.gateway.console.test_listing import HOSTILE, make
 from tests.rig import hello, until
 
@@ -220,6 +220,7 @@ async def test_hostile_names_stay_text_on_their_way(door: Door) -> None:
         for page in pages:
             assert "<script>alert" not in page.html
             assert "<img" not in page.html
+            assert risks(page.html) == []
     assert (await counts(door, HOSTILE)).flag == "paused"
 
 

@@ -1,0 +1,111 @@
+"""The results of one batch on its page: the newest, by id, or by text; and all as a download."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from aiohttp import web
+
+from nightmill.errors import InvalidParamsError
+from nightmill.export.lines import to_line
+from nightmill.records.place import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nightmill.records.result import Result
+    from nightmill.store import ResultStore
+    from nightmill.store.browse import Browser
+
+PER_PAGE: Final = 25
+LOOK_S: Final = 0.7
+"""How long a search for text looks before it shows what it has, seconds."""
+WRITE_S: Final = 60.0
+"""Longest wait for a client to take the next piece of a download, seconds."""
+EXCERPT: Final = 160
+"""Shown of an answer, characters."""
+
+
+class Asked(NamedTuple):
+    """What is searched for; both empty: the newest."""
+
+    id: str
+    text: str
+    before: Place | None
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Asked:
+        """Read a query; a place that cannot be read is none."""
+        try:
+            before = Place.of_cursor(query["before"]) if query.get("before") else None
+        except InvalidParamsError:
+            before = None
+        return cls(query.get("id", "").strip()[:512], query.get("text", "").strip()[:200], before)
+
+
+class Shown(NamedTuple):
+    """The results on a page."""
+
+    rows: list[Result]
+    more: str
+    """The cursor of the next page, "" when there is none."""
+    looked: int | None = None
+    """Through how many results a search for text looked."""
+
+
+async def shown(browser: Browser, batch: str, asked: Asked) -> Shown:
+    """Return the results that were asked for. The work is bounded, whatever the batch has."""
+    if asked.id:
+        return Shown(await browser.with_id(batch, asked.id, PER_PAGE), "")
+    if asked.text:
+        return await _with_text(browser, batch, asked)
+    rows = await browser.newest(batch, PER_PAGE + 1, asked.before)
+    more = _place(rows[PER_PAGE - 1]).cursor if len(rows) > PER_PAGE else ""
+    return Shown(rows[:PER_PAGE], more)
+
+
+async def _with_text(browser: Browser, batch: str, asked: Asked) -> Shown:
+    until, looked, place = time.monotonic() + LOOK_S, 0, asked.before
+    found: list[Result] = []
+    while True:
+        step = await browser.look_for(batch, asked.text, place)
+        found, looked, place = [*found, *step.found], looked + step.rows, step.end
+        if len(found) > PER_PAGE:
+            return Shown(found[:PER_PAGE], _place(found[PER_PAGE - 1]).cursor, looked)
+        if place is None or time.monotonic() > until:
+            return Shown(found, place.cursor if place else "", looked)
+
+
+def _place(row: Result) -> Place:
+    return Place(row.finished_at, row.job_id)
+
+
+def excerpt(row: Result) -> str:
+    """Return the start of an answer, or why there is none."""
+    if row.error is not None:
+        return f"{row.error.type}: {row.error.message}"[:EXCERPT]
+    text = row.message.text if row.message is not None else ""
+    return " ".join(text[: EXCERPT * 4].split())[:EXCERPT]
+
+
+async def download(request: web.Request, store: ResultStore, batch: str) -> web.StreamResponse:
+    """Send all results of a batch as `nightmill results` writes them, a page at a time."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", batch).strip("-.")[:80] or "results"
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": "application/x-ndjson",
+            "Content-Disposition": f'attachment; filename="{name}.jsonl"',
+        }
+    )
+    await response.prepare(request)
+    async with aclosing(store.pages(batch, ordered=True)) as pages:
+        async for rows in pages:
+            if rows:
+                async with asyncio.timeout(WRITE_S):
+                    await response.write(b"".join(map(to_line, rows)))
+    await response.write_eof()
+    return response
