@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from nightmill.client.corrected import Corrections
+from nightmill.errors import StoreError
 from nightmill.queue.keys import SINGLES
 from nightmill.queue.stops import read_stops
 from nightmill.reports.view import View, look
+from nightmill_gateway.console.access import learn
 
 if TYPE_CHECKING:
     from nightmill_gateway.services import Services
@@ -55,10 +58,16 @@ class Looks:
 
     async def one(self, batch: str) -> View:
         """Return one batch as it is now. Raises BatchNotFoundError."""
-        return await look(self._services.batches, batch, self._corrections)
+        return await self._known(await look(self._services.batches, batch, self._corrections))
 
     async def _look(self) -> View:
-        return await look(self._services.batches, None, self._corrections)
+        return await self._known(await look(self._services.batches, None, self._corrections))
+
+    async def _known(self, view: View) -> View:
+        """Return a view, once it is known whose its Message Batches are."""
+        with suppress(StoreError):  # they are nobody's until the store answers
+            await learn(self._services.message_batches, view.counts)
+        return view
 
     def _ended(self, task: asyncio.Task[View]) -> None:
         if not task.cancelled() and task.exception() is None and task is self._running:
@@ -69,4 +78,5 @@ class Looks:
     async def _uncorrected(self) -> View:
         batches = self._services.batches
         counts = {**await batches.all(), SINGLES: await batches.counts(SINGLES)}
-        return View(counts=counts, only=None, stops=await read_stops(batches.redis, list(counts)))
+        stops = await read_stops(batches.redis, list(counts))
+        return await self._known(View(counts=counts, only=None, stops=stops))

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nightmill.queue import keys
+from nightmill_gateway.console import access
 from tests.gateway.console.browser import logged_in, risks
+from tests.rig import until
 
 if TYPE_CHECKING:
     from tests.gateway.console.browser import Page
     from tests.gateway.door import Door
 
+MESSAGE = {"role": "user", "content": "hi"}
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 DAY_MS = 86_400_000
 
@@ -91,6 +94,41 @@ async def test_a_tenant_sees_only_its_batches(door: Door, tenant: str, seen: lis
         page = await browser.get("/batches?sort=name&tenant=")
         assert names(page) == seen
         assert ("t/one" in page.html) == ("t/one" in seen)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_message_batch_is_its_tenants(door: Door, *, lost: bool) -> None:
+    """The id of a Message Batch does not say whose it is, also after Redis has lost it."""
+    key = await door.key_of("t")
+    request = {"model": "claude-opus-4-6", "max_tokens": 5, "messages": [MESSAGE]}
+    requests = [{"custom_id": "a", "params": request}]
+    made = await door("POST", "/v1/messages/batches", key=key, json={"requests": requests})
+    name = made.json["id"]
+
+    async def known() -> bool:
+        return name in await door.services.batches.names()
+
+    await until(known)
+    if lost:
+        await door.services.redis.hdel(keys.BATCH + name, "limits")
+        monkey = access._OWNERS.pop(name, None)
+        assert monkey in (None, "t")
+    for tenant, seen in (("t", True), ("default", False), ("u", False), ("*", True)):
+        async with logged_in(door, tenant=tenant) as browser:
+            assert (name in names(await browser.get("/batches"))) == seen, tenant
+            page = await browser.get(f"/batches/one?name={name}")
+            assert page.status == (200 if seen else 404), tenant
+            acted = await browser.act("/audit", "/batches/act", {"action": "pause", "batch": name})
+            assert acted.status == (303 if seen else 404), tenant
+            assert (name in (await browser.get("/audit")).html) == seen, tenant
+
+
+def test_whose_a_batch_or_a_job_is() -> None:
+    """A custom_id may hold anything, and must not name another tenant."""
+    assert access.tenant_of("prompts") == access.tenant_of("prompts:u/x") == "default"
+    assert access.tenant_of("t/prompts") == access.tenant_of("t/prompts:u/x") == "t"
+    unknown = "msgbatch_" + "0" * 30
+    assert access.tenant_of(unknown) in {access.NOBODY, "default"}
 
 
 async def test_hostile_names_and_reasons_are_text(door: Door) -> None:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from nightmill.records.counts import Counts
     from nightmill.reports.failures import Failure
     from nightmill.reports.view import View
-    from nightmill_gateway.access.caller import Caller
     from nightmill_gateway.console.looks import Looks
     from nightmill_gateway.services import Services
 
@@ -52,8 +51,7 @@ class BatchPage:
         ]
 
     async def _page(self, request: web.Request) -> web.Response:
-        name = _named(request)
-        view = await self._seen(name)
+        name, view = await self._seen(request)
         line, asked = line_of(view, name), Asked.of(request.query)
         found, figures, failures = await asyncio.gather(
             shown(self._browser, name, asked),
@@ -82,15 +80,20 @@ class BatchPage:
         )
 
     async def _download(self, request: web.Request) -> web.StreamResponse:
-        name = _named(request)
-        await self._seen(name)
+        name, _ = await self._seen(request)
         return await download(request, self._store, name)
 
-    async def _seen(self, name: str) -> View:
+    async def _seen(self, request: web.Request) -> tuple[str, View]:
+        """Return the batch that a page is about. Raises ApiError when it is not the caller's."""
+        name, caller = request.query.get("name", ""), request[CALLER]
         try:
-            return await self._looks.one(name)
+            view = await self._looks.one(name)
         except BatchNotFoundError:
             raise not_found(f'batch "{name:.80}"') from None
+        if name == SINGLES and caller.tenant != ALL:  # those of all tenants are together
+            raise not_found("batch")
+        require_sees(caller, name)
+        return name, view
 
     async def _failures(self, name: str, counts: Counts) -> list[Failure]:
         """Return failures, and answers that are not whole, by group; each with an example."""
@@ -106,19 +109,3 @@ class BatchPage:
                 for stop, number in stops.items()
             ]
         return found[:GROUPS]
-
-
-def _named(request: web.Request) -> str:
-    """Return the batch that a page is about. Raises ApiError when it is not the caller's."""
-    name, caller = request.query.get("name", ""), request[CALLER]
-    if name == SINGLES:
-        _require_singles(caller)
-    else:
-        require_sees(caller, name)
-    return name
-
-
-def _require_singles(caller: Caller) -> None:
-    """Raise ApiError for a caller of one tenant: single jobs of all tenants are together."""
-    if caller.tenant != ALL:
-        raise not_found("batch")
