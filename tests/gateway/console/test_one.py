@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import msgspec
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PAGE = "/batches/one?name=night"
 
 
-def answered(seq: int, text: str, **fields: object) -> Result:
+def answered(seq: int, text: str, **fields: Any) -> Result:  # noqa: ANN401 - any field
     """Return a result of batch `night` with an answer, which ended at second `seq`."""
     body = {"type": "message", "role": "assistant", "content": [{"type": "text", "text": text}]}
     fields = {"finished_at": seq * 1000, "call_ms": 1500, **fields}
