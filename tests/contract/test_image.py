@@ -108,6 +108,8 @@ def test_a_setting_that_is_not_set_is_not_passed(worker: dict[str, Any]) -> None
         f"{PREFIX}REDIS_URL": "redis://redis:6379/0",
         f"{PREFIX}STORE_URL": "postgresql://nightmill:nightmill@postgres/nightmill",
         f"{PREFIX}DATA_DIR": "/data",
+        f"{PREFIX}METRICS_PORT": "9464",
+        f"{PREFIX}METRICS_HOST": "0.0.0.0",  # noqa: S104 - of the containers' own network
     }
     assert found["stop_grace_period"] == "50s"
 

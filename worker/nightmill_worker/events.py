@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import msgspec
-
-if TYPE_CHECKING:
-    from nightmill.records.result import Result
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,55 +75,6 @@ class JobsFinished(Event, frozen=True, kw_only=True):
 
     jobs: dict[str, str]
     """job_id -> final state."""
-
-
-class CallEnded(Event, frozen=True, kw_only=True):
-    """A call has its answer, or broke off, and it is decided what follows."""
-
-    job_id: str
-    batch: str
-    """"" for a single job."""
-    attempt: int
-    """Number of the call, from 1."""
-    request_id: str
-    """Of the endpoint, "" when it gave none."""
-    account: str
-    lane: str
-    model: str
-    """The one that was asked for."""
-    state: str
-    """What the job is now: an end, retrying, snoozed, continued, or lost to another worker."""
-    status: int | None
-    """HTTP status, None when no answer began."""
-    error_type: str
-    """"" for a call that succeeded."""
-    started_at: int
-    """Epoch ms."""
-    duration_ms: int
-
-
-class CallsEnded(Event, frozen=True, kw_only=True):
-    """A group of calls and jobs that ended. Listeners that need each call ask for it."""
-
-    calls: Callable[[], Iterator[CallEnded]]
-    rows: Sequence[Result]
-    """The rows of the jobs that ended; they are not committed yet."""
-
-
-class JobsClaimed(Event, frozen=True, kw_only=True):
-    """Redis has answered a claim."""
-
-    jobs: int
-    seconds: float
-
-
-class RowsCommitted(Event, frozen=True, kw_only=True):
-    """The store has taken a group of rows."""
-
-    rows: int
-    refused: int
-    """Rows of jobs that have a row of this run already."""
-    seconds: float
 
 
 class CallRefused(Event, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, MutableMapping
 from functools import partial
 from importlib import import_module
@@ -15,7 +16,7 @@ import msgspec
 
 from nightmill.safety.redaction import Secrets
 from nightmill.safety.visible import visible
-from nightmill_worker import events
+from nightmill_worker import events, group_events
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -25,10 +26,10 @@ UNLOGGED: Final = 0
 """Level of events that are for metrics alone."""
 # Events of single jobs are debug: logging a million of them costs more than their calls.
 LEVELS: Final[dict[type[Event], int]] = {
-    events.CallsEnded: UNLOGGED,
-    events.JobsClaimed: UNLOGGED,
-    events.RowsCommitted: UNLOGGED,
-    events.CallEnded: logging.DEBUG,
+    group_events.CallsEnded: UNLOGGED,
+    group_events.JobsClaimed: UNLOGGED,
+    group_events.RowsCommitted: UNLOGGED,
+    group_events.CallEnded: logging.DEBUG,
     events.JobsFinished: logging.DEBUG,
     events.CallRefused: logging.DEBUG,
     events.CallFailed: logging.INFO,
@@ -76,16 +77,49 @@ def log_events(settings: Settings) -> Emit:
         ],
     )
 
+    tally = _Tally()
+
     def listen(event: Event) -> None:
-        if isinstance(event, events.CallsEnded) and least <= logging.DEBUG:
+        tally.add(event)
+        if isinstance(event, group_events.CallsEnded) and least <= logging.DEBUG:
             for call in event.calls():
                 listen(call)
         level = LEVELS.get(type(event), logging.INFO)
         if level >= least:
             name = logging.getLevelName(level).lower()
-            getattr(log, name)(_spaced(type(event).__name__), **msgspec.structs.asdict(event))
+            getattr(log, name)(_spaced(type(event).__name__), **tally.fields(event))
 
     return listen
+
+
+class _Tally:
+    """What has ended since the last line of progress."""
+
+    def __init__(self) -> None:
+        self._since: Counter[str] = Counter()
+
+    def add(self, event: Event) -> None:
+        """Count what an event says."""
+        match event:
+            case group_events.CallsEnded(rows=rows):
+                self._since["ended"] += len(rows)
+                self._since["failed"] += sum(row.status == "failed" for row in rows)
+            case events.CallRefused():
+                self._since["calls_refused"] += 1
+            case events.CallFailed():
+                self._since["calls_failed"] += 1
+
+    def fields(self, event: Event) -> dict[str, Any]:
+        """Return what the line of an event says."""
+        found = msgspec.structs.asdict(event)
+        if isinstance(event, group_events.CallEnded):
+            usage = found.pop("usage")
+            found |= {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+        if isinstance(event, group_events.WorkerProgress):
+            names = ("ended", "failed", "calls_refused", "calls_failed")
+            found |= {name: self._since[name] for name in names}
+            self._since.clear()
+        return found
 
 
 def _structlog() -> ModuleType:

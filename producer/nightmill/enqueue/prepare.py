@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from nightmill.enqueue.tracing import traceparent
 from nightmill.errors import BatchEndedError, InvalidParamsError, SettingsError
 from nightmill.params import (
     BESIDE,
@@ -153,6 +154,7 @@ def prepare(  # noqa: PLR0913 - a job has this many facets, each optional and by
         anthropic_version=api.anthropic_version,
         anthropic_beta=api.anthropic_beta,
         accept=_accepting(accept) if accept else NULL,
+        traceparent=traceparent(),
     )
     if job_id is None:
         named = batch is not None and custom_id is not None

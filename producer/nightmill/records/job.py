@@ -34,6 +34,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     anthropic_version: Version | None = None
     """See Api."""
     anthropic_beta: Betas = ()
+    traceparent: str | None = None
+    """The span that enqueued it, as a W3C traceparent: its calls are a part of that trace."""
 
     @property
     def api(self) -> Api:

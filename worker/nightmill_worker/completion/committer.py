@@ -27,13 +27,13 @@ from nightmill_worker.events import (
     JobsFinished,
     ModelUnpriced,
     RowReduced,
-    RowsCommitted,
     SpoolDamaged,
     SpoolFailed,
     StoreAway,
     StoreBack,
     failed_loop,
 )
+from nightmill_worker.group_events import RowsCommitted
 from nightmill_worker.jobs.decision import Ending
 from nightmill_worker.jobs.tasks import end_tasks
 from nightmill_worker.jobs.turns import Continuation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nightmill_worker.events import CallEnded, CallsEnded
+from nightmill_worker.group_events import CallEnded, CallsEnded
 from nightmill_worker.messages.outcome import Succeeded
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def _calls(decisions: Sequence[Decision]) -> Iterator[CallEnded]:
 
 def _call(decision: Decision, claimed: ClaimedJob, outcome: Outcome) -> CallEnded:
     granted = claimed.granted
+    succeeded = outcome if isinstance(outcome, Succeeded) else None
     return CallEnded(
         job_id=granted.id,
         batch=claimed.job.batch or "",
@@ -43,6 +44,10 @@ def _call(decision: Decision, claimed: ClaimedJob, outcome: Outcome) -> CallEnde
         error_type="" if isinstance(outcome, Succeeded) else outcome.error.type,
         started_at=claimed.started_at,
         duration_ms=claimed.call_ms,
+        usage=outcome.usage,
+        response_model=succeeded.model if succeeded else "",
+        finish_reason=(succeeded.stop_reason or "") if succeeded else "",
+        traceparent=claimed.job.traceparent or "",
     )
 
 

@@ -22,6 +22,7 @@ from nightmill.queue.patience import waits
 from nightmill_worker.events import JobsCancelled, LeaseLost, failed_loop
 from nightmill_worker.fleet import batch_notes
 from nightmill_worker.fleet.facts import memory
+from nightmill_worker.group_events import WorkerProgress
 from nightmill_worker.limiter.governor import STAND_BY_S, TICK_S, Governor
 from nightmill_worker.queue.scripts import RedisUnusableError
 
@@ -58,6 +59,8 @@ BUSY_S: Final = 2.0
 """So long after a wake a worker is not idle, seconds: others may have the jobs."""
 SPOOL_S: Final = 0.5
 """Between two looks whether the answers of a dead worker are stored, seconds."""
+PROGRESS_S: Final = 60.0
+"""Between two lines of progress in the log, seconds."""
 AGAIN_S: Final = (0.5, 10.0)
 """First and longest wait of a loop that raised, seconds."""
 
@@ -126,6 +129,7 @@ class Background:
             self._repeat("keep", self._keep, 0),
             self._repeat("deliver", self._delivery.run, 0),
             self._repeat("history", self._keep_history, 0),
+            self._repeat("progress", partial(self._progress, worker), 0),
         )
 
     def end(self) -> None:
@@ -241,6 +245,13 @@ class Background:
     async def close(self) -> None:
         """End what the loops have started and not waited for; call it after `run` has ended."""
         await self._kept.close()
+
+    async def _progress(self, worker: str) -> None:
+        """Tell once a minute what this worker has."""
+        await asyncio.sleep(PROGRESS_S)
+        registry = self._registry
+        event = WorkerProgress(worker=worker, running=registry.running, held=len(registry))
+        self._emit(event)
 
     async def _keep_history(self) -> None:
         """Write the history's points of this step, if this worker is the governor.

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 from nightmill.enqueue.known import note
 from nightmill.records.limits import Limits
+from nightmill_worker.group_events import BatchChanged
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from nightmill.queue.batches import Batches
     from nightmill.records.counts import Counts
     from nightmill.store import ResultStore
     from nightmill.store.batches import FedState
+    from nightmill_worker.events import Emit
 
 EVERY_S: Final = 2.0
 """Time between two looks, seconds."""
@@ -25,8 +29,10 @@ Facts = tuple["FedState", int | None, Limits, str]
 class BatchNotes:
     """Notes the batches of one Redis in one store; what it noted last is not noted again."""
 
-    def __init__(self, batches: Batches, store: ResultStore) -> None:
-        """Use connections that the caller closes."""
+    def __init__(self, batches: Batches, store: ResultStore, emit: Emit) -> None:
+        """Use connections that the caller closes. `emit` learns of batches that change."""
+        self._emit = emit
+        self._states: dict[str, str] | None = None
         self._batches = batches
         self._store = store
         self.began = False
@@ -36,7 +42,9 @@ class BatchNotes:
     async def run(self) -> None:
         """Look once. Raises what Redis and the store raise."""
         self.began = True
-        for batch, counts in (await self._batches.all()).items():
+        found = await self._batches.all()
+        self._tell(found)
+        for batch, counts in found.items():
             facts = _facts(counts)
             if facts is None or self._noted.get(batch) == facts:
                 continue
@@ -46,6 +54,23 @@ class BatchNotes:
                 total = None if total is None else max(total, (known and known.total) or 0)
                 await note(self._store, batch, state, total=total, limits=limits, accept=accept)
             self._noted[batch] = facts
+
+    def _tell(self, found: Mapping[str, Counts]) -> None:
+        """Emit what has changed since the last look; the first look only learns."""
+        states = {batch: counts.state for batch, counts in found.items()}
+        before, self._states = self._states, dict(states)
+        for batch, state in states.items():
+            if before is not None and before.get(batch) != state:
+                counts = found[batch]
+                self._emit(
+                    BatchChanged(
+                        batch=batch,
+                        state=state,
+                        succeeded=counts.succeeded,
+                        failed=counts.failed,
+                        total=counts.total,
+                    )
+                )
 
 
 def _facts(counts: Counts) -> Facts | None:

@@ -12,15 +12,9 @@ from nightmill.errors import StoreUnavailableError
 from nightmill.queue import keys, wire
 from nightmill.queue.patience import waits
 from nightmill.setting_tables import read_groups
-from nightmill_worker.events import (
-    AccountStopped,
-    ClaimsHeld,
-    JobsClaimed,
-    LaneHeld,
-    LaneStopped,
-    failed_loop,
-)
+from nightmill_worker.events import AccountStopped, ClaimsHeld, LaneHeld, LaneStopped, failed_loop
 from nightmill_worker.fleet.acceptances import Acceptances
+from nightmill_worker.group_events import JobsClaimed
 from nightmill_worker.jobs.claimed_job import ClaimedJob
 from nightmill_worker.jobs.decision import INTERNAL
 from nightmill_worker.jobs.isolation import Isolation

@@ -167,7 +167,7 @@ class FleetWorker(Worker):
             cancellation=cancellation,
             delivery=delivery,
             restorer=restorer,
-            notes=BatchNotes(Batches(redis), store),
+            notes=BatchNotes(Batches(redis), store, self._emit),
             kept=KeptBatches(settings, redis, store, self._emit),
             dead=DeadWorkers(locks, spool, self._scripts, self._emit) if embedded else None,
             history=HistoryKeeper(redis) if settings.history else None,

@@ -57,6 +57,7 @@ from nightmill_worker.subscribers import subscribed
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
+    from nightmill_worker.metrics.telemetry import Telemetry
 
 END_S: Final = 10.0
 """Time that a process has to end after its last call, or after it failed, seconds."""
@@ -137,6 +138,9 @@ async def _work(settings: Settings, stopper: _Stopper, *, supervised: bool, embe
         from nightmill_worker.metrics.counters import Counters  # noqa: PLC0415 - off costs nothing
 
         events.subscribe(Counters().listen)
+    telemetry = _telemetry(settings)
+    if telemetry is not None:
+        events.subscribe(telemetry.listen)
     redis = connect(settings)
     async with (
         contextlib.aclosing(redis),
@@ -152,9 +156,20 @@ async def _work(settings: Settings, stopper: _Stopper, *, supervised: bool, embe
             with subscribed(events):
                 await worker.main()
         finally:
+            if telemetry is not None:
+                await telemetry.close()
             stopper.note_end()
             if worker.unsaved:
                 raise _AnswersLostError(worker.unsaved)
+
+
+def _telemetry(settings: Settings) -> Telemetry | None:
+    """Return what sends spans and metrics by OpenTelemetry, None when no OTEL_* asks for it."""
+    if not any(name.startswith("OTEL_") for name in os.environ):
+        return None
+    from nightmill_worker.metrics.telemetry import Telemetry, asked_for  # noqa: PLC0415
+
+    return Telemetry.to_exporters(settings.endpoint) if asked_for() else None
 
 
 def _handle_signals(stopper: _Stopper, settings: Settings, *, supervised: bool) -> None:

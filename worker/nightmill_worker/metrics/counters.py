@@ -13,15 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from nightmill.records.error_types import STANDARD
 from nightmill.records.state import TERMINAL
-from nightmill_worker.events import (
-    CallsEnded,
-    Event,
-    FinishRefused,
-    JobsClaimed,
-    JobsRestored,
-    LeaseLost,
-    RowsCommitted,
-)
+from nightmill_worker.events import Event, FinishRefused, JobsRestored, LeaseLost
+from nightmill_worker.group_events import CallsEnded, JobsClaimed, RowsCommitted
 
 if TYPE_CHECKING:
     from nightmill.records.result import Result
