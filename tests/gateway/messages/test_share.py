@@ -1,0 +1,35 @@
+"""INTERACTIVE_SHARE with a worker: batches leave slots to the next client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.gateway.messages.test_messages import PATH, body
+from tests.rig import hello, until
+
+if TYPE_CHECKING:
+    from tests.gateway.door import Door
+    from tests.rig import Rig
+
+SLOTS, KEPT = 10, 2
+
+
+async def test_a_batch_of_long_calls_lets_clients_in(rig: Rig, door: Door) -> None:
+    """All slots of the worker would be taken for a minute otherwise."""
+    batch = rig.producer.batch("night")
+
+    async def running() -> int:
+        return (await batch.counts()).in_flight
+
+    async def full() -> bool:
+        return await running() == SLOTS - KEPT
+
+    async with rig.working(max_in_flight=SLOTS):
+        assert (await door("POST", PATH, json=body())).status == 200
+        rig.sim.configure(latency_s=60)
+        await rig.producer.enqueue_many([hello() for _ in range(30)], batch="night")
+        await until(full)
+        rig.sim.configure(latency_s=0.01)
+        for n in range(4):
+            assert (await door("POST", PATH, json=body(str(n)))).status == 200
+        assert await running() == SLOTS - KEPT
