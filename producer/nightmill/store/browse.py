@@ -103,7 +103,7 @@ def _with_id(connection: Connection, batch: str, start: str, limit: int) -> list
     low = clean(f"{batch}:{start}" if batch else start)
     sql = (
         f"SELECT {_ALL} FROM (SELECT {_ALL} FROM results WHERE job_id >= :low AND job_id < :high "
-        f"ORDER BY job_id LIMIT {limit if batch else PREFIXED}) AS some WHERE batch = :batch "
+        f"ORDER BY job_id LIMIT {limit if batch else PREFIXED}) AS part WHERE batch = :batch "
         f"ORDER BY job_id LIMIT {limit}"
     )
     values = {"low": low, "high": low + _LAST, "batch": batch_key(batch)}
@@ -119,7 +119,7 @@ def _look_for(connection: Connection, batch: str, text: str, before: Place | Non
     rows = WINDOW
     if not last:
         ((rows,),) = connection.rows(
-            f"SELECT count(*) FROM (SELECT 1 FROM results {where} LIMIT {WINDOW}) AS some", values
+            f"SELECT count(*) FROM (SELECT 1 FROM results {where} LIMIT {WINDOW}) AS part", values
         )
     holds = "strpos" if connection.dialect == "postgresql" else "instr"
     # Endpoints write a letter beyond ASCII as itself or as an escape.
@@ -130,7 +130,7 @@ def _look_for(connection: Connection, batch: str, text: str, before: Place | Non
         for name in needles
     )
     sql = (
-        f"SELECT {_ALL} FROM (SELECT {_ALL} FROM results {where} {_ORDER} LIMIT {WINDOW}) AS some "
+        f"SELECT {_ALL} FROM (SELECT {_ALL} FROM results {where} {_ORDER} LIMIT {WINDOW}) AS part "
         f"WHERE {any_of} {_ORDER}"
     )
     cleaned = {name: clean(needle) for name, needle in needles.items()}
@@ -148,7 +148,7 @@ def _figures(connection: Connection, batch: str) -> list[Figures]:
 def _errors(connection: Connection, batch: str) -> list[tuple[ErrorInfo, int, str]]:
     sql = (
         "SELECT error, count(*), min(job_id) FROM (SELECT error, job_id FROM results "
-        f"WHERE batch = :batch AND status = 'failed' LIMIT {FAILURES}) AS some GROUP BY error"
+        f"WHERE batch = :batch AND status = 'failed' LIMIT {FAILURES}) AS part GROUP BY error"
     )
     return [
         (error_of(error) or UNKNOWN, number, example)
@@ -160,6 +160,6 @@ def _stops(connection: Connection, batch: str) -> list[tuple[JobState, str | Non
     where, values = _of(batch, None)
     sql = (
         "SELECT status, stop_reason, min(job_id) FROM (SELECT status, stop_reason, job_id "
-        f"FROM results {where} {_ORDER} LIMIT {NEWEST}) AS some GROUP BY status, stop_reason"
+        f"FROM results {where} {_ORDER} LIMIT {NEWEST}) AS part GROUP BY status, stop_reason"
     )
     return [(state_of(status), stop, job) for status, stop, job in connection.rows(sql, values)]
