@@ -29,6 +29,7 @@ from benchmarks.latency import run_latency
 from benchmarks.loads import LOADS, run_load
 from benchmarks.long import run_long
 from benchmarks.machine import describe, load_average
+from benchmarks.observe import run_observe
 from benchmarks.start import run_start
 from benchmarks.table import Table
 
@@ -36,7 +37,7 @@ RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 NAMES: Final = (
     *("cpu", "fleet", "wide", "enqueue", "latency", "grant"),
     *("depth", "memory", "lanes", "feed", "control", "again", "idle", "start"),
-    *("long", "crash", "checked", "gateway"),
+    *("long", "crash", "checked", "gateway", "observe"),
 )
 INTERRUPTED: Final = 130
 NOTES: Final = """\
@@ -101,6 +102,7 @@ async def _scenario(name: str, simulator: Endpoint, *, quick: bool) -> Table:
         "control": run_control,
         "crash": run_crash,
         "gateway": run_gateway,
+        "observe": run_observe,
     }
     if name in at_simulator:
         return await at_simulator[name](simulator, quick=quick)

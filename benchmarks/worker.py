@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
+from benchmarks.observe import OFF
 from benchmarks.usage import Meter
 from benchmarks.work import Work
 from nightmill_worker.machine import process
@@ -15,6 +17,8 @@ def run_jobs(_work: Work, meter: Meter) -> None:
     Measuring begins at SIGUSR1, so the start of the process is not counted. The worker ends when
     its standard input closes.
     """
+    if OFF in os.environ:
+        os.environ |= {"NIGHTMILL_HISTORY": "false", "NIGHTMILL_LOG_LEVEL": "error"}
     meter.on_signal()
     if code := process.main():
         sys.exit(code)
