@@ -31,7 +31,7 @@ async def run_observe(endpoint: Endpoint, *, quick: bool) -> Table:
         rows.append((str(number + 1), f"{off:.0f}", f"{on:.0f}", more, f"{100 * BAR:.0f} %"))
     return Table(
         title="observe",
-        what="CPU of the worker for each job, 1,000 calls of 1 s in flight: metrics, logs (info) and "
+        what="CPU of the worker for each job, 1,000 calls in flight: metrics, logs (info) and "
         "history off, then on.",
         heads=("pair", "off us/job", "on us/job", "more", "bar"),
         rows=tuple(rows),
