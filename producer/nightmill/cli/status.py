@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -57,6 +58,11 @@ async def _status(settings: Settings, batch: str | None, *, watch: bool, json: b
 
     async with open_batches(settings) as batches:
         corrections = Corrections(batches, settings, lenient=True)
+        if watch and not json and _can_redraw():
+            from nightmill.cli.watch import Watch  # noqa: PLC0415
+
+            await Watch(batches, settings, corrections).run(batch)
+            return
         with opened_view(watch=watch, json=json) as show:
             while True:
                 view = await look(batches, batch, corrections)
@@ -64,3 +70,9 @@ async def _status(settings: Settings, batch: str | None, *, watch: bool, json: b
                 if not watch or view.done:
                     return
                 await asyncio.sleep(REFRESH_S)
+
+
+def _can_redraw() -> bool:
+    from nightmill.cli.redrawn import can_redraw  # noqa: PLC0415
+
+    return can_redraw(sys.stdout)

@@ -1,4 +1,4 @@
-"""Draw a View as a table, a refreshed table, plain lines, or JSON."""
+"""Draw a View as a table, plain lines, or JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Group
-from rich.live import Live
 from rich.text import Text
 
 from nightmill.cli.console import VisibleConsole
@@ -46,9 +45,6 @@ def opened_view(*, watch: bool, json: bool) -> Iterator[Callable[[View], None]]:
     console = VisibleConsole(width=None if sys.stdout.isatty() else WIDE)
     if json:
         yield lambda view: echo_json(view.to_json())
-    elif watch and console.is_terminal:
-        with Live(console=console, auto_refresh=False) as live:
-            yield lambda view: live.update(draw(view), refresh=True)
     elif watch:
         yield _Lines(console).show
     else:

@@ -51,10 +51,10 @@ def guard_streams() -> None:
 def drop_output() -> None:
     """Take and drop what standard output still gets: a flush at the end must not wait for a pipe.
 
-    A stream that a test has replaced stays.
+    A stream that a test has replaced stays, and so does a terminal: its cursor must be shown again.
     """
     sink = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    if isinstance(sink, _Sink):
+    if isinstance(sink, _Sink) and not sys.stdout.isatty():
         sink.failed = True
 
 
