@@ -22,7 +22,20 @@ WITH_KEYS: Final = (
     ),
     *("TYPE", "WATCH"),
     *("HDEL", "HEXISTS", "HGET", "HGETALL", "HINCRBY", "HLEN", "HMGET", "HSET", "HSETNX", "HVALS"),
-    *("LINDEX", "LPOP", "LRANGE", "LREM", "LSET", "RPUSH", "SADD", "SMEMBERS", "SREM", "SSCAN"),
+    *(
+        "LINDEX",
+        "LLEN",
+        "LPOP",
+        "LRANGE",
+        "LREM",
+        "LSET",
+        "RPUSH",
+        "SADD",
+        "SCARD",
+        "SMEMBERS",
+        "SREM",
+        "SSCAN",
+    ),
     *("ZADD", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZREM", "ZREMRANGEBYSCORE"),
     *("ZREVRANGEBYSCORE", "ZSCAN", "ZSCORE"),
 )
@@ -30,7 +43,7 @@ WITH_KEYS: Final = (
 WITHOUT_KEYS: Final = ("EXEC", "MULTI", "TIME", "UNWATCH")
 """Those without a key that `doctor` asks for one by one."""
 SCRIPTS: Final = ("EVALSHA", "SCRIPT|EXISTS", "SCRIPT|LOAD")
-CHANNELS: Final = ("PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE")
+CHANNELS: Final = ("PUBLISH", "PUBSUB|NUMSUB", "SUBSCRIBE", "UNSUBSCRIBE")
 CONNECTIONS: Final = ("CLIENT|SETNAME", "INFO", "PING", "SELECT")
 """For redis-py's start of a connection, and to see whether a Redis answers and how it is set."""
 LIMITS: Final = (*(f"~{prefix}*" for prefix in PREFIXES), "&nightmill:*")
