@@ -92,9 +92,9 @@ async def test_a_thousand_batches_are_quick_and_small(door: Door, rig: Rig) -> N
     async with chromium() as browser, tab(browser, door.url, key) as seen:
         for name, path in PAGES.items():
             await seen.open(path)
-            paint = await seen.page.evaluate(
-                "performance.getEntriesByName('first-contentful-paint')[0].startTime"
-            )
+            painted = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+            await seen.page.wait_for_function(painted)
+            paint = await seen.page.evaluate(painted)
             size = await seen.page.evaluate(
                 "[...performance.getEntriesByType('navigation'),"
                 "...performance.getEntriesByType('resource')]"

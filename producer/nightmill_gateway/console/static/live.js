@@ -13,8 +13,10 @@ const CONTROLS = new Set(["INPUT", "SELECT", "TEXTAREA"]);
 // What a user opened or scrolled to is no difference.
 const OWN = new Set(["open"]);
 
+// A control that stands for another thing, such as the checkbox of another batch, is another control.
+const means = (node) => (CONTROLS.has(node.nodeName) ? `${node.name} ${node.type} ${node.getAttribute("value")}` : "");
 const same = (one, other) =>
-  one.nodeType === other.nodeType && one.nodeName === other.nodeName && (one.id || "") === (other.id || "");
+  one.nodeType === other.nodeType && one.nodeName === other.nodeName && (one.id || "") === (other.id || "") && means(one) === means(other);
 
 const setAttributes = (old, fresh) => {
   for (const { name } of [...old.attributes]) {
