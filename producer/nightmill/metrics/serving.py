@@ -68,7 +68,9 @@ async def metrics_served(settings: Settings, port: int | None, host: str) -> Asy
             raise ServerError(
                 f"metrics: cannot listen on {host}:{port}: {reason}; choose another port"
             ) from None
-        stack.callback(server.server_close)
+        # A scrape under way ends before the files are removed.
+        server.daemon_threads = False  # type: ignore[attr-defined] # it is a ThreadingMixIn
+        stack.push_async_callback(asyncio.to_thread, server.server_close)
         stack.push_async_callback(asyncio.to_thread, thread.join)
         stack.callback(server.shutdown)
         yield
