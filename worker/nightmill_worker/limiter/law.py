@@ -20,6 +20,7 @@ from nightmill_worker.limiter.bounds import LEAST_RATE, LONGEST_CALL_S, bounded
 from nightmill_worker.limiter.header_bucket import Drift
 from nightmill_worker.limiter.memory import aged_drift, aged_probe, aged_window, trust
 from nightmill_worker.limiter.opening import (
+    UNPROVEN_PACE,
     first_refill,
     most_pace,
     room,
@@ -309,7 +310,7 @@ def _measure(law: Law, observed: Observed, now: float, *, cut: bool) -> Law:
         old = law.probes.get(d)
         if old is None or (d == law.blamed and not old.used):
             # There is no refill to measure: nothing was used before the last refusal.
-            pace = pace_of(law)
+            pace = pace_of(law, at_least=UNPROVEN_PACE) if cut else pace_of(law)
             pace = min(0.5 * pace, first_refill(calls, now - law.since)) if cut else pace
             rate = pace * used / max(1, calls)
             probes[d] = Probe.at(now, rate, calls, used, observed.refused)
@@ -331,10 +332,14 @@ def _measure(law: Law, observed: Observed, now: float, *, cut: bool) -> Law:
     )
 
 
-def pace_of(law: Law) -> float:
-    """Return how many calls may start a second, as the window says."""
+def pace_of(law: Law, *, at_least: float = 0.0) -> float:
+    """Return how many calls may start a second, as the window says.
+
+    While a lane opens, `at_least` is the least bound on that. A lane that opens slowly because its
+    calls differ much has not shown that its limit is low.
+    """
     limited = law.rated or law.window.cap > 0
-    most = most_pace(law.observed, law.latency, law.clock - law.since)
+    most = max(at_least, most_pace(law.observed, law.latency, law.clock - law.since))
     return window_pace(law.window, law.latency, limited=limited, most=most)
 
 
