@@ -93,9 +93,7 @@ class Settings(BaseSettings):
     )
     preflight: bool = Field(True, description="Find what the endpoint refuses before enqueueing")
     headers: SecretStr | None = Field(
-        None,
-        description="More headers of each call, one `Name: value` a line or a JSON object, such as "
-        "anthropic-beta",
+        None, description="More headers of each call, one `Name: value` a line or a JSON object"
     )
 
     model: str = Field(
@@ -125,10 +123,7 @@ class Settings(BaseSettings):
     )
 
     canary: int = Field(
-        20,
-        ge=0,
-        le=MOST,
-        description="Identical failures in a row that pause a batch. 0: never pause",
+        20, ge=0, le=MOST, description="Identical failures in a row that pause a batch. 0: never"
     )
     polite: float = Field(
         0, ge=0, lt=1, description="Share of the endpoint's limits that is left to other users"
