@@ -7,7 +7,8 @@ import pytest
 from nightmill.enqueue.fed import Fed
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Limits
-from nightmill_worker.cli.closing import advice, summary
+from nightmill.reports.failures import Failure
+from nightmill_worker.cli.closing import advice, reasons, summary
 from nightmill_worker.machine.local_run import End, Ending
 
 DONE = Counts(
@@ -130,3 +131,27 @@ def test_a_refused_key_names_the_variable_and_says_that_no_job_is_lost() -> None
             "again. All 40 jobs are kept."
         )
     ]
+
+
+def test_failures_are_told_by_reason_with_the_command_that_fixes_them() -> None:
+    """A tired person should not have to ask a second command first."""
+    group = Failure(
+        type="invalid_request_error",
+        message="max_tokens: 0",
+        count=9,
+        example="b:1",
+        fix="give at least 1",
+        command="nightmill retry b --set max_tokens=N",
+    )
+    assert reasons([group] * 9)[:2] == [
+        "  9 x invalid_request_error: max_tokens: 0",
+        "    give at least 1, then: nightmill retry b --set max_tokens=N",
+    ]
+    assert len(reasons([group] * 9)) == 10
+
+
+def test_the_summary_tells_the_used_share_of_the_limit() -> None:
+    """Only when jobs waited for the limit for long enough."""
+    counts = Counts(total=9, succeeded=9, metered_ms=60_000, used_ms=57_000)
+    (line,) = summary(ended(counts), "b", 99, 0, rehearsal=False)
+    assert line.endswith("No rate-limit refusals. 95.0% of the rate limit used.")

@@ -12,12 +12,18 @@ from nightmill.reports.progress import counted, dollars, duration, short, wasted
 from nightmill_worker.machine.local_run import End
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nightmill.records.counts import Counts
+    from nightmill.reports.failures import Failure
     from nightmill_worker.machine.local_run import Ending
 
 AGAIN: Final = "run the same command again"
 ALIKE: Final = " jobs in a row failed alike: "
 """Between the number and the error in the reason of a batch that its canary paused (finish.lua)."""
+UNMEASURED_MS: Final = 30_000
+"""While jobs waited for less time, milliseconds, the share of the limit says nothing."""
+REASONS: Final = 5
 _MINUTE_S: Final = 60
 _BUDGET_FACTOR: Final = 2
 """The budget that is suggested when one is used up, as a multiple of it or of what is spent."""
@@ -41,6 +47,8 @@ def summary(
     tokens = f"{short(counts.input_tokens)} tokens in, {short(counts.output_tokens)} out"
     cost = "cost unknown" if counts.cost is None else dollars(counts.cost)
     refusals = f"{refused:,} rate-limit refusals (429)." if refused else "No rate-limit refusals."
+    if counts.utilisation is not None and counts.metered_ms >= UNMEASURED_MS:
+        refusals += f" {counts.utilisation:.1%} of the rate limit used."
     if rehearsal:
         paid = f"these tokens would have cost {dollars(counts.cost)} at list prices."
         return [
@@ -50,6 +58,15 @@ def summary(
     if lost := wasted(counts):
         cost += f", {lost}"
     return [f"{batch}: {ends}, in {took}. {tokens}, {cost}. {refusals}"]
+
+
+def reasons(groups: Sequence[Failure]) -> list[str]:
+    """Return the failures and the answers that are not whole by reason, with what fixes them."""
+    lines = []
+    for each in groups[:REASONS]:
+        lines.append(f"  {each.count:,} x {each.type}: {each.message}")
+        lines.append(f"    {each.fix}, then: {each.command}" if each.fix else f"    {each.command}")
+    return lines
 
 
 def advice(ending: Ending, batch: str, *, clean: bool) -> list[str]:

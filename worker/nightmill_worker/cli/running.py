@@ -21,13 +21,15 @@ from nightmill.queue.connection import connect
 from nightmill.records.acceptance import Accepted
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Change
+from nightmill.records.stop_reasons import not_whole
+from nightmill.reports.failures import failures, not_whole_answers
 from nightmill.reports.panel import panel_of
 from nightmill.reports.progress import Progress, counted
 from nightmill.safety import private
 from nightmill.settings import Settings
 from nightmill.sources import Summary, read_checked
 from nightmill.store import ResultStore
-from nightmill_worker.cli.closing import advice, summary
+from nightmill_worker.cli.closing import advice, reasons, summary
 from nightmill_worker.cli.redis_rights import warnings
 from nightmill_worker.machine.local_run import End, Ending, LocalRun
 from nightmill_worker.machine.serving import serving_redis
@@ -74,6 +76,14 @@ async def run_plan(settings: Settings, checked: Summary, plan: Plan) -> int:
         if ending.end is not End.INTERRUPTED:
             written = await _export(reached, checked, plan, whole=ending.end is End.DONE)
             echo(f"{counted(written, 'result')} in {plan.out}", err=True)
+        if ending.counts.failed or not_whole(ending.counts.stop_reasons):
+            async with ResultStore.open(reached.store_at) as store:
+                found = [
+                    *await failures(store, plan.batch),
+                    *await not_whole_answers(store, plan.batch),
+                ]
+            for line in reasons(found):
+                echo(line, err=True)
     for line in (*unclean, *advice(ending, plan.batch, clean=not unclean)):
         echo(line, err=True)
     return _exit_code(ending, clean=not unclean)
