@@ -97,6 +97,13 @@ class MessageBatches:
         work = partial(_add, new=new, named_since=named_since, lost_since=lost_since)
         return await self._database.run(work, write=True, within_s=ANSWER_S * 3)
 
+    async def has_earlier(
+        self, new: MessageBatch, named_since: str, lost_since: str | None
+    ) -> bool:
+        """Tell whether `add` would return another batch now."""
+        work = partial(_earlier, new=new, named_since=named_since, lost_since=lost_since)
+        return await self._database.run(work, within_s=ANSWER_S) is not None
+
     async def answered(self, batch: MessageBatch, at_ms: int | None) -> None:
         """Note when the answer to its create was written to its end; None: it may be lost."""
         sql = f"UPDATE message_batches SET answered_at = :at {_OF}"

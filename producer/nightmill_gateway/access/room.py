@@ -10,7 +10,7 @@ from aiohttp import web
 from nightmill.errors import InvalidLimitError
 from nightmill.export.lines import rfc3339
 from nightmill.pricing.cost import Prices
-from nightmill.queue import wire
+from nightmill.queue import keys, wire
 from nightmill.queue.budgets import store_budget
 from nightmill.queue.connection import redis_errors
 from nightmill.records.key_limits import usd
@@ -36,6 +36,11 @@ class QueueRoom:
         self._settings = settings
         self._count = redis.register_script(wire.script("queued"))
         self._most = settings.max_queued
+
+    async def has(self, job_id: str) -> bool:
+        """Tell whether a job is in the queue: sent again, it needs no further room."""
+        with redis_errors():
+            return bool(await self._redis.exists(keys.PAYLOAD + job_id))
 
     async def require(self, caller: Caller) -> None:
         """Raise ApiError when the queue takes no new job of this caller now."""

@@ -14,7 +14,6 @@ from nightmill.records.counts import Counts, with_rows
 from nightmill.records.job import now_ms
 from nightmill.records.message_batch import is_id
 from nightmill_gateway.access.caller import CALLER
-from nightmill_gateway.access.room import ROOM
 from nightmill_gateway.answers.errors import invalid, not_found
 from nightmill_gateway.answers.reply import reply
 from nightmill_gateway.batches.create import create
@@ -57,8 +56,7 @@ class BatchHandlers:
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
         """Answer with the new batch, or with the one that an earlier sending of it has made."""
-        await request.app[ROOM].require(request[CALLER])
-        batch = await create(request, request[CALLER], self._services)
+        batch = await create(request, self._services)
         self._looking.wake()
         noted = False
         try:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from nightmill.records.api import Api
     from nightmill.records.result import Result
-    from nightmill_gateway.access.caller import Caller
     from nightmill_gateway.services import Services
     from nightmill_gateway.waiting import Waiting
 
@@ -56,13 +55,11 @@ class JobHandlers:
         given = asked(decode(data))
         api = api_in_headers(request)
         _, body = checked_params(given.params, self._services.defaults(api), below="params")
-        caller = request[CALLER]
-        sent = self._sendings.of(caller.tenant, request.path, data, Sending.of(request.headers))
+        tenant = request[CALLER].tenant
+        sent = self._sendings.of(tenant, request.path, data, Sending.of(request.headers))
         earlier = await sent.find(given.name or wire.new_job_id())
         try:
-            if not earlier:
-                await request.app[ROOM].require(caller)
-            answer = await self._answer(caller, given, sent.name, (body, api), earlier=earlier)
+            answer = await self._answer(request, given, sent.name, (body, api), earlier=earlier)
             response = await written(request, answer)
         except ApiError:
             await asyncio.shield(sent.written())
@@ -74,17 +71,26 @@ class JobHandlers:
         return response
 
     async def _answer(
-        self, caller: Caller, given: Asked, name: str, asks: tuple[bytes, Api], *, earlier: bool
+        self,
+        request: web.Request,
+        given: Asked,
+        name: str,
+        asks: tuple[bytes, Api],
+        *,
+        earlier: bool,
     ) -> web.Response:
         """Enqueue a job, unless it is there; return what its client gets."""
-        body, api = asks
+        (body, api), caller, room = asks, request[CALLER], request.app[ROOM]
         job_id, batch, name = job_id_of(caller.tenant, given, name)
-        there = earlier or given.name is not None
-        row = await self._services.store.get(job_id) if there else None
+        named = earlier or given.name is not None
+        queued = named and await room.has(job_id)
+        row = await self._services.store.get(job_id) if named and not queued else None
         if row is not None:
             if row.request_hash != request_hash(body, api):
                 raise _taken(given.name)
             return reply(ended_job(row))
+        if not queued:
+            await room.require(caller)
         if given.batch is None:  # many services share it: like failures of one stop no other
             await self._services.batches.without_canary(batch)
         receipt = await self._services.producer.enqueue(

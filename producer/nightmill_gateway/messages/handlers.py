@@ -12,7 +12,7 @@ from aiohttp import web
 
 from nightmill.errors import NightmillError
 from nightmill.params import decode
-from nightmill.queue import wire
+from nightmill.queue import keys, wire
 from nightmill.queue.connection import redis_errors
 from nightmill.records.limits import Change, Limits
 from nightmill_gateway.access.api import api_in_headers
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from nightmill.records.api import Api
     from nightmill.records.message import Message
-    from nightmill_gateway.access.caller import Caller
     from nightmill_gateway.services import Services
     from nightmill_gateway.waiting import Waiting
 
@@ -80,9 +79,7 @@ class MessageHandlers:
         sent = self._sendings.of(caller.tenant, PATH, data, Sending.of(request.headers))
         earlier = await sent.find(wire.new_job_id())
         try:
-            if not earlier:
-                await request.app[ROOM].require(caller)
-            await self._enqueue(sent, body, caller, api, earlier=earlier)
+            await self._enqueue(request, sent, (body, api), earlier=earlier)
             if isinstance(given, dict) and given.get("stream"):
                 response = await self._streamed(request, sent)
             else:
@@ -95,17 +92,26 @@ class MessageHandlers:
         return response
 
     async def _enqueue(
-        self, sent: Sent, body: bytes, caller: Caller, api: Api, *, earlier: bool
+        self, request: web.Request, sent: Sent, asks: tuple[bytes, Api], *, earlier: bool
     ) -> None:
-        """Enqueue the job of a request, unless an earlier sending of it has its answer."""
+        """Enqueue the job of a request, unless an earlier sending of it has its answer.
+
+        An earlier sending may have been refused: its job needs room like a new one then.
+        """
+        (body, api), caller, room = asks, request[CALLER], request.app[ROOM]
         batch = inner(caller.tenant, BATCH)
         sent.job_id = f"{batch}:{sent.name}"
-        row = await self._services.store.get(sent.job_id) if earlier else None
-        if row is not None:
-            if not unanswered(row):
+        if earlier and await room.has(sent.job_id):
+            with redis_errors():  # a client that hung up may have cancelled it a moment ago
+                await self._services.redis.zrem(keys.ABORTS, sent.job_id)
+        else:
+            row = await self._services.store.get(sent.job_id) if earlier else None
+            if row is not None and not unanswered(row):
                 return
-            await sent.renew(wire.new_job_id())
-            sent.job_id = f"{batch}:{sent.name}"
+            await room.require(caller)
+            if row is not None:
+                await sent.renew(wire.new_job_id())
+                sent.job_id = f"{batch}:{sent.name}"
         await self._prepare(batch)
         await self._services.producer.enqueue(
             body,

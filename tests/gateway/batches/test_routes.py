@@ -81,7 +81,7 @@ async def _queued(door: Door, batch: str, number: int) -> bool:
         (json.dumps({"requests": [request(1, stream=True)]}).encode(), 400, "params.stream"),
         (json.dumps({"requests": [request(1)], "x": 1}).encode(), 400, "x: given 1"),
         (
-            json.dumps({"requests": [request(1, system="x" * 2_000_000)]}).encode(),
+            json.dumps({"requests": [request(1, system="x" * (33 << 20))]}).encode(),
             413,
             "requests.0",
         ),
