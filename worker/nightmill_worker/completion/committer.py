@@ -212,8 +212,12 @@ class Committer:
     async def _write_spool(self) -> None:
         """Write what is not on the disk yet; a disk that refuses is tried again with the store.
 
-        A job is marked as answered only when its answer would survive this process.
+        A job is marked as answered only when its answer would survive this process. A write that
+        has begun is finished also when its caller is cancelled: it would be written twice.
         """
+        await asyncio.shield(self._write_whole())
+
+    async def _write_whole(self) -> None:
         async with self._spooling:
             items = list(self._unspooled)
             if not items:
@@ -232,7 +236,11 @@ class Committer:
     async def _mark(self) -> None:
         """Note in Redis which jobs are answered: their leases outlive a restart of this process."""
         items, self._unmarked = self._unmarked, []
-        await self._scripts.renew(list(map(_answered, items)))
+        try:
+            await self._scripts.renew(list(map(_answered, items)))
+        except BaseException:  # cancelled, too: without its mark a job is called again
+            self._unmarked = items + self._unmarked
+            raise
 
     async def _return_when_back(self) -> None:
         """Try the store, now and then, while it is away."""
