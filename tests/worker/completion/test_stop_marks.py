@@ -55,9 +55,19 @@ class Marks:
 def ending(job_id: str) -> Ending:
     """Return the end of a job."""
     row = Result(job_id=job_id, status=JobState.FAILED)
-    numbers: dict[str, Any] = dict.fromkeys(("again", "input", "output", "cost"), 0)
-    words = {"token": "t", "queue": "q", "status": "failed", "fault": ""}
-    return Ending(row=row, finish=Finish(id=job_id, kept=b"", **words, **numbers))
+    finish = Finish(
+        id=job_id,
+        token=job_id,
+        queue="q",
+        status="failed",
+        again=0,
+        input=0,
+        output=0,
+        cost=0,
+        fault="",
+        kept=b"",
+    )
+    return Ending(row=row, finish=finish)
 
 
 def committer(scripts: Marks, folder: Path) -> Committer:
