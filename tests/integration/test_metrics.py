@@ -139,6 +139,21 @@ def test_what_is_counted_is_what_status_and_the_store_say(shell: Shell, endpoint
         finish(worker, 0)
 
 
+def test_clients_of_the_port_that_send_nothing_hold_up_neither_scrapes_nor_the_end(
+    shell: Shell,
+) -> None:
+    """A worker that does not end after SIGTERM is killed, with its calls in flight."""
+    port = free_port()
+    shell.export(metrics_port=str(port))
+    with shell.started("worker") as worker:
+        until(lambda: value(scrape(port), "nightmill_workers") == 1)
+        with socket.create_connection(("127.0.0.1", port)) as idle:
+            assert value(scrape(port), "nightmill_redis_up") == 1
+            worker.send_signal(signal.SIGTERM)
+            finish(worker, 0)
+            assert idle.fileno() > 0
+
+
 def test_a_port_in_use_is_said_and_no_worker_starts(shell: Shell) -> None:
     """A fleet whose metrics nobody reads would be found out too late."""
     with socket.socket() as taken:

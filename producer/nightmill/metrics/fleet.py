@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nightmill.metrics.figures import Figures
     from nightmill.reports.lanes import Lane
 
-READ_S: Final = 5.0
+READ_S: Final = 3.0
 """Longest time to read Redis for a scrape, seconds; Prometheus gives up after 10."""
 FRESH_S: Final = 1.0
 """Two scrapes within this time get the same lanes to compare with."""

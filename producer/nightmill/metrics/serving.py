@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+import threading
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nightmill.errors import ServerError
 from nightmill.queue.connection import connect
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 """The variable by which prometheus_client finds the files. It reads it when it is imported."""
+LAST_SCRAPE_S: Final = 6.0
+"""Longest time that the end of a command waits for a scrape, seconds."""
 
 
 def variables() -> dict[str, str]:
@@ -52,12 +55,12 @@ async def metrics_served(settings: Settings, port: int | None, host: str) -> Asy
         stack.callback(os.environ.pop, FOLDER, None)
         redis = await stack.enter_async_context(aclosing(connect(settings)))
         from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415
-        from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
 
         from nightmill.metrics.fleet import FleetCollector  # noqa: PLC0415 - see above
+        from nightmill.metrics.processes import ProcessesCollector  # noqa: PLC0415
 
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        registry.register(ProcessesCollector(os.environ[FOLDER]))
         registry.register(
             FleetCollector(redis, settings.data_dir / "spool", asyncio.get_running_loop())
         )
@@ -68,11 +71,20 @@ async def metrics_served(settings: Settings, port: int | None, host: str) -> Asy
             raise ServerError(
                 f"metrics: cannot listen on {host}:{port}: {reason}; choose another port"
             ) from None
-        # A scrape under way ends before the files are removed.
-        server.daemon_threads = False  # type: ignore[attr-defined] # it is a ThreadingMixIn
-        stack.push_async_callback(asyncio.to_thread, server.server_close)
+        answering = threading.Lock()
+        application = server.get_app()
+
+        def answer(environ: Any, start: Any) -> Any:  # noqa: ANN401 - as WSGI has them
+            with answering:
+                return application(environ, start)  # type: ignore[misc] # there is one
+
+        server.set_app(answer)
+        # A scrape under way ends before the files are removed. Its thread would outlive a client
+        # that sends nothing, so the threads themselves are not waited for.
+        stack.push_async_callback(asyncio.to_thread, answering.acquire, timeout=LAST_SCRAPE_S)
         stack.push_async_callback(asyncio.to_thread, thread.join)
-        stack.callback(server.shutdown)
+        stack.callback(server.socket.close)
+        stack.push_async_callback(asyncio.to_thread, server.shutdown)
         yield
 
 
