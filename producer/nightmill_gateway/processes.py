@@ -52,6 +52,7 @@ class Processes:
         self._count = count
         self._args = (INSECURE,) if insecure else ()
         self._running: set[Process] = set()
+        self._serving: set[Process] = set()
         self._ready = asyncio.Semaphore(0)
         self._failed = False
 
@@ -80,8 +81,10 @@ class Processes:
 
     def _stop(self, number: int) -> None:
         for process in self._running:
+            # Until it takes requests, SIGINT would end it with a traceback, SIGTERM just ends it.
+            early = number == signal.SIGINT and process not in self._serving
             with suppress(ProcessLookupError):
-                process.send_signal(number)
+                process.send_signal(signal.SIGTERM if early else number)
 
     async def _keep_one(self, stop: Stop) -> None:
         """Keep one process running until `stop`."""
@@ -118,10 +121,12 @@ class Processes:
         self._running.add(process)
         try:
             if process.stdout is not None and await process.stdout.readline() == READY:
+                self._serving.add(process)
                 self._ready.release()
             if stop.asked.is_set():  # since it was asked to start
                 stop.then()
             return await process.wait()
         finally:
             self._running.discard(process)
+            self._serving.discard(process)
             process_ended(process.pid)

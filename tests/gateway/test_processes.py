@@ -92,6 +92,16 @@ def test_a_stop_lets_open_requests_finish(tmp_path: Path, redis_url: str, number
     shell.assert_nothing_runs()
 
 
+def test_a_stop_while_the_processes_start_says_nothing(tmp_path: Path, redis_url: str) -> None:
+    """A Ctrl-C right after the start is no defect."""
+    shell = Shell(tmp_path, redis_url=redis_url)
+    with shell.started(*SERVE) as process:
+        until(lambda: shell.pids(CHILD))
+        process.send_signal(signal.SIGINT)
+        assert finish(process, 0).err == ""
+    shell.assert_nothing_runs()
+
+
 def test_the_processes_end_with_their_supervisor(tmp_path: Path, redis_url: str) -> None:
     """Left alone, they would hold the port."""
     shell = Shell(tmp_path, redis_url=redis_url)
