@@ -30,7 +30,7 @@ NIGHTMILL: Final = Path(sys.executable).with_name("nightmill")
 START: Final = 1_764_450_000_000
 SERIES: Final = {
     "sqlite": "WITH RECURSIVE s(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM s WHERE n < {rows}) ",
-    "postgresql": "WITH s(n) AS (SELECT generate_series(2, {rows})) ",
+    "postgresql": "WITH s(n) AS (SELECT generate_series(2::bigint, {rows})) ",
 }
 CHANGED: Final = {
     "job_id": "'b:line-' || s.n",

@@ -56,6 +56,24 @@ class PanelLabel(StrEnum):
     NEWEST_ERROR = "newest error"
 
 
+class SummaryLabel(StrEnum):
+    """Labels of the summary that `run` shows at its end on a terminal."""
+
+    BATCH = "batch"
+    SUCCEEDED = "succeeded"
+    TRUNCATED = "truncated"
+    REFUSED = "refused"
+    NOT_WHOLE = "not whole"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    LEFT = "left"
+    TOKENS = "tokens"
+    COST = "cost"
+    LIMIT_USED = "limit used"
+    OUTPUT = "output"
+
+
 class KeyColumn(StrEnum):
     """Headings of `nightmill keys list`."""
 

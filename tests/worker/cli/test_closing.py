@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+import io
 
+import pytest
+from rich.cells import cell_len
+
+from nightmill.cli.console import VisibleConsole
 from nightmill.enqueue.fed import Fed
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Limits
 from nightmill.reports.failures import Failure
-from nightmill_worker.cli.closing import advice, reasons, summary
+from nightmill_worker.cli import closing_said
+from nightmill_worker.cli.closing import LONGEST, advice, reasons, summary
+from nightmill_worker.cli.closing_block import LABEL, Block, rows
 from nightmill_worker.machine.local_run import End, Ending
 
 DONE = Counts(
@@ -155,3 +161,51 @@ def test_the_summary_tells_the_used_share_of_the_limit() -> None:
     counts = Counts(total=9, succeeded=9, metered_ms=60_000, used_ms=57_000)
     (line,) = summary(ended(counts), "b", 99, 0, rehearsal=False)
     assert line.endswith("No rate-limit refusals. 95.0% of the rate limit used.")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_a_terminal_gets_aligned_rows(width: int) -> None:
+    """One long line of ten figures was what a tired person had to read."""
+    counts = Counts(
+        total=3000,
+        succeeded=2000,
+        failed=12,
+        queued=988,
+        stop_reasons={"max_tokens": 105, "refusal": 2},
+        nanodollars=5_470_000_000,
+        metered_ms=60_000,
+        used_ms=57_000,
+    )
+    shown = rows(ended(counts, End.STOPPED), "夜間バッチ🚀" * 9, 75, 7, rehearsal=False)
+    console = VisibleConsole(width=width)
+    console.file = io.StringIO()
+    console.print(Block(shown))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert all(line[LABEL : LABEL + 2] == "  " for line in lines)
+    for part in (
+        "succeeded   2,000 of 3,000",
+        "truncated   105 cut at max_tokens",
+        "refused     2 refused by the model",
+        "failed      12",
+        "left        988",
+        "cost        $5.47",
+        "limit used  95.0%; 7 rate-limit refusals (429)",
+    ):
+        assert part in lines
+
+
+def test_a_message_of_an_endpoint_does_not_fill_the_screen() -> None:
+    """An error page of 60 kB is one line of the summary."""
+    group = Failure(type="t", message="x" * 60_000, count=1, example="b:1", fix=None, command="c")
+    assert len(reasons([group])[0]) < LONGEST + 20
+
+
+async def test_a_store_that_is_away_does_not_hide_what_to_do_next(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Reading the reasons raised, and the advice was never printed."""
+    away = "postgresql://127.0.0.1:1/none?connect_timeout=1"
+    assert await closing_said.read_why(away, "b", Counts(failed=3)) == []
+    assert capsys.readouterr().err.startswith("why they failed cannot be read now: ")
+    assert await closing_said.read_why(away, "b", Counts(succeeded=3)) == []

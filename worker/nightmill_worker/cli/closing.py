@@ -24,6 +24,8 @@ ALIKE: Final = " jobs in a row failed alike: "
 UNMEASURED_MS: Final = 30_000
 """While jobs waited for less time, milliseconds, the share of the limit says nothing."""
 REASONS: Final = 5
+LONGEST: Final = 300
+"""Characters of a message that are shown; `nightmill errors` has all of it."""
 _MINUTE_S: Final = 60
 _BUDGET_FACTOR: Final = 2
 """The budget that is suggested when one is used up, as a multiple of it or of what is spent."""
@@ -37,18 +39,17 @@ def summary(
     stops = shown(counts.stop_reasons)
     parts = [f"{counts.succeeded:,} succeeded" + (f" ({stops})" if stops else "")]
     parts.append(f"{counts.failed:,} failed")
-    rare = {"cancelled": counts.cancelled, "expired": counts.expired, "left": _left(counts)}
+    rare = {"cancelled": counts.cancelled, "expired": counts.expired, "left": left(counts)}
     parts += [f"{number:,} {name}" for name, number in rare.items() if number]
     ends = ", ".join(parts)
     if ending.earlier:
-        now = max(0, counts.terminal - ending.earlier)
-        ends += f": {ending.earlier:,} from earlier runs, {now:,} called now"
-    took = f"{took_s:.0f} s" if took_s < _MINUTE_S else duration(took_s)
+        ends += f": {_earlier(ending)}"
+    took = _took(took_s)
     tokens = f"{short(counts.input_tokens)} tokens in, {short(counts.output_tokens)} out"
     cost = "cost unknown" if counts.cost is None else dollars(counts.cost)
-    refusals = f"{refused:,} rate-limit refusals (429)." if refused else "No rate-limit refusals."
-    if counts.utilisation is not None and counts.metered_ms >= UNMEASURED_MS:
-        refusals += f" {counts.utilisation:.1%} of the rate limit used."
+    refusals = f"{_refusals(refused).capitalize()}."
+    if share := _share(counts):
+        refusals += f" {share} of the rate limit used."
     if rehearsal:
         paid = f"these tokens would have cost {dollars(counts.cost)} at list prices."
         return [
@@ -60,13 +61,59 @@ def summary(
     return [f"{batch}: {ends}, in {took}. {tokens}, {cost}. {refusals}"]
 
 
+def ran(ending: Ending, took_s: float) -> str:
+    """Return how the run ended and how long it took, such as "done in 31 s"."""
+    words = {
+        End.DONE: "done in",
+        End.STOPPED: "stopped after",
+        End.INTERRUPTED: "interrupted after",
+    }
+    earlier = f" ({_earlier(ending)})" if ending.earlier else ""
+    return f"{words[ending.end]} {_took(took_s)}{earlier}"
+
+
+def limit_used(counts: Counts, refused: int) -> str:
+    """Return the used share of the rate limit, and how many calls it refused."""
+    share = _share(counts) or "not measured: no job waited for the limit for 30 s"
+    return f"{share}; {_refusals(refused)}"
+
+
+def _took(took_s: float) -> str:
+    return f"{took_s:.0f} s" if took_s < _MINUTE_S else duration(took_s)
+
+
+def _earlier(ending: Ending) -> str:
+    now = max(0, ending.counts.terminal - ending.earlier)
+    return f"{ending.earlier:,} from earlier runs, {now:,} called now"
+
+
+def _share(counts: Counts) -> str:
+    """Return the used share of the limit, "" when the jobs hardly waited for it."""
+    if counts.utilisation is None or counts.metered_ms < UNMEASURED_MS:
+        return ""
+    return f"{counts.utilisation:.1%}"
+
+
+def _refusals(refused: int) -> str:
+    if not refused:
+        return "no rate-limit refusals"
+    return f"{counted(refused, 'rate-limit refusal')} (429)"
+
+
 def reasons(groups: Sequence[Failure]) -> list[str]:
     """Return the failures and the answers that are not whole by reason, with what fixes them."""
     lines = []
     for each in groups[:REASONS]:
-        lines.append(f"  {each.count:,} x {each.type}: {each.message}")
+        lines.append(f"  {reason(each)}")
         lines.append(f"    {each.fix}, then: {each.command}" if each.fix else f"    {each.command}")
     return lines
+
+
+def reason(group: Failure) -> str:
+    """Return how many jobs failed why; an endpoint's message may be as long as it likes."""
+    text = group.message
+    short_text = text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    return f"{group.count:,} x {group.type}: {short_text}"
 
 
 def advice(ending: Ending, batch: str, *, clean: bool) -> list[str]:
@@ -94,7 +141,7 @@ def _stopped(ending: Ending, batch: str) -> list[str]:
     counts = ending.counts
     if counts.held and ALIKE in counts.reason:
         return _alike(counts, batch)
-    kept = f"All {counted(left, 'job')} are kept." if (left := _left(counts)) else ""
+    kept = f"All {counted(number, 'job')} are kept." if (number := left(counts)) else ""
     kept = kept.replace("All 1 job are", "The 1 job left is")
     if counts.flag == "budget":
         return [f"stopped: {_budget(counts)} {kept}".rstrip()]
@@ -131,6 +178,6 @@ def _budget(counts: Counts) -> str:
     return f"the budget is used up. {reason}. Raise it: {AGAIN} with {option}."
 
 
-def _left(counts: Counts) -> int:
+def left(counts: Counts) -> int:
     """Return how many jobs have no result."""
     return max(counts.accepted, counts.total or 0) - counts.terminal

@@ -14,22 +14,21 @@ from nightmill.cli.live import Live, around
 from nightmill.cli.terminal import echo
 from nightmill.enqueue.changes import Changed
 from nightmill.enqueue.prepare import defaults_of
-from nightmill.errors import SourceError
+from nightmill.errors import NightmillError, SourceError
 from nightmill.export import export
 from nightmill.export.unchanged import export_once
 from nightmill.queue.connection import connect
 from nightmill.records.acceptance import Accepted
 from nightmill.records.counts import Counts
 from nightmill.records.limits import Change
-from nightmill.records.stop_reasons import not_whole
-from nightmill.reports.failures import failures, not_whole_answers
 from nightmill.reports.panel import panel_of
 from nightmill.reports.progress import Progress, counted
 from nightmill.safety import private
 from nightmill.settings import Settings
 from nightmill.sources import Summary, read_checked
 from nightmill.store import ResultStore
-from nightmill_worker.cli.closing import advice, reasons, summary
+from nightmill_worker.cli import closing_said as closing
+from nightmill_worker.cli.closing import advice
 from nightmill_worker.cli.redis_rights import warnings
 from nightmill_worker.machine.local_run import End, Ending, LocalRun
 from nightmill_worker.machine.serving import serving_redis
@@ -73,20 +72,31 @@ async def run_plan(settings: Settings, checked: Summary, plan: Plan) -> int:
         if ending.fed.cut_short:
             not_fed = checked.jobs - ending.fed.total
             echo(f"{ending.counts.state}: {not_fed:,} lines were not fed", err=True)
-        if ending.end is not End.INTERRUPTED:
-            written = await _export(reached, checked, plan, whole=ending.end is End.DONE)
-            echo(f"{counted(written, 'result')} in {plan.out}", err=True)
-        if ending.counts.failed or not_whole(ending.counts.stop_reasons):
-            async with ResultStore.open(reached.store_at) as store:
-                found = [
-                    *await failures(store, plan.batch),
-                    *await not_whole_answers(store, plan.batch),
-                ]
-            for line in reasons(found):
-                echo(line, err=True)
+        away = await _written(reached, checked, plan, ending)
+        closing.say_why(await closing.read_why(reached.store_at, plan.batch, ending.counts))
     for line in (*unclean, *advice(ending, plan.batch, clean=not unclean)):
         echo(line, err=True)
+    if away is not None:
+        raise away
     return _exit_code(ending, clean=not unclean)
+
+
+async def _written(
+    reached: Settings, checked: Summary, plan: Plan, ending: Ending
+) -> NightmillError | None:
+    """Write the results and say where they are; return what went wrong, to be told last.
+
+    What to do next is told first, whatever happens to the file or the store.
+    """
+    if ending.end is End.INTERRUPTED:
+        closing.say_output(f"{plan.out} is not written: the results are kept in the store")
+        return None
+    try:
+        written = await _export(reached, checked, plan, whole=ending.end is End.DONE)
+    except NightmillError as error:
+        return error
+    closing.say_output(f"{counted(written, 'result')} in {plan.out}")
+    return None
 
 
 async def _run(reached: Settings, checked: Summary, plan: Plan) -> tuple[Ending, list[str]]:
@@ -122,8 +132,7 @@ async def _run(reached: Settings, checked: Summary, plan: Plan) -> tuple[Ending,
                 ending = await local.run(lambda: read_checked(checked, defaults), shown.counts)
             took_s = time.monotonic() - started
     rehearsal = plan.simulator is not None
-    for line in summary(ending, plan.batch, took_s, shown.refused, rehearsal=rehearsal):
-        echo(line, err=True)
+    closing.say_summary(ending, plan.batch, took_s, shown.refused, rehearsal=rehearsal)
     ends = (f"a worker did not stop cleanly ({end}): see {log.name}" for end in workers.unclean)
     return ending, list(ends)
 
