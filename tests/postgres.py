@@ -7,7 +7,7 @@ import pwd
 import signal
 import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -56,6 +56,18 @@ class Postgres:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(30)
             self._process = None
+
+    def kill(self) -> None:
+        """End the server and its children at once, as `kill -9` and a power cut do."""
+        if self._process is not None:
+            path = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+            children = [int(pid) for pid in path.read_text().split()]
+            self._process.kill()
+            self._process.wait(30)
+            self._process = None
+            for pid in children:  # a new server waits for the end of them all
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def create(self, database: str) -> str:
         """Make an empty database and return its URL."""
