@@ -104,12 +104,16 @@ def _runs(
 def _times(since: float, until: float) -> list[str]:
     """Return the labels of the time."""
     width, y = svg.WIDTH - svg.LEFT - svg.RIGHT, svg.HEIGHT - 6
-    found = time_ticks(since, until)
     span = until - since
+    places = [
+        (svg.LEFT + (when - since) / span * width if span else svg.WIDTH / 2, name)
+        for when, name in time_ticks(since, until)
+    ]
     return [
-        svg.text(svg.LEFT + (when - since) / span * width if span else svg.WIDTH / 2, y, name, kind)
-        for when, name in found
-        for kind in ("middle",)
+        svg.text(svg.WIDTH, y, name, "end")  # centred, the last one would be cut off
+        if x + _LETTER * len(name) / 2 > svg.WIDTH
+        else svg.text(x, y, name, "middle")
+        for x, name in places
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 RATE_S: Final = 60.0
 """Time over which the rate of a batch is measured in the store, seconds."""
+LISTED_S: Final = 5.0
+"""How long a batch that neither Redis nor the store knows any more may still be listed, seconds."""
 LOST: Final = "it was so before Redis lost it"
 
 
@@ -84,6 +87,8 @@ class Corrections:
         self._batches = batches
         self._settings = settings
         self._known: dict[str, tuple[Counts, Counts]] = {}
+        self._listed_at = 0.0
+        """When the store last said which batches it knows, seconds of the monotonic clock."""
 
     async def one(self, batch: str) -> Counts:
         """Return the counts of `batch`. Raises BatchNotFoundError, which lists the known ones."""
@@ -91,6 +96,7 @@ class Corrections:
         counts = await self._batches.counts(batch) if batch in names else Counts()
         found = (await self._correct({batch: counts}))[batch]
         if batch not in names and not found.fed:
+            self._known.pop(batch, None)  # else `all` would list a name that somebody made up
             await self._batches.require(batch)
         return found
 
@@ -117,7 +123,9 @@ class Corrections:
     ) -> dict[str, Counts]:
         """Return `found` corrected; with `others`, also the batches that Redis has lost."""
         asked = {name: counts for name, counts in found.items() if self._needs_store(name, counts)}
-        if asked or (others and not found):
+        gone = others and not self._known.keys() <= found.keys()
+        late = time.monotonic() - self._listed_at > LISTED_S
+        if asked or (others and not found) or (gone and late):
             try:
                 await self._ask_store(asked, found if others else None)
             except StoreError:
@@ -135,7 +143,11 @@ class Corrections:
         """Correct `asked`, and with `found` also the batches that the store knows beside those."""
         async with self._opened() as store:
             if store is not None and found is not None:
-                asked |= {n: Counts() for n in await store.all_known() if n not in found}
+                stored = await store.all_known()
+                self._listed_at = time.monotonic()
+                for name in self._known.keys() - found.keys() - stored.keys():
+                    del self._known[name]  # it was pruned
+                asked |= {n: Counts() for n in stored if n not in found}
             for name, counts in asked.items():
                 self._known[name] = counts, await corrected(counts, name, store)
 

@@ -125,7 +125,7 @@ WORKER_TTL_MS: Final = 60_000
 SESSION_TTL_MS: Final = 43_200_000
 """Of SESSION, after its last request."""
 LOGINS_TTL_MS: Final = 60_000
-"""Of LOGINS, after the last wrong key."""
+"""Of LOGINS, after the last key."""
 REQUESTS_TTL_MS: Final = 600_000
 """Of REQUESTS; each request renews it."""
 OPEN_TTL_MS: Final = 60_000

@@ -8,6 +8,7 @@ PREFIXES: Final = ("arq:", "nightmill:")
 """How all keys start."""
 WITH_KEYS: Final = (
     *(
+        "DECR",
         "DEL",
         "EXISTS",
         "GET",

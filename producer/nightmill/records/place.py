@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from nightmill.errors import InvalidParamsError
+
+_DIGITS: Final = 18
+"""Most digits of a place: a larger number would not fit the stores' integers."""
 
 
 class Place(NamedTuple):
@@ -17,7 +20,7 @@ class Place(NamedTuple):
     def of_cursor(cls, cursor: str) -> Self:
         """Return the place that a `Result.cursor` names. Raises InvalidParamsError."""
         seq, colon, job_id = cursor.partition(":")
-        if not (colon and seq.isascii() and seq.isdigit()):
+        if not (colon and seq.isascii() and seq.isdigit() and len(seq) <= _DIGITS):
             problem = f"{cursor!r} is no place in a batch: give the `cursor` of a result"
             raise InvalidParamsError("after", problem)
         return cls(int(seq), job_id)

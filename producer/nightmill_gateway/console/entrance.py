@@ -124,7 +124,7 @@ class Entrance:
         if not is_private(request):
             return self._form(request, next=target, problem="The key was not used.", status=403)
         address, key = address_of(request), form["key"].strip()
-        if await self._sessions.damped(address):
+        if not await self._sessions.tried(address):
             problem = f"Too many wrong keys from this address: wait {WAIT_S} s, then try again."
             page = self._form(request, next=target, problem=problem, status=429)
             page.headers["Retry-After"] = str(WAIT_S)
@@ -134,9 +134,9 @@ class Entrance:
         except ApiError as error:
             if error.status != HTTPStatus.UNAUTHORIZED:
                 raise
-            await self._sessions.failed(address)
             problem = "This key is not valid. A key begins with nm_; it may be revoked or expired."
             return self._form(request, next=target, problem=problem, status=401)
+        await self._sessions.succeeded(address)
         session = await self._sessions.begin(id_of(key) or "")
         response = see_other(target)
         response.set_cookie(

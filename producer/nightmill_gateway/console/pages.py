@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote
@@ -34,8 +35,8 @@ CSRF: Final = web.RequestKey("csrf", str)
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 NOTE: Final = "nightmill_note"
 """Cookie: what an action has done, for the page after it. A query could be forged in a link."""
-_MAX_NOTE: Final = 400
-"""Longest such text, characters."""
+_MAX_NOTE: Final = 3_000
+"""Longest such text as the cookie has it, bytes: browsers drop cookies of more than 4,096."""
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -111,6 +112,7 @@ def see_other(path: str, note: str = "") -> web.Response:
     """Return the redirect after an action; the next page shows `note`. `path` is our own."""
     response = web.Response(status=303, headers={"Location": path})
     if note:
-        text = quote(note[:_MAX_NOTE])
+        text = quote(note.encode(errors="replace")[:_MAX_NOTE])[:_MAX_NOTE]
+        text = re.sub(r"%[0-9A-F]?$", "", text)
         response.set_cookie(NOTE, text, path="/", max_age=60, httponly=True, samesite="Strict")
     return response

@@ -62,19 +62,22 @@ class Sessions:
             self._secret = await self._keys.secret()
         return hmac.new(self._secret, b"csrf:" + session.encode(), hashlib.sha256).hexdigest()
 
-    async def damped(self, address: str) -> bool:
-        """Tell whether an address has sent too many wrong keys lately."""
-        with redis_errors():
-            found = await self._redis.get(keys.LOGINS + address)
-        return int(found or 0) >= MAX_FAILURES
+    async def tried(self, address: str) -> bool:
+        """Note that an address tries a key; tell whether it may.
 
-    async def failed(self, address: str) -> None:
-        """Note a wrong key of an address."""
+        Noted before the key is looked at: else many tries at the same time would all pass.
+        """
         with redis_errors():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.incr(keys.LOGINS + address)
                 pipe.pexpire(keys.LOGINS + address, keys.LOGINS_TTL_MS)
-                await pipe.execute()
+                count, _ = await pipe.execute()
+        return int(count) <= MAX_FAILURES
+
+    async def succeeded(self, address: str) -> None:
+        """Note that the key was right: it does not count as a try."""
+        with redis_errors():
+            await self._redis.decr(keys.LOGINS + address)
 
 
 def _key(session: str) -> str:

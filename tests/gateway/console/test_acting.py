@@ -12,6 +12,7 @@ from nightmill.queue import keys
 from nightmill.records.result import ErrorInfo
 from nightmill.records.state import JobState
 from nightmill.store.audit import AuditLog
+from nightmill_gateway.console.batches.acting import MOST
 from tests.gateway.console.browser import Browser, logged_in, risks
 from tests.gateway.console.test_listing import HOSTILE, make
 from tests.rig import hello, until
@@ -235,3 +236,25 @@ async def test_no_action_without_its_line(door: Door) -> None:
         assert page.status >= 500
     assert (await counts(door, "a")).flag == ""
     assert await door.services.redis.exists(keys.BATCH + "a")
+
+
+async def test_an_action_on_too_many_batches_says_so(door: Door) -> None:
+    """The form of 2,001 batches was refused as one that cannot be read."""
+    for n in range(MOST + 1):
+        await make(door, f"b{n}")
+    async with logged_in(door) as browser:
+        page = await confirm(browser, "pause", which="matching", filter="")
+        text = (await browser.get(page.where)).text
+        assert "1,001 batches match, and an action takes 1,000 at most: narrow the search." in text
+        await confirm(browser, "pause", which="matching", filter="search=b10")
+
+
+async def test_a_note_about_a_long_name_arrives(door: Door) -> None:
+    """Browsers drop a cookie of more than 4,096 bytes without a word."""
+    name = "\U0001f600" * 120 + "\u6279" * 300
+    await make(door, name)
+    async with logged_in(door) as browser:
+        sent = {"action": "pause", "batch": name, "back": "/batches"}
+        done = await browser.act("/batches", "/batches/act", sent)
+        assert len(done.headers["set-cookie"]) < 4_096
+        assert "\U0001f600" * 100 in (await browser.get(done.where)).text

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nightmill.queue import keys
 from nightmill_worker.simulator.config import Fault
 from tests.gateway.console.chromium import PHONE, ColorScheme, chromium, needs_chromium, tab
 from tests.rig import Rig, hello
@@ -21,6 +22,9 @@ PAGES = {
     "lanes": "/lanes",
     "workers": "/workers",
     "audit": "/audit",
+    "one": "/batches/one?name=evening",
+    "by text": "/batches/one?name=evening&text=a",
+    "filtered": "/batches?search=WWW&sort=failed",
 }
 JOB = "/jobs/one?id=evening%3A3"
 EVIL = "<img src=x onerror=window.evil=1><script>window.evil=1</script>"
@@ -33,6 +37,7 @@ async def filled(rig: Rig) -> None:
         await rig.producer.enqueue(hello(f"{n} {EVIL}"), batch="evening", custom_id=f"{n}")
     await rig.producer.enqueue(hello(EVIL), batch="with <b>markup</b>", custom_id=EVIL)
     await rig.work_off()
+    await rig.producer.enqueue(hello(), batch=f"{'W' * 60}/{'x' * 300}", custom_id="1" * 300)
     for n in range(5):
         await rig.producer.enqueue(hello(), batch="waits", custom_id=f"{n}")
 
@@ -118,3 +123,14 @@ async def test_without_a_script_every_page_shows_the_same(door: Door, rig: Rig) 
             await page.goto(door.url + path)
             assert await page.locator("h1").count() == 1
         await context.close()
+
+
+async def test_a_page_of_a_batch_that_is_gone_says_so(door: Door, rig: Rig) -> None:
+    """It said "not live: trying again" for ever, over numbers that are no more."""
+    await rig.producer.enqueue(hello(), batch="b", custom_id="0")
+    key = await door.key_of(role="operator", tenant="*")
+    async with chromium() as browser, tab(browser, door.url, key) as seen:
+        await seen.open("/batches/one?name=b")
+        await seen.page.wait_for_function("document.getElementById('live').textContent === 'live'")
+        await rig.redis.srem(keys.BATCHES, "b")  # type: ignore[misc]
+        await seen.page.wait_for_selector("h1:text('Not found')", timeout=10_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
@@ -217,3 +218,24 @@ async def test_a_key_of_all_tenants_is_for_the_console_only(door: Door) -> None:
     """It has no tenant whose batches a program could create."""
     key = await door.key_of("*", "operator")
     assert (await door("GET", "/v1/messages/batches", key=key)).error == (403, "permission_error")
+
+
+async def test_wrong_keys_at_the_same_time_are_damped_too(browser: Browser) -> None:
+    """Forty at once were all looked at, since each saw that none had failed yet."""
+    pages = await asyncio.gather(*(browser.post("/login", {"key": "nm_wrong"}) for _ in range(40)))
+    assert sorted(page.status for page in pages) == [401] * MAX_FAILURES + [429] * (
+        40 - MAX_FAILURES
+    )
+
+
+async def test_right_keys_are_not_damped(door: Door, browser: Browser) -> None:
+    """An office behind one address logs in in the morning."""
+    for _ in range(MAX_FAILURES + 2):
+        assert (await browser.post("/login", {"key": door.key})).status == 303
+
+
+async def test_a_head_request_opens_no_stream(door: Door) -> None:
+    """It would stay open for minutes, and its download would read the whole store."""
+    async with logged_in(door) as browser:
+        for path in ("/events?of=overview", "/batches/one/results.jsonl?name=b"):
+            assert (await browser._send("HEAD", path, None, {})).status == 405

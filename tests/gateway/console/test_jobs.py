@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -135,3 +136,32 @@ async def test_a_failed_job_runs_again_with_an_edited_request(door: Door, rig: R
         assert b"second" in bytes(row.params or b"")
         assert "run 1" in (await browser.get(page)).text
         assert "retry with an edit" in (await browser.get("/audit")).text
+
+
+async def test_a_long_request_has_a_small_page_and_can_be_edited(door: Door, rig: Rig) -> None:
+    """Quotes are five bytes on a page, and a page has 200 kB."""
+    request = {**hello('"' * 50_000), "system": "\u6279<" * 60_000}
+    await rig.producer.enqueue(request, batch="b", custom_id="1")
+    await rig.work_off()
+    async with logged_in(door) as browser:
+        page = await browser.get(page_of("b:1"))
+        assert len(page.html.encode()) < 170_000
+        assert "the rest has no room on this page" in page.text
+        assert "<textarea" not in page.html
+        form = await browser.get(page_of("b:1") + "&edit=1")
+        edited = html.unescape(form.html.partition("<textarea")[2].partition("</textarea")[0])
+        sent = json.loads(edited.partition(">")[2])
+        assert sent["system"] == request["system"]
+        assert sent["messages"] == request["messages"]
+
+
+async def test_an_edit_keeps_what_the_page_shows_as_text(door: Door, rig: Rig) -> None:
+    """A control character became an escape that JSON does not have."""
+    text = "del \x7f next line \x85 turned \u202e joined \u200d"
+    await rig.producer.enqueue(hello(text), batch="b", custom_id="1")
+    await rig.work_off()
+    async with logged_in(door) as browser:
+        page = (await browser.get(page_of("b:1"))).html
+        edited = html.unescape(page.partition("<textarea")[2].partition("</textarea")[0])
+        sent = json.loads(edited.partition(">")[2])
+        assert sent["messages"][0]["content"] == text

@@ -172,3 +172,17 @@ async def test_a_thousand_batches(door: Door) -> None:
         assert len(names(page)) == 50
         assert "page 1 of 20" in page.text
         assert names(await browser.get("/batches?page=20"))[-1] == "batch-0000"
+
+
+async def test_a_heading_says_which_way_it_sorts(door: Door) -> None:
+    """The most failed stand first, and a screen reader said "ascending"."""
+    await make(door, "a")
+    async with logged_in(door) as browser:
+        for query, says in (
+            ("sort=failed", "descending"),
+            ("sort=failed&turned=1", "ascending"),
+            ("sort=name", "ascending"),
+            ("sort=name&turned=1", "descending"),
+        ):
+            found = re.findall(r'aria-sort="(\w+)"', (await browser.get(f"/batches?{query}")).html)
+            assert found == [says], query

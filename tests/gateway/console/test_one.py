@@ -205,3 +205,10 @@ async def test_a_large_batch_opens_fast(door: Door) -> None:
         assert time.monotonic() - began < 1
         assert len(page.html.encode()) < 200_000
         assert "newest 2,000 results" in page.text
+
+
+async def test_a_place_that_no_page_has_given_is_none(door: Door) -> None:
+    """A number that the store cannot hold was a defect of the gateway."""
+    await make(door, "b")
+    async with logged_in(door) as browser:
+        assert (await browser.get(f"/batches/one?name=b&before={'9' * 30}:b:1")).status == 200

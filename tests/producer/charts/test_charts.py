@@ -184,3 +184,10 @@ def test_a_sparkline_of_text(values: list[float | None], shown: str) -> None:
     got = text_sparkline(values)
     assert got[:3] == shown[:3]
     assert len(got) == len(shown)
+
+
+def test_the_last_time_is_not_cut_off() -> None:
+    """It was centred on the edge: half of "17:31:00" stood outside of the drawing."""
+    points = [(0.0, 1.0), (60.0, 2.0)]
+    drawn = line_chart([Series(name="s", points=points)], title="t")
+    assert '<text class="end" x="640" y="184">00:01:00</text>' in drawn

@@ -14,7 +14,7 @@ from nightmill.client.corrected import Corrections
 from nightmill.enqueue import known
 from nightmill.enqueue.changes import Changes
 from nightmill.enqueue.feeder import Feeder
-from nightmill.errors import StoreMissingError, StoreUnavailableError
+from nightmill.errors import BatchNotFoundError, StoreMissingError, StoreUnavailableError
 from nightmill.maintenance.verify import verify
 from nightmill.queue import keys
 from nightmill.queue.batches import Batches
@@ -220,3 +220,25 @@ def test_what_a_gap_is() -> None:
     assert not Counts(succeeded=1).gap
     assert Counts(succeeded=1, fed=True).gap
     assert not Counts(succeeded=1, fed=True, flag="cancelled").gap
+
+
+async def test_a_name_that_was_asked_for_is_no_batch(rig: Rig) -> None:
+    """Whoever opened the page of a batch that is not there added it to everybody's list."""
+    corrections = Corrections(Batches(rig.redis), rig.settings, store=rig.store)
+    with pytest.raises(BatchNotFoundError):
+        await corrections.one("made up")
+    assert await corrections.all() == {}
+
+
+async def test_a_batch_that_was_pruned_is_listed_no_more(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway, which runs for months, listed it until it ended."""
+    corrections = Corrections(Batches(rig.redis), rig.settings, store=rig.store)
+    await lose(rig, "everything")
+    assert set(await corrections.all()) == {"night"}
+    await rig.producer.enqueue({"messages": [{"role": "user", "content": "hi"}]}, batch="b")
+    await rig.store.forget("night")
+    assert set(await corrections.all()) == {"b", "night"}, "the store is not asked at every look"
+    monkeypatch.setattr("nightmill.client.corrected.LISTED_S", 0.0)
+    assert set(await corrections.all()) == {"b"}

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SHOWN: Final = 20
 """Batches that a confirmation lists by name."""
+MOST: Final = 1_000
+"""Batches of one action: its form names each of them."""
 DONE: Final = {
     "pause": "paused",
     "resume": "resumed",
@@ -64,6 +66,9 @@ class BatchActions:
         back = own_path(form["back"] or f"/batches?{form['filter']}")
         if not names:
             return see_other(back, "No batch is selected.")
+        if len(names) > MOST:
+            some = f"{len(names):,} batches match, and an action takes {MOST:,} at most"
+            return see_other(back, f"{some}: narrow the search.")
         return self._question(request, action, names, back)
 
     def _question(

@@ -70,6 +70,8 @@ _SORTS: Final[Mapping[str, Callable[[Line], tuple[object, ...]]]] = {
     "created": lambda line: (-(line.counts.created_at or 0),),
 }
 SORTS: Final = tuple(_SORTS)
+_RISING: Final = frozenset({"name", "state", "eta"})
+"""Those that show the smallest first, unless they are turned."""
 
 
 class Filter(NamedTuple):
@@ -121,6 +123,11 @@ class Filter(NamedTuple):
     def sorted_by(self, name: str) -> str:
         """Return the query that sorts by a column; the other way round for the present one."""
         return self.query(sort=name, turned=name == self.sort and not self.turned, page=1)
+
+    @property
+    def rises(self) -> bool:
+        """Whether the smallest stands first."""
+        return (self.sort in _RISING) is not self.turned
 
     def has(self, line: Line) -> bool:
         """Tell whether the list has this batch."""

@@ -47,7 +47,7 @@ class BatchPage:
         """Return the routes."""
         return [
             web.get("/batches/one", self._page),
-            web.get("/batches/one/results.jsonl", self._download),
+            web.get("/batches/one/results.jsonl", self._download, allow_head=False),
         ]
 
     async def _page(self, request: web.Request) -> web.Response:

@@ -7,10 +7,12 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from markupsafe import escape
 
 from nightmill.errors import InvalidParamsError
 from nightmill.params import decode
 from nightmill.records.bounds import without_surrogates
+from nightmill.safety.visible import visible, visible_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,6 +28,43 @@ IMAGE: Final = 48_000
 IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 """Media types that are shown: raster images, which hold no script."""
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+
+
+PAGE: Final = 110_000
+"""All texts and images of a page, bytes as they are sent: escaped, in UTF-8."""
+_SHORTER: Final = 0.9
+"""A text that is cut to a share of it may still be too long: how much more is cut, then."""
+
+
+class Room:
+    """What is left of a page for texts and images, however long a request or an answer is."""
+
+    def __init__(self, left: int = PAGE) -> None:
+        """Begin with `left` bytes."""
+        self._left = left
+
+    def fit(self, text: str) -> str:
+        """Return a text, or its beginning when there is no room for all of it."""
+        some = text
+        while (size := size_of(some)) > self._left:
+            some = some[: int(len(some) * self._left / size * _SHORTER)]
+        self._left -= size
+        return some if some == text else f"{some} ... (the rest has no room on this page)"
+
+    def turn(self, turn: Turn) -> Turn:
+        """Return a message of which all parts have room."""
+        return Turn(role=turn.role, blocks=tuple(map(self._block, turn.blocks)))
+
+    def _block(self, block: Block) -> Block:
+        if size_of(block.image) > self._left:
+            return msgspec.structs.replace(block, image="", text=f"{block.text}: it has no room")
+        self._left -= size_of(block.image)
+        return msgspec.structs.replace(block, text=self.fit(block.text))
+
+
+def size_of(text: str) -> int:
+    """Return how many bytes of a page a text takes."""
+    return len(escape(visible(text)).encode(errors="replace"))
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,10 +186,14 @@ def _json(value: object) -> str:
 
 
 def pretty(raw: bytes | None, most: int) -> str:
-    """Return JSON with indents, cut; what is no JSON as text."""
+    """Return JSON with indents, cut; what is no JSON as text.
+
+    It is the same JSON also where the page shows characters as text: it may be edited and sent.
+    """
     if raw is None:
         return ""
     try:
-        return _cut(msgspec.json.format(raw, indent=2).decode(errors="replace"), most)
+        formatted = msgspec.json.format(raw, indent=2).decode(errors="replace")
+        return _cut(visible_json(formatted), most)
     except (msgspec.MsgspecError, RecursionError):
         return _cut(raw.decode(errors="replace"), most)

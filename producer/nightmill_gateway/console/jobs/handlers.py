@@ -19,10 +19,13 @@ from nightmill_gateway.answers.errors import ApiError, not_found
 from nightmill_gateway.console.access import may_see
 from nightmill_gateway.console.forms import FORM
 from nightmill_gateway.console.jobs.blocks import (
+    PAGE,
+    Room,
     answer_of,
     pretty,
     request_of,
     settings_of,
+    size_of,
     turns_of,
 )
 from nightmill_gateway.console.pages import render, see_other
@@ -36,6 +39,10 @@ if TYPE_CHECKING:
 
 RAW: Final = 30_000
 """Characters of raw JSON on the page; `nightmill results` has all."""
+FEW: Final = 30_000
+"""A longer request, in bytes of a page, has a page of its own to be edited."""
+EDITABLE: Final = 1_000_000
+"""Longest request that can be edited; its form stays below FORM_BYTES."""
 _attempt = msgspec.json.Decoder(Attempt)
 
 
@@ -78,6 +85,9 @@ class JobPages:
         params = None if hidden else seen.params
         asked = None if params is None else request_of(params)
         turns, left_out = turns_of(asked)
+        editing = bool(edited) or request.query.get("edit") == "1"
+        room = Room(FEW if editing else PAGE)
+        answer = answer_of(row.message) if row is not None and row.message is not None else None
         return render(
             request,
             "jobs/one.html",
@@ -86,12 +96,15 @@ class JobPages:
             row=row,
             hidden=hidden and seen.params is not None,
             settings=settings_of(asked),
-            turns=turns,
+            answer=None if answer is None else room.turn(answer),
+            turns=[room.turn(turn) for turn in turns[::-1]][::-1],
             left_out=left_out,
-            answer=answer_of(row.message) if row is not None and row.message is not None else None,
-            request_json=pretty(params, RAW),
-            answer_json=pretty(bytes(row.message.raw), RAW) if row and row.message else "",
-            editable=edited or (pretty(params, 1 << 20) if row is not None else ""),
+            request_json=room.fit(pretty(params, RAW)),
+            answer_json=room.fit(pretty(bytes(row.message.raw), RAW))
+            if row and row.message
+            else "",
+            editing=editing,
+            editable=edited or _editable(params, EDITABLE if editing else FEW),
             problem=problem,
         )
 
@@ -143,6 +156,12 @@ class JobPages:
         if isinstance(outcome, NightmillError):
             raise ApiError(409, str(outcome))
         return see_other(f"/jobs/one?{urlencode({'id': seen.job_id})}", outcome)
+
+
+def _editable(params: bytes | None, most: int) -> str | None:
+    """Return a request for its form; None when it is longer than `most` bytes of a page."""
+    text = pretty(params, EDITABLE)
+    return text if size_of(text) <= most else None
 
 
 def _waiting(job_id: str, payload: bytes, state: str, attempts: Sequence[bytes]) -> Seen:

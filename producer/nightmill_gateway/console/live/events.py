@@ -58,7 +58,7 @@ class Events:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the route."""
-        return [web.get("/events", self._stream)]
+        return [web.get("/events", self._stream, allow_head=False)]
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:
         """Look for the life of an application."""
@@ -88,8 +88,9 @@ class Events:
             await response.write(RETRY)
             async with asyncio.timeout(LIFE_S):
                 while not self._stopped:
-                    await response.write(CHANGED if await _within(changed, PING_S) else PING)
-                    changed.clear()
+                    found = await _within(changed, PING_S)
+                    changed.clear()  # before the write: a change meanwhile is told next
+                    await response.write(CHANGED if found else PING)
         except (TimeoutError, ConnectionError):
             pass
         finally:

@@ -7,6 +7,7 @@
 const main = document.querySelector("main[data-live]");
 const sign = document.getElementById("live");
 const SOON_MS = 250;
+const GONE = new Set([403, 404]);
 
 // A form's control is the user's: what was typed or chosen stays.
 const CONTROLS = new Set(["INPUT", "SELECT", "TEXTAREA"]);
@@ -70,7 +71,8 @@ const refresh = async () => {
   fetching = true;
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
-    if (answer.redirected) { location.reload(); return; } // the session has ended
+    // The session has ended, or what the page shows is gone or not the user's any more: say so.
+    if (answer.redirected || GONE.has(answer.status)) { location.reload(); return; }
     if (!answer.ok) throw new Error(String(answer.status));
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const fresh = page.querySelector("main[data-live]");
@@ -95,7 +97,7 @@ const open = () => {
   source.addEventListener("change", refresh);
   source.addEventListener("error", () => {
     show("not live: trying again");
-    if (source && source.readyState === EventSource.CLOSED) { close(); setTimeout(open, 5000); }
+    if (source && source.readyState === EventSource.CLOSED) { close(); refresh(); setTimeout(open, 5000); }
   });
 };
 
