@@ -110,7 +110,7 @@ async def _retry(
 async def _require_known(store: ResultStore, batch: str, which: WhichOptions) -> None:
     """Raise JobNotFoundError, which lists the known ones, for an error or stop reason of no job."""
     if which.error is not None:
-        types = sorted({info.type for info, _, _ in await store.errors(batch)})
+        types = sorted({info.type async for page in store.errors(batch) for info, _, _ in page})
         _require_in(types, which.error, f'no job of batch "{batch}" failed with', "types")
     if (reason := which.stopped_with) is not None and not which.truncated:
         found = {named(status, reason) for status, reason, *_ in await store.stops(batch)}

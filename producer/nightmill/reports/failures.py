@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 
 _VARIES: Final = re.compile(r"\b(?:req_\w+|[0-9a-f]{12,}|\d[\d,.]*)\b")
 """Numbers and ids: messages that differ in nothing else are one group."""
+MOST: Final = 500
+"""Groups that are kept."""
+COMPARED: Final = 1_000
+"""Characters of a message that tell groups apart."""
+OTHER: Final = "(other types)"
+REST: Final = "(and other messages)"
+"""Before the message of a group whose jobs have different messages."""
 _FIELDS: Final = {
     "invalid_request_error": "FIELD=VALUE",
     "not_found_error": "model=NAME",
@@ -56,20 +63,43 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 async def failures(store: ResultStore, batch: str) -> list[Failure]:
     """Return why jobs of `batch` failed, the most frequent first. Raises what the store raises."""
-    return grouped(batch, await store.errors(batch))
+    groups = _Groups(batch)
+    async for page in store.errors(batch):
+        groups.add(page)
+    return groups.found()
 
 
 def grouped(batch: str, errors: Iterable[tuple[ErrorInfo, int, str]]) -> list[Failure]:
     """Return groups of errors, each with its number of jobs and the id of one of them."""
-    groups: dict[tuple[str, str], Failure] = {}
-    for error, count, example in errors:
-        key = (error.type, _VARIES.sub("#", error.message))
-        group = groups.get(key)
-        if group is None:
-            groups[key] = _failure(batch, error, count, example)
-        else:
-            groups[key] = msgspec.structs.replace(group, count=group.count + count)
-    return sorted(groups.values(), key=lambda each: -each.count)
+    groups = _Groups(batch)
+    groups.add(errors)
+    return groups.found()
+
+
+class _Groups:
+    """At most MOST groups, and one more with the rest of each type: endpoints make up messages."""
+
+    def __init__(self, batch: str) -> None:
+        self._batch = batch
+        self._groups: dict[tuple[str, str | None], Failure] = {}
+
+    def add(self, errors: Iterable[tuple[ErrorInfo, int, str]]) -> None:
+        for error, count, example in errors:
+            key: tuple[str, str | None] = (error.type, _VARIES.sub("#", error.message[:COMPARED]))
+            if key not in self._groups and len(self._groups) >= MOST:
+                kind = error.type if len(self._groups) < 2 * MOST else OTHER
+                key = (error.type, None) if (error.type, None) in self._groups else (kind, None)
+            before = self._groups.get(key)
+            if before is not None:
+                new = msgspec.structs.replace(before, count=before.count + count)
+            else:
+                new = _failure(self._batch, error, count, example)
+                if key[1] is None:
+                    new = _rest(self._batch, new, key[0])
+            self._groups[key] = new
+
+    def found(self) -> list[Failure]:
+        return sorted(self._groups.values(), key=lambda each: -each.count)
 
 
 def _failure(batch: str, error: ErrorInfo, count: int, example: str) -> Failure:
@@ -81,6 +111,13 @@ def _failure(batch: str, error: ErrorInfo, count: int, example: str) -> Failure:
         fix=error.fix,
         command=_command(batch, error.type),
     )
+
+
+def _rest(batch: str, one: Failure, kind: str) -> Failure:
+    """Return the group of which `one` is the first job; its jobs have different messages."""
+    command = f"nightmill retry {shlex.quote(batch)}" if kind == OTHER else one.command
+    message = f"{REST} {one.message}"
+    return msgspec.structs.replace(one, type=kind, message=message, command=command)
 
 
 def _command(batch: str, kind: str) -> str:

@@ -29,7 +29,7 @@ SENTENCES: Final = {
     "pause": "The endpoint refused a call. All calls wait for another {left:.1f} s.",
     "window": "{window:,} calls in flight are the most that this lane allows so far.",
     "pace": "The lane starts slowly: calls are spaced until the endpoint's limits are known.",
-    "nothing": "Nothing limits it: there are too few workers.",
+    "nothing": "Nothing limits it: add workers, or raise MAX_IN_FLIGHT or --concurrency.",
 }
 """What limits a lane, when it is no rate limit -> one sentence for people."""
 

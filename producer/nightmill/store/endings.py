@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from nightmill.store.bounds import batch_key, date_ms
 from nightmill.store.rows import UNKNOWN, attempts_of, error_of, state_of
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from nightmill.records.state import JobState
     from nightmill.store.connection import Connection
 
+Failed: TypeAlias = "tuple[ErrorInfo, int, str]"
+"""An error, how many jobs have it, and the id of one of them."""
+DIFFERENT: Final = 2_000
+"""Errors that are read at once: the texts of a million different ones do not fit into memory."""
 NEWEST: Final = 2_000
 """Rows among which the newest failures are looked for."""
 
@@ -30,16 +34,30 @@ def stops(connection: Connection, batch: str) -> list[tuple[JobState, str | None
     ]
 
 
-def errors(connection: Connection, batch: str) -> list[tuple[ErrorInfo, int, str]]:
-    """Return the different errors of `batch`, how many jobs have each, and one such job's id."""
+def errors(connection: Connection, batch: str) -> list[Failed] | None:
+    """Return the different errors of `batch`; None: there are more than DIFFERENT of them."""
     query = (
         "SELECT error, count(*), min(job_id) FROM results "
-        "WHERE batch = :batch AND status = 'failed' GROUP BY error"
+        f"WHERE batch = :batch AND status = 'failed' GROUP BY error LIMIT {DIFFERENT + 1}"
     )
-    return [
-        (error_of(error) or UNKNOWN, count, example)
-        for error, count, example in connection.rows(query, {"batch": batch_key(batch)})
-    ]
+    rows = connection.rows(query, {"batch": batch_key(batch)})
+    if len(rows) > DIFFERENT:
+        return None
+    return [(error_of(error) or UNKNOWN, count, example) for error, count, example in rows]
+
+
+def failed_page(
+    connection: Connection, batch: str, after: tuple[int, str]
+) -> tuple[list[Failed], tuple[int, str] | None]:
+    """Return the next failed rows of `batch` as they ended, and the last one; None: no more."""
+    rows = connection.rows(
+        "SELECT error, job_id, finished_at FROM results WHERE batch = :batch "
+        "AND status = 'failed' AND (finished_at, job_id) > (:finished_at, :job_id) "
+        f"ORDER BY finished_at, job_id LIMIT {DIFFERENT}",
+        {"batch": batch_key(batch), "finished_at": after[0], "job_id": after[1]},
+    )
+    found = [(error_of(error) or UNKNOWN, 1, job_id) for error, job_id, _ in rows]
+    return found, (rows[-1][2], rows[-1][1]) if len(rows) == DIFFERENT else None
 
 
 def newest_failures(

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nightmill.records.turn import Turn
     from nightmill.store.batches import ReadPage, StoredBatch
     from nightmill.store.connection import Database
+    from nightmill.store.endings import Failed
     from nightmill.store.spending import Spent
     from nightmill.store.statements import Stored
 
@@ -293,9 +294,17 @@ class ResultStore:
             if after is None:
                 return found
 
-    async def errors(self, batch: str) -> list[tuple[ErrorInfo, int, str]]:
-        """Return the different errors of `batch`, how many jobs have each, and one such job."""
-        return await self._database.run(partial(endings.errors, batch=batch))
+    async def errors(self, batch: str) -> AsyncGenerator[list[Failed], None]:
+        """Yield pages of the errors of `batch`; where very many differ, an error comes again."""
+        found = await self._database.run(partial(endings.errors, batch=batch))
+        after: tuple[int, str] | None = None if found is not None else (-1, "")
+        while found or after:
+            if found:
+                yield found
+            if after is None:
+                return
+            work = partial(endings.failed_page, batch=batch, after=after)
+            found, after = await self._database.run(work)
 
     async def newest_failures(self, batch: str, number: int) -> list[tuple[int, str, ErrorInfo]]:
         """Return the newest failures of `batch`: end (epoch ms), job_id, error; see `endings`."""

@@ -8,8 +8,8 @@ import pytest
 
 from nightmill.records.result import Attempt, ErrorInfo
 from nightmill.records.state import JobState
-from nightmill.reports.failures import failures
-from nightmill.store import ResultStore
+from nightmill.reports.failures import MOST, REST, failures
+from nightmill.store import ResultStore, endings
 from tests.producer.store.samples import FAILED, SUCCEEDED, numbered
 
 if TYPE_CHECKING:
@@ -78,3 +78,21 @@ async def test_lost_calls_are_counted_with_what_they_cost(store: ResultStore) ->
     )
     await store.record([numbered(1, attempts=lost, cost=0.5), numbered(2), FAILED])
     assert await store.lost("night") == (1, 0.5)
+
+
+async def test_very_many_different_errors_are_a_bounded_number_of_groups(
+    store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All different texts were read at once: a million of them took all memory."""
+    monkeypatch.setattr(endings, "DIFFERENT", 50)
+    words = [
+        "".join("abcdefghij"[int(digit)] for digit in str(number)) for number in range(MOST + 200)
+    ]
+    rows = [failed(number, "hostile", f"no {word}") for number, word in enumerate(words, 1)]
+    await store.record([*rows, failed(9_001, "late_error", "x"), failed(9_002, "late_error", "y")])
+    found = await failures(store, "night")
+    assert sum(each.count for each in found) == len(words) + 2
+    assert len(found) == MOST + 2
+    assert (found[0].type, found[0].count) == ("hostile", 200)
+    assert found[0].message.startswith(REST)
+    assert (found[1].type, found[1].count) == ("late_error", 2)

@@ -94,7 +94,7 @@ class HostileConformance:
         spent = await store.spent("night")
         assert spent.usage.input_tokens == MAX_INT
         assert spent.unpriced == 2
-        ((error, jobs, example),) = await store.errors("night")
+        (((error, jobs, example),),) = [page async for page in store.errors("night")]
         assert (jobs, example) == (1, "night:line-11")
         assert error.message.startswith("a\N{REPLACEMENT CHARACTER}b")
         assert (await store.lost("night"))[0] == 1
