@@ -10,7 +10,7 @@ from aiohttp import web
 from nightmill_gateway.access.caller import ALL, CALLER
 from nightmill_gateway.console import charts
 from nightmill_gateway.console.fleet import pictures
-from nightmill_gateway.console.live.sums import of_counts, of_intervals
+from nightmill_gateway.console.live.sums import day_of, of_counts, of_intervals
 from nightmill_gateway.console.live.topics import sees
 from nightmill_gateway.console.pages import render
 
@@ -112,7 +112,9 @@ class Overview:
             now_=now_of(snapshot, seen, lanes=caller.tenant == ALL),
             all=of_counts(view.counts[name] for name in seen),
             hour=of_intervals(found[charts.HOUR.name][1]),
-            day=of_intervals(found[charts.DAY.name][1]),
+            day=of_intervals(
+                day_of(found[charts.HOUR.name][0], found[charts.DAY.name][0], caller.tenant)
+            ),
             going=going[:RUNNING],
             more=max(0, len(going) - RUNNING),
             failures=await self._failures(view.counts, seen),

@@ -125,6 +125,52 @@ async def test_without_a_script_every_page_shows_the_same(door: Door, rig: Rig) 
         await context.close()
 
 
+@pytest.mark.parametrize(
+    ("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", PHONE)], ids=str
+)
+async def test_the_pages_beside_are_clean_too(
+    door: Door, rig: Rig, scheme: ColorScheme, width: int
+) -> None:
+    """Login, a wrong key, an error, a confirmation of each action, and an audit log with lines."""
+    await filled(rig)
+    key = await door.key_of(role="operator", tenant="*")
+    async with chromium() as browser, tab(browser, door.url, scheme=scheme, width=width) as seen:
+
+        async def check(name: str) -> None:
+            await seen.picture(f"{name}-{scheme}-{width}")
+            assert await seen.barriers() == [], name
+            assert await seen.page.evaluate("document.documentElement.scrollWidth") <= width, name
+            seen.problems[:] = [
+                line for line in seen.problems if "the server responded" not in line
+            ]
+            assert await seen.complaints() == [], name
+
+        await seen.open("/login")
+        await check("login")
+        await seen.page.fill("#key", "nm_wrong")
+        await seen.page.press("#key", "Enter")
+        await seen.page.wait_for_selector("#problem")
+        await check("wrong-key")
+        await seen.page.fill("#key", key)
+        await seen.page.press("#key", "Enter")
+        await seen.page.wait_for_url(door.url + "/")
+        await seen.open("/batches/one?name=none")
+        await check("error")
+        for action in ("pause", "resume", "retry", "adjust", "cancel"):
+            await seen.open("/batches")
+            await seen.page.check("[data-all]")
+            await seen.page.click(f"button[value={action}]")
+            await seen.page.wait_for_selector(
+                f"input[name=action][value={action}]", state="attached"
+            )
+            await check(f"confirm-{action}")
+        await seen.page.click("main button.danger")
+        await seen.page.wait_for_selector("p.note")
+        await seen.open("/audit")
+        assert "cancel" in await seen.page.inner_text("table")
+        await check("audit-lines")
+
+
 async def test_a_page_of_a_batch_that_is_gone_says_so(door: Door, rig: Rig) -> None:
     """It said "not live: trying again" for ever, over numbers that are no more."""
     await rig.producer.enqueue(hello(), batch="b", custom_id="0")

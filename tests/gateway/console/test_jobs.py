@@ -153,6 +153,9 @@ async def test_a_long_request_has_a_small_page_and_can_be_edited(door: Door, rig
         sent = json.loads(edited.partition(">")[2])
         assert sent["system"] == request["system"]
         assert sent["messages"] == request["messages"]
+        fields = {"id": "b:1", "run": 0, "params": edited.partition(">")[2]}
+        done = await browser.act(page_of("b:1") + "&edit=1", "/jobs/retry", fields)
+        assert done.status == 303, "the form that was offered is not too long to be sent"
 
 
 async def test_an_edit_keeps_what_the_page_shows_as_text(door: Door, rig: Rig) -> None:

@@ -108,7 +108,9 @@ async def test_the_history_fills_the_hour_and_the_day(door: Door, rig: Rig) -> N
     await rig.redis.execute_command("RPUSH", keys.history("hour", "fleet"), added)
     async with logged_in(door) as browser:
         page = await browser.get("/")
-    assert "last hour 3 jobs last day 0 jobs" in page.text
+    assert "last hour 3 jobs last day 3 jobs" in page.text, (
+        "a day has at least what its last hour has"
+    )
     assert "succeeded: mean" in page.text
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 import msgspec
 from aiohttp import web
@@ -17,7 +17,7 @@ from nightmill.records.result import Attempt, Result
 from nightmill_gateway.access.caller import CALLER
 from nightmill_gateway.answers.errors import ApiError, not_found
 from nightmill_gateway.console.access import may_see
-from nightmill_gateway.console.forms import FORM
+from nightmill_gateway.console.forms import FORM, FORM_BYTES
 from nightmill_gateway.console.jobs.blocks import (
     PAGE,
     Room,
@@ -41,8 +41,8 @@ RAW: Final = 30_000
 """Characters of raw JSON on the page; `nightmill results` has all."""
 FEW: Final = 30_000
 """A longer request, in bytes of a page, has a page of its own to be edited."""
-EDITABLE: Final = 1_000_000
-"""Longest request that can be edited; its form stays below FORM_BYTES."""
+EDITABLE: Final = FORM_BYTES - 10_000
+"""Longest request that can be edited, bytes as its form sends it beside the other fields."""
 _attempt = msgspec.json.Decoder(Attempt)
 
 
@@ -159,9 +159,9 @@ class JobPages:
 
 
 def _editable(params: bytes | None, most: int) -> str | None:
-    """Return a request for its form; None when it is longer than `most` bytes of a page."""
+    """Return a request for its form; None when it has more than `most` bytes there or on a page."""
     text = pretty(params, EDITABLE)
-    return text if size_of(text) <= most else None
+    return text if max(size_of(text), len(quote_plus(text))) <= most else None
 
 
 def _waiting(job_id: str, payload: bytes, state: str, attempts: Sequence[bytes]) -> Seen:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nightmill.records.limits import NANO
+from nightmill_gateway.access.caller import ALL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from nightmill.records.counts import Counts
-    from nightmill.reports.history import Interval
+    from nightmill.reports.history import History, Interval
 
 
 class Sums(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +46,24 @@ def of_counts(counts: Iterable[Counts]) -> Sums:
         cost=None if None in costs else sum(cost or 0.0 for cost in costs),
         wasted=sum(sum(each.wasted.values()) for each in some) / NANO,
     )
+
+
+def day_of(hour: History, day: History, tenant: str) -> list[Interval]:
+    """Return the intervals of a day, with those of the hour where its own points do not reach yet.
+
+    A day has a point every 120 s: alone it would have less than the hour at its beginning and end.
+    """
+    pairs = [(hour.fleet, day.fleet)]
+    if tenant != ALL:
+        names = {**hour.batches, **day.batches}
+        pairs = [(hour.batches.get(name, ()), day.batches.get(name, ())) for name in names]
+    return [each for fine, coarse in pairs for each in (*coarse, *_beside(fine, coarse))]
+
+
+def _beside(fine: Sequence[Interval], coarse: Sequence[Interval]) -> Iterator[Interval]:
+    for each in fine:
+        if not coarse or each.now.at <= coarse[0].before.at or each.before.at >= coarse[-1].now.at:
+            yield each
 
 
 def of_intervals(intervals: Sequence[Interval]) -> Sums:
