@@ -30,14 +30,17 @@ from benchmarks.loads import LOADS, run_load
 from benchmarks.long import run_long
 from benchmarks.machine import describe, load_average
 from benchmarks.observe import run_observe
+from benchmarks.report import run_report
 from benchmarks.start import run_start
 from benchmarks.table import Table
+from benchmarks.watch import run_watch
 
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 NAMES: Final = (
     *("cpu", "fleet", "wide", "enqueue", "latency", "grant"),
     *("depth", "memory", "lanes", "feed", "control", "again", "idle", "start"),
     *("long", "crash", "checked", "gateway", "observe"),
+    *("watch", "report"),
 )
 INTERRUPTED: Final = 130
 NOTES: Final = """\
@@ -114,6 +117,8 @@ async def _scenario(name: str, simulator: Endpoint, *, quick: bool) -> Table:
         "again": run_again,
         "start": run_start,
         "checked": run_checked,
+        "watch": run_watch,
+        "report": run_report,
     }
     return await others[name](quick=quick)
 

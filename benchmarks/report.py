@@ -1,6 +1,6 @@
 """The time and the memory of `nightmill report` over many rows of about 2 kB.
 
-`python -m benchmarks.report [--rows N]` prints one line for SQLite and one for PostgreSQL.
+`python -m benchmarks.report [--rows N]` prints a row for SQLite and one for PostgreSQL.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from benchmarks.store import result
+from benchmarks.table import Table
 from nightmill.records.result import Bill
 from nightmill.store import ResultStore
 from nightmill.store.rows import COLUMNS
@@ -69,8 +70,8 @@ async def fill(where: str, rows: int) -> None:
         await store.database.run(copy, write=True)
 
 
-def report(name: str, where: str, folder: Path) -> str:
-    """Write the report of the batch; return its time and memory as a line."""
+def report(name: str, where: str, folder: Path) -> tuple[str, ...]:
+    """Write the report of the batch; return its time, its memory and its size."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("NIGHTMILL_")}
     env |= {"NIGHTMILL_STORE_URL": where, "NIGHTMILL_REDIS_URL": "redis://127.0.0.1:1"}
     began = time.perf_counter()
@@ -79,25 +80,42 @@ def report(name: str, where: str, folder: Path) -> str:
     process.returncode = os.waitstatus_to_exitcode(status)
     took = time.perf_counter() - began
     size = (folder / "r.html").stat().st_size
-    return f"{name}: {took:.1f} s, RSS {used.ru_maxrss / 1024:.0f} MB, page {size / 1000:.0f} kB"
+    return name, f"{took:.1f}", f"{used.ru_maxrss / 1024:.0f}", f"{size / 1000:.0f}"
+
+
+def measure(rows: int, only: str | None = None) -> Table:
+    """Measure both databases, or one."""
+    found = []
+    with tempfile.TemporaryDirectory(prefix="nm-") as home:
+        folder = Path(home)
+        if only != "postgresql":
+            where = f"sqlite:///{folder / 'r.db'}"
+            asyncio.run(fill(where, rows))
+            found.append(report("SQLite", where, folder))
+        if only != "sqlite":
+            with postgres() as server:
+                asyncio.run(fill(server.url, rows))
+                found.append(report("PostgreSQL", server.url, folder))
+    return Table(
+        title="report",
+        what=f"`nightmill report` of a batch of {rows:,} rows of about 2 kB; bars: 60 s, 300 MB.",
+        heads=("store", "s", "RSS MB", "page kB"),
+        rows=tuple(found),
+    )
+
+
+async def run_report(*, quick: bool) -> Table:
+    """Return the table; a quick one has fewer rows."""
+    return await asyncio.to_thread(measure, 50_000 if quick else 1_000_000)
 
 
 def main() -> None:
-    """Measure both databases."""
+    """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--only", choices=("sqlite", "postgresql"))
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="nm-") as home:
-        folder = Path(home)
-        if args.only != "postgresql":
-            where = f"sqlite:///{folder / 'r.db'}"
-            asyncio.run(fill(where, args.rows))
-            print(report(f"SQLite, {args.rows:,} rows", where, folder), flush=True)
-        if args.only != "sqlite":
-            with postgres() as server:
-                asyncio.run(fill(server.url, args.rows))
-                print(report(f"PostgreSQL, {args.rows:,} rows", server.url, folder), flush=True)
+    print(measure(args.rows, args.only))
 
 
 if __name__ == "__main__":

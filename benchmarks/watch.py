@@ -1,12 +1,13 @@
 """What `status --watch` costs with many batches: share of a core, and Redis commands a second.
 
-`python -m benchmarks.watch [--batches N] [--seconds S]` prints one line. Commands are those that
+`python -m benchmarks.watch [--batches N] [--seconds S]` prints a row. Commands are those that
 the command sends, without the calls inside a script.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import pty
 import signal
@@ -21,6 +22,7 @@ from typing import Final
 
 from redis import Redis
 
+from benchmarks.table import Table
 from nightmill.queue import keys
 from nightmill_worker.machine.embedded import embedded_server
 
@@ -69,20 +71,8 @@ def drain(terminal: int) -> None:
             pass
 
 
-def main() -> None:
-    """Watch for some seconds on a terminal that nobody looks at."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.watch", description=__doc__)
-    parser.add_argument("--batches", type=int, default=1_000)
-    parser.add_argument("--seconds", type=float, default=30.0)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="nm-") as home, embedded_server(Path(home)) as url:
-        redis = Redis.from_url(url)
-        fill(redis, args.batches)
-        print(measure(url, Path(home), args.batches, args.seconds))
-
-
-def measure(url: str, folder: Path, batches: int, seconds: float) -> str:
-    """Return the line."""
+def measure(url: str, folder: Path, batches: int, seconds: float) -> tuple[str, ...]:
+    """Return how many batches, percent of a core, Redis commands a second."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("NIGHTMILL_")}
     env |= {"NIGHTMILL_REDIS_URL": url, "TERM": "xterm-256color", "NIGHTMILL_DATA_DIR": str(folder)}
     ours, theirs = pty.openpty()
@@ -97,10 +87,34 @@ def measure(url: str, folder: Path, batches: int, seconds: float) -> str:
     used = cpu_s(process.pid) - cpu
     process.send_signal(signal.SIGINT)
     process.wait(10)
-    return (
-        f"{batches:,} batches: {100 * used / took:.1f} % of a core, "
-        f"{commands / took:.1f} Redis commands/s"
+    return f"{batches:,}", f"{100 * used / took:.1f}", f"{commands / took:.1f}"
+
+
+def watched(batches: int, seconds: float) -> Table:
+    """Watch for some seconds on a terminal that nobody looks at."""
+    with tempfile.TemporaryDirectory(prefix="nm-") as home, embedded_server(Path(home)) as url:
+        fill(Redis.from_url(url), batches)
+        row = measure(url, Path(home), batches, seconds)
+    return Table(
+        title="watch",
+        what="`nightmill status --watch`; bars: 5 % of a core, 20 Redis commands/s.",
+        heads=("batches", "% of a core", "Redis commands/s"),
+        rows=(row,),
     )
+
+
+async def run_watch(*, quick: bool) -> Table:
+    """Return the table; a quick one takes less time."""
+    return await asyncio.to_thread(watched, 1_000, 5.0 if quick else 30.0)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.watch", description=__doc__)
+    parser.add_argument("--batches", type=int, default=1_000)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    args = parser.parse_args()
+    print(watched(args.batches, args.seconds))
 
 
 if __name__ == "__main__":

@@ -34,10 +34,14 @@ def status(
     """Show how many jobs of each batch are in each state.
 
     Also shows tokens, cost, the used share of the rate limit, and why a batch does not go on.
+    With --watch on a terminal: batches that run first, each with a bar; what limits the lanes now,
+    with the calls of the last 10 minutes; the newest failures. Ctrl-C ends the watch only.
 
     For example:
 
     nightmill status
+
+    nightmill status --watch
 
     nightmill status prompts --watch
 
