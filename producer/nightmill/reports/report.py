@@ -56,7 +56,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def gone_usd(self) -> float:
         """Paid for answers that are no rows: replaced runs, repeated and broken-off calls."""
-        return max(0.0, self.spent_usd - self.sums.cost)
+        gone = self.spent_usd - self.sums.cost
+        # What is spent is summed in nano-dollars: each row may differ by one from its cost.
+        return gone if gone * NANO > max(1, self.sums.rows) else 0.0
 
     @property
     def first_estimate(self) -> float | None:

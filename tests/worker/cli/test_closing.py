@@ -14,7 +14,7 @@ from nightmill.records.limits import Limits
 from nightmill.reports.failures import Failure
 from nightmill_worker.cli import closing_said
 from nightmill_worker.cli.closing import LONGEST, advice, reasons, summary
-from nightmill_worker.cli.closing_block import LABEL, Block, rows
+from nightmill_worker.cli.closing_block import LABEL, Block, draw_advice, rows
 from nightmill_worker.machine.local_run import End, Ending
 
 DONE = Counts(
@@ -209,3 +209,15 @@ async def test_a_store_that_is_away_does_not_hide_what_to_do_next(
     assert await closing_said.read_why(away, "b", Counts(failed=3)) == []
     assert capsys.readouterr().err.startswith("why they failed cannot be read now: ")
     assert await closing_said.read_why(away, "b", Counts(succeeded=3)) == []
+
+
+def test_a_command_in_the_advice_is_on_a_line_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At 60 columns the terminal broke the text within words."""
+    monkeypatch.setenv("COLUMNS", "60")
+    draw_advice(f"{'4 failed. ' * 9}Why, and how to run them again: nightmill errors 'a b'")
+    *prose, command = capsys.readouterr().err.splitlines()
+    assert command == "  nightmill errors 'a b'"
+    assert max(map(len, prose)) <= 60
+    assert " ".join(" ".join(prose).split()).endswith("how to run them again:")

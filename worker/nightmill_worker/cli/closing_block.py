@@ -8,7 +8,7 @@ from rich.text import Text
 
 from nightmill.cli.console import VisibleConsole
 from nightmill.cli.panel import fitted
-from nightmill.cli.terminal import echo
+from nightmill.cli.terminal import echo, shown
 from nightmill.records.stop_reasons import REFUSAL, TRUNCATED, described, not_whole
 from nightmill.reports.labels import SummaryLabel
 from nightmill.reports.progress import SEPARATOR, dollars, short, wasted
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LABEL: Final = 10
 """Cells of the labels: the longest one."""
+COMMAND: Final = ": nightmill "
+"""Between a text and the command at its end."""
 LINES: Final = 3
 """Most lines of one text."""
 _STOPS: Final = {TRUNCATED: SummaryLabel.TRUNCATED, REFUSAL: SummaryLabel.REFUSED}
@@ -76,9 +78,9 @@ def _cost(counts: Counts, *, rehearsal: bool) -> str:
 class Block:
     """Rows as rich draws them: texts that are too long go on below themselves."""
 
-    def __init__(self, shown: Iterable[Row]) -> None:
+    def __init__(self, drawn: Iterable[Row]) -> None:
         """Draw these rows."""
-        self._rows = list(shown)
+        self._rows = list(drawn)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield one line after another; rich calls this with the width of the terminal."""
@@ -91,9 +93,9 @@ class Block:
                 yield Text.assemble((f"{name:<{LABEL}}  ", "dim"), (line, style), no_wrap=True)
 
 
-def draw(shown: Iterable[Row]) -> None:
+def draw(drawn: Iterable[Row]) -> None:
     """Print rows on stderr, which is a terminal."""
-    VisibleConsole(stderr=True).print(Block(shown))
+    VisibleConsole(stderr=True).print(Block(drawn))
 
 
 def draw_reasons(groups: Sequence[Failure]) -> None:
@@ -106,3 +108,12 @@ def draw_reasons(groups: Sequence[Failure]) -> None:
             for line in fitted(console, f"{each.fix}, then:", console.width - 4, LINES):
                 console.print(Text(f"    {line}"), no_wrap=True)
         echo(f"    {each.command}", err=True)
+
+
+def draw_advice(line: str) -> None:
+    """Print a line wrapped at its words; a command at its end is on a line of its own."""
+    prose, mark, command = line.rpartition(COMMAND)
+    console = VisibleConsole(stderr=True)
+    console.print(Text(shown(f"{prose}:" if mark else line)))
+    if mark:
+        echo(f"  {COMMAND[2:]}{command}", err=True)

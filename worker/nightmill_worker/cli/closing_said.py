@@ -70,3 +70,14 @@ def say_why(groups: Sequence[Failure]) -> None:
         return
     for line in closing.reasons(groups):
         echo(line, err=True)
+
+
+def say_advice(lines: Sequence[str]) -> None:
+    """Say what to do next."""
+    for line in lines:
+        if sys.stderr.isatty():
+            from nightmill_worker.cli import closing_block  # noqa: PLC0415
+
+            closing_block.draw_advice(line)
+        else:
+            echo(line, err=True)

@@ -74,8 +74,7 @@ async def run_plan(settings: Settings, checked: Summary, plan: Plan) -> int:
             echo(f"{ending.counts.state}: {not_fed:,} lines were not fed", err=True)
         away = await _written(reached, checked, plan, ending)
         closing.say_why(await closing.read_why(reached.store_at, plan.batch, ending.counts))
-    for line in (*unclean, *advice(ending, plan.batch, clean=not unclean)):
-        echo(line, err=True)
+    closing.say_advice([*unclean, *advice(ending, plan.batch, clean=not unclean)])
     if away is not None:
         raise away
     return _exit_code(ending, clean=not unclean)
