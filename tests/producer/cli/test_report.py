@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nightmill.records.acceptance import from_text
+from nightmill.reports.report import Report
+from nightmill.reports.sums import ModelSum, Sums
 from tests.producer.store.samples import FAILED, SUCCEEDED
 
 if TYPE_CHECKING:
@@ -66,6 +69,27 @@ async def test_every_figure_is_that_of_status_and_errors(shell: Shell, rig: Rig)
     for command in commands:
         assert command in shown.texts
     assert shown.tags.isdisjoint({"script", "img", "link", "iframe"})
+
+
+def test_a_rounding_residue_is_no_loss() -> None:
+    """A night without a retry had lost "$0.0000"; the sum of floats differs from nano-dollars."""
+    sums = Sums(0, 0)
+    sums.models["m"] = ModelSum(jobs=1, cost=0.2450000001)
+    for spent, gone in ((0.245000001, False), (0.245000002, True)):
+        report = Report(
+            batch="b",
+            version="0",
+            made_at=0,
+            sums=sums,
+            counts=None,
+            total=1,
+            spent_usd=spent,
+            unpriced=0,
+            failures=[],
+            not_whole=[],
+            accept=from_text(""),
+        )
+        assert (report.gone_usd > 0) is gone
 
 
 def test_a_batch_that_runs_has_the_figures_so_far(shell: Shell, rig: Rig) -> None:
