@@ -3,72 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import os
-import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 from statistics import median, quantiles
 from typing import Final
 
-import aiohttp
-
 from benchmarks.endpoint import Endpoint
+from benchmarks.gateway_process import PATH, Gateway, gateway
+from benchmarks.gateway_reads import reads
 from benchmarks.processes import contenders
 from benchmarks.queues import workers_ready
-from benchmarks.server import Server, server
+from benchmarks.server import server
 from benchmarks.table import Table
-from benchmarks.work import HEADERS, Work, request
+from benchmarks.work import Work, request
 
-PATH: Final = "/v1/messages/batches"
 REQUEST_BYTES: Final = 440
 LATENCY_S: Final = 0.1
-LONG: Final = aiohttp.ClientTimeout(total=600)
-SERVE: Final = "from nightmill_gateway.cli.serve import serve; serve(port=0, insecure=True)"
-PAGE_KB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
-
-
-class Gateway:
-    """A running gateway process, and one client of it."""
-
-    def __init__(self, url: str, pid: int, client: aiohttp.ClientSession) -> None:
-        """Take its URL, its process, and an HTTP session."""
-        self.url, self._pid, self.client = url, pid, client
-
-    @property
-    def rss_mb(self) -> float:
-        """The memory that the process has now."""
-        pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[1])
-        return pages * PAGE_KB / 1024
-
-    async def ask(self, method: str, path: str, data: bytes | None = None) -> bytes:
-        """Send a request and return the body of its answer."""
-        body = None if data is None else io.BytesIO(data)
-        url = self.url + path
-        async with self.client.request(method, url, data=body, headers=HEADERS) as answer:
-            answer.raise_for_status()
-            return await answer.read()
-
-
-@asynccontextmanager
-async def gateway(db: Server) -> AsyncIterator[Gateway]:
-    """Run a gateway process over the server's Redis and folder."""
-    where = {"NIGHTMILL_REDIS_URL": db.url, "NIGHTMILL_DATA_DIR": str(db.folder)}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", SERVE), stdout=asyncio.subprocess.PIPE, env={**os.environ, **where}
-    )
-    try:
-        line = await process.stdout.readline() if process.stdout else b""
-        url = next(word for word in line.decode().split() if word.startswith("http"))
-        connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(connector=connector, timeout=LONG) as client:
-            yield Gateway(url, process.pid, client)
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 async def run_gateway(simulator: Endpoint, *, quick: bool) -> Table:
@@ -91,6 +42,8 @@ async def run_gateway(simulator: Endpoint, *, quick: bool) -> Table:
             await workers_ready(db, 1)
             rows += await _messages(door, simulator, 30 if quick else 100)
             rows += await _waiting(door, simulator, 500 if quick else 2_000)
+    async with server() as db:
+        rows += await reads(db, 20_000 if quick else 100_000)
     return Table(
         title="gateway",
         what="One gateway process. A Message's time is that beside a direct call of "

@@ -48,6 +48,10 @@ class Batches:
         """Return the counts of `batch` ("" for the single jobs); all zero when Redis has none."""
         return (await self._read([batch]))[0]
 
+    async def counts_of(self, batches: Sequence[str]) -> dict[str, Counts]:
+        """Return the counts of each of `batches`, in one command."""
+        return dict(zip(batches, await self._read(batches), strict=True)) if batches else {}
+
     async def lacks_worker(self, batch: str) -> bool:
         """Tell whether jobs of `batch` wait, and no running worker would claim them."""
         stops = await read_stops(self.redis, [batch])

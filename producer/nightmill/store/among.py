@@ -1,4 +1,4 @@
-"""A list of job ids as one parameter, so that every length of list is the same statement."""
+"""A list of ids as one parameter, so that every length of list is the same statement."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 AMONG: Final = {
     "sqlite": "job_id IN (SELECT value FROM json_each(:ids))",
     "postgresql": "job_id = ANY(CAST(:ids AS TEXT[]))",
+}
+AMONG_BATCHES: Final = {
+    "sqlite": "batch IN (SELECT value FROM json_each(:ids))",
+    "postgresql": "batch = ANY(CAST(:ids AS TEXT[]))",
 }
 """Dialect -> the condition; its parameter `ids` is what `bound` returns."""
 

@@ -140,7 +140,7 @@ class MessageBatches:
 
     async def unfinished(self) -> list[MessageBatch]:
         """Return the batches of all tenants that have not ended, or are to be removed."""
-        where = "WHERE ended_at IS NULL OR deleted_at IS NOT NULL"
+        where = "WHERE ended_at IS NULL OR deleted_at IS NOT NULL"  # as in its partial index
         return await self._database.run(partial(_read, where=where), within_s=ANSWER_S)
 
     async def cancel(self, batch: MessageBatch, at_ms: int) -> None:

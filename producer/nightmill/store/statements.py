@@ -12,7 +12,7 @@ from nightmill.records.result import TOKENS
 from nightmill.records.state import TERMINAL, JobState
 from nightmill.records.stop_reasons import LONGEST, NONE
 from nightmill.store import referred, turns
-from nightmill.store.among import AMONG
+from nightmill.store.among import AMONG, AMONG_BATCHES
 from nightmill.store.among import bound as among_ids
 from nightmill.store.bounds import batch_key, clean, job_key
 from nightmill.store.rows import (
@@ -253,14 +253,16 @@ def page(  # noqa: PLR0913 - the place, the order, and what is chosen
     return [from_row(row) for row in rows], end
 
 
-def counts(connection: Connection, batch: str | None = None) -> dict[str, dict[JobState, int]]:
+def counts(
+    connection: Connection, batches: Sequence[str] | None = None
+) -> dict[str, dict[JobState, int]]:
     """Return batch -> terminal state -> number of rows, sorted by name; None counts all batches."""
-    where = "" if batch is None else "WHERE batch = :batch"
+    where = "" if batches is None else f"WHERE {AMONG_BATCHES[connection.dialect]}"
     query = (
         f"SELECT batch, status, count(*) FROM results {where} "
         "GROUP BY batch, status ORDER BY batch, status"
     )
-    values = {} if batch is None else {"batch": batch_key(batch)}
+    values = {} if batches is None else {"ids": among_ids(connection, map(batch_key, batches))}
     found: dict[str, dict[JobState, int]] = {}
     for name, status, number in connection.rows(query, values):
         found.setdefault(name, dict.fromkeys(sorted(TERMINAL), 0))[state_of(status)] += number

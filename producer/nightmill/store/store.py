@@ -13,6 +13,7 @@ from nightmill.records.job import now_ms
 from nightmill.records.state import TERMINAL, JobState
 from nightmill.records.stop_reasons import tallied
 from nightmill.store import batches, endings, report_rows, statements, turns
+from nightmill.store.bounds import batch_key
 from nightmill.store.connection import ANSWER_S
 from nightmill.store.database import database
 from nightmill.store.migrate import prepare
@@ -219,8 +220,13 @@ class ResultStore:
 
     async def counts(self, batch: str) -> dict[JobState, int]:
         """Return each terminal state's number of rows in `batch`, zeros included."""
-        found = await self._database.run(partial(statements.counts, batch=batch))
-        return found.get(batch) or dict.fromkeys(sorted(TERMINAL), 0)
+        return (await self.counts_of([batch]))[batch]
+
+    async def counts_of(self, batches: Sequence[str]) -> dict[str, dict[JobState, int]]:
+        """Return batch -> what `counts` returns, in one query."""
+        found = await self._database.run(partial(statements.counts, batches=batches))
+        nothing = dict.fromkeys(sorted(TERMINAL), 0)
+        return {name: found.get(batch_key(name)) or {**nothing} for name in batches}
 
     async def stops(self, batch: str) -> list[tuple[JobState, str | None, int, str]]:
         """Return how the rows of `batch` ended: status, stop reason, their number, one job's id."""

@@ -21,7 +21,7 @@ from nightmill_gateway.batches.polls import Polls
 from nightmill_gateway.batches.shapes import PATH, message_batch, page, result_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from nightmill.records.message_batch import MessageBatch
     from nightmill_gateway.batches.looking import Looking
@@ -77,7 +77,7 @@ class BatchHandlers:
         found, more = await self._services.message_batches.page(
             request[CALLER].tenant, _limit(request), after=after, before=before
         )
-        shown = [await self._shown(each, request) for each in found]
+        shown = [message_batch(*each, _base(request)) for each in await self._counted(found)]
         return reply(page(shown, more=more))
 
     async def _get(self, request: web.Request) -> web.Response:
@@ -128,20 +128,27 @@ class BatchHandlers:
 
     async def _shown(self, batch: MessageBatch, request: web.Request) -> dict[str, object]:
         """Return a batch as it is now."""
-        return message_batch(*await self._counted(batch), _base(request))
+        (found,) = await self._counted([batch])
+        return message_batch(*found, _base(request))
 
     async def _look(self, tenant: str, name: str) -> tuple[MessageBatch, Counts]:
-        return await self._counted(await self._named(tenant, name))
+        (found,) = await self._counted([await self._named(tenant, name)])
+        return found
 
-    async def _counted(self, batch: MessageBatch) -> tuple[MessageBatch, Counts]:
-        """Return a batch as it is now, and its counts."""
-        if batch.ended_at is not None:
-            return batch, Counts()
-        counts = await self._services.batches.counts(batch.batch)
-        if not counts.fed:  # Redis does not know it yet, or has lost it
-            rows = await self._services.store.counts(batch.batch)
-            counts = with_rows(Counts(), rows, {})
-        elif counts.drained and await end_if_over(self._services, batch):
+    async def _counted(self, found: Sequence[MessageBatch]) -> list[tuple[MessageBatch, Counts]]:
+        """Return batches as they are now, with their counts: one read for all of them."""
+        names = [each.batch for each in found if each.ended_at is None]
+        counts = await self._services.batches.counts_of(names)
+        # Redis does not know these yet, or has lost them.
+        unfed = [name for name in names if not counts[name].fed]
+        rows = await self._services.store.counts_of(unfed) if unfed else {}
+        counts |= {name: with_rows(Counts(), rows[name], {}) for name in unfed}
+        return [await self._now(each, counts.get(each.batch, Counts())) for each in found]
+
+    async def _now(self, batch: MessageBatch, counts: Counts) -> tuple[MessageBatch, Counts]:
+        """Return a batch, and its counts; it ends now if all of its requests have."""
+        over = batch.ended_at is None and counts.fed and counts.drained
+        if over and await end_if_over(self._services, batch):
             batch = await self._find_again(batch)
         return batch, counts
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nightmill.maintenance.requeue import Requeued, Selection, requeue
+from nightmill.message_batches.keeper import Keeper
 from nightmill.records.job import now_ms
 from nightmill.records.state import JobState
 from nightmill.store.message_batches import MessageBatches
@@ -19,6 +20,8 @@ from tests.integration.shell import Shell
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from nightmill.records.message_batch import MessageBatch
     from tests.gateway.door import Door
@@ -85,7 +88,9 @@ async def test_the_selection_and_the_changes_hold(rig: Rig, door: Door) -> None:
     assert (await again(rig, old)).batch == ""
 
 
-async def test_a_batch_that_has_not_ended_is_retried_in_place(rig: Rig) -> None:
+async def test_a_batch_that_has_not_ended_is_retried_in_place(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody was told of an end. A large request is not sent through Redis then either."""
     rig.settings = rig.settings.model_copy(update={"max_payload_bytes": SMALL})
     rig.producer.settings = rig.settings
@@ -95,13 +100,19 @@ async def test_a_batch_that_has_not_ended_is_retried_in_place(rig: Rig) -> None:
         batch = await made(door, large(0))
         await fed(door, batch, 1)
     rig.sim.configure(down=400)
-    await rig.work_off()
+
+    async def no_look(_: Keeper) -> int:
+        return 0
+
+    with monkeypatch.context() as patch:  # the worker's keeper would end the batch
+        patch.setattr(Keeper, "look", no_look)
+        await rig.work_off()
     rig.sim.configure(down=None)
-    if (await stored(rig, batch)).ended_at is None:
-        done = await again(rig, batch)
-        assert (done.new, done.batch, done.left_out) == (1, "", 0)
-        async with opened(rig.settings) as door, rig.working(max_payload_bytes=SMALL):
-            assert (await ended(door, batch))["request_counts"]["succeeded"] == 1
+    assert (await stored(rig, batch)).ended_at is None
+    done = await again(rig, batch)
+    assert (done.new, done.batch, done.left_out) == (1, "", 0)
+    async with opened(rig.settings) as door, rig.working(max_payload_bytes=SMALL):
+        assert (await ended(door, batch))["request_counts"]["succeeded"] == 1
 
 
 async def test_the_command_prints_the_new_id(

@@ -11,11 +11,13 @@ import pytest
 from nightmill.errors import StoreUnavailableError
 from nightmill_gateway.batches import create
 from tests.gateway.batches.made import JSON, PATH, body, created, ended, request, results
+from tests.gateway.batches.test_feeding import fed
 from tests.rig import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from nightmill.records.counts import Counts
     from nightmill.records.message_batch import MessageBatch
     from tests.gateway.door import Door
     from tests.rig import Rig
@@ -146,6 +148,27 @@ async def test_pages_newest_first(door: Door) -> None:
     assert await page(f"limit=2&after_id={newest[3]}") == (newest[4:], False)
     assert await page(f"limit=2&before_id={newest[4]}") == (newest[2:4], True)
     assert await page(f"limit=3&before_id={newest[2]}") == (newest[:2], False)
+
+
+async def test_a_page_is_one_command_to_redis(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page may have 1,000 batches that have not ended; each is counted as it is now."""
+    ids = [await created(door, 2) for _ in range(4)]
+    for batch in ids:
+        await fed(door, batch, 2)
+    reads: list[list[str]] = []
+    read = door.services.batches._read
+
+    async def counted(names: list[str | bytes]) -> list[Counts]:
+        task = asyncio.current_task()
+        assert task is not None
+        if "Keeper" not in str(task.get_coro()):
+            reads.append(sorted(map(str, names)))
+        return await read(names)
+
+    monkeypatch.setattr(door.services.batches, "_read", counted)
+    found = (await door("GET", PATH)).json["data"]
+    assert [each["request_counts"]["processing"] for each in found] == [2] * 4
+    assert reads == [ids]
 
 
 @pytest.mark.parametrize(

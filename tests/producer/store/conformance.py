@@ -220,6 +220,7 @@ class Conformance:
         night = none | {JobState.SUCCEEDED: 2, JobState.FAILED: 1}
         assert await store.counts("night") == night
         assert await store.counts("unknown") == none
+        assert await store.counts_of(["night", "unknown"]) == {"night": night, "unknown": none}
         assert await store.batches() == {
             "": none | {JobState.EXPIRED: 1},
             "day": none | {JobState.SUCCEEDED: 1},

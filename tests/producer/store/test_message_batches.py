@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+import pytest
 
 from nightmill.records.message_batch import MessageBatch, StoredRequest
 from nightmill.records.result import Attempt, ErrorInfo, Result
@@ -15,6 +17,7 @@ from tests.producer.store.samples import SUCCEEDED
 
 if TYPE_CHECKING:
     from nightmill.store import ResultStore
+    from nightmill.store.connection import Connection
 
 NEW = MessageBatch(
     batch="msgbatch_b",
@@ -53,6 +56,32 @@ class Conformance:
         assert await batches.unfinished() == [NEW]
         assert await batches.remains("n") == []
         assert [page async for page in batches.requests("msgbatch_b")] == [[request(1), request(2)]]
+
+    async def test_the_unfinished_are_found_by_an_index(self, store: ResultStore) -> None:
+        """The keeper looks once a second: it must not read all batches that were ever made."""
+        explain = {"sqlite": "EXPLAIN QUERY PLAN ", "postgresql": "EXPLAIN "}
+        plans: list[str] = []
+
+        class Explained(NamedTuple):
+            connection: Connection
+
+            def named(self, query: str, values: dict[str, object]) -> list[dict[str, object]]:
+                dialect = self.connection.dialect
+                if dialect == "postgresql":  # it reads a table of one page as a whole
+                    self.connection.change("SET LOCAL enable_seqscan = off", {})
+                rows = self.connection.rows(explain[dialect] + query, values)
+                plans.append(str([tuple(row) for row in rows]))
+                return []
+
+        run = store.database.run
+
+        async def explained(work: Callable[[object], object], **_: object) -> object:
+            return await run(lambda connection: work(Explained(connection)), write=True)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store.database, "run", explained)
+            assert await MessageBatches(store).unfinished() == []
+        assert "message_batches_unfinished" in plans[0]
 
     async def test_a_create_that_is_sent_again_makes_one_batch(self, store: ResultStore) -> None:
         """By its key for a day, or once by its body when its answer may be lost."""

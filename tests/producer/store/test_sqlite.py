@@ -141,7 +141,8 @@ def schema(path: Path) -> dict[str, object]:
         tables = file.execute("SELECT name FROM sqlite_master WHERE type != 'index'").fetchall()
         indexes = file.execute("SELECT name FROM sqlite_master WHERE type = 'index'").fetchall()
         found = {n: sorted(file.execute(f"PRAGMA table_info({n})").fetchall()) for (n,) in tables}
-        return found | {
+        partial = file.execute("SELECT sql FROM sqlite_master WHERE sql LIKE 'CREATE INDEX%WHERE%'")
+        return {"partial": partial.fetchall(), **found} | {
             name: file.execute(f"PRAGMA index_info({name})").fetchall() for (name,) in indexes
         }
 
