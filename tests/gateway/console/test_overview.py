@@ -95,6 +95,15 @@ async def test_the_newest_failures_are_shown_with_their_fix(door: Door, rig: Rig
     assert 'href="/jobs/one?id=broken%3A1"' in page.html
 
 
+async def test_a_batch_that_does_not_go_on_says_why(door: Door, rig: Rig) -> None:
+    """It said "paused", and the reason stood on another page."""
+    await batch_of(rig, "one", 1)
+    await door.services.batches.pause("one", "20 jobs in a row failed alike")
+    async with logged_in(door) as browser:
+        text = (await browser.get("/")).text
+    assert "paused 20 jobs in a row failed alike" in text
+
+
 async def test_the_history_fills_the_hour_and_the_day(door: Door, rig: Rig) -> None:
     """What was gained between two points is what the last hour had."""
     history = HistoryKeeper(rig.redis)
