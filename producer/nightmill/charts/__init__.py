@@ -14,6 +14,7 @@ from typing import Final
 from nightmill.charts.bars import Bin, Mark, histogram
 from nightmill.charts.lines import Series, line_chart
 from nightmill.charts.sparks import sparkline, text_sparkline
+from nightmill.charts.stretches import Stretch, time_line
 
 STYLE: Final = files(__package__).joinpath("charts.css").read_text(encoding="utf-8")
 """The style sheet of the charts."""
@@ -23,8 +24,10 @@ __all__ = [
     "Bin",
     "Mark",
     "Series",
+    "Stretch",
     "histogram",
     "line_chart",
     "sparkline",
     "text_sparkline",
+    "time_line",
 ]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 _LABELS: Final = 8
 """Most labels under the bars."""
-_LETTER: Final = 7.0
-"""About the width of a letter."""
+_LETTER: Final = 9.5
+"""About the width of a letter, where a page for a phone makes them larger."""
 _APART: Final = 6.0
 
 

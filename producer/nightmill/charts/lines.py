@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 COLOURS: Final = 4
 """Classes series-1 to series-4; a fifth series has the first one's colour."""
 _KEY_WIDTH: Final = 18
-_LETTER: Final = 6.5
-"""About the width of a letter at the font's size."""
+_LETTER: Final = 8.5
+"""About the width of a letter, where a page for a phone makes them larger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,10 +36,10 @@ def safe(content: str) -> str:
     return escape("".join(c for c in content if c >= " " and not "\ud800" <= c <= "\udfff"))
 
 
-def drawing(title: str, about: str, parts: Iterable[str]) -> str:
+def drawing(title: str, about: str, parts: Iterable[str], height: int = HEIGHT) -> str:
     """Return the `<svg>` element of a chart. `about` says in words what it shows."""
     return (
-        f'<svg class="chart" role="img" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'<svg class="chart" role="img" viewBox="0 0 {WIDTH} {height}" '
         f'xmlns="http://www.w3.org/2000/svg"><title>{safe(title)}</title>'
         f"<desc>{safe(about)}</desc>{''.join(parts)}</svg>"
     )

@@ -38,7 +38,7 @@ NOTE: Final = "nightmill_note"
 _MAX_NOTE: Final = 3_000
 """Longest such text as the cookie has it, bytes: browsers drop cookies of more than 4,096."""
 POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 HEADERS: Final = {

@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import async_playwright
+
+from tests.rig import until
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, ConsoleMessage, Page, Request
@@ -35,6 +37,12 @@ window.violations = [];
 document.addEventListener("securitypolicyviolation",
   (event) => window.violations.push(event.violatedDirective + " " + event.blockedURI));
 """
+NAMED = """(() => {
+  const at = document.activeElement;
+  return at.getAttribute("aria-label") || at.innerText.trim() || at.labels?.[0]?.innerText || "";
+})()"""
+VIOLATIONS_ONLY = {"resultTypes": ["violations"]}
+OUTLINED = "getComputedStyle(document.activeElement).outlineStyle !== 'none'"
 
 
 @dataclass
@@ -51,6 +59,27 @@ class Tab:
         """Open a page of the console."""
         await self.page.goto(self.url + path)
 
+    async def until(self, expression: str) -> Any:  # noqa: ANN401 - any value of JavaScript
+        """Wait until an expression is true, and return its value.
+
+        Playwright's own wait evaluates text within the page, which the policy does not allow.
+        """
+        await until(lambda: self.page.evaluate(expression), within=10)
+        return await self.page.evaluate(expression)
+
+    async def focus(self) -> str:
+        """Return the accessible name of what has the focus, about as a screen reader says it."""
+        return str(await self.page.evaluate(NAMED))
+
+    async def walk_to(self, name: str) -> None:
+        """Press Tab until something with a name has the focus, and see that this is shown."""
+        for _ in range(60):
+            await self.page.keyboard.press("Tab")
+            if await self.focus() == name:
+                assert await self.page.evaluate(OUTLINED), f"{name}: the focus cannot be seen"
+                return
+        raise AssertionError(f"{name}: no key leads there")
+
     async def complaints(self) -> list[str]:
         """Return console errors, violations of the policy, and foreign requests."""
         violations = await self.page.evaluate("window.violations")
@@ -58,7 +87,7 @@ class Tab:
 
     async def barriers(self) -> list[str]:
         """Return what axe finds that keeps people out, as one line each."""
-        found = (await Axe().run(self.page)).response["violations"]
+        found = (await Axe().run(self.page, options=VIOLATIONS_ONLY)).response["violations"]
         return [
             f"{each['id']}: {node['target']} {node['html'][:120]}"
             for each in found
@@ -90,6 +119,7 @@ async def tab(
     context = await browser.new_context(
         color_scheme=scheme, viewport={"width": width, "height": 800}
     )
+    context.set_default_timeout(10_000)
     await context.add_init_script(VIOLATIONS)
     made = Tab(await context.new_page(), url)
 

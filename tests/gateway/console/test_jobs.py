@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 from typing import TYPE_CHECKING, Any
@@ -10,19 +11,19 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
-from nightmill_gateway.console.jobs.blocks import IMAGE, answer_of, request_of, turns_of
+from nightmill_gateway.console.jobs.blocks import answer_of, request_of, turns_of
+from nightmill_gateway.console.jobs.images import LARGEST
+from nightmill_gateway.console.jobs.line import line_of
 from nightmill_worker.simulator.config import Fault
-from tests.gateway.console.browser import logged_in
+from tests.gateway.console.browser import browsing, logged_in
+from tests.gateway.console.scene import PIXEL, night_job
 from tests.rig import Rig, hello
 
 if TYPE_CHECKING:
     from tests.gateway.door import Door
 
 EVIL = "<img src=x onerror=alert(1)>"
-PIXEL = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
-    "gg=="
-)
+PNG = base64.b64decode(PIXEL)
 
 
 def page_of(job_id: str) -> str:
@@ -40,20 +41,19 @@ def image(kind: str, data: str) -> dict[str, Any]:
     ("block", "shown"),
     [
         (image("image/png", PIXEL), True),
-        (image("image/svg+xml", PIXEL), False),
+        (image("text/html", PIXEL), True),
+        (image("image/png", base64.b64encode(b"<svg onload=alert(1)>").decode()), False),
         (image("image/png", '"><script>'), False),
-        (image("image/png", "A" * (IMAGE + 1)), False),
+        (image("image/png", base64.b64encode(PNG + bytes(LARGEST)).decode()), False),
         ({"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}, False),
     ],
-    ids=["png", "svg", "no base64", "too large", "url"],
+    ids=["png", "png under another name", "svg as png", "no base64", "too large", "url"],
 )
-def test_only_small_raster_images_of_the_request_are_shown(
-    block: dict[str, Any], *, shown: bool
-) -> None:
+def test_only_raster_images_of_the_request_are_shown(block: dict[str, Any], *, shown: bool) -> None:
     """An SVG may hold a script, and a URL would tell its owner who looks."""
     request = {"messages": [{"role": "user", "content": [block]}]}
     ((turn,), _) = turns_of(request)
-    assert bool(turn.blocks[0].image) is shown
+    assert (turn.blocks[0].image is not None) is shown
     assert turn.blocks[0].kind == "image"
 
 
@@ -168,3 +168,57 @@ async def test_an_edit_keeps_what_the_page_shows_as_text(door: Door, rig: Rig) -
         edited = html.unescape(page.partition("<textarea")[2].partition("</textarea")[0])
         sent = json.loads(edited.partition(">")[2])
         assert sent["messages"][0]["content"] == text
+
+
+async def test_an_image_of_the_request_is_an_answer_of_its_own(door: Door, rig: Rig) -> None:
+    """Sealed, of the type of its content, for who sees the job only, and only when asked for."""
+    large = PNG + bytes(300_000)
+    blocks = [image("image/png", PIXEL), image("x", base64.b64encode(large).decode())]
+    request = {"messages": [{"role": "user", "content": blocks}], "max_tokens": 5}
+    await rig.producer.enqueue(request, batch="acme/b", custom_id="1")
+    path = "/jobs/image?id=acme%2Fb%3A1&n="
+    async with logged_in(door) as browser:
+        page = await browser.get(page_of("acme/b:1"))
+        assert page.html.count("<img") == 2
+        assert len(page.html) < 100_000
+        async with browser.session.get(f"{door.url}{path}2") as got:
+            assert await got.read() == large
+            assert got.content_type == "image/png"
+            assert got.headers["content-security-policy"] == "default-src 'none'; sandbox"
+            assert got.headers["x-content-type-options"] == "nosniff"
+            assert got.headers["cache-control"] == "no-store"
+        for wrong in ("0", "3", "-1", "x", ""):
+            assert (await browser.get(path + wrong)).status == 404
+    async with logged_in(door, role="viewer", tenant="acme") as browser:
+        assert (await browser.get(f"{path}1")).status == 404
+        async with browser.session.get(f"{door.url}{path}1&text=shown") as got:
+            assert await got.read() == PNG
+    async with logged_in(door, tenant="other") as browser:
+        assert (await browser.get(f"{path}1&text=shown")).status == 404
+    async with browsing(door.url) as browser:
+        assert (await browser.get(f"{path}1")).where.startswith("/login")
+
+
+async def test_the_page_of_a_job_with_every_kind_of_text_is_small(door: Door) -> None:
+    """200 kB, whatever the request and the answer hold."""
+    for said in ("x" * 400_000, "<&>" * 100_000, "漢\u202e\x01" * 100_000):
+        await door.services.store.record([night_job(1, said=said)])
+        async with logged_in(door) as browser:
+            page = await browser.get(page_of("night:line-1"))
+        assert len(page.html.encode()) < 170_000, "and 30 kB of style and script"
+
+
+def test_the_time_line_names_every_call_and_wait() -> None:
+    """Queued, each call with its outcome, the waits, stored; a job that waits has no end."""
+    row = night_job(1)
+    line = line_of(row.attempts, row.enqueued_at, row.finished_at)
+    words = line.partition("<desc>")[2].partition("</desc>")[0]
+    assert words == (
+        "queued 9s; snoozed: call 1, 400 ms, HTTP 429, rate_limit_error; waiting: 9s; "
+        "retrying: call 2, 11s, HTTP 529, overloaded_error; waiting: 4s; "
+        "succeeded: call 3, 14s, HTTP 200; storing: 200 ms; stored"
+    )
+    waits = line_of(row.attempts[:1], row.enqueued_at, None)
+    assert "stored" not in waits
+    assert "waiting: 8s" in waits
+    assert "no call" in line_of((), row.enqueued_at, None)

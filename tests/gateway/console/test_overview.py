@@ -12,9 +12,11 @@ import pytest
 
 from nightmill.client.corrected import Corrections
 from nightmill.queue import keys
+from nightmill.records.counts import Counts
 from nightmill.reports.history_points import totals
 from nightmill.reports.view import look
 from nightmill.store.audit import AuditLog
+from nightmill_gateway.console.live.histories import MOST_BATCHES, newest
 from nightmill_worker.fleet.history import HistoryKeeper
 from nightmill_worker.simulator.config import Fault
 from tests.gateway.console.browser import Browser, logged_in
@@ -80,6 +82,15 @@ async def test_a_tenant_sees_its_own_batches_only(door: Door, rig: Rig) -> None:
         for path in ("/lanes", "/workers"):
             assert (await browser.get(path)).status == 403
             assert path not in page.html
+
+
+def test_the_sums_over_time_are_of_the_batches_that_run_then_of_the_newest() -> None:
+    """A tenant with a thousand old batches sees last night's, not those whose names come first."""
+    counts = {f"t/{n:03}": Counts(succeeded=1, total=1, created_at=n) for n in range(100)}
+    counts["t/old"] = Counts(queued=1, created_at=0)
+    chosen = newest(counts, counts)
+    assert chosen[0] == "t/old"
+    assert chosen[1:] == [f"t/{n:03}" for n in range(99, 99 - MOST_BATCHES + 1, -1)]
 
 
 async def test_the_newest_failures_are_shown_with_their_fix(door: Door, rig: Rig) -> None:

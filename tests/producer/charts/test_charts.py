@@ -15,10 +15,12 @@ from nightmill.charts import (
     Bin,
     Mark,
     Series,
+    Stretch,
     histogram,
     line_chart,
     sparkline,
     text_sparkline,
+    time_line,
 )
 from nightmill.charts.scale import ticks, time_ticks
 
@@ -191,3 +193,44 @@ def test_the_last_time_is_not_cut_off() -> None:
     points = [(0.0, 1.0), (60.0, 2.0)]
     drawn = line_chart([Series(name="s", points=points)], title="t")
     assert '<text class="end" x="640" y="184">00:01:00</text>' in drawn
+
+
+@given(st.lists(st.tuples(st.floats(), st.floats(0, 1e6), st.text())), st.text(), st.text())
+def test_any_calls_make_a_well_formed_time_line(
+    calls: list[tuple[float, float, str]], lead: str, end: str
+) -> None:
+    """Times of another clock, and names of hostile text."""
+    stretches = [
+        Stretch(name=name, kind="good", since=since, until=since + took, label=name)
+        for since, took, name in calls
+    ]
+    root = parsed(time_line(stretches, title="T", lead=lead, end=end))
+    for rect in root.iter(f"{SVG}rect"):
+        x, width = float(rect.get("x") or ""), float(rect.get("width") or "")
+        assert width >= 3.9
+        assert 0 <= x <= x + width <= 640
+
+
+def test_a_time_line_is_to_scale_and_says_in_words_what_happened() -> None:
+    """A long wait before the first call is drawn before the scale."""
+    drawn = time_line(
+        [
+            Stretch(name="retrying: HTTP 529", kind="warn", since=1000, until=1010, label="1"),
+            Stretch(name="waiting: 20s", kind="idle", since=1010, until=1030),
+            Stretch(name="succeeded: HTTP 200", kind="good", since=1030, until=1040, label="2"),
+        ],
+        title="Time line",
+        lead="queued 3h 02m",
+        end="stored",
+    )
+    root = parsed(drawn)
+    assert root[1].text == (
+        "queued 3h 02m; retrying: HTTP 529; waiting: 20s; succeeded: HTTP 200; stored"
+    )
+    lead, first, wait, last = [
+        float(each.get("width") or "") for each in root.iter(f"{SVG}rect") if each.get("y") == "44"
+    ]
+    assert first == last == pytest.approx(wait / 2, abs=0.2)
+    assert lead < 130
+    assert {"good", "warn", "idle"} <= classes(root)
+    assert "no call" in time_line([], title="Time line")

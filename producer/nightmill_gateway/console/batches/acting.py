@@ -63,7 +63,7 @@ class BatchActions:
         """Show what an action would do, and to which batches."""
         form, action = request[FORM], _action(request[FORM])
         names = await self._chosen(request[CALLER], form)
-        back = own_path(form["back"] or f"/batches?{form['filter']}")
+        back = own_path(form["back"] or f"/batches?{form['filter']}".rstrip("?"))
         if not names:
             return see_other(back, "No batch is selected.")
         if len(names) > MOST:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Work = Callable[[str], Awaitable[str]]
 
 ACTIONS: Final = {
-    "pause": "Workers claim no more jobs of it. Calls in flight finish.",
+    "pause": "Workers claim no more jobs. Calls in flight finish.",
     "resume": "Workers claim its jobs again.",
     "retry": "Its jobs are called again with their stored requests, and paid for again.",
     "adjust": "The new limits hold from the next claim on. An empty field stays as it is.",

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from markupsafe import escape
+from msgspec.structs import replace
 
 from nightmill.errors import InvalidParamsError
 from nightmill.params import decode
 from nightmill.records.bounds import without_surrogates
 from nightmill.safety.visible import visible, visible_json
+from nightmill_gateway.console.jobs.images import Image, image_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 TEXT: Final = 8_000
 """Characters of one text that are shown."""
@@ -23,21 +25,16 @@ TURNS: Final = 12
 """Messages of a request that are shown: the last ones."""
 BLOCKS: Final = 20
 """Blocks of one message that are shown."""
-IMAGE: Final = 48_000
-"""Longest image that is shown, characters of base64."""
-IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-"""Media types that are shown: raster images, which hold no script."""
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}")
-
-
+SETTINGS: Final = 30
+"""Parameters of a request that are shown beside its messages."""
 PAGE: Final = 110_000
-"""All texts and images of a page, bytes as they are sent: escaped, in UTF-8."""
+"""All texts of a page, bytes as they are sent: escaped, in UTF-8."""
 _SHORTER: Final = 0.9
 """A text that is cut to a share of it may still be too long: how much more is cut, then."""
 
 
 class Room:
-    """What is left of a page for texts and images, however long a request or an answer is."""
+    """What is left of a page for texts, however long a request or an answer is."""
 
     def __init__(self, left: int = PAGE) -> None:
         """Begin with `left` bytes."""
@@ -56,10 +53,7 @@ class Room:
         return Turn(role=turn.role, blocks=tuple(map(self._block, turn.blocks)))
 
     def _block(self, block: Block) -> Block:
-        if size_of(block.image) > self._left:
-            return msgspec.structs.replace(block, image="", text=f"{block.text}: it has no room")
-        self._left -= size_of(block.image)
-        return msgspec.structs.replace(block, text=self.fit(block.text))
+        return replace(block, text=self.fit(block.text))
 
 
 def size_of(text: str) -> int:
@@ -73,8 +67,10 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     """`text`, `thinking`, `tool use`, `tool result`, `image`, or another type of block."""
     text: str
-    image: str = ""
-    """A data: URL of a raster image."""
+    image: Image | None = None
+    """A raster image that is shown."""
+    number: int = 0
+    """Its place among the images of the request, from 1; it is in the image's URL."""
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,8 +84,8 @@ def settings_of(request: object) -> list[tuple[str, str]]:
     """Return the parameters of a request but its messages."""
     if not isinstance(request, dict):
         return []
-    rest = {n: v for n, v in request.items() if n not in {"messages", "system"}}
-    return [(_text(str(name)), _cut(_json(value), 400)) for name, value in rest.items()]
+    rest = [(n, v) for n, v in request.items() if n not in {"messages", "system"}]
+    return [(_cut(str(name), 80), _cut(_json(value), 400)) for name, value in rest[:SETTINGS]]
 
 
 def request_of(params: bytes | msgspec.Raw) -> object:
@@ -113,12 +109,29 @@ def turns_of(request: object) -> tuple[list[Turn], int]:
         message: Mapping[str, Any] = each if isinstance(each, dict) else {"content": each}
         role = _cut(str(message.get("role") or "message"), 40)
         turns.append(Turn(role=role, blocks=_blocks(message.get("content"))))
-    return turns, max(0, len(all_turns) - TURNS)
+    return _numbered(turns), max(0, len(all_turns) - TURNS)
+
+
+def images_of(turns: Iterable[Turn]) -> dict[str, Image]:
+    """Return the images of turns by their number, as text."""
+    blocks = (block for turn in turns for block in turn.blocks)
+    return {str(block.number): block.image for block in blocks if block.image is not None}
+
+
+def _numbered(turns: Iterable[Turn]) -> list[Turn]:
+    """Return turns whose images have their numbers."""
+    numbers = count(1)
+
+    def numbered(block: Block) -> Block:
+        return block if block.image is None else replace(block, number=next(numbers))
+
+    return [replace(turn, blocks=tuple(map(numbered, turn.blocks))) for turn in turns]
 
 
 def answer_of(message: Mapping[str, object]) -> Turn:
     """Return the content of an answer."""
-    return Turn(role="assistant", blocks=_blocks(message.get("content")))
+    blocks = (replace(block, image=None) for block in _blocks(message.get("content")))
+    return Turn(role="assistant", blocks=tuple(blocks))
 
 
 def _blocks(content: object) -> tuple[Block, ...]:
@@ -146,7 +159,7 @@ def _block(block: object) -> Iterator[Block]:
                 for each in _block(part)
             )
             for each in inner:
-                yield msgspec.structs.replace(each, kind=f"tool result, {each.kind}")
+                yield replace(each, kind=f"tool result, {each.kind}")
         case {"type": "image", "source": {"type": "base64", "data": str(data), "media_type": kind}}:
             yield _image(data, str(kind))
         case {"type": "image", "source": {"type": "url", "url": url}}:
@@ -159,13 +172,10 @@ def _block(block: object) -> Iterator[Block]:
 
 def _image(data: str, kind: str) -> Block:
     size = f"{_cut(kind, 40)}, {len(data) * 3 // 4:,} bytes"
-    if kind not in IMAGES:
-        return Block(kind="image", text=f"{size}: this type is not shown")
-    if len(data) > IMAGE:
-        return Block(kind="image", text=f"{size}: too large to be shown here")
-    if not _BASE64.fullmatch(data):
-        return Block(kind="image", text=f"{size}: it is no base64")
-    return Block(kind="image", text=size, image=f"data:{kind};base64,{data}")
+    found = image_of(data)
+    if isinstance(found, str):
+        return Block(kind="image", text=f"{size}: {found}")
+    return Block(kind="image", text=size, image=found)
 
 
 def _cut(text: str, most: int) -> str:

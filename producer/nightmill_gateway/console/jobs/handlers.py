@@ -22,12 +22,15 @@ from nightmill_gateway.console.jobs.blocks import (
     PAGE,
     Room,
     answer_of,
+    images_of,
     pretty,
     request_of,
     settings_of,
     size_of,
     turns_of,
 )
+from nightmill_gateway.console.jobs.images import answer_with
+from nightmill_gateway.console.jobs.line import line_of
 from nightmill_gateway.console.pages import render, see_other
 
 if TYPE_CHECKING:
@@ -70,20 +73,37 @@ class JobPages:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
-        return [web.get("/jobs/one", self._page), web.post("/jobs/retry", self._retry)]
+        return [
+            web.get("/jobs/one", self._page),
+            web.get("/jobs/image", self._image),
+            web.post("/jobs/retry", self._retry),
+        ]
 
     async def _page(self, request: web.Request) -> web.Response:
         seen = await self._seen(request[CALLER], request.query.get("id", ""))
         return self._shown(request, seen)
 
+    async def _image(self, request: web.Request) -> web.Response:
+        """Answer with one image of a request, by its place among those on the job's page."""
+        seen = await self._seen(request[CALLER], request.query.get("id", ""))
+        turns, _ = turns_of(None if self._hides(request) else _request_of(seen.params))
+        number = request.query.get("n", "")
+        found = images_of(turns).get(number)
+        if found is None:
+            raise not_found(f"image {number!a:.20} of this job")
+        return answer_with(found)
+
+    def _hides(self, request: web.Request) -> bool:
+        """Tell whether the text of the request is hidden, until somebody asks for it."""
+        hides = request[CALLER].role == "viewer" or not self._services.settings.keep_params
+        return hides and request.query.get("text") != "shown"
+
     def _shown(
         self, request: web.Request, seen: Seen, *, edited: str = "", problem: str = ""
     ) -> web.Response:
-        caller, row = request[CALLER], seen.row
-        hides = caller.role == "viewer" or not self._services.settings.keep_params
-        hidden = hides and request.query.get("text") != "shown"
+        row, hidden = seen.row, self._hides(request)
         params = None if hidden else seen.params
-        asked = None if params is None else request_of(params)
+        asked = _request_of(params)
         turns, left_out = turns_of(asked)
         editing = bool(edited) or request.query.get("edit") == "1"
         room = Room(FEW if editing else PAGE)
@@ -106,6 +126,7 @@ class JobPages:
             editing=editing,
             editable=edited or _editable(params, EDITABLE if editing else FEW),
             problem=problem,
+            time_line=line_of(seen.attempts, seen.enqueued_at, row and row.finished_at),
         )
 
     async def _seen(self, caller: Caller, job_id: str) -> Seen:
@@ -156,6 +177,10 @@ class JobPages:
         if isinstance(outcome, NightmillError):
             raise ApiError(409, str(outcome))
         return see_other(f"/jobs/one?{urlencode({'id': seen.job_id})}", outcome)
+
+
+def _request_of(params: bytes | None) -> object:
+    return None if params is None else request_of(params)
 
 
 def _editable(params: bytes | None, most: int) -> str | None:

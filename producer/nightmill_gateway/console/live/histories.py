@@ -11,8 +11,9 @@ from nightmill_gateway.access.caller import ALL
 from nightmill_gateway.console.live.topics import sees
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from nightmill.records.counts import Counts
     from nightmill_gateway.console.charts import Period
     from nightmill_gateway.console.live.snapshot import Snapshot
     from nightmill_gateway.services import Services
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 FRESH_S: Final = 5.0
 """A history that is not older is used again, seconds: points come every 10 s."""
 MOST_BATCHES: Final = 30
-"""Batches of one tenant whose points are summed up; those that run come first."""
+"""Batches of one tenant whose points are summed up: those that run, then the newest."""
 _KEPT: Final = 40
 """Histories in memory at once."""
 
@@ -57,6 +58,14 @@ class Histories:
             found = await self.read(period)
             return found, found.fleet
         own = [name for name in snapshot.view.counts if sees(tenant, name)]
-        running = sorted(own, key=lambda name: snapshot.view.counts[name].over)
-        found = await self.read(period, tuple(sorted(running[:MOST_BATCHES])))
+        found = await self.read(period, tuple(sorted(newest(snapshot.view.counts, own))))
         return found, [each for some in found.batches.values() for each in some]
+
+
+def newest(counts: Mapping[str, Counts], own: Iterable[str]) -> list[str]:
+    """Return MOST_BATCHES of a tenant's batches: those that run, then those that began last."""
+
+    def order(name: str) -> tuple[bool, int, str]:
+        return counts[name].over, -(counts[name].created_at or 0), name
+
+    return sorted(own, key=order)[:MOST_BATCHES]
