@@ -126,7 +126,7 @@ class JobPages:
             editing=editing,
             editable=edited or _editable(params, EDITABLE if editing else FEW),
             problem=problem,
-            time_line=line_of(seen.attempts, seen.enqueued_at, row and row.finished_at),
+            time_line=line_of(seen.attempts, seen.enqueued_at, row.finished_at if row else None),
         )
 
     async def _seen(self, caller: Caller, job_id: str) -> Seen:
