@@ -6,6 +6,8 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import pytest
+
 from nightmill.queue import keys
 from tests.gateway.console.browser import logged_in
 from tests.gateway.console.chromium import (
@@ -236,7 +238,7 @@ async def test_the_pages_beside_are_clean_too(
     door: Door, rig: Rig, scheme: ColorScheme, width: int
 ) -> None:
     """Login, a wrong key, an error, a confirmation of each action, and an audit log with lines."""
-    await filled(rig)
+    await furnish(door, rig)
     key = await door.key_of(role="operator", tenant="*")
     async with chromium() as browser, tab(browser, door.url, scheme=scheme, width=width) as seen:
 
@@ -281,6 +283,6 @@ async def test_a_page_of_a_batch_that_is_gone_says_so(door: Door, rig: Rig) -> N
     key = await door.key_of(role="operator", tenant="*")
     async with chromium() as browser, tab(browser, door.url, key) as seen:
         await seen.open("/batches/one?name=b")
-        await seen.page.wait_for_function("document.getElementById('live').textContent === 'live'")
+        await seen.until("document.getElementById('live').textContent === 'live'")
         await rig.redis.srem(keys.BATCHES, "b")  # type: ignore[misc]
         await seen.page.wait_for_selector("h1:text('Not found')", timeout=10_000)

@@ -173,7 +173,7 @@ async def test_an_edit_keeps_what_the_page_shows_as_text(door: Door, rig: Rig) -
 async def test_an_image_of_the_request_is_an_answer_of_its_own(door: Door, rig: Rig) -> None:
     """Sealed, of the type of its content, for who sees the job only, and only when asked for."""
     large = PNG + bytes(300_000)
-    blocks = [image("image/png", PIXEL), image("x", base64.b64encode(large).decode())]
+    blocks = [image("image/png", PIXEL), image("image/gif", base64.b64encode(large).decode())]
     request = {"messages": [{"role": "user", "content": blocks}], "max_tokens": 5}
     await rig.producer.enqueue(request, batch="acme/b", custom_id="1")
     path = "/jobs/image?id=acme%2Fb%3A1&n="
