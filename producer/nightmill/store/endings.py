@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from nightmill.store.bounds import batch_key, date_ms
 from nightmill.store.rows import UNKNOWN, attempts_of, error_of, state_of
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from nightmill.records.result import ErrorInfo
     from nightmill.records.state import JobState
-    from nightmill.store.connection import Connection
+    from nightmill.store.connection import Connection, Database
 
 Failed: TypeAlias = "tuple[ErrorInfo, int, str]"
 """An error, how many jobs have it, and the id of one of them."""
@@ -95,3 +98,15 @@ def lost(connection: Connection, batch: str) -> tuple[int, float]:
         calls += number
         dollars += number * (cost or 0.0)
     return calls, dollars
+
+
+async def error_pages(database: Database, batch: str) -> AsyncGenerator[list[Failed], None]:
+    """Yield pages of the errors of `batch`; where very many differ, an error comes again."""
+    found = await database.run(partial(errors, batch=batch))
+    after: tuple[int, str] | None = None if found is not None else (-1, "")
+    while found or after:
+        if found:
+            yield found
+        if after is None:
+            return
+        found, after = await database.run(partial(failed_page, batch=batch, after=after))

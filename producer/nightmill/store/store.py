@@ -300,17 +300,9 @@ class ResultStore:
             if after is None:
                 return found
 
-    async def errors(self, batch: str) -> AsyncGenerator[list[Failed], None]:
+    def errors(self, batch: str) -> AsyncGenerator[list[Failed], None]:
         """Yield pages of the errors of `batch`; where very many differ, an error comes again."""
-        found = await self._database.run(partial(endings.errors, batch=batch))
-        after: tuple[int, str] | None = None if found is not None else (-1, "")
-        while found or after:
-            if found:
-                yield found
-            if after is None:
-                return
-            work = partial(endings.failed_page, batch=batch, after=after)
-            found, after = await self._database.run(work)
+        return endings.error_pages(self._database, batch)
 
     async def newest_failures(self, batch: str, number: int) -> list[tuple[int, str, ErrorInfo]]:
         """Return the newest failures of `batch`: end (epoch ms), job_id, error; see `endings`."""
