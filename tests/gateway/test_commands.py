@@ -89,6 +89,16 @@ def test_a_wrong_option_is_one_line(shell: Shell, args: tuple[str, ...], problem
     assert done.err.count("\n") == 1
 
 
+def test_a_service_key_is_of_one_tenant(shell: Shell) -> None:
+    """It creates batches, and a batch of all tenants is nobody's."""
+    done = shell("keys", "create", "web", "--role", "service", "--tenant", "*")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: --tenant: given '*'")
+    assert "'*' with the role viewer or operator" in done.err
+    for role in ("viewer", "operator"):
+        assert shell("keys", "create", "web", "--role", role, "--tenant", "*").code == 0
+
+
 def test_the_limits_of_a_key_are_shown_and_changed(shell: Shell) -> None:
     """What is given at its making, and `any` takes a limit away."""
     given = ("--rpm", "600", "--concurrency", "5", "--budget-usd", "50/day", "--betas", "b-1,b-2")
