@@ -153,7 +153,7 @@ def _readyz(services: Services, stopping: Stopping) -> Handler:
         stopping.asked()
         away = [name for name, look in _looks(services).items() if not await _answers_to(look)]
         if away:
-            raise ApiError(503, f"not ready: {' and '.join(away)} do not answer")
+            raise ApiError(503, f"not ready: no answer from {' and '.join(away)}")
         return reply({"ok": True})
 
     return ready

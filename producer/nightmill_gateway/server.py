@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from nightmill.errors import ServerError
 from nightmill_gateway.answers.errors import ApiError
@@ -42,6 +42,11 @@ class _Connection(RequestHandler):
     """
 
     __slots__ = ()
+
+    def log_exception(self, *args: object, **more: object) -> None:
+        """Log what no handler has caught; a body that cannot be read is its client's matter."""
+        if not isinstance(more.get("exc_info"), RequestPayloadError):
+            super().log_exception(*args, **more)
 
     def handle_error(
         self,

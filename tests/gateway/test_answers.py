@@ -51,7 +51,7 @@ async def test_not_ready_without_redis_or_store(
     monkeypatch.setattr(door.services.redis, "ping", away)
     answer = await door("GET", "/readyz", key="")
     assert answer.error == (503, "api_error")
-    assert answer.message == "not ready: Redis and the results store do not answer"
+    assert answer.message == "not ready: no answer from Redis and the results store"
     assert (await door("GET", "/healthz", key="")).status == 200
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from aiohttp.web_protocol import RequestPayloadError
+
 from nightmill_gateway.answers.errors import ApiError
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ async def pieces(request: web.Request, most: int) -> AsyncIterator[bytes]:
                 piece = await request.content.read(PIECE_BYTES)
         except TimeoutError:
             raise ApiError(408, f"no byte of the body for {IDLE_S:g} s: send it again") from None
+        except RequestPayloadError:
+            problem = "the body cannot be read: check content-encoding and transfer-encoding"
+            raise ApiError(400, problem) from None
         if not piece:
             return
         size += len(piece)

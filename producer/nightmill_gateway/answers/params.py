@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 BETAS: Final = ("anthropic_beta", "betas")
 """Fields that some endpoints take betas from: a key's limit is for the header alone."""
+
+MODEL: Final = r"[^\u0000-\u001f\u007f-\u009f]{1,256}"
+_MODEL: Final = re.compile(MODEL)
+_A_MODEL: Final = "1 to 256 characters, none of them a control character"
 
 
 def checked_params(
@@ -48,6 +53,8 @@ def _checked_params(
     if given.get("stream") and not streams:
         raise refused("stream", given["stream"], "false: this result is read later, whole")
     checked = check(given, defaults)
+    if not _MODEL.fullmatch(checked.model):
+        raise refused("model", checked.model, _A_MODEL)
     if MARK in checked.body:
         for found in references(msgspec.json.decode(checked.body)):
             raise refused(found.path, {"$file": found.file}, "base64: files are not read over HTTP")

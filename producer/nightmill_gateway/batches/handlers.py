@@ -109,10 +109,15 @@ class BatchHandlers:
             raise invalid(f"{batch.batch} is still processing: its results are there once it ended")
         response = web.StreamResponse(headers={"content-type": "application/x-jsonl"})
         await response.prepare(request)
-        async with aclosing(self._services.message_batches.ends(batch.batch)) as pages:  # type: ignore[type-var]
-            async for ends in pages:
-                async with asyncio.timeout(WRITE_S):
-                    await response.write(b"".join(map(result_line, ends)))
+        try:
+            async with aclosing(self._services.message_batches.ends(batch.batch)) as pages:  # type: ignore[type-var]
+                async for ends in pages:
+                    async with asyncio.timeout(WRITE_S):
+                        await response.write(b"".join(map(result_line, ends)))
+        except Exception:
+            if request.transport is not None:
+                request.transport.abort()  # an end of any kind would make the lines look whole
+            raise
         await response.write_eof()
         return response
 

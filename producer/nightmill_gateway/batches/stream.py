@@ -140,6 +140,8 @@ class RequestsReader:
             raise InvalidParamsError("", "nested too deep") from None
         except ValueError as error:
             if self._last or not opened:
-                raise InvalidParamsError("", f"not JSON: {error}") from None
+                known = isinstance(error, json.JSONDecodeError)
+                problem = str(error) if known else "a number has too many digits"
+                raise InvalidParamsError("", f"not JSON: {problem}") from None
             return None, -1
         return found

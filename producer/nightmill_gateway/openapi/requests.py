@@ -7,6 +7,7 @@ from typing import Any, Final
 from nightmill.params import IMAGE_TYPES
 from nightmill.records.bounds import MAX_INT
 from nightmill_gateway.access.names import NAME
+from nightmill_gateway.answers.params import MODEL
 from nightmill_gateway.batches.check import CUSTOM_ID, MAX_EXPIRES_S, MAX_REQUESTS
 from nightmill_gateway.jobs.shapes import MAX_WAIT_S
 
@@ -65,7 +66,7 @@ _DOCUMENT_SOURCE: Final = either(
 _PARAMS: Final = _exactly(
     "model max_tokens messages",
     {
-        "model": TEXT,
+        "model": {"type": "string", "pattern": f"^{MODEL}$"},
         "max_tokens": {"type": "integer", "minimum": 1, "maximum": MAX_INT},
         "messages": listed(ref("InputMessage"), minItems=1),
         "system": either(STRING, listed(ref("TextBlock"))),
