@@ -153,7 +153,7 @@ class Settings(BaseSettings):
         30, ge=0, le=3600, description="Time that calls have to finish at shutdown, seconds"
     )
     max_payload_bytes: int = Field(
-        1 << 20, ge=1024, le=32 << 20, description="Size of one job in Redis at most"
+        1 << 20, ge=1024, le=32 << 20, description="Size of one job in Redis, unless by HTTP"
     )
     max_response_bytes: int = Field(
         32 << 20,

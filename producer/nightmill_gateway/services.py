@@ -29,10 +29,6 @@ class Services(Connections):
         """Return what a request is checked with that asks for this API version and these betas."""
         return msgspec.structs.replace(self.producer.defaults, api=api)
 
-    def stored_defaults(self, api: Api) -> Defaults:
-        """Return the same for a request that may stay in the store: as long as the API has it."""
-        return msgspec.structs.replace(self.defaults(api), max_payload_bytes=LARGEST)
-
 
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
@@ -48,4 +44,6 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         store = await stack.enter_async_context(ResultStore.open(settings.store_at))
         await join_store(settings, redis, store)
         producer = await stack.enter_async_context(Producer(settings=settings))
+        # Clients wait for these jobs, and send what the API takes. MAX_PAYLOAD_BYTES is for bulk.
+        producer.defaults = msgspec.structs.replace(producer.defaults, max_payload_bytes=LARGEST)
         yield Services.over(settings, redis, store, producer)

@@ -33,6 +33,7 @@ from nightmill.records.counts import ENDED
 from nightmill.records.job import Job, is_rehearsal, now_ms, rehearsal_of
 from nightmill.records.message import NULL
 from nightmill.records.stop_reasons import counted_as
+from nightmill.records.stored_body import LARGEST
 from nightmill.settings import Settings
 from nightmill.sources import named_beside, request_of, row_of
 
@@ -62,6 +63,11 @@ def defaults_of(settings: Settings) -> Defaults:
         max_payload_bytes=settings.max_payload_bytes,
         preflight=preflight if settings.preflight else None,
     )
+
+
+def defaults_of_queued(settings: Settings) -> Defaults:
+    """Return the same for requests that are queued: another producer may allow larger ones."""
+    return msgspec.structs.replace(defaults_of(settings), max_payload_bytes=LARGEST)
 
 
 def defaults_with(defaults: Defaults, version: str | None, betas: object) -> Defaults:

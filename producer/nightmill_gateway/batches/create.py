@@ -42,7 +42,7 @@ async def create(request: web.Request, services: Services) -> MessageBatch:
         await room.require(caller)
     name = new_id(began)
     staging = Staging(batches, name)
-    reader, check = RequestsReader(), RequestsCheck(services.stored_defaults(api))
+    reader, check = RequestsReader(), RequestsCheck(services.defaults(api))
     try:
         digest = await _stage(request, reader, check, staging)
         expires_s = services.settings.batch_expires_s

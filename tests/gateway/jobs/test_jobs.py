@@ -126,7 +126,7 @@ async def test_a_failed_job_says_why(rig: Rig, door: Door) -> None:
         ({"params": params(), "wait": 61}, 400, "wait: given 61"),
         ({"params": params(), "wait": True}, 400, "wait"),
         ({"params": params(), "x": 1}, 400, "x: given 1"),
-        ({"params": params(system="x" * 2_000_000)}, 413, "bytes"),
+        ({"params": params(system="x" * (32 << 20))}, 413, "bytes"),
     ],
 )
 async def test_a_fault_names_its_field(door: Door, body: object, status: int, problem: str) -> None:

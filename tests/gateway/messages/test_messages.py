@@ -49,6 +49,19 @@ async def test_a_client_gets_its_message(rig: Rig, door: Door) -> None:
     assert (row.api.anthropic_version, row.api.anthropic_beta) == ("2026-10-21", ("a-1",))
 
 
+async def test_a_large_request_is_called_whole(rig: Rig, door: Door) -> None:
+    """A service that sends images of several MB needs no setting: the API takes 32 MB."""
+    async with rig.working():
+        answer = await door("POST", PATH, json=body(system="x" * (5 << 20)))
+        job = {"params": body(system="x" * (3 << 20)), "wait": 30}
+        other = await door("POST", "/v1/jobs", json=job)
+    assert answer.status == other.status == 200, other.body
+    assert other.json["state"] == "succeeded"
+    (row,) = [row async for row in rig.store.stream(BATCH)]
+    assert row.params is not None
+    assert len(bytes(row.params)) > 5 << 20
+
+
 async def test_its_jobs_come_before_those_of_batches(rig: Rig, door: Door) -> None:
     """A client waits; a night's batch does not. A person's own limit stays."""
     async with rig.working():
@@ -212,7 +225,7 @@ async def test_clients_share_no_batch_with_other_tenants(rig: Rig, door: Door) -
         ({}, 400, "model: missing"),
         (body(max_tokens=0), 400, "max_tokens: given 0"),
         (body(stream="yes"), 400, "stream"),
-        (body(system="x" * 2_000_000), 413, "bytes"),
+        (body(system="x" * (32 << 20)), 413, "bytes"),
     ],
 )
 async def test_a_fault_names_its_field(

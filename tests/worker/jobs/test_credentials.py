@@ -34,7 +34,7 @@ def decider(**changes: object) -> Decider:
 
 def text_of(decision: Decision) -> str:
     """Return all that a decision holds, but its event."""
-    return msgspec.json.encode(msgspec.structs.replace(decision, event=None)).decode()
+    return msgspec.json.encode(msgspec.structs.replace(decision, event=None, claimed=None)).decode()
 
 
 def revealed(decision: Decision) -> bool:

@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from nightmill.enqueue.prepare import defaults_of
+from nightmill.enqueue.prepare import defaults_of_queued
 from nightmill.errors import StoreUnavailableError
 from nightmill.queue import keys, wire
 from nightmill.queue.patience import waits
@@ -81,7 +81,7 @@ class Claims:
         self._settler, self._committer = settler, committer
         self._burst = burst
         self._groups = read_groups(settings.limit_groups)
-        self._defaults = defaults_of(settings)
+        self._defaults = defaults_of_queued(settings)
         self._stopping = False
         self._isolation = Isolation(
             settings,

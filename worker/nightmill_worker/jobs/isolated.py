@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from nightmill.checked.structured import structured
-from nightmill.enqueue.prepare import defaults_of
+from nightmill.enqueue.prepare import defaults_of_queued
 from nightmill.errors import (
     InvalidAcceptanceError,
     InvalidParamsError,
@@ -90,7 +90,7 @@ async def _run(
         job, _ = wire.decode_job(request.payload, request.job_id)
         params = bytes(job.params)
         stored = stored_body(params, job.batch)
-        body = b"" if stored else recheck(params, defaults_of(settings))
+        body = b"" if stored else recheck(params, defaults_of_queued(settings))
         accept = from_text(request.accept if is_null(job.accept) else job.accept)
     except (PayloadError, InvalidParamsError, InvalidAcceptanceError):
         return Isolated(kind="unfit")
