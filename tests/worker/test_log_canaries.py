@@ -46,14 +46,14 @@ async def test_no_line_has_a_prompt_or_a_key(
     """Logs are kept longer, and read by more people, than prompts."""
     config = SimulatorConfig(latency_s=0.01, **FAILURES[failure])  # type: ignore[arg-type]
     async with rigged(redis_url, tmp_path, config, api_key=KEY, max_attempts=2) as rig:
-        for number in range(5):
-            request = {**hello(f"{PROMPT} {number}"), "system": PROMPT}
-            await rig.producer.enqueue(request, batch="night", custom_id=f"c{number}")
         await rig.redis.set("arq:job:bad", f'{{"prompt": "{PROMPT}"')
         await rig.redis.zadd("nightmill:queue", {"bad": 1_700_000_000_000})
         async with rig.working():
+            await rig.row("bad")  # before a wrong key stops the account
+            for number in range(5):
+                request = {**hello(f"{PROMPT} {number}"), "system": PROMPT}
+                await rig.producer.enqueue(request, batch="night", custom_id=f"c{number}")
             await until(lambda: any(list(e.calls()) for e in rig.events_of(CallsEnded)))
-            await rig.row("bad")
         lines = logged(capsys, rig)
     assert any(line["event"] == "call ended" for line in lines)
 
