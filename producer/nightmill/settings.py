@@ -237,11 +237,9 @@ class Settings(BaseSettings):
     )
     history: bool = Field(True, description="Keep the history of the last day in Redis")
 
-    log_format: Literal["json", "console"] = Field(
-        "console", description="Format of the worker's log"
-    )
+    log_format: Literal["json", "console"] = Field("console", description="Format of the log")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe level that the worker logs"
+        "info", description="Least severe level that is logged"
     )
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +15,7 @@ from nightmill_gateway.access.caller import ALL, CALLER
 from nightmill_gateway.access.key_use import KeyUse
 from nightmill_gateway.access.room import ROOM, QueueRoom
 from nightmill_gateway.answers.errors import ApiError, api_error
-from nightmill_gateway.answers.log import report
+from nightmill_gateway.answers.log import note_request, report
 from nightmill_gateway.answers.reply import (
     HEADER,
     LIMITS,
@@ -22,6 +23,7 @@ from nightmill_gateway.answers.reply import (
     error_reply,
     new_request_id,
     reply,
+    route_of,
 )
 from nightmill_gateway.batches.handlers import BatchHandlers
 from nightmill_gateway.batches.looking import Looking
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 
 OPEN: Final = LOOKS | {openapi.PATH}
 """Paths that need no key."""
+HUNG_UP: Final = 499
+"""The status of a request whose client hung up."""
 READY_S: Final = 2.0
 """Longest time for Redis or the store to answer a look at readiness, seconds."""
 
@@ -85,7 +89,18 @@ def make_app(services: Services, access: Access) -> web.Application:
 @web.middleware
 async def _answers(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request its id, and turn every failure into the API's envelope."""
-    request[REQUEST_ID] = new_request_id()
+    request[REQUEST_ID] = request_id = new_request_id()
+    began, status = time.monotonic(), HUNG_UP
+    try:
+        answer = await _answered(request, handler)
+        status = answer.status
+    finally:
+        seconds = time.monotonic() - began
+        note_request(request_id, request.method, route_of(request), status, seconds)
+    return answer
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPException as error:

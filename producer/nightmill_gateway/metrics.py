@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from nightmill_gateway.answers.reply import OTHER, route_of
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-OTHER: Final = "other"
-"""The route of a path without one, and a method that HTTP does not define."""
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 HUNG_UP: Final = "499"
 """The status of a request whose client hung up."""
@@ -71,9 +71,3 @@ class GatewayCounters:
             return response
 
         return counted
-
-
-def route_of(request: web.Request) -> str:
-    """Return the template of a request's route, such as /v1/messages/batches/{id}."""
-    resource = request.match_info.route.resource
-    return OTHER if resource is None else resource.canonical

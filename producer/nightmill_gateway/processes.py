@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from nightmill.errors import NightmillError
 from nightmill.metrics.serving import process_ended
 from nightmill.queue.patience import waits
-from nightmill_gateway.answers.log import note
+from nightmill_gateway.answers.log import begin_log, note_death
 from nightmill_gateway.process import INSECURE, READY, UNUSABLE
 from nightmill_gateway.stopping import NOTICE_S
 
@@ -61,6 +61,7 @@ class Processes:
 
         Raises GatewayFailedError when a process cannot run with its settings.
         """
+        begin_log(self._settings)
         stop.then = lambda: self._stop(signal.SIGINT if stop.at_once else signal.SIGTERM)
         async with asyncio.TaskGroup() as group:
             for _ in range(self._count):
@@ -92,7 +93,7 @@ class Processes:
         pauses = waits(*RESTART_S)
         while not stop.asked.is_set():
             began = loop.time()
-            code = await self._run_one(stop)
+            pid, code = await self._run_one(stop)
             if stop.asked.is_set():
                 return
             if code == UNUSABLE:
@@ -102,13 +103,13 @@ class Processes:
             if loop.time() - began > YOUNG_S:
                 pauses = waits(*RESTART_S)
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            note(f"a gateway process ended ({how}); starting another")
+            note_death(pid, how)
             with suppress(TimeoutError):
                 async with asyncio.timeout(next(pauses)):
                     await stop.asked.wait()
 
-    async def _run_one(self, stop: Stop) -> int:
-        """Run a process to its end; return its exit code."""
+    async def _run_one(self, stop: Stop) -> tuple[int, int]:
+        """Run a process to its end; return its pid and its exit code."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "nightmill_gateway.process"),
             *(*map(str, self._fds), *self._args),
@@ -125,7 +126,7 @@ class Processes:
                 self._ready.release()
             if stop.asked.is_set():  # since it was asked to start
                 stop.then()
-            return await process.wait()
+            return process.pid, await process.wait()
         finally:
             self._running.discard(process)
             self._serving.discard(process)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nightmill.store.access_keys import AccessKeys
 from nightmill_gateway.access.caller import ByKey, OnThisMachine
+from nightmill_gateway.answers.log import begin_log
 from nightmill_gateway.app import make_app
 from nightmill_gateway.server import listening
 from nightmill_gateway.services import open_services
@@ -64,6 +65,7 @@ async def serve(
     ready: Callable[[Access], Awaitable[None]],
 ) -> None:
     """Serve on `sockets` until `stop`; call `ready` once requests are taken."""
+    begin_log(settings)
     async with open_services(settings) as services:
         access = await access_of(services, insecure=insecure)
         app = make_app(services, access)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from nightmill import errors
 from nightmill_gateway.answers import body
 from nightmill_gateway.answers.errors import ApiError, api_error
+from nightmill_gateway.answers.log import _Log
+from tests.gateway.door import Door, opened
 
 if TYPE_CHECKING:
-    from tests.gateway.door import Door
+    from tests.rig import Rig
 
 
 async def test_an_unknown_route(door: Door) -> None:
@@ -86,7 +89,35 @@ async def test_a_defect_is_a_500_and_its_text_stays_in_the_log(
     answer = await door("GET", "/nothing")
     assert answer.error == (500, "api_error")
     assert "their prompt" not in answer.message
-    assert answer.json["request_id"] in capsys.readouterr().err
+    logged = capsys.readouterr().err
+    assert answer.json["request_id"] in logged
+    assert "their prompt" in logged
+
+
+async def test_the_log_is_json_with_request_ids_and_without_texts_of_users(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At debug there is a line for each request: its route is a template, its body is not there."""
+    changes = {"log_format": "json", "log_level": "debug"}
+    settings = rig.settings.model_copy(update=changes)
+    log = _Log()
+    log.begin(settings)
+    monkeypatch.setattr("nightmill_gateway.answers.log._LOG", log)
+    async with opened(settings) as door:
+        answers = [
+            await door("GET", "/v1/messages/batches/a-secret-id?q=a-secret-id"),
+            await door("POST", "/v1/messages", {"model": "a-secret-id", "max_tokens": -1}),
+            await door("GET", "/a-secret-id"),
+        ]
+    text = capsys.readouterr().err
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert "a-secret-id" not in text
+    assert [line["request_id"] for line in lines] == [each.json["request_id"] for each in answers]
+    assert [(line["event"], line["level"], line["route"], line["status"]) for line in lines] == [
+        ("request ended", "debug", "/v1/messages/batches/{id}", 404),
+        ("request ended", "debug", "/v1/messages", 400),
+        ("request ended", "debug", "other", 404),
+    ]
 
 
 class Slow:

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 from collections import Counter
-from collections.abc import Callable, MutableMapping
-from functools import partial
-from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from nightmill.safety.redaction import Secrets
-from nightmill.safety.visible import visible
+from nightmill.safety.logger import make_logger
 from nightmill_worker import events, group_events
 
 if TYPE_CHECKING:
@@ -62,21 +56,8 @@ LEVELS: Final[dict[type[Event], int]] = {
 
 def log_events(settings: Settings) -> Emit:
     """Return a listener that logs events from LOG_LEVEL on, in LOG_FORMAT."""
-    structlog = _structlog()
-    secrets = Secrets.of(settings)
+    log = make_logger(settings)
     least = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    pretty = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    render = structlog.processors.JSONRenderer() if settings.log_format == "json" else pretty
-    log = structlog.wrap_logger(
-        structlog.WriteLogger(sys.stderr),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            partial(_plain, secrets, visible if settings.log_format == "console" else str),
-            render,
-        ],
-    )
-
     tally = _Tally()
 
     def listen(event: Event) -> None:
@@ -120,36 +101,6 @@ class _Tally:
             found |= {name: self._since[name] for name in names}
             self._since.clear()
         return found
-
-
-def _structlog() -> ModuleType:
-    """Import structlog, but not rich, which it imports for tracebacks that are never logged."""
-    name = "rich"
-    absent = name not in sys.modules
-    if absent:
-        sys.modules[name] = None  # type: ignore[assignment] # "cannot be imported"
-    try:
-        return import_module("structlog")
-    finally:
-        if absent:
-            del sys.modules[name]
-
-
-def _plain(
-    secrets: Secrets,
-    shown: Callable[[str], str],
-    _logger: object,
-    _method: str,
-    fields: MutableMapping[str, Any],
-) -> MutableMapping[str, Any]:
-    """Hide credentials in an event's texts, and show what would control a terminal.
-
-    JSON needs no such care: it has every character but those of ASCII as an escape.
-    """
-    for name, value in fields.items():
-        if isinstance(value, str):
-            fields[name] = shown(secrets.hidden(value))
-    return fields
 
 
 def _spaced(name: str) -> str:

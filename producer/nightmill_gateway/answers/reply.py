@@ -19,6 +19,9 @@ REQUEST_ID: Final = web.RequestKey("request_id", str)
 LIMITS: Final = web.RequestKey("limits", Mapping[str, str])
 """The key in a request of headers that say what its key may still use."""
 
+OTHER: Final = "other"
+"""The route of a path without one, and a method that HTTP does not define."""
+
 
 def new_request_id() -> str:
     """Return the id of one request; support finds the request by it."""
@@ -50,3 +53,9 @@ def error_reply(error: ApiError, request_id: str) -> web.Response:
         headers={**error.headers, HEADER: request_id},
         content_type="application/json",
     )
+
+
+def route_of(request: web.Request) -> str:
+    """Return the template of a request's route, such as /v1/messages/batches/{id}."""
+    resource = request.match_info.route.resource
+    return OTHER if resource is None else resource.canonical

@@ -1,0 +1,63 @@
+"""The lines of a log: structlog's, to stderr, as JSON or as text. No line holds a credential."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from nightmill.safety.redaction import Secrets
+from nightmill.safety.visible import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+    from types import ModuleType
+
+    from nightmill.settings import Settings
+
+
+def make_logger(settings: Settings) -> Any:  # noqa: ANN401 - structlog's loggers have no type
+    """Return a logger of all levels, in LOG_FORMAT."""
+    structlog = _structlog()
+    pretty = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    as_json = settings.log_format == "json"
+    return structlog.wrap_logger(
+        structlog.WriteLogger(sys.stderr),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            partial(_plain, Secrets.of(settings), str if as_json else visible),
+            structlog.processors.JSONRenderer() if as_json else pretty,
+        ],
+    )
+
+
+def _structlog() -> ModuleType:
+    """Import structlog, but not rich, which it imports for tracebacks that are never logged."""
+    name = "rich"
+    absent = name not in sys.modules
+    if absent:
+        sys.modules[name] = None  # type: ignore[assignment] # "cannot be imported"
+    try:
+        return import_module("structlog")
+    finally:
+        if absent:
+            del sys.modules[name]
+
+
+def _plain(
+    secrets: Secrets,
+    shown: Callable[[str], str],
+    _logger: object,
+    _method: str,
+    fields: MutableMapping[str, Any],
+) -> MutableMapping[str, Any]:
+    """Hide credentials in an event's texts, and show what would control a terminal.
+
+    JSON needs no such care: it has every character but those of ASCII as an escape.
+    """
+    for name, value in fields.items():
+        if isinstance(value, str):
+            fields[name] = shown(secrets.hidden(value))
+    return fields
