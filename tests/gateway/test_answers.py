@@ -106,7 +106,7 @@ async def test_the_log_is_json_with_request_ids_and_without_texts_of_users(
     async with opened(settings) as door:
         answers = [
             await door("GET", "/v1/messages/batches/a-secret-id?q=a-secret-id"),
-            await door("POST", "/v1/messages", {"model": "a-secret-id", "max_tokens": -1}),
+            await door("POST", "/v1/messages", json={"model": "a-secret-id", "max_tokens": -1}),
             await door("GET", "/a-secret-id"),
         ]
     text = capsys.readouterr().err
