@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.request import urlopen
 
 import pytest
 
@@ -102,6 +103,19 @@ def test_typescript(node: Path, env: dict[str, str]) -> None:
     assert "passed" in run(["node", "round_trip.mjs"], node, env)
     (node / "start.mjs").write_text(quick_start("docs/gateway.md", "typescript"))
     assert "Name three rivers" in run(["node", "start.mjs"], node, env)
+
+
+def test_a_service_that_swaps_its_base_url(env: dict[str, str]) -> None:
+    """Its code is that for the provider's API; the environment says where it calls."""
+    command = [sys.executable, str(ROOT / "examples" / "summaries.py"), "0"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as service:
+        try:
+            assert service.stdout is not None
+            url = service.stdout.readline().strip()
+            with urlopen(url, b"Three rivers.", timeout=30) as answer:  # noqa: S310 - its own
+                assert "Summarise in one sentence" in answer.read().decode()
+        finally:
+            service.terminate()
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
