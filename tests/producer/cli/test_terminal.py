@@ -22,7 +22,7 @@ EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
 def test_no_command_prints_by_another_way() -> None:
     """One way, one rule: typer.echo, print and rich's own Console would pass everything."""
     other = re.compile(r"typer\.s?echo|\bprint\(|[^e]Console\(|sys\.std(out|err)\.write")
-    allowed = {"console.py": "Console"}
+    allowed = {"console.py": "Console", "closing_block.py": "VisibleConsole(stderr=True).print("}
     for folder in ("producer/nightmill/cli", "worker/nightmill_worker/cli"):
         for path in (ROOT / folder).glob("*.py"):
             for line in path.read_text().splitlines():
