@@ -11,7 +11,7 @@ from nightmill.queue import keys
 from nightmill.records.state import JobState
 from tests.gateway.door import opened
 from tests.gateway.messages.test_events import read
-from tests.gateway.messages.test_messages import BATCH, PATH, body, rows
+from tests.gateway.messages.test_messages import BATCH, PATH, body, hung_up, rows
 from tests.rig import until
 
 if TYPE_CHECKING:
@@ -97,20 +97,7 @@ async def test_a_client_that_hangs_up_leaves_the_job_to_those_who_wait(
 
 async def test_a_job_that_was_cancelled_is_made_again_under_its_key(rig: Rig, door: Door) -> None:
     """The client left before its job was called, and asks again later."""
-    asking = asyncio.create_task(door("POST", PATH, json=body(), headers=KEY))
-
-    async def queued() -> bool:
-        return (await door.services.batches.counts(BATCH)).queued == 1
-
-    await until(queued)
-    asking.cancel()
-    await asyncio.wait([asking])
-
-    async def withdrawn() -> bool:
-        return bool(await rig.redis.execute_command("ZCARD", "arq:abort"))
-
-    await until(withdrawn)
-    await rig.work_off()
+    await hung_up(rig, door, KEY)
     assert await rows(rig) == {JobState.CANCELLED: 1}
     async with rig.working():
         assert (await door("POST", PATH, json=body(), headers=KEY)).status == 200

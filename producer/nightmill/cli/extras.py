@@ -1,8 +1,15 @@
-"""Which extra of nightmill brings a package."""
+"""Which extra of nightmill brings a package, and commands that need one."""
 
 from __future__ import annotations
 
-from typing import Final
+import functools
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
+
+from nightmill.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 EXTRAS: Final = {
     **dict.fromkeys(("alembic", "genai_prices", "sqlalchemy"), "store"),
@@ -20,3 +27,17 @@ def extra_missing(error: ImportError) -> str:
     if package not in EXTRAS:
         raise error
     return f"this needs {package}: pip install 'nightmill[{EXTRAS[package]}]'"
+
+
+def when_installed(
+    command: Callable[..., None], libraries: Sequence[str], problem: str
+) -> Callable[..., None]:
+    """Return a command that says `problem` in one line when one of `libraries` is missing."""
+
+    @functools.wraps(command)
+    def checked(*args: object, **options: object) -> None:
+        if not all(map(find_spec, libraries)):
+            raise SettingsError(problem)
+        command(*args, **options)
+
+    return checked

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from nightmill.errors import PayloadError
-from nightmill.queue import keys, wire
-from nightmill.queue.connection import redis_errors
+from nightmill.queue import wire
+from nightmill.queue.queued_job import read_queued
 from nightmill.records.bounds import date_of
 from nightmill.records.counts import text
 from nightmill.records.message import Message, is_null
@@ -107,16 +107,11 @@ async def waiting_history(redis: Redis, job_id: str) -> list[str] | None:
 
     Raises QueueUnavailableError.
     """
-    with redis_errors():
-        async with redis.pipeline(transaction=True) as pipe:
-            pipe.exists(keys.PAYLOAD + job_id)
-            pipe.hgetall(keys.RECORD + job_id)
-            pipe.lrange(keys.ATTEMPTS + job_id, 0, -1)
-            pipe.get(keys.PAYLOAD + job_id)
-            exists, record, attempts, payload = await pipe.execute()
-    if not exists:
+    found = await read_queued(redis, job_id)
+    if found is None:
         return None
-    state = text(record.get(b"state", b"queued"))
+    payload, record, attempts = found
+    state = found.state
     lines = [f"{job_id}: {state.replace('_', ' ')}"]
     if b"worker" in record and state == "in_flight":
         answered = record.get(b"answered") == record.get(b"token")

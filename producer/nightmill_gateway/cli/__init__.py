@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from nightmill.errors import SettingsError
+from nightmill.cli.extras import when_installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,15 +17,7 @@ MISSING: Final = "the gateway is not installed here: pip install 'nightmill[gate
 
 
 def _when_installed(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that says in one line when the gateway extra is missing."""
-
-    @functools.wraps(command)
-    def checked(*args: object, **options: object) -> None:
-        if not all(map(find_spec, LIBRARIES)):
-            raise SettingsError(MISSING)
-        command(*args, **options)
-
-    return checked
+    return when_installed(command, LIBRARIES, MISSING)
 
 
 def register(app: typer.Typer) -> None:

@@ -9,9 +9,8 @@ from aiohttp import web
 
 from nightmill.errors import PayloadError
 from nightmill.params import decode
-from nightmill.queue import keys, wire
-from nightmill.queue.connection import redis_errors
-from nightmill.records.counts import text
+from nightmill.queue import wire
+from nightmill.queue.queued_job import read_queued
 from nightmill.records.job import request_hash
 from nightmill_gateway.access.api import api_in_headers
 from nightmill_gateway.access.caller import CALLER
@@ -117,16 +116,11 @@ class JobHandlers:
         return reply(await self._found(inner(request[CALLER].tenant, name)))
 
     async def _found(self, job_id: str) -> dict[str, object]:
-        """Return a job as it is now: Redis first, since a job that ends has its row before."""
-        with redis_errors():
-            async with self._services.redis.pipeline(transaction=True) as pipe:
-                pipe.get(keys.PAYLOAD + job_id)
-                pipe.hget(keys.RECORD + job_id, "state")
-                pipe.lrange(keys.ATTEMPTS + job_id, 0, -1)
-                payload, state, attempts = await pipe.execute()
-        if payload is not None:
-            shown = text(state or b"queued")
-            return waiting_job(job_id, shown, _enqueued_at(payload), attempts)
+        """Return a job as it is now."""
+        found = await read_queued(self._services.redis, job_id)
+        if found is not None:
+            enqueued_at = _enqueued_at(found.payload)
+            return waiting_job(job_id, found.state, enqueued_at, found.attempts)
         row: Result | None = await self._services.store.get(job_id)
         if row is None:
             raise not_found(f"job {job_id.partition('/')[2]}")

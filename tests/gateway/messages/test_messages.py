@@ -16,6 +16,8 @@ from tests.gateway.messages.test_events import read
 from tests.rig import until
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tests.gateway.door import Door
     from tests.rig import Rig
 
@@ -132,9 +134,9 @@ async def test_a_job_that_is_not_called_in_time_is_never_called(rig: Rig, stream
     assert rig.calls() == 0
 
 
-async def test_a_client_that_hangs_up_is_not_called_for(rig: Rig, door: Door) -> None:
-    """Its job had not started, so it costs nothing."""
-    asking = asyncio.create_task(door("POST", PATH, json=body()))
+async def hung_up(rig: Rig, door: Door, headers: Mapping[str, str] | None = None) -> None:
+    """Ask for a Message, hang up before a worker runs, and let the job be cancelled."""
+    asking = asyncio.create_task(door("POST", PATH, json=body(), headers=headers))
 
     async def queued() -> bool:
         return (await door.services.batches.counts(BATCH)).queued == 1
@@ -148,6 +150,11 @@ async def test_a_client_that_hangs_up_is_not_called_for(rig: Rig, door: Door) ->
 
     await until(withdrawn)
     await rig.work_off()
+
+
+async def test_a_client_that_hangs_up_is_not_called_for(rig: Rig, door: Door) -> None:
+    """Its job had not started, so it costs nothing."""
+    await hung_up(rig, door)
     assert await rows(rig) == {JobState.CANCELLED: 1}
     assert rig.calls() == 0
 

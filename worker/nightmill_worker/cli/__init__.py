@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from nightmill.errors import SettingsError
+from nightmill.cli.extras import when_installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,15 +30,7 @@ CLIENT_ONLY: Final = (
 
 
 def _when_installed(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that says in one line when the worker extra is missing."""
-
-    @functools.wraps(command)
-    def checked(*args: object, **options: object) -> None:
-        if not all(map(find_spec, LIBRARIES)):
-            raise SettingsError(CLIENT_ONLY)
-        command(*args, **options)
-
-    return checked
+    return when_installed(command, LIBRARIES, CLIENT_ONLY)
 
 
 def register(app: typer.Typer) -> None:

@@ -310,8 +310,10 @@ def _measure(law: Law, observed: Observed, now: float, *, cut: bool) -> Law:
         old = law.probes.get(d)
         if old is None or (d == law.blamed and not old.used):
             # There is no refill to measure: nothing was used before the last refusal.
-            pace = pace_of(law, at_least=UNPROVEN_PACE) if cut else pace_of(law)
-            pace = min(0.5 * pace, first_refill(calls, now - law.since)) if cut else pace
+            pace = pace_of(law)
+            if cut:
+                fast = pace_of(law, at_least=UNPROVEN_PACE)
+                pace = min(0.5 * fast, first_refill(calls, now - law.since))
             rate = pace * used / max(1, calls)
             probes[d] = Probe.at(now, rate, calls, used, observed.refused)
             continue

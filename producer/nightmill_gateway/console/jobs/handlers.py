@@ -10,9 +10,8 @@ from aiohttp import web
 
 from nightmill.errors import InvalidParamsError, NightmillError, PayloadError
 from nightmill.maintenance.requeue_one import requeue_one
-from nightmill.queue import keys, wire
-from nightmill.queue.connection import redis_errors
-from nightmill.records.counts import text
+from nightmill.queue import wire
+from nightmill.queue.queued_job import read_queued
 from nightmill.records.result import Attempt, Result
 from nightmill_gateway.access.caller import CALLER
 from nightmill_gateway.answers.errors import ApiError, not_found
@@ -34,8 +33,7 @@ from nightmill_gateway.console.jobs.line import line_of
 from nightmill_gateway.console.pages import render, see_other
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from nightmill.queue.queued_job import QueuedJob
     from nightmill_gateway.access.caller import Caller
     from nightmill_gateway.console.audited import Audited
     from nightmill_gateway.services import Services
@@ -130,17 +128,12 @@ class JobPages:
         )
 
     async def _seen(self, caller: Caller, job_id: str) -> Seen:
-        """Return a job: Redis first, since a job that ends has its row before."""
+        """Return a job that the caller may see."""
         if not may_see(caller, job_id.partition(":")[0]):
             raise not_found(f"job {job_id!a:.80}")
-        with redis_errors():
-            async with self._services.redis.pipeline(transaction=True) as pipe:
-                pipe.get(keys.PAYLOAD + job_id)
-                pipe.hget(keys.RECORD + job_id, "state")
-                pipe.lrange(keys.ATTEMPTS + job_id, 0, -1)
-                payload, state, attempts = await pipe.execute()
-        if payload is not None:
-            return _waiting(job_id, payload, text(state or b"queued"), attempts)
+        found = await read_queued(self._services.redis, job_id)
+        if found is not None:
+            return _waiting(job_id, found)
         row = await self._services.store.get(job_id)
         if row is None:
             raise not_found(f"job {job_id!a:.80}")
@@ -189,19 +182,19 @@ def _editable(params: bytes | None, most: int) -> str | None:
     return text if max(size_of(text), len(quote_plus(text))) <= most else None
 
 
-def _waiting(job_id: str, payload: bytes, state: str, attempts: Sequence[bytes]) -> Seen:
+def _waiting(job_id: str, found: QueuedJob) -> Seen:
     params, batch, enqueued_at = None, None, None
     try:
-        job, enqueued_at = wire.decode_job(payload)
+        job, enqueued_at = wire.decode_job(found.payload)
         params, batch = bytes(job.params), job.batch
     except PayloadError:
         pass
     return Seen(
         job_id=job_id,
-        state=state,
+        state=found.state,
         batch=batch,
         params=params,
-        attempts=tuple(found for each in attempts if (found := _read(each)) is not None),
+        attempts=tuple(call for each in found.attempts if (call := _read(each)) is not None),
         enqueued_at=enqueued_at,
     )
 
