@@ -79,12 +79,13 @@ async def test_refused_prompts_that_stand_together_fail_alone(
 ) -> None:
     """The first window was all refused, and so were the next jobs in order.
 
-    It takes 3 s; in one run of sixteen the lane waits for more than 60 s, and why is not known yet.
+    Trials are at random places, and two that are refused before any call succeeds stop the lane: so
+    most jobs are others.
     """
     async with rigged(redis_url, tmp_path, QUICK, canary=0) as rig:
-        await enqueue(rig, [bad if n < 40 else "say this" for n in range(400)])
+        await enqueue(rig, [bad if n < 40 else "say this" for n in range(2_000)])
         async with rig.working(), rig.working():
-            await until(lambda: ended(rig, 360, 40), within=170)
+            await until(lambda: ended(rig, 1_960, 40), within=60)
         assert {row.custom_id for row in await failures(rig)} == {str(n) for n in range(40)}
 
 
