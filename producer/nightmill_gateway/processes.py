@@ -66,9 +66,9 @@ class Processes:
         async with asyncio.TaskGroup() as group:
             for _ in range(self._count):
                 group.create_task(self._keep_one(stop))
-            told = group.create_task(self._tell(ready))
+            telling = group.create_task(self._tell(ready))
             await stop.asked.wait()
-            told.cancel()
+            telling.cancel()
             limit_s = NOTICE_S + self._settings.grace_s + KILL_S
             killing = asyncio.get_running_loop().call_later(limit_s, self._stop, signal.SIGKILL)
         killing.cancel()

@@ -1,4 +1,4 @@
-"""A gateway that stops: what it still takes, and when those who wait are told."""
+"""A gateway that stops: what it still takes, and when waiting clients get an error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOTICE_S: Final = 5.0
 ASKED_S: Final = 60.0
 """A load balancer asks /readyz at least so often, seconds."""
 TELL_S: Final = 2.0
-"""So long before the end of GRACE_S those who wait are told, seconds."""
+"""So long before the end of GRACE_S waiting clients get an error, seconds."""
 ENDLESS: Final = frozenset({"/events"})
 """Paths whose answers end only with the gateway: it does not wait for them."""
 WRITE_S: Final = 1.0

@@ -81,7 +81,7 @@ def test_each_alert_is_tried() -> None:
 
 
 def test_each_alert_has_its_line_in_operations() -> None:
-    """Whoever is woken by it must read what to do."""
+    """An operator who is woken by it must read what to do."""
     listed = [row[0].strip("`") for row in table("operations.md", "alert")]
     assert listed == [rule["alert"] for rule in rules()]
 

@@ -22,7 +22,7 @@ PATH = "/v1/nothing"
 
 
 async def test_no_key_no_service(door: Door) -> None:
-    """Whoever reaches the port could spend the account's money."""
+    """Anyone who reaches the port could spend the account's money."""
     for key in ("", "wrong", new_key()[1], door.key[:-1] + "!", door.key + "x"):
         answer = await door("GET", PATH, key=key)
         assert answer.error == (401, "authentication_error"), key
@@ -74,7 +74,7 @@ async def test_what_each_role_may_do(door: Door, role: Role) -> None:
 
 
 async def test_the_store_has_no_key(door: Door) -> None:
-    """Whoever reads a backup of the store must not get in."""
+    """A backup of the store must not let its reader in."""
     (stored,) = await AccessKeys(door.services.store).all()
     assert door.key not in str(stored)
     assert door.key.removeprefix(stored.key_id) not in str(stored)

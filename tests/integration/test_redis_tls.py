@@ -106,7 +106,7 @@ def test_a_batch_runs_over_tls(
 async def test_what_tls_refuses_has_a_fix(
     server: Server, files: Path, changed: dict[str, str], words: str
 ) -> None:
-    """Another name, another authority, no certificate: an error that no waiting mends."""
+    """Another name, another authority, no certificate: an error that a wait does not remove."""
     named = {k: str(files / v) if v.endswith(".pem") else v for k, v in changed.items()}
     settings = load_settings(redis_url=url(server, files, **named))
     async with connect(settings) as redis:

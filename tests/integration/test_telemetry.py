@@ -51,8 +51,8 @@ def test_a_run_sends_a_span_for_each_call(shell: Shell) -> None:
     traces = [ExportTraceServiceRequest.FromString(body) for body in got["/v1/traces"]]
     resources = [each for trace in traces for each in trace.resource_spans]
     spans = [s for each in resources for scope in each.scope_spans for s in scope.spans]
-    told = [attribute for span in spans for attribute in span.attributes]
-    jobs = {each.value.string_value for each in told if each.key == "nightmill.job_id"}
+    attributes = [attribute for span in spans for attribute in span.attributes]
+    jobs = {each.value.string_value for each in attributes if each.key == "nightmill.job_id"}
     assert jobs == {f"prompts:c{i}" for i in range(12)}
     about = [attribute for each in resources for attribute in each.resource.attributes]
     assert {a.value.string_value for a in about if a.key == "service.name"} == {"nightmill"}

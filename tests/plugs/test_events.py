@@ -61,9 +61,9 @@ def test_the_set_is_frozen() -> None:
 
 def test_every_public_event_is_published() -> None:
     """With the fields of the worker's own event."""
-    told = published(events.JobsFinished(jobs={"a": "succeeded"}))
-    assert isinstance(told, public.JobsEnded)
-    assert told.jobs == {"a": "succeeded"}
+    event = published(events.JobsFinished(jobs={"a": "succeeded"}))
+    assert isinstance(event, public.JobsEnded)
+    assert event.jobs == {"a": "succeeded"}
     away = published(events.StoreAway(problem="p"))
     assert isinstance(away, public.ServiceAway)
     assert (away.service, away.problem) == ("store", "p")

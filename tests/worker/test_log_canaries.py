@@ -61,7 +61,7 @@ async def test_no_line_has_a_prompt_or_a_key(
 async def test_the_line_of_a_call_names_all_that_it_belongs_to(
     redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever looks for one job, one batch or one request of the endpoint's finds it."""
+    """One job, one batch and one request of the endpoint can be looked up."""
     async with rigged(redis_url, tmp_path) as rig:
         await rig.producer.enqueue(hello(), batch="night", custom_id="a")
         async with rig.working() as worker:
@@ -118,7 +118,7 @@ async def test_at_info_there_is_a_line_a_minute_and_one_for_each_batch(
 
 
 async def test_a_batch_that_starts_and_ends_is_told_once(redis_url: str, tmp_path: Path) -> None:
-    """By one worker, at info; what was there before the worker is not told."""
+    """By one worker, at info; what was there before the worker is left out."""
     async with rigged(redis_url, tmp_path) as rig:
         await rig.producer.enqueue(hello(), batch="old", custom_id="a")
         await rig.work_off()
@@ -129,6 +129,6 @@ async def test_a_batch_that_starts_and_ends_is_told_once(redis_url: str, tmp_pat
             await rig.row("new:a")
             await until(lambda: rig.events_of(BatchChanged))
             await until(lambda: rig.events_of(BatchChanged)[-1].succeeded == 1)
-        told = rig.events_of(BatchChanged)
-        assert {each.batch for each in told} == {"new"}
-        assert told[-1].state == "done"
+        changes = rig.events_of(BatchChanged)
+        assert {each.batch for each in changes} == {"new"}
+        assert changes[-1].state == "done"

@@ -32,7 +32,7 @@ REPORT_S: Final = 60.0
 
 
 def published(event: Event) -> public.Event | None:
-    """Return what subscribers are told of an event; None: it is of nightmill's own interest."""
+    """Return the public event of an event; None: subscribers do not get it."""
     make = _PUBLIC.get(type(event))
     return None if make is None else make(event)
 
@@ -112,10 +112,10 @@ class _Passing:
 
     def put(self, event: Event) -> None:
         """Let the subscriber have an event, unless too many wait for it."""
-        if (told := published(event)) is None:
+        if (found := published(event)) is None:
             return
         try:
-            self._waiting.put_nowait(told)
+            self._waiting.put_nowait(found)
         except queue.Full:
             self._lost += 1
             self._failed(f"it is slow: {HELD:,} events wait for it")

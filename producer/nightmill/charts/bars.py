@@ -58,8 +58,8 @@ def histogram(
     parts += _labels(bins, width, unit)
     parts += _marks(bins, marks, width)
     total = sum(each.count for each in bins)
-    told = ", ".join(f"{mark.name} {short(mark.value)}{unit}" for mark in marks)
-    return svg.drawing(title, f"{total:,} values{': ' if told else ''}{told}", parts)
+    named = ", ".join(f"{mark.name} {short(mark.value)}{unit}" for mark in marks)
+    return svg.drawing(title, f"{total:,} values{': ' if named else ''}{named}", parts)
 
 
 def _labels(bins: Sequence[Bin], width: float, unit: str) -> list[str]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nightmill.message_batches.connections import Connections
 
 Report = Callable[[str, Exception, float], None]
-"""Is told what raised, and after how many seconds it is tried again."""
+"""Called with what raised, and in how many seconds it is tried again."""
 
 BUSY_S: Final = 5.0
 """Wait after another process had the feeder's lock, seconds."""
@@ -52,7 +52,7 @@ class Keeper:
     """The work of one process on all Message Batches."""
 
     def __init__(self, connections: Connections, report: Report) -> None:
-        """Use connections that are open until `close` has returned; `report` is told of defects."""
+        """Use connections that are open until `close` has returned; `report` gets the defects."""
         self._connections = connections
         self._report = report
         self._steps: dict[str, asyncio.Task[None]] = {}

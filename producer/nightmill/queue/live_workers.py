@@ -71,7 +71,7 @@ _facts = msgspec.json.Decoder(Facts)
 
 
 async def read_facts(redis: Redis, workers: Sequence[LiveWorker]) -> dict[str, Facts]:
-    """Return the facts of those workers by name, also of one that told none.
+    """Return the facts of those workers by name, also of one that has reported none.
 
     Raises redis-py's errors.
     """

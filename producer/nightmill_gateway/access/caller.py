@@ -167,7 +167,7 @@ class OnThisMachine:
         return msgspec.structs.replace(await self.caller(headers), tenant=ALL)
 
     async def any(self) -> bool:
-        """Return True: whoever is on this machine."""
+        """Return True: anyone on this machine may call."""
         return True
 
 

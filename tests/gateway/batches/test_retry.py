@@ -91,7 +91,7 @@ async def test_the_selection_and_the_changes_hold(rig: Rig, door: Door) -> None:
 async def test_a_batch_that_has_not_ended_is_retried_in_place(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody was told of an end. A large request is not sent through Redis then either."""
+    """No client has read an end. A large request is not sent through Redis then either."""
     rig.settings = rig.settings.model_copy(update={"max_payload_bytes": SMALL})
     rig.producer.settings = rig.settings
     limits = {"max_payload_bytes": SMALL}

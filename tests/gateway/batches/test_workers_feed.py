@@ -85,7 +85,7 @@ async def test_workers_end_what_is_not_called(rig: Rig, how: str) -> None:
         await batches.pause("test")
     elif how == "cancelled in Redis":
         await batches.cancel()
-    elif how == "cancelled in the store":  # the gateway died before it told Redis
+    elif how == "cancelled in the store":  # the gateway ended before it wrote to Redis
         await MessageBatches(rig.store).cancel(await found(rig, batch), now_ms())
     async with rig.working(only_batch="another"):
         ended = await over(rig, batch)

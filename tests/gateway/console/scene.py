@@ -158,8 +158,8 @@ async def furnish(door: Door, rig: Rig) -> None:
         for n in range(3)
     ]
     await door.services.store.record(rows)
-    told = {"succeeded": 12, "failed": 3, "input_tokens": 14_000, "output_tokens": 6_000}
-    await make(door, "night", created_at=now_ms() - 3_600_000, total=40, **told)
+    counts = {"succeeded": 12, "failed": 3, "input_tokens": 14_000, "output_tokens": 6_000}
+    await make(door, "night", created_at=now_ms() - 3_600_000, total=40, **counts)
     await remember(rig)
 
 
@@ -177,8 +177,8 @@ async def furnish_hostile(door: Door) -> None:
         ]
     )
     redis = door.services.redis
-    told = {"succeeded": 1, "failed": 1, "total": 9, "flag": "paused", "reason": EVIL}
-    await make(door, EVIL_BATCH, created_at=now_ms(), **told)
+    counts = {"succeeded": 1, "failed": 1, "total": 9, "flag": "paused", "reason": EVIL}
+    await make(door, EVIL_BATCH, created_at=now_ms(), **counts)
     lane_name = f"0123456789abcdef:{EVIL}"
     await redis.execute_command("SADD", keys.LANES, lane_name)
     await redis.execute_command("HSET", keys.LANE + lane_name, "sent", "3", "used_at", "1")

@@ -82,7 +82,7 @@ async def test_all_that_match(door: Door) -> None:
 
 
 async def test_pause_resume_and_the_log(door: Door) -> None:
-    """Whoever wonders why a batch stands finds who paused it, and when."""
+    """The log says who paused a batch, and when."""
     await make(door, "a")
     async with logged_in(door) as browser:
         after = await act(browser, "pause", "a")

@@ -94,7 +94,7 @@ async def test_a_session_ends_with_its_key_and_by_log_out(door: Door, browser: B
 
 
 async def test_wrong_keys_are_damped(door: Door, browser: Browser) -> None:
-    """Whoever guesses must not guess fast."""
+    """Keys cannot be guessed fast."""
     page = await browser.post("/login", {"key": "nm_wrong"})
     assert page.status == 401
     assert "not valid" in page.text

@@ -58,7 +58,7 @@ async def test_a_change_is_told_within_two_seconds(door: Door, rig: Rig) -> None
 
 
 async def test_a_job_that_ends_is_told(door: Door, rig: Rig) -> None:
-    """Whoever waits for one job need not reload."""
+    """The page of a job needs no reload."""
     await rig.producer.enqueue(hello(), batch="b", custom_id="1")
     async with logged_in(door) as browser, listening(browser, "job:b:1") as stream:
         await watched(door)

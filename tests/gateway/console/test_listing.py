@@ -38,7 +38,7 @@ def names(page: Page) -> list[str]:
 
 
 async def test_an_empty_console_says_how_to_begin(door: Door) -> None:
-    """Whoever opens it first must not see an empty table."""
+    """A new user must not see an empty table."""
     async with logged_in(door) as browser:
         page = await browser.get("/batches")
         assert "No batch yet" in page.text

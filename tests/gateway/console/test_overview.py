@@ -43,7 +43,7 @@ async def test_it_says_how_to_begin(door: Door) -> None:
 
 
 async def test_every_number_is_that_of_status_and_of_the_store(door: Door, rig: Rig) -> None:
-    """Two places that show different numbers are both wrong to whoever reads them."""
+    """Two places that show different numbers are both wrong to a reader."""
     await batch_of(rig, "one", 5)
     await batch_of(rig, "two", 3)
     await rig.producer.enqueue(hello(), job_id="single")

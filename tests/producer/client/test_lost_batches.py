@@ -223,7 +223,7 @@ def test_what_a_gap_is() -> None:
 
 
 async def test_a_name_that_was_asked_for_is_no_batch(rig: Rig) -> None:
-    """Whoever opened the page of a batch that is not there added it to everybody's list."""
+    """Opening the page of a batch that is not there added it to the list of all users."""
     corrections = Corrections(Batches(rig.redis), rig.settings, store=rig.store)
     with pytest.raises(BatchNotFoundError):
         await corrections.one("made up")

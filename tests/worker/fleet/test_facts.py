@@ -33,7 +33,7 @@ async def _told(redis: Redis) -> bool:
 
 
 async def test_a_worker_tells_its_version_host_process_and_memory(rig: Rig) -> None:
-    """Whoever has ten machines must see which one is old, full, or gone."""
+    """An operator of ten machines must see which one is old, full, or gone."""
     rig.sim.configure(latency_s=30)
     await rig.producer.enqueue(hello(), job_id="j")
     async with rig.working(max_in_flight=7) as worker:

@@ -1,4 +1,4 @@
-"""The history is written once a step, by whoever governs, and stays small."""
+"""The history is written once a step, by the governor, and stays small."""
 
 from __future__ import annotations
 

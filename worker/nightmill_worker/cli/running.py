@@ -83,9 +83,9 @@ async def run_plan(settings: Settings, checked: Summary, plan: Plan) -> int:
 async def _written(
     reached: Settings, checked: Summary, plan: Plan, ending: Ending
 ) -> NightmillError | None:
-    """Write the results and say where they are; return what went wrong, to be told last.
+    """Write the results and say where they are; return what went wrong, to be printed last.
 
-    What to do next is told first, whatever happens to the file or the store.
+    What to do next is printed first, whatever happens to the file or the store.
     """
     if ending.end is End.INTERRUPTED:
         closing.say_output(f"{plan.out} is not written: the results are kept in the store")

@@ -287,8 +287,8 @@ class Background:
         jobs = f"running={self._registry.running} held={len(self._registry)}"
         await self._scripts.command("HSET", keys.WORKERS, worker, f"{seconds} {jobs}{about}")
         await self._scripts.command("HSET", keys.ACCOUNTS, *account)
-        told = json.encode(structs.replace(facts, memory=memory()))
-        await self._scripts.command("SET", keys.WORKER + worker, told, "PX", keys.WORKER_TTL_MS)
+        encoded = json.encode(structs.replace(facts, memory=memory()))
+        await self._scripts.command("SET", keys.WORKER + worker, encoded, "PX", keys.WORKER_TTL_MS)
         if trouble or self._noted:
             await self._scripts.persist(lambda: note_trouble(self._redis, worker, trouble))
             self._noted = trouble

@@ -26,7 +26,7 @@ _KINDS: Final[dict[str, Kind]] = {
 }
 """Outcome of a call -> its colour; another one is followed by another call."""
 SHORT_MS: Final = 1000
-"""A shorter time is told in milliseconds."""
+"""A shorter time is shown in milliseconds."""
 
 
 def line_of(
@@ -68,8 +68,8 @@ def _stretch(name: str, kind: Kind, since_ms: int, until_ms: int, label: str = "
 
 
 def _why(call: Attempt) -> str:
-    told = [f"HTTP {call.status}" if call.status else "", call.error_type or ""]
-    return "".join(f", {each:.80}" for each in told if each)
+    facts = [f"HTTP {call.status}" if call.status else "", call.error_type or ""]
+    return "".join(f", {each:.80}" for each in facts if each)
 
 
 def _took(ms: int) -> str:

@@ -1,6 +1,6 @@
 """`/events`: a stream of server-sent events. One poller tells all tabs of this process.
 
-An event has no data: a page that is told of a change fetches itself again, with its own session.
+An event has no data: a page that gets one fetches itself again, with its own session.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Events:
             async with asyncio.timeout(LIFE_S):
                 while not self._stopped:
                     found = await _within(changed, PING_S)
-                    changed.clear()  # before the write: a change meanwhile is told next
+                    changed.clear()  # before the write: a change meanwhile is sent next
                     await response.write(CHANGED if found else PING)
         except (TimeoutError, ConnectionError):
             pass

@@ -1,4 +1,4 @@
-"""Topics: what a page shows, so that it is told about changes of that and of nothing else."""
+"""Topics: what a page shows, so that it gets changes of that and of nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nightmill_gateway.console.live.snapshot import Snapshot
 
 CHARTS_S: Final = 10
-"""Pages with charts are told so often that a point was added, seconds."""
+"""Between two events that a chart has new points, seconds."""
 _SHARED: Final = frozenset({"lanes", "workers"})
 
 

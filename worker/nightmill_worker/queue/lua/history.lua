@@ -1,4 +1,4 @@
--- Append points to the history (nightmill/reports/history.py): one to each series in each step, by whoever
+-- Append points to the history (nightmill/reports/history.py): one to each series in each step, by the process that
 -- comes first. Points are counters at one moment, so that a missing point changes no sum.
 -- ARGV[1]  when the points were read, epoch seconds
 -- ARGV[2]  JSON: the spans, each [name, step (s), most points]

@@ -50,7 +50,7 @@ do
   end
 
   -- Whether the budget of a key allows one more call beside those in flight, as batch.lua's `fits`. When
-  -- none is in flight and the next one does not fit, the gateway is told (`over`): it takes no more.
+  -- none is in flight and the next one does not fit, `over` is set: the gateway takes no more.
   local function affords_one(id, payload, now)
     local payer = payer_of(id, now)
     if not payer.budget then return true end
