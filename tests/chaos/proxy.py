@@ -22,6 +22,7 @@ class Proxy:
         self._forwarding = asyncio.Event()
         self._forwarding.set()
         self._lost = False
+        self._closed = False
         self._pumps: set[asyncio.Task[None]] = set()
         self._ends: set[asyncio.StreamWriter] = set()
         self._servers: set[asyncio.StreamWriter] = set()
@@ -51,7 +52,15 @@ class Proxy:
         if self._lost:
             return
         await self._forwarding.wait()
-        there, back = await self._target()
+        try:
+            there, back = await self._target()
+        except OSError:
+            writer.transport.abort()
+            return
+        if self._closed:  # meanwhile
+            writer.transport.abort()
+            back.transport.abort()
+            return
         self._ends.add(back)
         self._servers.add(back)
         for source, target in ((reader, back), (there, writer)):
@@ -71,12 +80,15 @@ class Proxy:
 
     async def close(self) -> None:
         """Close every connection."""
+        self._closed = True
         for pump in list(self._pumps):
             pump.cancel()
         await asyncio.gather(*self._pumps, return_exceptions=True)
         for end in self._ends:
-            end.close()
-        await asyncio.sleep(0)  # the transports close in the loop's next iteration
+            end.transport.abort()  # a peer that was killed takes no more bytes
+        for end in self._ends:
+            with suppress(OSError):
+                await end.wait_closed()
 
 
 @asynccontextmanager

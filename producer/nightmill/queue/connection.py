@@ -28,6 +28,7 @@ from nightmill.errors import (
 )
 from nightmill.queue import server
 from nightmill.queue.refusals import hint, refusal
+from nightmill.queue.sends import cancellable
 from nightmill.queue.sentinel import AsyncSentinels, BlockingSentinels, sentinel_options
 from nightmill.safety import private
 from nightmill.setting_redis import FIX_URL, RedisAddress, read_redis_url
@@ -115,8 +116,8 @@ def connect(settings: Settings) -> redis.asyncio.Redis:
     if address.sentinels:
         options.pop("connection_class", None)
         more = sentinel_options(address, _tls(address))
-        sentinels: Any = AsyncSentinels(address.sentinels, sentinel_kwargs=more)  # type: ignore[no-untyped-call]
-        pool: Any = _OneLoopSentinelPool(address.primary, sentinels, **options)  # type: ignore[no-untyped-call]
+        sentinels: Any = AsyncSentinels(address.sentinels, sentinel_kwargs=more)
+        pool: Any = _OneLoopSentinelPool(address.primary, sentinels, **options)
     else:
         pool = _OneLoopPool(**options)
     client: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(pool)
@@ -185,6 +186,12 @@ class _OneLoop:
     """Connections of one event loop: in another one they would fail with "loop is closed"."""
 
     _loop: asyncio.AbstractEventLoop | None = None
+    connection_class: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - redis-py's
+        """Take what redis-py's pool takes."""
+        super().__init__(*args, **kwargs)
+        self.connection_class = cancellable(self.connection_class)
 
     async def get_connection(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - redis-py's
         """Return a connection. Raises WrongLoopError when another loop has connections here."""

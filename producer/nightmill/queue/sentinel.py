@@ -11,6 +11,7 @@ from redis import exceptions
 from redis.asyncio import sentinel as asyncio_sentinel
 from redis.sentinel import MasterNotFoundError, Sentinel
 
+from nightmill.queue.sends import cancellable
 from nightmill.queue.server import WrongServerError
 
 if TYPE_CHECKING:
@@ -24,6 +25,13 @@ TIMEOUT_S: Final = 2.0
 
 class AsyncSentinels(asyncio_sentinel.Sentinel):
     """The Sentinels of one primary."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - redis-py's
+        """Take what redis-py's class takes."""
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        for sentinel in self.sentinels:
+            pool = sentinel.connection_pool
+            pool.connection_class = cancellable(pool.connection_class)
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
         """Return host and port of the primary. Raises ConnectionError of redis-py."""

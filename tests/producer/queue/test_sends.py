@@ -1,0 +1,72 @@
+"""A task that waits for Redis can be cancelled at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from redis import exceptions
+
+from nightmill.queue.connection import connect
+from nightmill.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@pytest.mark.parametrize("iterations", range(4))
+async def test_a_cancellation_as_a_send_ends_is_kept(redis_url: str, iterations: int) -> None:
+    """`asyncio.wait_for` of Python 3.11 loses it: a gateway's stop waited without end."""
+    client = connect(load_settings(redis_url=redis_url))
+    connection = await client.connection_pool.get_connection()
+    sent = asyncio.get_running_loop().create_future()
+
+    async def send(_: Iterable[bytes]) -> None:
+        await sent
+
+    connection._send_packed_command = send
+    task = asyncio.create_task(connection.send_command("PING"))
+    await asyncio.sleep(0.01)
+    sent.set_result(None)
+    for _ in range(iterations):
+        await asyncio.sleep(0)
+    if task.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not connection.is_connected
+    await client.connection_pool.release(connection)
+    await client.aclose()
+
+
+async def test_a_send_that_is_stuck_ends_by_its_timeout(redis_url: str) -> None:
+    """A server that reads nothing more; the connection is not used again."""
+    client = connect(load_settings(redis_url=redis_url))
+    connection = await client.connection_pool.get_connection()
+
+    async def stuck(_: Iterable[bytes]) -> None:
+        await asyncio.Event().wait()
+
+    connection._send_packed_command = stuck
+    connection.socket_timeout = 0.01
+    with pytest.raises(exceptions.TimeoutError, match="writing"):
+        await connection.send_command("PING")
+    assert not connection.is_connected
+    await client.connection_pool.release(connection)
+    await client.aclose()
+
+
+async def test_a_send_to_a_server_that_has_gone_is_a_connection_error(redis_url: str) -> None:
+    """What redis-py's retries and our waits for Redis are made for."""
+    client = connect(load_settings(redis_url=redis_url))
+    connection = await client.connection_pool.get_connection()
+
+    async def gone(_: Iterable[bytes]) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    connection._send_packed_command = gone
+    with pytest.raises(exceptions.ConnectionError, match="Error 32 while writing"):
+        await connection.send_command("PING")
+    assert not connection.is_connected
+    await client.connection_pool.release(connection)
+    await client.aclose()
