@@ -152,7 +152,7 @@ def _guard(access: Access, console: Console, use: KeyUse) -> Middleware:
 
 
 async def _add_id(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers[HEADER] = request.get(REQUEST_ID) or new_request_id()
+    response.headers.setdefault(HEADER, request.get(REQUEST_ID) or new_request_id())
     response.headers.update(request.get(LIMITS, {}))
 
 

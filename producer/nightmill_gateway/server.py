@@ -15,7 +15,7 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from nightmill.errors import ServerError
 from nightmill_gateway.answers.errors import ApiError
 from nightmill_gateway.answers.log import report
-from nightmill_gateway.answers.reply import REQUEST_ID, error_reply, new_request_id
+from nightmill_gateway.answers.reply import REQUEST_ID, SERVER, error_reply, new_request_id
 from nightmill_gateway.stopping import STOPPING, WRITE_S, Stopping
 
 if TYPE_CHECKING:
@@ -65,6 +65,14 @@ class _Connection(RequestHandler):
         answer = error_reply(ApiError(status, NO_HTTP), request_id)
         answer.force_close()
         return answer
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Answer in the API's envelope what aiohttp refuses before any handler: `Expect`."""
+        if isinstance(resp, web.HTTPException):
+            resp = error_reply(ApiError(resp.status, resp.text or resp.reason), new_request_id())
+        return await super().finish_response(request, resp, start_time)
 
 
 class _Newcomers:
@@ -163,6 +171,7 @@ async def listening(  # noqa: PLR0913 - an address, or its sockets, and the limi
             return error_reply(error, request[REQUEST_ID])
 
     async def last_answer(_: web.Request, response: web.StreamResponse) -> None:
+        response.headers["server"] = SERVER
         if stopping.begun:
             response.headers["connection"] = "close"
             response.force_close()

@@ -36,6 +36,7 @@ async def test_a_connection_that_sends_no_request_is_cut(rig: Rig) -> None:
         (b"GET / HTTP/1.1\r\nhost: x\r\nx-api-key: the\x00key\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nhost: x\r\nx-api-key: the-key" + b"y" * 20_000 + b"\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00 TLS\r\n\r\n", 400),
+        (b"POST /v1/jobs HTTP/1.1\r\nhost: x\r\nexpect: x\r\nconnection: close\r\n\r\n", 417),
     ],
 )
 async def test_what_is_no_http_is_an_error_of_the_api(
@@ -54,6 +55,7 @@ async def test_what_is_no_http_is_an_error_of_the_api(
     assert error["type"] == "error"
     assert error["error"]["type"] == "invalid_request_error"
     assert f"request-id: {error['request_id']}".encode() in first.lower()
+    assert b"server: nightmill\r\n" in first.lower() + b"\r\n", "no version is named"
     assert "key" not in caplog.text
 
 

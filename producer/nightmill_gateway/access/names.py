@@ -12,6 +12,8 @@ from typing import Final
 A_NAME: Final = "1 to 64 letters, digits, dots, dashes and underscores"
 NAME: Final = "[A-Za-z0-9._-]{1,64}"
 JOB: Final = f"{NAME}(?::{NAME})?"
+CLIENTS: Final = "messages"
+"""The name of a tenant's batch of jobs whose clients wait: `POST /v1/messages` makes them."""
 _NAME: Final = re.compile(NAME)
 _JOB: Final = re.compile(JOB)
 

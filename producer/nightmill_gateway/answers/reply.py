@@ -19,6 +19,8 @@ REQUEST_ID: Final = web.RequestKey("request_id", str)
 LIMITS: Final = web.RequestKey("limits", Mapping[str, str])
 """The key in a request of headers that say what its key may still use."""
 
+SERVER: Final = "nightmill"
+"""The `server` header of every answer: without versions, which would say where it is weak."""
 OTHER: Final = "other"
 """The route of a path without one, and a method that HTTP does not define."""
 
@@ -50,7 +52,7 @@ def error_reply(error: ApiError, request_id: str) -> web.Response:
     return web.Response(
         body=error.envelope(request_id),
         status=error.status,
-        headers={**error.headers, HEADER: request_id},
+        headers={**error.headers, HEADER: request_id, "server": SERVER},
         content_type="application/json",
     )
 

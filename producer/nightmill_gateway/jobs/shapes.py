@@ -10,7 +10,7 @@ from nightmill.export.lines import batches_result, rfc3339
 from nightmill.params import refused
 from nightmill.params.refusal import MISSING
 from nightmill.records.result import Attempt
-from nightmill_gateway.access.names import A_NAME, inner, is_name, outer
+from nightmill_gateway.access.names import A_NAME, CLIENTS, inner, is_name, outer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MAX_WAIT_S: Final = 60
 OWN_BATCH: Final = "jobs"
 """The name of a tenant's batch of jobs without a batch."""
+RESERVED: Final = (CLIENTS, OWN_BATCH)
+"""Batches that a client cannot name: one is called before others, one is the default."""
 _FIELDS: Final = ("params", "id", "batch", "wait")
 _attempt = msgspec.json.Decoder(Attempt)
 
@@ -46,6 +48,8 @@ def asked(given: object) -> Asked:
     for name in ("id", "batch"):
         if given.get(name) is not None and not is_name(given[name]):
             raise refused(name, given[name], A_NAME)
+    if given.get("batch") in RESERVED:
+        raise refused("batch", given["batch"], f"{A_NAME}, other than {' and '.join(RESERVED)}")
     wait = given.get("wait", 0)
     if not isinstance(wait, int | float) or isinstance(wait, bool) or not 0 <= wait <= MAX_WAIT_S:
         raise refused("wait", wait, f"seconds, 0 to {MAX_WAIT_S}")

@@ -17,7 +17,7 @@ from nightmill.queue.connection import redis_errors
 from nightmill.records.limits import Change, Limits
 from nightmill_gateway.access.api import api_in_headers
 from nightmill_gateway.access.caller import CALLER
-from nightmill_gateway.access.names import inner
+from nightmill_gateway.access.names import CLIENTS, inner
 from nightmill_gateway.access.room import ROOM
 from nightmill_gateway.answers.body import read_body
 from nightmill_gateway.answers.errors import ApiError, api_error
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from nightmill_gateway.waiting import Waiting
 
 PATH: Final = "/v1/messages"
-BATCH: Final = "messages"
-"""The name of a tenant's batch of these jobs."""
 WEIGHT: Final = 1000
 """Its weight: a client waits for each of its jobs."""
 KNOWN_S: Final = 60.0
@@ -99,7 +97,7 @@ class MessageHandlers:
         An earlier sending may have been refused: its job needs room like a new one then.
         """
         (body, api), caller, room = asks, request[CALLER], request.app[ROOM]
-        batch = inner(caller.tenant, BATCH)
+        batch = inner(caller.tenant, CLIENTS)
         sent.job_id = f"{batch}:{sent.name}"
         if earlier and await room.has(sent.job_id):
             with redis_errors():  # a client that hung up may have cancelled it a moment ago

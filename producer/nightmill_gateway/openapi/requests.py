@@ -9,7 +9,7 @@ from nightmill.records.bounds import MAX_INT
 from nightmill_gateway.access.names import NAME
 from nightmill_gateway.answers.params import MODEL
 from nightmill_gateway.batches.check import CUSTOM_ID, MAX_EXPIRES_S, MAX_REQUESTS
-from nightmill_gateway.jobs.shapes import MAX_WAIT_S
+from nightmill_gateway.jobs.shapes import MAX_WAIT_S, RESERVED
 
 Schema = dict[str, Any]
 
@@ -146,7 +146,11 @@ REQUESTS: Final[Schema] = {
         {
             "params": ref("MessageParams"),
             "id": {"type": ["string", "null"], "pattern": f"^{NAME}$"},
-            "batch": {"type": ["string", "null"], "pattern": f"^{NAME}$"},
+            "batch": {
+                "type": ["string", "null"],
+                "pattern": f"^{NAME}$",
+                "not": {"enum": list(RESERVED)},
+            },
             "wait": {"type": "number", "minimum": 0, "maximum": MAX_WAIT_S},
         },
         additionalProperties=False,

@@ -123,6 +123,8 @@ async def test_a_failed_job_says_why(rig: Rig, door: Door) -> None:
         ({"params": params(), "id": "a:b"}, 400, "id: given 'a:b'"),
         ({"params": params(), "id": "../b"}, 400, "id"),
         ({"params": params(), "batch": "a/b"}, 400, "batch"),
+        ({"params": params(), "batch": "messages"}, 400, "batch: given 'messages'"),
+        ({"params": params(), "batch": "jobs"}, 400, "other than messages and jobs"),
         ({"params": params(), "wait": 61}, 400, "wait: given 61"),
         ({"params": params(), "wait": True}, 400, "wait"),
         ({"params": params(), "x": 1}, 400, "x: given 1"),
