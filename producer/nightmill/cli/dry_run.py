@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import typer
 
 from nightmill.cli.checking import reject_fields
 from nightmill.cli.terminal import echo_data, echo_json
+from nightmill.enqueue.estimate import BYTES_PER_TOKEN, Estimate, Estimating
 from nightmill.enqueue.prepare import defaults_of
 from nightmill.pricing.cost import Prices
-from nightmill.pricing.rules import billed_as
-from nightmill.records.result import Usage
 from nightmill.reports.labels import DryRunLabel
 from nightmill.reports.progress import counted
 from nightmill.sources import Line, Rejected, Source, Summary, UniqueIds, check_source, read_rejects
@@ -28,37 +26,18 @@ if TYPE_CHECKING:
 FIRST: Final = 3
 """Jobs whose requests are printed."""
 
-BYTES_PER_TOKEN: Final = 4
-"""A rule of thumb for English; code and other scripts have fewer."""
-
 BAD_INPUT: Final = 2
 
 ALL_USABLE: Final = "every row is usable"
 
 
-class _Asked(msgspec.Struct):
-    """The parts of a request that say what it may cost."""
+class _Jobs:
+    """The first jobs of a source, and the sums over all of them."""
 
-    max_tokens: int
-    inference_geo: object = None
-    speed: object = None
-
-
-class _Estimate:
-    """Sums over the jobs of a source."""
-
-    def __init__(self, ids: UniqueIds, prices: Prices) -> None:
+    def __init__(self, ids: UniqueIds) -> None:
         self._ids = ids
         self.first: list[Line] = []
-        self.input_tokens = 0
-        self.output_tokens = 0
-        """The sum of every max_tokens."""
-        self.attachments = 0
-        self.dollars = 0.0
-        self.unpriced: Counter[str] = Counter()
-        """Model without a known price -> jobs."""
-        self._asked = msgspec.json.Decoder(_Asked).decode
-        self._prices = prices
+        self.estimating = Estimating()
 
     def add(self, line: Line) -> None:
         """Add a job, unless its id came before: that is a bad row."""
@@ -66,29 +45,19 @@ class _Estimate:
             return
         if len(self.first) < FIRST:
             self.first.append(line)
-        input_tokens = -(-len(line.body) // BYTES_PER_TOKEN)
-        asked = self._asked(line.body)
-        output_tokens = asked.max_tokens
-        self.input_tokens += input_tokens
-        self.output_tokens += output_tokens
-        self.attachments += line.body.count(b'"$file"')
-        usage = Usage(
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            billed_as=billed_as(asked.inference_geo, asked.speed, ""),
-        )
-        dollars = self._cost(line.model, usage)
-        if dollars is None:
-            self.unpriced[line.model] += 1
-        else:
-            self.dollars += dollars
+        self.estimating.add([line])
 
-    def _cost(self, model: str, usage: Usage) -> float | None:
-        """Return US dollars, None when the price is not known here."""
-        try:
-            return self._prices.cost(model, usage)
-        except ModuleNotFoundError:  # without the store's extra
-            return None
+
+class _DryRun(NamedTuple):
+    """What is printed."""
+
+    summary: Summary
+    first: list[Line]
+    estimate: Estimate
+    dollars: float | None
+    """At most; of the models with a known price."""
+    unpriced: dict[str, int]
+    """Model without a known price -> jobs."""
 
 
 def show_jobs(source: Source, settings: Settings, *, as_json: bool) -> None:
@@ -97,39 +66,50 @@ def show_jobs(source: Source, settings: Settings, *, as_json: bool) -> None:
     Raises SourceError for a source that cannot be read.
     """
     with TemporaryDirectory(prefix="nightmill-") as folder, closing(UniqueIds()) as unique:
-        estimate = _Estimate(unique, Prices(settings.prices))
+        jobs = _Jobs(unique)
         ids = Path(folder) / "ids.db"
-        summary = check_source(source, defaults_of(settings), ids=ids, on_line=estimate.add)
+        summary = check_source(source, defaults_of(settings), ids=ids, on_line=jobs.add)
+        estimate = jobs.estimating.sums()
+        found = _DryRun(summary, jobs.first, estimate, *_cost(estimate, settings))
         if as_json:
-            echo_json(msgspec.json.encode(_as_dict(summary, estimate)))
+            echo_json(msgspec.json.encode(_as_dict(found)))
         else:
-            for paragraph in _report(summary, estimate):
+            for paragraph in _report(found):
                 echo_data(paragraph)
     if summary.rejected:
         raise typer.Exit(BAD_INPUT)
 
 
-def _as_dict(summary: Summary, estimate: _Estimate) -> dict[str, object]:
+def _cost(estimate: Estimate, settings: Settings) -> tuple[float | None, dict[str, int]]:
+    try:
+        return estimate.cost(Prices(settings.prices))
+    except ModuleNotFoundError:  # without the store's extra
+        return None, {each.model: each.jobs for each in estimate.groups}
+
+
+def _as_dict(found: _DryRun) -> dict[str, object]:
+    summary, estimate = found.summary, found.estimate
     return {
         "jobs": summary.jobs,
         "refused": summary.rejected,
         "input_tokens": estimate.input_tokens,
-        "max_output_tokens": estimate.output_tokens,
-        "max_cost": None if estimate.unpriced else estimate.dollars,
+        "max_output_tokens": estimate.max_output_tokens,
+        "max_cost": None if found.unpriced else found.dollars,
         "attachments": estimate.attachments,
         "first": [
             {"custom_id": line.custom_id, "params": msgspec.Raw(line.body)}
             | msgspec.to_builtins(line.api)
-            for line in estimate.first
+            for line in found.first
         ],
         "rows_refused": [reject_fields(rejected) for rejected in read_rejects(summary)],
         "warnings": [msgspec.structs.asdict(warned) for warned in summary.warnings],
     }
 
 
-def _report(summary: Summary, estimate: _Estimate) -> Iterator[str]:
+def _report(found: _DryRun) -> Iterator[str]:
     """Yield the report as text, one paragraph at a time."""
-    for line in estimate.first:
+    summary, estimate = found.summary, found.estimate
+    for line in found.first:
         body = msgspec.json.format(line.body, indent=2).decode()
         headers = "".join(f"\n{name}: {value}" for name, value in line.api.headers().items())
         yield f'line {line.number}, custom_id "{line.custom_id}":{headers}\n{body}\n'
@@ -140,9 +120,9 @@ def _report(summary: Summary, estimate: _Estimate) -> Iterator[str]:
     if estimate.attachments:
         attachments = counted(estimate.attachments, DryRunLabel.ATTACHMENT)
         yield f"{'':7} plus {attachments}, whose tokens are not counted"
-    tokens = f"{estimate.output_tokens:,} tokens"
+    tokens = f"{estimate.max_output_tokens:,} tokens"
     yield f"{DryRunLabel.OUTPUT:7} at most {tokens} (when every job uses its max_tokens)"
-    yield f"{DryRunLabel.COST:7} {_priced(summary.jobs, estimate)}"
+    yield f"{DryRunLabel.COST:7} {_priced(found)}"
     for warned in summary.warnings:
         yield f"{DryRunLabel.WARNING}: {warned.line()}"
     for mistake in summary.mistakes.lines(summary.jobs + summary.rejected):
@@ -150,11 +130,11 @@ def _report(summary: Summary, estimate: _Estimate) -> Iterator[str]:
     yield "nothing was enqueued: this is a dry run"
 
 
-def _priced(jobs: int, estimate: _Estimate) -> str:
-    dollars = f"at most ${estimate.dollars:,.4f} for these tokens, at list prices"
-    if not estimate.unpriced:
-        return dollars
-    unpriced = sum(estimate.unpriced.values())
-    models = ", ".join(sorted(estimate.unpriced))
+def _priced(found: _DryRun) -> str:
+    known = f"at most ${found.dollars or 0:,.4f} for these tokens, at list prices"
+    if not found.unpriced:
+        return known
+    models = ", ".join(sorted(found.unpriced))
     unknown = f"no price is known here for {models}"
-    return unknown if unpriced == jobs else f"{dollars}; {unknown} ({counted(unpriced, 'job')})"
+    jobs = counted(sum(found.unpriced.values()), "job")
+    return unknown if found.dollars is None else f"{known}; {unknown} ({jobs})"

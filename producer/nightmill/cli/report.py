@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -77,17 +78,18 @@ async def _page(settings: Settings, batch: str) -> str:
 
 async def _read(settings: Settings, store: ResultStore, batch: str) -> Report:
     """Read the report, with what Redis knows where it answers."""
+    from nightmill.pricing.cost import Prices  # noqa: PLC0415
     from nightmill.queue.locate import with_redis  # noqa: PLC0415
     from nightmill.reports.report import read_report  # noqa: PLC0415
 
-    running = version("nightmill")
+    read = partial(read_report, prices=Prices(settings.prices), version=version("nightmill"))
     async with AsyncExitStack() as stack:
         with suppress(NightmillError, TimeoutError):
             served = stack.enter_context(with_redis(settings))
             async with asyncio.timeout(REDIS_S):
                 batches, counts = await _known(stack, served, batch)
-            return await read_report(store, batches.redis, batch, counts, running)
-    return await read_report(store, None, batch, None, running)
+            return await read(store, batches.redis, batch, counts)
+    return await read(store, None, batch, None)
 
 
 async def _known(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nightmill.enqueue.estimate import Estimating, to_text
 from nightmill.queue import keys
 from nightmill.records.id_set import IdSet
 from nightmill.records.job import is_rehearsal, request_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from nightmill.sources import Line
     from nightmill.store import ResultStore
@@ -26,18 +27,22 @@ class FedWhole:
         self.content = content
         self.requests = IdSet()
         """The job ids of the lines, with the hashes of their requests."""
+        self._estimating = Estimating()
 
     @property
-    def facts(self) -> tuple[str | None, str | None]:
-        """`content` and `requests` of a StoredBatch."""
-        return (None, None) if self.content is None else (self.content, str(self.requests))
+    def facts(self) -> tuple[str | None, str | None, str]:
+        """`content`, `requests` and `estimate` of a StoredBatch."""
+        requests = None if self.content is None else str(self.requests)
+        return self.content, requests, to_text(self._estimating.sums())
 
     def begin(self) -> None:
         """Begin a pass."""
         self.requests = IdSet()
+        self._estimating = Estimating()
 
-    def add(self, lines: Iterable[Line]) -> None:
+    def add(self, lines: Sequence[Line]) -> None:
         """Add lines that are fed."""
+        self._estimating.add(lines)
         if self.content is not None:
             self.requests.add(
                 f"{keys.job_id(self._batch, line.custom_id)} "

@@ -33,11 +33,12 @@ _LOOK_S: Final = 0.1
 
 
 class FedFacts(NamedTuple):
-    """The identities of a source that was fed whole; see StoredBatch."""
+    """The identities of a source that was fed, and what it may cost; see StoredBatch."""
 
     source: str
     content: str | None
     requests: str | None
+    estimate: str
 
 
 async def note(  # noqa: PLR0913 - where, which batch, and its five facts

@@ -10,6 +10,7 @@ from nightmill import charts
 from nightmill.reports import report_sections as sections
 from nightmill.reports.html import Html, cards, paragraph, tag, text
 from nightmill.reports.progress import counted, dollars, duration
+from nightmill.reports.report_compared import compared
 from nightmill.reports.report_over_time import over_time
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def page(report: Report) -> str:
         sections.called_again(report),
         sections.costs(report),
         sections.lost(report),
-        sections.compared(report),
+        compared(report),
     ]
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (

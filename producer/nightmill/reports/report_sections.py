@@ -11,7 +11,6 @@ import msgspec
 from nightmill.charts import Bin, Mark, histogram
 from nightmill.reports.html import Html, code, paragraph, table, tag, text
 from nightmill.reports.progress import counted, dollars
-from nightmill.reports.sums import FIRST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -222,26 +221,6 @@ def lost(report: Report) -> Html:
          dollars(sums.lost_usd)),
     ]  # fmt: skip
     return section("Lost to failures, crashes and retries", table(("", "US dollars"), rows))
-
-
-def compared(report: Report) -> Html:
-    """Return how the cost compares with what was expected."""
-    first, budget = report.first_estimate, report.limits.budget_usd
-    spent = report.spent_usd
-    estimate = "not known: the first jobs have no known price, or there is no total"
-    if first is not None:
-        off = f" ({spent / first - 1:+.1%})" if first and not report.running else ""
-        estimate = f"{dollars(first)}; spent {dollars(spent)}{off}"
-    share = "no budget was set"
-    if budget is not None:
-        share = f"{dollars(budget)}; {spent / budget:.1%} of it is spent"
-    rows = [
-        (text(f"first estimate: mean cost of the first {FIRST} jobs, times all jobs"),
-         text(estimate)),
-        (text("budget"), text(share)),
-        (text("estimate of the dry run"), text("not known: a dry run stores nothing")),
-    ]  # fmt: skip
-    return section("Compared with the projection", table(("", ""), rows, texts=2))
 
 
 def _models(report: Report) -> list[tuple[str, ModelSum]]:

@@ -37,7 +37,8 @@ class StoredBatch(msgspec.Struct, frozen=True, kw_only=True):
     `source` is the IdSet of the source that was fed last, as text. `limits` are its Limits as JSON.
     `content` is the content_of of a source that was fed whole, and `requests` the IdSet of its job
     ids with the hashes of their requests, as text; None when another source was fed since.
-    `accept` is its Acceptance as JSON, None for the default one.
+    `accept` is its Acceptance as JSON, None for the default one. `estimate` is the Estimate of the
+    source that was fed last as JSON, None when none was fed to its end.
     """
 
     state: FedState
@@ -47,6 +48,7 @@ class StoredBatch(msgspec.Struct, frozen=True, kw_only=True):
     content: str | None = None
     requests: str | None = None
     accept: str | None = None
+    estimate: str | None = None
 
 
 class Mark(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = "0015"
+SCHEMA_VERSION: Final = "0016"
 """The newest revision in `migrations/versions`; revisions sort by name."""
 
 # Small columns first: SQLite reads a row's early columns without its overflow pages, so counts and
@@ -59,6 +59,7 @@ BATCHES: Final = {
     "content": "TEXT",  # of a source that was fed whole: its content_of
     "requests": "TEXT",  # and the IdSet of its job ids with the hashes of their requests
     "accept": "TEXT",  # JSON: Acceptance; NULL = the default one
+    "estimate": "TEXT",  # JSON: Estimate of the source that was fed last
 }
 
 META: Final = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nightmill.records.acceptance import from_text
+from nightmill.records.result import Usage
 from nightmill.reports.report import Report
 from nightmill.reports.sums import ModelSum, Sums
 from tests.producer.store.samples import FAILED, SUCCEEDED
@@ -71,6 +73,29 @@ async def test_every_figure_is_that_of_status_and_errors(shell: Shell, rig: Rig)
     assert shown.tags.isdisjoint({"script", "img", "link", "iframe"})
 
 
+async def test_the_estimate_of_the_dry_run_is_beside_what_was_used(shell: Shell, rig: Rig) -> None:
+    """The page said "not known: a dry run stores nothing", so nobody learned how far off it was."""
+    command = ("enqueue", shell.write(30), "--budget-usd", "2")
+    dry = json.loads(shell(*command, "--dry-run", "--json").out)
+    assert shell(*command).code == 0
+    await rig.work_off()
+    shown, status = page(shell), shell.status()
+    used, cost = status["tokens"], status["cost"]
+    assert isinstance(used, dict)
+    assert isinstance(cost, dict)
+    assert shown.after("before the first call: input tokens") == f"about {dry['input_tokens']:,}"
+    assert f"{used['input']:,}" in shown.texts
+    output = "before the first call: output tokens"
+    assert shown.after(output) == f"at most {dry['max_output_tokens']:,}"
+    assert shown.after(shown.after(output)) == f"{used['output']:,}"
+    assert shown.after("before the first call: cost") == f"at most ${dry['max_cost']:,.4f}"
+    assert shown.after("budget") == "$2.00"
+    assert f"{cost['usd'] / 2:.1%} of it" in shown.texts
+    (shell.folder / "more.jsonl").write_text('{"custom_id": "z", "prompt": "hi"}\n')
+    assert shell("enqueue", "more.jsonl", "--batch", "prompts").code == 0
+    assert any("fed last: 1 job of 31" in text for text in page(shell).texts)
+
+
 def test_a_rounding_residue_is_no_loss() -> None:
     """A night without a retry had lost "$0.0000"; the sum of floats differs from nano-dollars."""
     sums = Sums(0, 0)
@@ -83,6 +108,7 @@ def test_a_rounding_residue_is_no_loss() -> None:
             sums=sums,
             counts=None,
             total=1,
+            used=Usage(),
             spent_usd=spent,
             unpriced=0,
             failures=[],

@@ -129,7 +129,9 @@ async def test_the_total_and_the_source_stand_in_the_store(rig: Rig) -> None:
     async with feeder(rig) as one:
         assert await rig.store.known("night") == StoredBatch(state="feeding")
         await one.feed(lines(4))
-        stored = StoredBatch(state="fed", total=4, source=str(one._ids))
+        stored = StoredBatch(
+            state="fed", total=4, source=str(one._ids), estimate=one._whole.facts[2]
+        )
         assert await rig.store.known("night") == stored
     async with feeder(rig):
         assert await total(rig) == 4

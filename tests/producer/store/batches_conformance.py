@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from nightmill.store.connection import Connection
 
-FED = StoredBatch(state="fed", total=2, source="2:00000000000000ff")
+FED = StoredBatch(state="fed", total=2, source="2:00000000000000ff", estimate="{}")
 
 
 class BatchesConformance:

@@ -61,7 +61,7 @@ def row(n: int, chance: random.Random) -> Result:
 
 async def made(store: ResultStore, batch: str = "night") -> Report:
     """Return the report of a batch without Redis."""
-    return await read_report(store, None, batch, None, "1.2.3")
+    return await read_report(store, None, batch, None, version="1.2.3")
 
 
 class Figures:
