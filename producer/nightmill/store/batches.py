@@ -10,6 +10,7 @@ from nightmill.records.bounds import MAX_INT
 from nightmill.records.job import now_ms
 from nightmill.store import spending, turns
 from nightmill.store.bounds import batch_key, clamped
+from nightmill.store.in_order import in_order
 from nightmill.store.schema import BATCHES
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def _page(
     if after is not None:
         where += " AND (seq, job_id) > (:seq, :job_id)"
         values |= after._asdict()
+    in_order(connection)
     found = connection.rows(
         f"SELECT {columns} FROM results WHERE {where} ORDER BY seq, job_id LIMIT {IDS}", values
     )

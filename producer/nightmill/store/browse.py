@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from nightmill.records.place import Place
 from nightmill.store.bounds import batch_key, clean
 from nightmill.store.connection import ANSWER_S
+from nightmill.store.in_order import in_order
 from nightmill.store.rows import COLUMNS, UNKNOWN, error_of, from_row, state_of
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def _of(batch: str, before: Place | None) -> tuple[str, dict[str, object]]:
 
 def _newest(connection: Connection, batch: str, limit: int, before: Place | None) -> list[Result]:
     where, values = _of(batch, before)
+    in_order(connection)
     sql = f"SELECT {_ALL} FROM results {where} {_ORDER} LIMIT {limit}"
     return [from_row(row) for row in connection.named(sql, values)]
 
@@ -106,12 +108,14 @@ def _with_id(connection: Connection, batch: str, start: str, limit: int) -> list
         f"ORDER BY job_id LIMIT {limit if batch else PREFIXED}) AS part WHERE batch = :batch "
         f"ORDER BY job_id LIMIT {limit}"
     )
+    in_order(connection)
     values = {"low": low, "high": low + _LAST, "batch": batch_key(batch)}
     return [from_row(row) for row in connection.named(sql, values)]
 
 
 def _look_for(connection: Connection, batch: str, text: str, before: Place | None) -> Looked:
     where, values = _of(batch, before)
+    in_order(connection)
     last = connection.rows(
         f"SELECT finished_at, job_id FROM results {where} {_ORDER} LIMIT 1 OFFSET {WINDOW - 1}",
         values,
@@ -140,6 +144,7 @@ def _look_for(connection: Connection, batch: str, text: str, before: Place | Non
 
 def _figures(connection: Connection, batch: str) -> list[Figures]:
     where, values = _of(batch, None)
+    in_order(connection)
     columns = ", ".join(Figures._fields)
     sql = f"SELECT {columns} FROM results {where} {_ORDER} LIMIT {NEWEST}"
     return [Figures(*row) for row in connection.rows(sql, values)]
@@ -158,6 +163,7 @@ def _errors(connection: Connection, batch: str) -> list[tuple[ErrorInfo, int, st
 
 def _stops(connection: Connection, batch: str) -> list[tuple[JobState, str | None, str]]:
     where, values = _of(batch, None)
+    in_order(connection)
     sql = (
         "SELECT status, stop_reason, min(job_id) FROM (SELECT status, stop_reason, job_id "
         f"FROM results {where} {_ORDER} LIMIT {NEWEST}) AS part GROUP BY status, stop_reason"

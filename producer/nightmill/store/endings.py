@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from nightmill.store.bounds import batch_key, date_ms
+from nightmill.store.in_order import in_order
 from nightmill.store.rows import UNKNOWN, attempts_of, error_of, state_of
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def failed_page(
     connection: Connection, batch: str, after: tuple[int, str]
 ) -> tuple[list[Failed], tuple[int, str] | None]:
     """Return the next failed rows of `batch` as they ended, and the last one; None: no more."""
+    in_order(connection)
     rows = connection.rows(
         "SELECT error, job_id, finished_at FROM results WHERE batch = :batch "
         "AND status = 'failed' AND (finished_at, job_id) > (:finished_at, :job_id) "
@@ -77,6 +79,7 @@ def newest_failures(
         f"LIMIT {NEWEST}) AS newest WHERE status = 'failed' "
         "ORDER BY finished_at DESC, job_id DESC LIMIT :number"
     )
+    in_order(connection)
     return [
         (date_ms(at), job_id, error_of(error) or UNKNOWN)
         for at, job_id, error in connection.rows(

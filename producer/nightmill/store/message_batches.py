@@ -14,6 +14,7 @@ import msgspec
 from nightmill.records.message_batch import MessageBatch, StoredRequest
 from nightmill.records.state import JobState
 from nightmill.store.connection import ANSWER_S
+from nightmill.store.in_order import in_order
 from nightmill.store.rows import attempts_of, error_of, state_of
 from nightmill.store.schema import MESSAGE_BATCHES, REQUESTS
 
@@ -182,9 +183,12 @@ class MessageBatches:
         while await self._write(work):
             pass
 
-    async def remains(self, before: str) -> list[str]:
-        """Return the ids below `before` of creates that broke off: requests without their batch."""
-        return await self._database.run(partial(_remains, before=before))
+    async def remains(self, before: str, *, since: str = "") -> list[str]:
+        """Return the ids of creates that broke off: requests without their batch.
+
+        Only ids from `since` on, and below `before`.
+        """
+        return await self._database.run(partial(_remains, before=before, since=since))
 
     async def requests(self, batch: str) -> AsyncIterator[list[StoredRequest]]:
         """Yield the requests of a batch in their order, a page at a time."""
@@ -279,6 +283,7 @@ def _read(
 def _requests(connection: Connection, batch: str, after: int) -> list[StoredRequest]:
     """Return the next page: PAGE requests, and PAGE_BYTES unless the first one has more."""
     values = {"batch": batch, "after": after}
+    in_order(connection)
     sizes = connection.rows(_SIZES[connection.dialect], values)
     last, total = after, 0
     for seq, size in sizes:
@@ -315,6 +320,7 @@ def _ends(
         f"ORDER BY seq, job_id LIMIT {PAGE}"
     )
     values = {"batch": batch, "seq": after[0], "job_id": after[1]}
+    in_order(connection)
     rows: Sequence[Any] = connection.rows(query, values)
     return [_end(row) for row in rows], (rows[-1][5], rows[-1][6]) if rows else after
 
@@ -326,9 +332,15 @@ def _end(row: Sequence[Any]) -> End:
     return End(custom_id or "", state_of(status), message, error_of(error), request_id, last)
 
 
-def _remains(connection: Connection, before: str) -> list[str]:
+def _remains(connection: Connection, before: str, since: str) -> list[str]:
+    """Look up each next batch in the index: a batch may have 100,000 requests."""
     query = (
-        "SELECT DISTINCT batch FROM requests r WHERE batch < :before AND NOT EXISTS "
-        "(SELECT 1 FROM message_batches b WHERE b.batch = r.batch)"
+        "WITH RECURSIVE names(batch) AS ("
+        "SELECT min(batch) FROM requests WHERE batch >= :since AND batch < :before UNION ALL "
+        "SELECT (SELECT min(r.batch) FROM requests r WHERE r.batch > names.batch "
+        "AND r.batch < :before) FROM names WHERE batch IS NOT NULL) "
+        "SELECT batch FROM names WHERE batch IS NOT NULL AND NOT EXISTS "
+        "(SELECT 1 FROM message_batches b WHERE b.batch = names.batch)"
     )
-    return [str(name) for (name,) in connection.rows(query, {"before": before})]
+    values = {"since": since, "before": before}
+    return [str(name) for (name,) in connection.rows(query, values)]

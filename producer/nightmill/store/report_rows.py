@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from nightmill.store.bounds import batch_key
+from nightmill.store.in_order import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +57,7 @@ def page(
     if after is not None:
         where += " AND (finished_at, job_id) > (:finished_at, :job_id)"
         values |= {"finished_at": after[0], "job_id": after[1]}
+    in_order(connection)
     return connection.rows(
         f"SELECT {_COLUMNS} FROM results WHERE {where} ORDER BY finished_at, job_id LIMIT {ROWS}",
         values,

@@ -15,6 +15,7 @@ from nightmill.store import referred, turns
 from nightmill.store.among import AMONG, AMONG_BATCHES
 from nightmill.store.among import bound as among_ids
 from nightmill.store.bounds import batch_key, clean, job_key
+from nightmill.store.in_order import in_order
 from nightmill.store.rows import (
     COLUMNS,
     from_row,
@@ -244,6 +245,7 @@ def page(  # noqa: PLR0913 - the place, the order, and what is chosen
     if stop_reason is not None:
         where += f" AND substr(coalesce(stop_reason, '{NONE}'), 1, {LONGEST}) = :stop_reason"
         values["stop_reason"] = clean(stop_reason)
+    in_order(connection)
     rows = connection.named(
         f"SELECT {_ALL} FROM results WHERE {where} ORDER BY {order}, job_id LIMIT {PAGE_ROWS}",
         values,
