@@ -65,13 +65,10 @@ def test_a_rehearsal_costs_nothing() -> None:
 
 
 def test_failures_and_cut_answers_name_the_command_that_explains_them() -> None:
-    """It named `results --failed`, which has no fix."""
+    """It named `results --failed`, and repeated the counts that stand above it."""
     counts = Counts(failed=12, stop_reasons={"refusal": 2})
     assert advice(ended(counts), "f 400", clean=True) == [
-        (
-            "12 failed, 2 refused by the model. Why, and how to run them again: nightmill errors "
-            "'f 400'"
-        )
+        "All reasons, each with an example: nightmill errors 'f 400'"
     ]
     assert advice(ended(Counts(succeeded=1)), "b", clean=True) == []
 
@@ -153,7 +150,8 @@ def test_failures_are_told_by_reason_with_the_command_that_fixes_them() -> None:
         "  9 x invalid_request_error: max_tokens: 0",
         "    give at least 1, then: nightmill retry b --set max_tokens=N",
     ]
-    assert len(reasons([group] * 9)) == 10
+    assert reasons([group] * 9)[10:] == ["  and 4 more reasons (36 jobs)"]
+    assert len(reasons([group] * 5)) == 10
 
 
 def test_the_summary_tells_the_used_share_of_the_limit() -> None:

@@ -106,7 +106,14 @@ def reasons(groups: Sequence[Failure]) -> list[str]:
     for each in groups[:REASONS]:
         lines.append(f"  {reason(each)}")
         lines.append(f"    {each.fix}, then: {each.command}" if each.fix else f"    {each.command}")
-    return lines
+    return lines + more(groups)
+
+
+def more(groups: Sequence[Failure]) -> list[str]:
+    """Return how many reasons, of how many jobs, are not among the first REASONS."""
+    rest = groups[REASONS:]
+    jobs = counted(sum(each.count for each in rest), "job")
+    return [f"  and {counted(len(rest), 'more reason')} ({jobs})"] if rest else []
 
 
 def reason(group: Failure) -> str:
@@ -128,11 +135,8 @@ def advice(ending: Ending, batch: str, *, clean: bool) -> list[str]:
         lines.append(f"interrupted{lost}: {AGAIN} to go on")
     if counts.webhook:
         lines.append(f"webhook: {webhooks.describe(webhooks.decode(counts.webhook))}")
-    odd = [f"{counts.failed:,} failed"] if counts.failed else []
-    odd += [stops] if (stops := shown(counts.stop_reasons)) else []
-    if odd:
-        how = f"Why, and how to run them again: nightmill errors {shlex.quote(batch)}"
-        lines.append(f"{', '.join(odd)}. {how}")
+    if counts.failed or shown(counts.stop_reasons):
+        lines.append(f"All reasons, each with an example: nightmill errors {shlex.quote(batch)}")
     return lines
 
 

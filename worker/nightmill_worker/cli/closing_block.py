@@ -12,7 +12,7 @@ from nightmill.cli.terminal import echo, shown
 from nightmill.records.stop_reasons import REFUSAL, TRUNCATED, described, not_whole
 from nightmill.reports.labels import SummaryLabel
 from nightmill.reports.progress import SEPARATOR, dollars, short, wasted
-from nightmill_worker.cli.closing import REASONS, left, limit_used, ran, reason
+from nightmill_worker.cli.closing import REASONS, left, limit_used, more, ran, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -108,6 +108,8 @@ def draw_reasons(groups: Sequence[Failure]) -> None:
             for line in fitted(console, f"{each.fix}, then:", console.width - 4, LINES):
                 console.print(Text(f"    {line}"), no_wrap=True)
         echo(f"    {each.command}", err=True)
+    for line in more(groups):
+        console.print(Text(line))
 
 
 def draw_advice(line: str) -> None:
