@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
+from nightmill.errors import QueueRefusedError, QueueUnavailableError
 from nightmill.queue import keys
 from nightmill.queue.batches import Batches
 from nightmill.queue.connection import redis_errors
@@ -16,11 +17,13 @@ from nightmill.records.counts import text
 from nightmill.reports.lanes import SENTENCES, UNITS, Lane, read_lanes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Awaitable, Iterable, Mapping, Sequence
 
     from redis.asyncio import Redis
 
     from nightmill.records.counts import Counts
+
+T = TypeVar("T")
 
 OTHER: Final = "other"
 """The label of all lanes beyond MOST_LANES."""
@@ -37,40 +40,78 @@ REASONS: Final = (*SENTENCES, *UNITS)
 STATES: Final = ("paused", "paused: budget", "cancelled", "expired", "feeding", "running", "done")
 
 
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What Redis says of the fleet."""
+class Jobs(msgspec.Struct, frozen=True, kw_only=True):
+    """The jobs and batches in Redis."""
 
-    workers: int
-    troubles: int
-    """Workers that run but cannot go on as they should."""
-    jobs: dict[str, int]
+    states: dict[str, int]
     """State (queued, in_flight, retrying, snoozed) -> jobs in Redis."""
     batches: dict[str, int]
     """State -> batches."""
     oldest_s: float
     """How long the job that is due longest has been due, seconds; 0 without one."""
-    lanes: tuple[Lane, ...]
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What Redis says of the fleet. None: Redis refuses it, or a key there has the wrong type."""
+
+    workers: int | None
+    troubles: int | None
+    """Workers that run but cannot go on as they should."""
+    jobs: Jobs | None
+    lanes: tuple[Lane, ...] | None
+
+    @property
+    def unreadable(self) -> int:
+        """How many parts could not be read."""
+        return sum(part is None for part in msgspec.structs.astuple(self))
 
 
 async def read_figures(redis: Redis) -> Figures:
-    """Read all figures. Raises QueueUnavailableError."""
+    """Read each part by itself. Raises QueueUnavailableError when Redis does not answer."""
+    return Figures(
+        workers=await _part(_workers(redis)),
+        troubles=await _part(_troubles(redis)),
+        jobs=await _part(_jobs(redis)),
+        lanes=await _part(_lanes(redis)),
+    )
+
+
+async def _part(reading: Awaitable[T]) -> T | None:
+    """Return what is read, None when Redis answers and it cannot be read."""
+    try:
+        return await reading
+    except QueueRefusedError:
+        return None
+    except QueueUnavailableError:
+        raise
+    except Exception:  # noqa: BLE001 - one bad value must not take the other metrics along
+        return None
+
+
+async def _workers(redis: Redis) -> int:
+    with redis_errors():
+        return len(await read_live(redis))
+
+
+async def _troubles(redis: Redis) -> int:
+    return len(await read_troubles(redis))
+
+
+async def _lanes(redis: Redis) -> tuple[Lane, ...]:
+    return tuple(await read_lanes(redis))
+
+
+async def _jobs(redis: Redis) -> Jobs:
     batches = Batches(redis)
     counts = await batches.all()
-    with redis_errors():
-        workers = await read_live(redis)
-        troubles = await read_troubles(redis)
-    singles = await batches.counts(keys.SINGLES)
-    every = [singles, *counts.values()]
-    return Figures(
-        workers=len(workers),
-        troubles=len(troubles),
-        jobs={
+    every = [await batches.counts(keys.SINGLES), *counts.values()]
+    return Jobs(
+        states={
             state: sum(getattr(each, state) for each in every)
             for state in ("queued", "in_flight", "retrying", "snoozed")
         },
         batches={**dict.fromkeys(STATES, 0), **Counter(each.state for each in counts.values())},
         oldest_s=await _oldest_s(redis, counts),
-        lanes=tuple(await read_lanes(redis)),
     )
 
 
@@ -117,3 +158,36 @@ class LaneNames:
             return (OTHER, OTHER)
         self._named.add(name)
         return name
+
+
+class LaneCounts:
+    """Adds up what lanes have counted, by name. A sum never becomes less.
+
+    The lanes of one name change: one was not used for a day, or Redis has lost it. A sum of what
+    they show now would go back then, and Prometheus would count all of it again.
+    """
+
+    def __init__(self) -> None:
+        """Start without counts."""
+        self._last: dict[tuple[str, str], tuple[int, int]] = {}
+        self._sums: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def add(self, name: tuple[str, str] | None, lane: Lane) -> None:
+        """Add what a lane has gained; only note where it stands when it has no name now."""
+        key, now = (lane.account, lane.model), (lane.hot.sent, lane.hot.refused)
+        if name is not None:
+            before = self._last.get(key, (0, 0))
+            # A counter that is less than before began again at 0.
+            gains = [new - old if new >= old else new for new, old in zip(now, before, strict=True)]
+            sent, refused = self._sums.get(name, (0, 0))
+            self._sums[name] = (sent + gains[0], refused + gains[1])
+        self._last[key] = now
+
+    def of(self, name: tuple[str, str]) -> tuple[int, int]:
+        """Return the calls that were sent, and those that were refused."""
+        return self._sums.get(name, (0, 0))
+
+    def keep(self, lanes: Sequence[Lane]) -> None:
+        """Forget where lanes stood that Redis does not have any more."""
+        there = {(lane.account, lane.model) for lane in lanes}
+        self._last = {key: counts for key, counts in self._last.items() if key in there}

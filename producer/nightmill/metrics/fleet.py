@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from nightmill.metrics.figures import OTHER, REASONS, LaneNames, read_figures
+from nightmill.errors import QueueUnavailableError
+from nightmill.metrics.figures import OTHER, REASONS, LaneCounts, LaneNames, read_figures
 from nightmill.reports.history_points import DAY
 from nightmill.reports.lanes import UNITS, Look
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
     from redis.asyncio import Redis
 
-    from nightmill.metrics.figures import Figures
+    from nightmill.metrics.figures import Figures, Jobs
     from nightmill.reports.lanes import Lane
 
 READ_S: Final = 3.0
@@ -39,7 +41,7 @@ class FleetCollector(Collector):
     def __init__(self, redis: Redis, spool: Path, loop: asyncio.AbstractEventLoop) -> None:
         """Take a client of `loop`, and the folder of the spool on this machine."""
         self._redis, self._spool, self._loop = redis, spool, loop
-        self._names = LaneNames()
+        self._names, self._counts = LaneNames(), LaneCounts()
         self._before: dict[tuple[str, str], Lane] = {}
 
     def collect(self) -> Iterator[Metric]:
@@ -48,36 +50,53 @@ class FleetCollector(Collector):
         yield _gauge(
             "nightmill_redis_up", "1 when Redis answered this scrape, else 0.", figures is not None
         )
+        yield _gauge(
+            "nightmill_redis_unreadable",
+            "Parts of the fleet's metrics that are missing: Redis refuses them, or a key is wrong.",
+            figures.unreadable if figures is not None else 0,
+        )
         size = sum(map(_size, self._spool.glob("*.jsonl")))
         yield _gauge(
             "nightmill_spool_bytes", "Answers on this machine's disk that wait for the store.", size
         )
-        if figures is not None:
-            yield from _jobs(figures)
-            yield from self._lanes(figures)
+        if figures is None:
+            return
+        if figures.workers is not None:
+            yield _gauge("nightmill_workers", "Worker processes that run now.", figures.workers)
+        if figures.troubles is not None:
+            yield _gauge(
+                "nightmill_worker_troubles",
+                "Different troubles that workers report now.",
+                figures.troubles,
+            )
+        if figures.jobs is not None:
+            yield from _jobs(figures.jobs)
+        if figures.lanes is not None:
+            yield from self._lanes(figures.lanes)
 
     def _read(self) -> Figures | None:
         reading = asyncio.run_coroutine_threadsafe(read_figures(self._redis), self._loop)
         try:
             return reading.result(READ_S)
-        except Exception:  # noqa: BLE001 - a value in Redis must not take the other metrics along
+        except (QueueUnavailableError, TimeoutError, CancelledError, RuntimeError):
             reading.cancel()
             return None
 
-    def _lanes(self, figures: Figures) -> Iterator[Metric]:
+    def _lanes(self, lanes: Sequence[Lane]) -> Iterator[Metric]:
         """Yield the metrics of the lanes that were used within a day."""
         looks: dict[tuple[str, str], list[Look]] = defaultdict(list)
-        for lane in sorted(figures.lanes, key=lambda each: each.idle_s):
+        for lane in sorted(lanes, key=lambda each: each.idle_s):
             if lane.idle_s > DAY.seconds:
+                self._counts.add(None, lane)
                 continue
-            key = (lane.account, lane.model)
+            key, name = (lane.account, lane.model), self._names.of(lane)
             before = self._before.setdefault(key, lane)
-            waits = bool(figures.jobs["queued"] + figures.jobs["retrying"])
-            look = Look(before=before, now=lane, jobs_wait=waits, workers=figures.workers)
-            looks[self._names.of(lane)].append(look)
+            looks[name].append(Look(before=before, now=lane))
+            self._counts.add(name, lane)
             if lane.at - before.at > FRESH_S:
                 self._before[key] = lane
-        yield from _sums(looks)
+        self._counts.keep(lanes)
+        yield from _sums(looks, self._counts)
         limit = GaugeMetricFamily(
             "nightmill_lane_limit_units_per_second",
             "Limit of the endpoint, reported or learned: requests or tokens a second.",
@@ -109,26 +128,22 @@ class FleetCollector(Collector):
         yield from (limit, used, bound)
 
 
-def _jobs(figures: Figures) -> Iterator[Metric]:
-    yield _gauge("nightmill_workers", "Worker processes that run now.", figures.workers)
-    yield _gauge(
-        "nightmill_worker_troubles", "Different troubles that workers report now.", figures.troubles
-    )
+def _jobs(found: Jobs) -> Iterator[Metric]:
     jobs = GaugeMetricFamily("nightmill_queue_jobs", "Jobs in Redis by state.", labels=["state"])
-    for state, count in figures.jobs.items():
+    for state, count in found.states.items():
         jobs.add_metric([state], count)
     batches = GaugeMetricFamily("nightmill_batches", "Batches in Redis by state.", labels=["state"])
-    for state, count in figures.batches.items():
+    for state, count in found.batches.items():
         batches.add_metric([state], count)
     yield from (jobs, batches)
     yield _gauge(
         "nightmill_queue_oldest_age_seconds",
         "How long the job that is due longest has been due; batches that are held do not count.",
-        figures.oldest_s,
+        found.oldest_s,
     )
 
 
-def _sums(looks: Mapping[tuple[str, str], Sequence[Look]]) -> Iterator[Metric]:
+def _sums(looks: Mapping[tuple[str, str], Sequence[Look]], counts: LaneCounts) -> Iterator[Metric]:
     """Yield what can be added up over lanes."""
     in_flight = GaugeMetricFamily("nightmill_lane_in_flight", "Calls in flight.", labels=LANE)
     window = GaugeMetricFamily(
@@ -142,8 +157,9 @@ def _sums(looks: Mapping[tuple[str, str], Sequence[Look]]) -> Iterator[Metric]:
         lanes = [look.now for look in some]
         in_flight.add_metric(name, sum(lane.in_flight for lane in lanes))
         window.add_metric(name, sum(lane.orders.window for lane in lanes))
-        calls.add_metric(name, sum(lane.hot.sent for lane in lanes))
-        refused.add_metric(name, sum(lane.hot.refused for lane in lanes))
+        sent, answered_429 = counts.of(name)
+        calls.add_metric(name, sent)
+        refused.add_metric(name, answered_429)
     yield from (in_flight, window, calls, refused)
 
 
