@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from nightmill.safety.logger import libraries_logged
 from nightmill.store.access_keys import AccessKeys
 from nightmill_gateway.access.caller import ByKey, OnThisMachine
 from nightmill_gateway.answers.log import begin_log
@@ -66,7 +68,9 @@ async def serve(
 ) -> None:
     """Serve on `sockets` until `stop`; call `ready` once requests are taken."""
     begin_log(settings)
-    async with open_services(settings) as services:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(libraries_logged(settings))
+        services = await stack.enter_async_context(open_services(settings))
         access = await access_of(services, insecure=insecure)
         app = make_app(services, access)
         stopping = app[STOPPING]

@@ -16,6 +16,7 @@ import yaml
 
 from nightmill.setting_sources import PREFIX
 from nightmill.settings import Settings
+from nightmill_worker.fleet.life_lock import BOOT
 from nightmill_worker.machine.supervisor import KILL_S
 
 ROOT: Final = Path(__file__).parents[2]
@@ -205,6 +206,13 @@ def test_a_unit_gives_the_time_that_a_stop_takes(unit: Path) -> None:
     secrets = set(re.findall(r"^LoadCredential=(\w+):", text, re.MULTILINE))
     assert secrets == set(re.findall(r"_FILE=%d/(\w+)", text)) >= {"redis_url", "store_url"}
     assert ("api_key" in secrets) == ("worker" in unit.name)
+
+
+def test_workers_of_a_unit_can_read_the_boot_id() -> None:
+    """Without /proc/sys the jobs of a worker that was killed wait until their leases end."""
+    for unit in UNITS:
+        assert "\nProcSubset=" not in unit.read_text()
+    assert str(BOOT).startswith("/proc/sys/")
 
 
 @pytest.mark.skipif(not ANALYZE, reason="no systemd-analyze on PATH")

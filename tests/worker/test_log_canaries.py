@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nightmill.records.result import Usage
-from nightmill_worker.events import CallFailed
+from nightmill_worker import events, group_events
+from nightmill_worker.events import CallFailed, CallRefused
 from nightmill_worker.group_events import BatchChanged, CallEnded, CallsEnded, WorkerProgress
 from nightmill_worker.logs import log_events
 from nightmill_worker.simulator import SimulatorConfig
@@ -75,9 +76,49 @@ async def test_the_line_of_a_call_names_all_that_it_belongs_to(
     assert line["output_tokens"] == row.usage.output_tokens
 
 
+@pytest.mark.parametrize(
+    ("failure", "event"), [("server errors", "call failed"), ("a limit", "call refused")]
+)
+async def test_every_line_of_a_job_names_all_that_it_belongs_to(
+    redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], failure: str, event: str
+) -> None:
+    """An operator asks for the lines of one batch, one lane or one account."""
+    config = SimulatorConfig(latency_s=0.01, **FAILURES[failure])  # type: ignore[arg-type]
+    async with rigged(redis_url, tmp_path, config, max_attempts=2) as rig:
+        await rig.redis.set("arq:job:bad", "{")
+        await rig.redis.zadd("nightmill:queue", {"bad": 1_700_000_000_000})
+        async with rig.working() as worker:
+            for number in range(3):
+                await rig.producer.enqueue(hello(), batch="night", custom_id=f"c{number}")
+            await until(lambda: rig.events_of(CallFailed) or rig.events_of(CallRefused))
+            await rig.row("bad")
+        lines = logged(capsys, rig)
+    (bad,) = (each for each in lines if each["event"] == "job quarantined")
+    assert (bad["job_id"], bad["batch"], bad["account"]) == ("bad", "", worker.account)
+    lane = next(each["lane"] for each in lines if each["event"] == "call ended")
+    named = [each for each in lines if each["event"] == event]
+    assert named
+    for line in named:
+        assert (line["batch"], line["account"]) == ("night", worker.account)
+        assert (line["lane"], line["attempt"] > 0) == (lane, True)
+        assert line["request_id"].startswith("req_")
+
+
+def test_every_event_that_names_a_job_can_name_all_of_it() -> None:
+    """A new event of one job gets the fields by its base."""
+    kinds = [*vars(events).values(), *vars(group_events).values()]
+    named = [
+        kind
+        for kind in kinds
+        if isinstance(kind, type) and "job_id" in getattr(kind, "__struct_fields__", ())
+    ]
+    assert len(named) > 5
+    assert all(issubclass(kind, events.JobEvent) for kind in named)
+
+
 def quiet(read: Callable[[], Any]) -> CallsEnded:
-    """Return a group of calls without rows."""
-    return CallsEnded(calls=read, rows=())
+    """Return a group of calls."""
+    return CallsEnded(calls=read)
 
 
 async def test_at_info_there_is_a_line_a_minute_and_one_for_each_batch(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
 
 from nightmill import load_settings
+from nightmill.safety.logger import libraries_logged
 from nightmill_worker.events import CallFailed, RedisAway
 from nightmill_worker.logs import log_events
 
@@ -38,3 +40,29 @@ def test_a_log_line_controls_no_terminal(form: str, capsys: pytest.CaptureFixtur
         assert json.loads(shown)["message"] == f"m {EVIL}"
     else:
         assert r"job_id=b:\x1b]0;owned\x07\x9b31m\u202e" in shown
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_what_a_library_warns_of_is_a_line_of_the_log(
+    form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A receiver of traces that is away, say: its text is no JSON, and may quote a URL."""
+    settings = load_settings(api_key=KEY, log_format=form)
+    library = logging.getLogger("opentelemetry.exporter")
+    with libraries_logged(settings):
+        library.error("cannot send %s %s", KEY, EVIL, exc_info=ValueError(KEY))
+        library.info("fine")
+    shown = capsys.readouterr().err
+    assert KEY not in shown
+    assert not set(shown) & set("\x1b\x07\x9b\u202e")
+    assert "fine" not in shown
+    if form == "json":
+        line = json.loads(shown)
+        assert (line["event"], line["level"]) == ("library reported", "error")
+        assert (line["library"], line["message"]) == (
+            library.name,
+            f"cannot send [credential] {EVIL}",
+        )
+        assert "ValueError: [credential]" in line["traceback"]
+    library.warning("after the block")
+    assert "library reported" not in capsys.readouterr().err

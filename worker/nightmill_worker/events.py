@@ -4,12 +4,38 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from typing import NotRequired, TypedDict
 
 import msgspec
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """The base of all events. The class name says what happened."""
+
+
+class JobFacts(TypedDict):
+    """What names a job and its call in an event, as far as it is known."""
+
+    job_id: str
+    batch: NotRequired[str]
+    attempt: NotRequired[int]
+    request_id: NotRequired[str]
+    account: NotRequired[str]
+    lane: NotRequired[str]
+
+
+class JobEvent(Event, frozen=True, kw_only=True):
+    """The base of the events of one job. Logs bind all that it belongs to."""
+
+    job_id: str
+    batch: str = ""
+    """"" for a single job."""
+    attempt: int = 0
+    """Number of the call, from 1; 0 before the first."""
+    request_id: str = ""
+    """Of the endpoint, "" when it gave none."""
+    account: str = ""
+    lane: str = ""
 
 
 class Away(Event, frozen=True, kw_only=True):
@@ -77,18 +103,16 @@ class JobsFinished(Event, frozen=True, kw_only=True):
     """job_id -> final state."""
 
 
-class CallRefused(Event, frozen=True, kw_only=True):
+class CallRefused(JobEvent, frozen=True, kw_only=True):
     """The endpoint answered 429. The lane pauses for the whole fleet."""
 
-    job_id: str
     message: str
     wait_ms: int
 
 
-class CallFailed(Event, frozen=True, kw_only=True):
+class CallFailed(JobEvent, frozen=True, kw_only=True):
     """A call failed. It counts against max_attempts, except in a short outage."""
 
-    job_id: str
     error_type: str
     message: str
     wait_ms: int | None
@@ -98,12 +122,14 @@ class CallFailed(Event, frozen=True, kw_only=True):
 class AccountStopped(Event, frozen=True, kw_only=True):
     """The endpoint refuses the account. No job is claimed until an operator resumes it."""
 
+    account: str
     reason: str
 
 
 class LaneHeld(Event, frozen=True, kw_only=True):
     """A refusal may concern the model or one request: jobs of the lane are tried one at a time."""
 
+    account: str
     model: str
     reason: str
 
@@ -111,14 +137,13 @@ class LaneHeld(Event, frozen=True, kw_only=True):
 class LaneStopped(Event, frozen=True, kw_only=True):
     """Different jobs of a lane were refused alike. None is claimed until an operator resumes it."""
 
+    account: str
     model: str
     reason: str
 
 
-class LeaseLost(Event, frozen=True, kw_only=True):
+class LeaseLost(JobEvent, frozen=True, kw_only=True):
     """A lease ended while this worker was cut off or blocked, and another worker has the job."""
-
-    job_id: str
 
 
 class JobsRestored(Event, frozen=True, kw_only=True):
@@ -136,16 +161,13 @@ class LeasesReleased(Event, frozen=True, kw_only=True):
     """How many."""
 
 
-class FinishRefused(Event, frozen=True, kw_only=True):
+class FinishRefused(JobEvent, frozen=True, kw_only=True):
     """Redis refused a finish or a release because another worker has the job by now."""
 
-    job_id: str
 
-
-class JobQuarantined(Event, frozen=True, kw_only=True):
+class JobQuarantined(JobEvent, frozen=True, kw_only=True):
     """A job killed its process three times while it ran alone, or its payload is not a job."""
 
-    job_id: str
     reason: str
 
 
@@ -229,10 +251,9 @@ class WebhookFailed(Event, frozen=True, kw_only=True):
     """Wait before the next try, seconds. None: the webhook is given up."""
 
 
-class JobFaulted(Event, frozen=True, kw_only=True):
+class JobFaulted(JobEvent, frozen=True, kw_only=True):
     """nightmill itself raised while it worked on a job; other jobs go on."""
 
-    job_id: str
     problem: str
     """The exception's type and text."""
     traceback: str
@@ -266,10 +287,9 @@ class SubscriberFailed(Event, frozen=True, kw_only=True):
     """Events that it did not get so far, since it was too slow."""
 
 
-class RowReduced(Event, frozen=True, kw_only=True):
+class RowReduced(JobEvent, frozen=True, kw_only=True):
     """The store refused a row for what it holds; a reduced row was stored in its place."""
 
-    job_id: str
     problem: str
 
 

@@ -5,24 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from nightmill_worker.events import Event
+from nightmill_worker.events import Event, JobEvent
 
 if TYPE_CHECKING:
     from nightmill.records.result import Result, Usage
 
 
-class CallEnded(Event, frozen=True, kw_only=True):
+class CallEnded(JobEvent, frozen=True, kw_only=True):
     """A call has its answer, or broke off, and it is decided what follows."""
 
-    job_id: str
-    batch: str
-    """"" for a single job."""
-    attempt: int
-    """Number of the call, from 1."""
-    request_id: str
-    """Of the endpoint, "" when it gave none."""
-    account: str
-    lane: str
     model: str
     """The one that was asked for."""
     state: str
@@ -44,11 +35,9 @@ class CallEnded(Event, frozen=True, kw_only=True):
 
 
 class CallsEnded(Event, frozen=True, kw_only=True):
-    """A group of calls and jobs that ended. Listeners that need each call ask for it."""
+    """A group of calls that ended. Listeners that need each call ask for it."""
 
     calls: Callable[[], Iterator[CallEnded]]
-    rows: Sequence[Result]
-    """The rows of the jobs that ended; they are not committed yet."""
 
 
 class JobsClaimed(Event, frozen=True, kw_only=True):
@@ -61,7 +50,7 @@ class JobsClaimed(Event, frozen=True, kw_only=True):
 class RowsCommitted(Event, frozen=True, kw_only=True):
     """The store has taken a group of rows."""
 
-    rows: int
+    rows: Sequence[Result]
     refused: int
     """Rows of jobs that have a row of this run already."""
     seconds: float

@@ -82,7 +82,7 @@ class _Tally:
     def add(self, event: Event) -> None:
         """Count what an event says."""
         match event:
-            case group_events.CallsEnded(rows=rows):
+            case group_events.RowsCommitted(rows=rows):
                 self._since["ended"] += len(rows)
                 self._since["failed"] += sum(row.status == "failed" for row in rows)
             case events.CallRefused():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import traceback
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,7 +14,7 @@ from nightmill.safety.redaction import Secrets
 from nightmill.safety.visible import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable, Iterator, MutableMapping
     from types import ModuleType
 
     from nightmill.settings import Settings
@@ -31,6 +34,36 @@ def make_logger(settings: Settings) -> Any:  # noqa: ANN401 - structlog's logger
             structlog.processors.JSONRenderer() if as_json else pretty,
         ],
     )
+
+
+@contextmanager
+def libraries_logged(settings: Settings) -> Iterator[None]:
+    """Log what libraries warn of as lines of this log, for the length of the block.
+
+    Python would write their texts to stderr as they are: no JSON, and with credentials of URLs.
+    """
+    handler, root = _ToLog(make_logger(settings)), logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+
+
+class _ToLog(logging.Handler):
+    """Passes records of Python's logging on to a logger of structlog."""
+
+    def __init__(self, logger: Any) -> None:  # noqa: ANN401 - structlog's loggers have no type
+        super().__init__(logging.WARNING)
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a record."""
+        fields = {"library": record.name, "message": record.getMessage()}
+        if record.exc_info and record.exc_info[1]:
+            fields["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
+        say = self._logger.error if record.levelno >= logging.ERROR else self._logger.warning
+        say("library reported", **fields)
 
 
 def _structlog() -> ModuleType:

@@ -31,7 +31,7 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
     """Return a client of a Redis with one batch and one lane that was used now."""
     async with Redis.from_url(redis_url) as client:
         seconds, _ = await client.time()
-        await client.sadd(keys.BATCHES, "night")
+        await client.execute_command("SADD", keys.BATCHES, "night")
         await client.sadd(keys.LANES, f"{ACCOUNT}:m")
         await client.hset(keys.BATCH + "night", mapping={"total": "5"})
         hot = f'{{"sent":5,"refilled_at":{seconds}}}'
@@ -55,8 +55,10 @@ async def test_a_key_of_a_wrong_type_is_no_outage(
     await redis.delete(PARTS[spoilt])
     await redis.set(PARTS[spoilt], "another program's")
     found = await scraped(redis, tmp_path)
-    assert (found["nightmill_redis_up"], found["nightmill_redis_unreadable"]) == (1, 1)
-    assert PARTS.keys() - found.keys() == {spoilt}
+    missing = PARTS.keys() - found.keys()
+    assert missing in ({spoilt}, {spoilt, "nightmill_lane_calls"})  # lanes read who works, too
+    assert found["nightmill_redis_up"] == 1
+    assert found["nightmill_redis_unreadable"] == len(missing)
 
 
 @pytest.mark.parametrize("raw", [b"\xff\x00", b"{}", b"[1]", b'{"sent":"x"}', b"1e999", b"-5"])
@@ -66,7 +68,8 @@ async def test_values_that_cannot_be_read_are_left_out(
     """One value of another program takes no metric along."""
     for key in (keys.BATCH + "night", keys.LANE + f"{ACCOUNT}:m", keys.WORKERS, keys.TROUBLES):
         names = ("hot", "orders", "total", "queued", "in_flight", "limits", raw)
-        await redis.hset(key, mapping=dict.fromkeys(names, raw))
+        fields = [each for name in names for each in (name, raw)]
+        await redis.execute_command("HSET", key, *fields)
     found = await scraped(redis, tmp_path)
     assert (found["nightmill_redis_up"], found["nightmill_redis_unreadable"]) == (1, 0)
 

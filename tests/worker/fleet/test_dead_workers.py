@@ -114,6 +114,8 @@ def test_a_lock_of_another_machine_proves_nothing(
     assert ended(tmp_path) == []
     monkeypatch.setattr(life_lock, "BOOT", tmp_path / "none")
     assert ended(tmp_path) == []
+    LifeLock(tmp_path / "workers", "mine").hold()  # it would prove nothing, and stay for ever
+    assert not list((tmp_path / "workers").iterdir())
 
 
 def test_a_folder_that_cannot_be_made_stops_no_worker(tmp_path: Path) -> None:

@@ -21,9 +21,11 @@ from nightmill.queue.patience import waits
 from nightmill.records.result import Result
 from nightmill.store.rows import COLUMNS, from_row, to_row
 from nightmill_worker.completion.batcher import Batcher
+from nightmill_worker.completion.observed import facts_of_row
 from nightmill_worker.completion.spool import Spooled
 from nightmill_worker.events import (
     FinishRefused,
+    JobFacts,
     JobsFinished,
     ModelUnpriced,
     RowReduced,
@@ -177,11 +179,11 @@ class Committer:
         refused = len(rows) - await self._store.record_all(rows, self._note_reduced)
         self.refused_rows += refused
         seconds = time.monotonic() - began
-        self._emit(RowsCommitted(rows=len(rows), refused=refused, seconds=seconds))
+        self._emit(RowsCommitted(rows=rows, refused=refused, seconds=seconds))
         self._finishes.put_all(endings)
 
     def _note_reduced(self, row: Result, problem: str) -> None:
-        self._emit(RowReduced(job_id=row.job_id, problem=problem))
+        self._emit(RowReduced(problem=problem, **facts_of_row(row)))
 
     async def _finish(self, endings: list[Answer]) -> None:
         finishes = [each.finish for each in endings if isinstance(each, Ending)]
@@ -190,8 +192,10 @@ class Committer:
             await self._releases.give_back(going)
         late = await self._scripts.finish(finishes)
         self._done(finishes)
-        for job_id in late:
-            self._emit(FinishRefused(job_id=job_id))
+        for each in endings:
+            if isinstance(each, Ending) and each.finish.id in late:
+                facts = facts_of_row(each.row) if each.row else JobFacts(job_id=each.finish.id)
+                self._emit(FinishRefused(**facts))
         ended = {each.id: each.status for each in finishes if each.id not in late}
         if ended:
             self._emit(JobsFinished(jobs=ended))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from nightmill_worker.events import JobFacts
 from nightmill_worker.group_events import CallEnded, CallsEnded
 from nightmill_worker.messages.outcome import Succeeded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from nightmill.records.result import Result
     from nightmill_worker.jobs.claimed_job import ClaimedJob
     from nightmill_worker.jobs.decision import Decision
     from nightmill_worker.messages.outcome import Outcome
@@ -18,8 +20,7 @@ if TYPE_CHECKING:
 
 def calls_ended(decisions: Sequence[Decision]) -> CallsEnded:
     """Return the event of a group."""
-    rows = [each.ending.row for each in decisions if each.ending and each.ending.row is not None]
-    return CallsEnded(calls=partial(_calls, decisions), rows=rows)
+    return CallsEnded(calls=partial(_calls, decisions))
 
 
 def _calls(decisions: Sequence[Decision]) -> Iterator[CallEnded]:
@@ -57,3 +58,16 @@ def _state(decision: Decision) -> str:
     if decision.continuation is not None:
         return "continued"
     return decision.release.state if decision.release is not None else "lost"
+
+
+def facts_of_row(row: Result) -> JobFacts:
+    """Return what names a job in events."""
+    account, _, lane = (row.lane or "").partition(":")
+    return JobFacts(
+        job_id=row.job_id,
+        batch=row.batch or "",
+        attempt=row.attempt_count + row.snooze_count,
+        request_id=row.request_id or "",
+        account=account,
+        lane=lane,
+    )

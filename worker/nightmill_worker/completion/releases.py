@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nightmill_worker.events import FinishRefused
+from nightmill_worker.events import FinishRefused, JobFacts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,9 +31,10 @@ class Releases:
     async def give_back(self, items: Sequence[Release]) -> None:
         """Give jobs back; those that others hold by now are reported."""
         late = await self._release(items)
+        facts = {each.granted.id: each.facts for each in self._registry.held(late)}
         self._registry.forget(items)
         for job_id in late:
-            self._emit(FinishRefused(job_id=job_id))
+            self._emit(FinishRefused(**facts.get(job_id, JobFacts(job_id=job_id))))
 
     async def _release(self, items: Sequence[Release]) -> set[str]:
         late = await self._scripts.release(items)

@@ -166,7 +166,8 @@ class Background:
         over = await self._restorer.restore(late.gone) if late.gone else set()
         for job_id in late.lost | over:
             if job_id in held and self._registry.holds(job_id, held[job_id].token):
-                self._emit(LeaseLost(job_id=job_id))
+                for claimed in self._registry.held([job_id]):
+                    self._emit(LeaseLost(**claimed.facts))
                 self._registry.cut_off(job_id, "lost")
                 self._registry.forget([held[job_id]])
 

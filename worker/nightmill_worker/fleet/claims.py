@@ -289,12 +289,14 @@ class Claims:
         """Emit what has stopped since the last claim."""
         stopped = grant.account.get("state") == "stopped"
         if stopped and not self._account_stopped:
-            self._emit(AccountStopped(reason=grant.account.get("reason", "")))
+            self._emit(
+                AccountStopped(account=self._account, reason=grant.account.get("reason", ""))
+            )
         self._account_stopped = stopped
         for model, (state, reason) in grant.held.items():
             if self._held.get(model, ("", ""))[0] != state:
                 kind = LaneStopped if state == "stopped" else LaneHeld
-                self._emit(kind(model=model, reason=reason))
+                self._emit(kind(account=self._account, model=model, reason=reason))
         self._held = grant.held
 
     async def _nothing_queued(self) -> bool:

@@ -43,6 +43,7 @@ class LifeLock:
                 os.write(file, _mark(file))  # only now does it prove anything
             except OSError:
                 os.close(file)
+                self._path.unlink(missing_ok=True)
                 raise
             self._file = file
 

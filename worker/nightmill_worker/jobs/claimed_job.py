@@ -20,6 +20,7 @@ from nightmill.records.job import Job, now_ms
 from nightmill.records.message import NULL
 from nightmill.records.result import Attempt, ErrorInfo
 from nightmill.records.stored_body import stored_body
+from nightmill_worker.events import JobFacts
 from nightmill_worker.jobs.chain import fitting
 from nightmill_worker.messages.outcome import SUCCESS
 from nightmill_worker.queue.records import Lease
@@ -160,6 +161,19 @@ class ClaimedJob:
     def end(self) -> None:
         """Note that the call ends now."""
         self.ended_s = time.monotonic()
+
+    @property
+    def facts(self) -> JobFacts:
+        """What names it in events."""
+        granted = self.granted
+        queued_in = granted.queue.removeprefix(f"{keys.QUEUE}:")  # a payload may be unreadable
+        return JobFacts(
+            job_id=granted.id,
+            batch="" if queued_in == keys.QUEUE else queued_in.partition(":")[0],
+            attempt=granted.calls,
+            account=self.account,
+            lane=granted.lane,
+        )
 
     @property
     def lease(self) -> Lease:

@@ -117,7 +117,7 @@ class Decider:
         if (error := claimed.problem) is not None:
             event = None
             if error.type in {"poison", "invalid_payload"}:
-                event = JobQuarantined(job_id=claimed.granted.id, reason=error.message)
+                event = JobQuarantined(reason=error.message, **claimed.facts)
             return self._uncalled_end(claimed, JobState.FAILED, error=error, event=event)
         if claimed.expired:
             return self._uncalled_end(claimed, JobState.EXPIRED)
@@ -216,7 +216,7 @@ class Decider:
             return Decision(settlement=settlement_of(claimed, "unsent"), release=release)
         claimed.name()
         attempt = attempt_of(claimed, "lost", counted=False, error=error)
-        event = JobQuarantined(job_id=claimed.granted.id, reason=error.message)
+        event = JobQuarantined(reason=error.message, **claimed.facts)
         return self._uncalled_end(claimed, JobState.FAILED, attempt, error=error, event=event)
 
     def _decided(
@@ -329,14 +329,14 @@ def _as_text(claimed: ClaimedJob, body: bytes) -> Succeeded:
 
 def _faulted(claimed: ClaimedJob, info: ErrorInfo, error: BaseException) -> Event:
     lines = traceback.format_exception(error)
-    return JobFaulted(job_id=claimed.granted.id, problem=info.message, traceback="".join(lines))
+    return JobFaulted(problem=info.message, traceback="".join(lines), **claimed.facts)
 
 
 def _event(claimed: ClaimedJob, attempt: Attempt, *, failed: bool) -> Event:
     """Return the event of a call that did not succeed and is tried again."""
-    job_id, message = claimed.granted.id, attempt.error_message or ""
-    wait_ms = attempt.wait_ms or 0
+    message, wait_ms, facts = attempt.error_message or "", attempt.wait_ms or 0, claimed.facts
+    facts["request_id"] = attempt.request_id or ""
     if failed:
         kind = attempt.error_type or ""
-        return CallFailed(job_id=job_id, error_type=kind, message=message, wait_ms=wait_ms)
-    return CallRefused(job_id=job_id, message=message, wait_ms=wait_ms)
+        return CallFailed(error_type=kind, message=message, wait_ms=wait_ms, **facts)
+    return CallRefused(message=message, wait_ms=wait_ms, **facts)

@@ -28,6 +28,7 @@ import uvloop
 from nightmill.errors import NightmillError, StoreMismatchError, StoreUnavailableError
 from nightmill.metrics.serving import counting
 from nightmill.queue.connection import connect
+from nightmill.safety.logger import libraries_logged
 from nightmill.safety.redaction import Secrets
 from nightmill.safety.streams import guard_streams
 from nightmill.safety.visible import visible
@@ -109,6 +110,7 @@ def _run(settings: Settings, stopper: _Stopper, *, supervised: bool) -> None:
     """Run a worker until it is stopped. Raises when answers are lost."""
     with contextlib.ExitStack() as servers:
         stopper.begin(settings.grace_s, servers)
+        servers.enter_context(libraries_logged(settings))
         embedded = settings.redis_url is None
         if embedded:
             server = embedded_server(settings.data_dir, start=not supervised)

@@ -17,6 +17,8 @@ from nightmill_worker.events import Event, FinishRefused, JobsRestored, LeaseLos
 from nightmill_worker.group_events import CallsEnded, JobsClaimed, RowsCommitted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nightmill.records.result import Result
 
 OWN_TYPES: Final = (
@@ -69,7 +71,8 @@ class Counters:
         match event:
             case CallsEnded():
                 self._add_calls(event)
-            case RowsCommitted(seconds=seconds, refused=refused):
+            case RowsCommitted(rows=rows, seconds=seconds, refused=refused):
+                self._add_rows(rows)
                 self._commit_s.observe(seconds)
                 self._duplicates.inc(refused)
             case JobsClaimed(seconds=seconds):
@@ -88,10 +91,13 @@ class Counters:
             self._call_s.observe(call.duration_ms / 1000)
         for labels, count in calls.items():
             self._calls.labels(*labels).inc(count)
+
+    def _add_rows(self, rows: Sequence[Result]) -> None:
+        """Count jobs whose rows are committed: a job whose worker dies before is called again."""
         jobs: Tally[str] = Tally()
         tokens: Tally[str] = Tally()
         dollars: dict[str, float] = {}
-        for row in event.rows:
+        for row in rows:
             jobs[str(row.status)] += 1
             _add_usage(row, tokens, dollars)
             if row.cost is None and row.message is not None:
