@@ -11,6 +11,9 @@ from typing import Any, Final
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from tests.contract.test_docs import table
 
@@ -99,6 +102,44 @@ def test_rules_and_dashboard_read_only_what_is_exposed() -> None:
     shown = {name for query in queries() for name in NAME.findall(query)}
     assert asked <= documented()
     assert shown <= documented()
+
+
+def test_grafanas_own_model_knows_every_field_of_the_dashboard() -> None:
+    """Grafana passes over a field that it does not know: what is misspelt changes nothing."""
+    register_default_plugins()
+    given = dashboard()
+    known = json.loads(JSONEncoder().encode(Dashboard.from_json(given)))
+    assert unknown(given, known) == []
+    given["panels"][1]["fieldConfig"]["defaults"]["units"] = "s"
+    given["panels"][1]["targets"][0]["legend"] = "x"
+    known = json.loads(JSONEncoder().encode(Dashboard.from_json(given)))
+    assert {each.rpartition(".")[2] for each in unknown(given, known)} == {"units", "legend"}
+
+
+def unknown(given: object, known: object, at: str = "") -> list[str]:
+    """Return the places of what Grafana's model does not have, or has as something else."""
+    if isinstance(given, dict) and isinstance(known, dict):
+        places = [(f"{at}.{name}", each, known.get(name)) for name, each in given.items()]
+    elif isinstance(given, list) and isinstance(known, list) and len(given) == len(known):
+        pairs = zip(given, known, strict=True)
+        places = [(f"{at}[{n}]", *pair) for n, pair in enumerate(pairs)]
+    else:
+        return [] if given == known else [at]
+    return [found for place, one, other in places for found in unknown(one, other, place)]
+
+
+def test_panels_and_queries_ask_the_data_source_that_is_chosen() -> None:
+    """A fixed id of a data source exists on one Grafana only."""
+    (variable,) = dashboard()["templating"]["list"]
+    assert (variable["type"], variable["query"]) == ("datasource", "prometheus")
+    chosen = {"type": "prometheus", "uid": f"${{{variable['name']}}}"}
+    for panel in dashboard()["panels"]:
+        if panel["type"] == "row":
+            continue
+        assert panel["targets"]
+        assert all(each["datasource"] == chosen for each in (panel, *panel["targets"]))
+        names = [target["refId"] for target in panel["targets"]]
+        assert len(set(names)) == len(names)
 
 
 def test_the_dashboard_shows_every_metric() -> None:

@@ -70,7 +70,8 @@ def test_every_public_event_is_published() -> None:
     assert published(events.LeaseLost(job_id="a")) is None
     names = {"worker": "w", "given_back": 0, "problem": "p", "after_s": 1.0, "jobs": {}}
     names |= {"job_id": "j", "message": "m", "wait_ms": 1, "error_type": "t", "reason": "r"}
-    names |= {"model": "m", "account": "a"}
+    names |= {"model": "m", "account": "a", "lane": "m", "batch": "b", "attempt": 1}
+    names |= {"request_id": "r"}
     kinds = set()
     for kind in subscribers._PUBLIC:
         given: dict[str, Any] = {name: names[name] for name in kind.__struct_fields__}
