@@ -15,7 +15,7 @@ from nightmill_gateway.access.caller import ALL, CALLER
 from nightmill_gateway.access.key_use import KeyUse
 from nightmill_gateway.access.room import ROOM, QueueRoom
 from nightmill_gateway.answers.errors import ApiError, api_error
-from nightmill_gateway.answers.log import note_request, report
+from nightmill_gateway.answers.log import begin_request, note_request, report
 from nightmill_gateway.answers.reply import (
     HEADER,
     LIMITS,
@@ -90,6 +90,7 @@ def make_app(services: Services, access: Access) -> web.Application:
 async def _answers(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request its id, and turn every failure into the API's envelope."""
     request[REQUEST_ID] = request_id = new_request_id()
+    begin_request()
     began, status = time.monotonic(), HUNG_UP
     try:
         answer = await _answered(request, handler)

@@ -109,9 +109,22 @@ async def test_the_log_is_json_with_request_ids_and_without_texts_of_users(
             await door("POST", "/v1/messages", json={"model": "a-secret-id", "max_tokens": -1}),
             await door("GET", "/a-secret-id"),
         ]
+        asked = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+        made = await door(
+            "POST", "/v1/jobs", json={"id": "mine", "batch": "night", "params": asked}
+        )
+        assert made.status == 202, made.json
+        await door("GET", f"/v1/jobs/{made.json['id']}")
+        await door("GET", "/v1/jobs/a-secret-id")
     text = capsys.readouterr().err
-    lines = [json.loads(line) for line in text.splitlines()]
+    *lines, created, looked, missed = (json.loads(line) for line in text.splitlines())
     assert "a-secret-id" not in text
+    assert (created["job_id"], created["batch"], created["status"]) == (
+        looked["job_id"],
+        looked["job_id"].partition(":")[0],
+        202,
+    )
+    assert not {"job_id", "batch"} & missed.keys()
     assert [line["request_id"] for line in lines] == [each.json["request_id"] for each in answers]
     assert [(line["event"], line["level"], line["route"], line["status"]) for line in lines] == [
         ("request ended", "debug", "/v1/messages/batches/{id}", 404),

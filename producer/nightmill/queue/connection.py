@@ -250,5 +250,6 @@ def redis_errors() -> Iterator[None]:
         raise QueueFullError(f"Redis refuses writes: {error}") from error
     except (exceptions.RedisError, OSError) as error:
         if fix := refusal(error):
-            raise QueueRefusedError(f"Redis refuses: {error}; {fix}") from error
+            problem = str(error).rstrip(".")
+            raise QueueRefusedError(f"Redis refuses: {problem}; {fix}") from error
         raise QueueUnavailableError(f"Redis does not answer: {error}{hint(error)}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from nightmill.safety.logger import make_logger
@@ -11,6 +12,10 @@ from nightmill.settings import settings_from_parent
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
+
+
+_BOUND: Final[ContextVar[dict[str, str] | None]] = ContextVar("bound", default=None)
+"""What every line about the request of this task names."""
 
 
 class _Log:
@@ -31,7 +36,8 @@ class _Log:
             return
         if self._logger is None:
             self._logger = make_logger(settings)
-        getattr(self._logger, logging.getLevelName(level).lower())(event, **fields)
+        named = {**(_BOUND.get() or {}), **fields}
+        getattr(self._logger, logging.getLevelName(level).lower())(event, **named)
 
 
 _LOG: Final = _Log()
@@ -40,6 +46,18 @@ _LOG: Final = _Log()
 def begin_log(settings: Settings) -> None:
     """Log in LOG_FORMAT, from LOG_LEVEL on."""
     _LOG.begin(settings)
+
+
+def begin_request() -> None:
+    """Forget what the lines of the request before on this connection have named."""
+    _BOUND.set({})
+
+
+def bind(**named: str) -> None:
+    """Let every further line about this request name its `job_id`, its `batch`."""
+    bound = _BOUND.get()
+    if bound is not None:
+        bound.update(named)
 
 
 def report(where: str, error: BaseException) -> None:

@@ -15,6 +15,7 @@ from nightmill.records.job import now_ms
 from nightmill.records.message_batch import is_id
 from nightmill_gateway.access.caller import CALLER
 from nightmill_gateway.answers.errors import invalid, not_found
+from nightmill_gateway.answers.log import bind
 from nightmill_gateway.answers.reply import reply
 from nightmill_gateway.batches.create import create
 from nightmill_gateway.batches.polls import Polls
@@ -58,6 +59,7 @@ class BatchHandlers:
         """Answer with the new batch, or with the one that an earlier sending of it has made."""
         batch = await create(request, self._services)
         self._looking.wake()
+        bind(batch=batch.batch)
         noted = False
         try:
             response = reply(await self._shown(batch, request))
@@ -83,6 +85,7 @@ class BatchHandlers:
     async def _get(self, request: web.Request) -> web.Response:
         name, tenant = request.match_info["id"], request[CALLER].tenant
         batch, counts = await self._polls.get(tenant, name)
+        bind(batch=batch.batch)
         return reply(message_batch(batch, counts, _base(request)))
 
     async def _delete(self, request: web.Request) -> web.Response:
@@ -129,6 +132,7 @@ class BatchHandlers:
         found = await self._services.message_batches.get(tenant, name) if is_id(name) else None
         if found is None:
             raise not_found(f"batch {name!a:.80}")
+        bind(batch=found.batch)
         return found
 
     async def _shown(self, batch: MessageBatch, request: web.Request) -> dict[str, object]:

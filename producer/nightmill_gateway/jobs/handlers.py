@@ -18,6 +18,7 @@ from nightmill_gateway.access.names import inner, is_job
 from nightmill_gateway.access.room import ROOM
 from nightmill_gateway.answers.body import read_body
 from nightmill_gateway.answers.errors import ApiError, not_found
+from nightmill_gateway.answers.log import bind
 from nightmill_gateway.answers.params import checked_params
 from nightmill_gateway.answers.reply import reply, written
 from nightmill_gateway.answers.sending import Sending
@@ -81,6 +82,7 @@ class JobHandlers:
         """Enqueue a job, unless it is there; return what its client gets."""
         (body, api), caller, room = asks, request[CALLER], request.app[ROOM]
         job_id, batch, name = job_id_of(caller.tenant, given, name)
+        bind(job_id=job_id, batch=batch)
         named = earlier or given.name is not None
         queued = named and await room.has(job_id)
         row = await self._services.store.get(job_id) if named and not queued else None
@@ -113,7 +115,10 @@ class JobHandlers:
         name = request.match_info["id"]
         if not is_job(name):
             raise not_found(f"job {name!a:.80}")
-        return reply(await self._found(inner(request[CALLER].tenant, name)))
+        job_id = inner(request[CALLER].tenant, name)
+        found = await self._found(job_id)
+        bind(job_id=job_id)  # not before: a name that is no job's may be any text
+        return reply(found)
 
     async def _found(self, job_id: str) -> dict[str, object]:
         """Return a job as it is now."""

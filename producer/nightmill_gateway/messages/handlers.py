@@ -21,7 +21,7 @@ from nightmill_gateway.access.names import CLIENTS, inner
 from nightmill_gateway.access.room import ROOM
 from nightmill_gateway.answers.body import read_body
 from nightmill_gateway.answers.errors import ApiError, api_error
-from nightmill_gateway.answers.log import report
+from nightmill_gateway.answers.log import bind, report
 from nightmill_gateway.answers.params import checked_params
 from nightmill_gateway.answers.reply import REQUEST_ID, json_reply, written
 from nightmill_gateway.answers.sending import Sending
@@ -99,6 +99,7 @@ class MessageHandlers:
         (body, api), caller, room = asks, request[CALLER], request.app[ROOM]
         batch = inner(caller.tenant, CLIENTS)
         sent.job_id = f"{batch}:{sent.name}"
+        bind(job_id=sent.job_id, batch=batch)
         if earlier and await room.has(sent.job_id):
             with redis_errors():  # a client that hung up may have cancelled it a moment ago
                 await self._services.redis.zrem(keys.ABORTS, sent.job_id)
@@ -110,6 +111,7 @@ class MessageHandlers:
             if row is not None:
                 await sent.renew(wire.new_job_id())
                 sent.job_id = f"{batch}:{sent.name}"
+                bind(job_id=sent.job_id)
         await self._prepare(batch)
         await self._services.producer.enqueue(
             body,
