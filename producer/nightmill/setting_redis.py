@@ -31,6 +31,9 @@ REDIS_OPTIONS: Final = frozenset(
 )
 """Options of any Redis URL. redis-py takes others too that would change what it returns."""
 _CERT_REQS: Final = ("none", "optional", "required")
+YES: Final = ("yes", "true", "on", "1", "y", "t")
+"""How an option of a URL says yes."""
+_NO: Final = ("no", "false", "off", "0", "n", "f")
 _HOST: Final = re.compile(r"(?:\[([0-9a-fA-F:.%]+)\]|([^\[\]:,\s]+))(?::([0-9]{1,5}))?")
 _WITH_SENTINELS: Final = "redis+sentinel://HOST:PORT,HOST:PORT/PRIMARY/DATABASE"
 _LAST_PORT: Final = 65_535
@@ -134,16 +137,20 @@ def _options(query: str, scheme: str) -> dict[str, str]:
         raise ValueError(f"it has no option {name}: {', '.join(sorted(known))}")
     if options.get("ssl_cert_reqs", "none") not in _CERT_REQS:
         raise ValueError(f"its option ssl_cert_reqs is none of {', '.join(_CERT_REQS)}")
+    if options.get("ssl_check_hostname", "no").lower() not in (*YES, *_NO):
+        raise ValueError("its option ssl_check_hostname is neither yes nor no")
+    if "ssl_keyfile" in options and "ssl_certfile" not in options:
+        raise ValueError("its option ssl_keyfile needs ssl_certfile, the certificate of that key")
     return options
 
 
 def _tls(options: dict[str, str]) -> dict[str, str]:
     """Return the options of TLS. The host's name is checked unless the URL says otherwise."""
     given = {name: options[name] for name in sorted(TLS_OPTIONS) if name in options}
-    if given.get("ssl_cert_reqs") == "none":
-        return given | {"ssl_check_hostname": "no"}  # without a certificate, there is no name
     if "ssl_certfile" in given:
         given.setdefault("ssl_keyfile", given["ssl_certfile"])  # one PEM file may hold both
+    if given.get("ssl_cert_reqs") == "none":
+        return given | {"ssl_check_hostname": "no"}  # without a certificate, there is no name
     return {"ssl_check_hostname": "yes", **given}
 
 

@@ -127,6 +127,18 @@ async def test_checks_can_be_switched_off(server: Server, files: Path, option: s
         assert await redis.ping()
 
 
+def test_one_file_holds_certificate_and_key_whatever_else_is_given(
+    server: Server, files: Path
+) -> None:
+    """A tunnel whose end has another name may ask for a certificate, too."""
+    both = files / "both.pem"
+    both.write_bytes((files / "client.pem").read_bytes() + (files / "client.key").read_bytes())
+    for options in ({}, {"ssl_cert_reqs": "none"}):
+        address = url(server, files, ssl_certfile=str(both), ssl_keyfile="", **options)
+        with connect_blocking(load_settings(redis_url=address)) as redis:
+            assert redis.ping()
+
+
 def test_a_file_that_cannot_be_read_is_a_setting(server: Server, files: Path) -> None:
     """The worker would try again and again."""
     for name, file in {"ssl_ca_certs": "none.pem", "ssl_certfile": "server.csr"}.items():
@@ -142,6 +154,8 @@ def test_a_wrong_url_of_tls_is_refused() -> None:
         "redis://h?ssl_ca_certs=x": "needs TLS: use rediss://",
         "rediss://h?ssl_cert_reqs=maybe": "none, optional, required",
         "rediss://h?ssl_password=x": "no option ssl_password",
+        "rediss://h?ssl_check_hostname=maybe": "ssl_check_hostname is neither yes nor no",
+        "rediss://h?ssl_keyfile=x": "ssl_keyfile needs ssl_certfile",
     }.items():
         with pytest.raises(SettingsError, match=words):
             load_settings(redis_url=given)

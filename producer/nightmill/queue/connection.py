@@ -31,7 +31,7 @@ from nightmill.queue.refusals import hint, refusal
 from nightmill.queue.sends import cancellable
 from nightmill.queue.sentinel import AsyncSentinels, BlockingSentinels, sentinel_options
 from nightmill.safety import private
-from nightmill.setting_redis import FIX_URL, RedisAddress, read_redis_url
+from nightmill.setting_redis import FIX_URL, YES, RedisAddress, read_redis_url
 
 if TYPE_CHECKING:
     from nightmill.settings import Settings
@@ -45,8 +45,6 @@ _TIMEOUTS: Final[dict[str, Any]] = {
 }
 SOCKET_PATH_MAX: Final = 103
 """Longest path of a unix socket that every system takes, bytes."""
-_TRUE: Final = ("yes", "true", "on", "1", "y", "t")
-"""How an option of a URL says yes."""
 SHORT_SOCKETS: Final = Path("/tmp")  # noqa: S108 - TMPDIR may differ between commands
 
 
@@ -157,7 +155,7 @@ def _tls(address: RedisAddress) -> dict[str, Any]:
     """Return the arguments of TLS."""
     given: dict[str, Any] = dict(address.tls or {})
     if "ssl_check_hostname" in given:
-        given["ssl_check_hostname"] = given["ssl_check_hostname"].lower() in _TRUE
+        given["ssl_check_hostname"] = given["ssl_check_hostname"].lower() in YES
     return given
 
 
