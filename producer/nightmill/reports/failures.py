@@ -61,6 +61,11 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """The command that runs them again."""
 
 
+def shortened(message: str, longest: int) -> str:
+    """Return at most `longest` characters of a message; an endpoint's may have any length."""
+    return message if len(message) <= longest else f"{message[: longest - 3]}..."
+
+
 async def failures(store: ResultStore, batch: str) -> list[Failure]:
     """Return why jobs of `batch` failed, the most frequent first. Raises what the store raises."""
     groups = _Groups(batch)

@@ -53,8 +53,12 @@ def table(
     *,
     texts: int = 1,
     foot: Sequence[str] = (),
+    kind: str = "",
 ) -> Html:
-    """Return a table; columns after the first `texts` hold numbers. Cells are HTML already."""
+    """Return a table; columns after the first `texts` hold numbers. Cells are HTML already.
+
+    `kind` is a class.
+    """
 
     def cells(name: str, row: Sequence[str], scope: str = "") -> Html:
         numbers = (' class="number"' if n >= texts else "" for n in range(len(row)))
@@ -64,7 +68,7 @@ def table(
     head = tag("thead", tag("tr", cells("th", [*map(text, headings)], ' scope="col"')))
     body = tag("tbody", *(tag("tr", cells("td", row)) for row in rows))
     last = tag("tfoot", tag("tr", cells("td", foot))) if foot else Html("")
-    return tag("div", tag("table", head, body, last), kind="wide")
+    return tag("div", tag("table", head, body, last, kind=kind), kind="wide")
 
 
 def code(command: str) -> Html:

@@ -38,7 +38,7 @@ def compared(report: Report) -> Html:
     actual = "so far" if report.running else "actual"
     return Html(
         tag("h2", text("Compared with the projection"))
-        + table(("", "expected", actual, ""), rows)
+        + table(("", "expected", actual, ""), rows, texts=2)
         + _remarks(report)
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from nightmill.charts import Bin, Mark, histogram
+from nightmill.reports.failures import shortened
 from nightmill.reports.html import Html, code, paragraph, table, tag, text
 from nightmill.reports.progress import counted, dollars
 
@@ -39,6 +40,8 @@ SPREADS: Final = (
 )
 GROUPS: Final = 50
 """Groups of failures on the page; `nightmill errors` has all."""
+LONGEST: Final = 500
+"""Characters of a message on the page; `nightmill show` has all of it."""
 KINDS: Final = ("input", "output", "cache_read", "cache_write", "web_search")
 
 
@@ -137,7 +140,7 @@ def _groups(report: Report, groups: list[Failure]) -> list[Html]:
         (
             Html(
                 tag("strong", text(each.type))
-                + paragraph(each.message)
+                + paragraph(shortened(each.message, LONGEST))
                 + tag("p", code(f"nightmill show {shlex.quote(each.example)}"), kind="soft")
             ),
             Html((paragraph(each.fix) if each.fix else "") + tag("p", code(each.command))),
@@ -145,7 +148,8 @@ def _groups(report: Report, groups: list[Failure]) -> list[Html]:
         )
         for each in groups[:GROUPS]
     ]
-    parts = [table(("reason and example", "to fix it, and run again", "jobs"), rows, texts=2)]
+    headings = ("reason and example", "to fix it, and run again", "jobs")
+    parts = [table(headings, rows, texts=2, kind="reasons")]
     if (more := len(groups) - GROUPS) > 0:
         command = code(f"nightmill errors {shlex.quote(report.batch)}")
         parts.append(tag("p", text(f"{counted(more, 'more group')}: "), command))

@@ -7,10 +7,11 @@ import re
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from nightmill.records.acceptance import from_text
-from nightmill.records.result import Usage
+from nightmill.records.result import ErrorInfo, Usage
 from nightmill.reports.report import Report
 from nightmill.reports.sums import ModelSum, Sums
 from tests.producer.store.samples import FAILED, SUCCEEDED
@@ -116,6 +117,15 @@ def test_a_rounding_residue_is_no_loss() -> None:
             accept=from_text(""),
         )
         assert (report.gone_usd > 0) is gone
+
+
+async def test_a_message_of_any_length_leaves_place_for_the_command(shell: Shell, rig: Rig) -> None:
+    """A message of 5,000 letters filled the page, and the fix beside it was 4 letters wide."""
+    error = ErrorInfo(type="api_error", message="x" * 5_000)
+    await rig.store.record([msgspec.structs.replace(FAILED, error=error)])
+    shown = page(shell, "night")
+    assert f"{'x' * 497}..." in shown.texts
+    assert 'class="reasons"' in shell("report", "night", "-o", "-").out
 
 
 def test_a_batch_that_runs_has_the_figures_so_far(shell: Shell, rig: Rig) -> None:

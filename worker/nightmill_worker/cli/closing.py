@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from nightmill.queue import webhooks
 from nightmill.queue.stops import RESUME
 from nightmill.records.stop_reasons import shown
+from nightmill.reports.failures import shortened
 from nightmill.reports.progress import counted, dollars, duration, short, wasted
 from nightmill_worker.machine.local_run import End
 
@@ -117,10 +118,8 @@ def more(groups: Sequence[Failure]) -> list[str]:
 
 
 def reason(group: Failure) -> str:
-    """Return how many jobs failed why; an endpoint's message may be as long as it likes."""
-    text = group.message
-    short_text = text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
-    return f"{group.count:,} x {group.type}: {short_text}"
+    """Return how many jobs failed why."""
+    return f"{group.count:,} x {group.type}: {shortened(group.message, LONGEST)}"
 
 
 def advice(ending: Ending, batch: str, *, clean: bool) -> list[str]:
