@@ -218,11 +218,13 @@ class Feeder:
         await self._lock.require()
         limits = (await self._batches.counts(self.batch)).limits
         total = await self._batches.total(self.batch, self.fed.total)
-        if self._store is not None and not self._repairs:
-            known = await self._store.known(self.batch)
-            total = max(total, (known and known.total) or 0)
+        known = await self._store.known(self.batch) if self._store else None
+        if known is not None and not self._repairs:
+            total = max(total, known.total or 0)
         facts = FedFacts(str(self._ids), *self._whole.facts)
-        await note(self._store, self.batch, "fed", total=total, fed=facts, limits=limits)
+        await note(
+            self._store, self.batch, "fed", total=total, fed=facts, limits=limits, known=known
+        )
         await self._batches.set_total(self.batch, total)
 
     async def _set_known_total(self) -> None:

@@ -41,7 +41,7 @@ class FedFacts(NamedTuple):
     estimate: str
 
 
-async def note(  # noqa: PLR0913 - where, which batch, and its five facts
+async def note(  # noqa: PLR0913 - where, which batch, its five facts, and what was read before
     store: ResultStore | None,
     batch: str,
     state: FedState,
@@ -50,13 +50,17 @@ async def note(  # noqa: PLR0913 - where, which batch, and its five facts
     fed: FedFacts | None = None,
     limits: Limits | None = None,
     accept: str | None = None,
+    known: StoredBatch | None = None,
 ) -> None:
-    """Keep the state of `batch` in the store; what is None stays as it was."""
+    """Keep the state of `batch` in the store; what is None stays as it was.
+
+    `known` is what the store has, if the caller has just read it.
+    """
     if store is None:
         return
     from nightmill.store import StoredBatch  # noqa: PLC0415 - optional extra
 
-    before = await store.known(batch) or StoredBatch(state=state)
+    before = known or await store.known(batch) or StoredBatch(state=state)
     now = msgspec.structs.replace(
         before,
         state=state,

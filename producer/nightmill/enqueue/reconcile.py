@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nightmill.enqueue.known import MOST, note, remind, spent_fields
 from nightmill.errors import BatchEndedError
 from nightmill.records.state import TERMINAL
-from nightmill.records.stop_reasons import FIELD
+from nightmill.records.stop_reasons import FIELD, tallied
 
 if TYPE_CHECKING:
     from nightmill.queue.batches import Batches
@@ -37,11 +37,17 @@ async def reconcile(batches: Batches, batch: str, store: ResultStore | None) -> 
     twice. A sum over MOST is set to MOST. What was spent is raised, never lowered.
     """
     before = await batches.counts(batch)
-    if store is None or (before.terminal and not before.drained):
+    if store is None or ((before.terminal or before.fed) and not before.drained):
         return False
-    rows, spent = await store.counts(batch), await store.spent(batch)
-    fields: dict[str, int] = {state: rows[state] for state in sorted(TERMINAL)}
-    stops = {**dict.fromkeys(before.stop_reasons, 0), **await store.stop_reasons(batch)}
+    ends, spent = await store.stops(batch), await store.spent(batch)
+    fields: dict[str, int] = {
+        state: sum(number for status, _, number, _ in ends if status == state)
+        for state in sorted(TERMINAL)
+    }
+    stops = {
+        **dict.fromkeys(before.stop_reasons, 0),
+        **tallied(each[:3] for each in ends),
+    }
     fields |= {FIELD + name: number for name, number in stops.items()}
     bounded = {name: max(0, min(count, MOST)) for name, count in fields.items()}
     bounded |= spent_fields(spent)

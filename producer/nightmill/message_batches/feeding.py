@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -43,6 +43,16 @@ class BatchFeeding:
         self.batch = batch
         self.name = batch.batch
         self._api = api_of(batch.anthropic_version, batch.anthropic_beta)
+
+    def needs(self, counts: Counts) -> Literal["step", "feed"] | None:
+        """Return what a batch with these `counts` needs; None while its jobs are worked off."""
+        batch = self.batch
+        ends = batch.cancel_initiated_at is not None or deadline(batch, counts) <= now_ms()
+        if batch.deleted_at is not None or counts.ended or ends:
+            return "step"
+        if counts.total is None:
+            return "feed"
+        return "step" if counts.drained else None
 
     async def step(self) -> bool:
         """Do what can be done at once; return whether requests are to be fed.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from nightmill.errors import (
@@ -19,13 +20,15 @@ from nightmill.errors import (
     StoreUnavailableError,
 )
 from nightmill.message_batches.feeding import BatchFeeding
+from nightmill.message_batches.turns import Turns
 from nightmill.records.job import now_ms
 from nightmill.records.message_batch import id_before
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable
 
     from nightmill.message_batches.connections import Connections
+    from nightmill.records.message_batch import MessageBatch
 
 Report = Callable[[str, Exception, float], None]
 """Called with what raised, and in how many seconds it is tried again."""
@@ -37,6 +40,8 @@ AFTER_DEFECT_S: Final = 30.0
 BROKEN_OFF_MS: Final = 2 * 3_600_000
 """A create takes less: requests without their batch for so long are remains of one that broke."""
 CLEAN_S: Final = 600.0
+COUNTED: Final = 200
+"""Batches whose counts one command reads: Redis does nothing else meanwhile."""
 CANCEL_AGAIN_S: Final = 1.0
 """On Python 3.11 a command to Redis may lose a cancellation, so it is repeated; seconds."""
 _CLEANING: Final = ""
@@ -57,7 +62,9 @@ class Keeper:
         self._report = report
         self._steps: dict[str, asyncio.Task[None]] = {}
         self._feeds: dict[str, asyncio.Task[None]] = {}
+        self._step_turns, self._feed_turns = Turns(), Turns()
         self._cleaned_at = -CLEAN_S
+        self._cleaned_upto = ""
 
     async def look(self) -> int:
         """Start what each batch needs now; return how many have not ended.
@@ -66,15 +73,24 @@ class Keeper:
         """
         if time.monotonic() - self._cleaned_at > CLEAN_S:
             self._cleaned_at = time.monotonic()
-            self._start(self._steps, _CLEANING, self._clean())
+            self._start_step(_CLEANING, self._clean)
         try:
             found = await self._connections.message_batches.unfinished()
+            for first in range(0, len(found), COUNTED):
+                await self._start_needed(found[first : first + COUNTED])
         except _PASSING:
             return 0
-        for batch in found:
-            feeding = BatchFeeding(self._connections, batch)
-            self._start(self._steps, batch.batch, self._step(feeding))
         return len(found)
+
+    async def _start_needed(self, batches: list[MessageBatch]) -> None:
+        counts = await self._connections.batches.counts_of([each.batch for each in batches])
+        for batch in batches:
+            feeding = BatchFeeding(self._connections, batch)
+            match feeding.needs(counts[batch.batch]):
+                case "feed":
+                    self._start_feed(feeding)
+                case "step":
+                    self._start_step(feeding.name, partial(self._step, feeding))
 
     async def close(self) -> None:
         """End what has been started. A lock that is held is released."""
@@ -83,19 +99,28 @@ class Keeper:
                 task.cancel()
             await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
 
+    def _start_step(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
+        self._start(self._steps, name, step, self._step_turns)
+
+    def _start_feed(self, feeding: BatchFeeding) -> None:
+        self._start(self._feeds, feeding.name, partial(self._feed, feeding), self._feed_turns)
+
     def _start(
-        self, tasks: dict[str, asyncio.Task[None]], name: str, work: Coroutine[None, None, None]
+        self,
+        tasks: dict[str, asyncio.Task[None]],
+        name: str,
+        work: Callable[[], Awaitable[None]],
+        turns: Turns,
     ) -> None:
         """Start `work` for the batch `name`, unless a task of this kind runs for it."""
-        if name in tasks:
-            work.close()
-        else:
-            tasks[name] = asyncio.create_task(self._guarded(name, work))
+        if name not in tasks:
+            tasks[name] = asyncio.create_task(self._guarded(name, work, turns))
             tasks[name].add_done_callback(lambda _: tasks.pop(name))
 
-    async def _guarded(self, name: str, work: Coroutine[None, None, None]) -> None:
+    async def _guarded(self, name: str, work: Callable[[], Awaitable[None]], turns: Turns) -> None:
         try:
-            await work
+            async with turns.turn():
+                await work()
         except BatchBusyError:
             await asyncio.sleep(BUSY_S)
         except _PASSING:
@@ -106,10 +131,17 @@ class Keeper:
 
     async def _step(self, feeding: BatchFeeding) -> None:
         if await feeding.step():
-            self._start(self._feeds, feeding.name, feeding.feed())
+            self._start_feed(feeding)
+
+    async def _feed(self, feeding: BatchFeeding) -> None:
+        """Feed a batch, unless another process has fed it during the wait for a turn."""
+        if await feeding.step():
+            await feeding.feed()
 
     async def _clean(self) -> None:
         """Remove the requests of creates that broke off: of a gateway that was killed."""
         batches = self._connections.message_batches
-        for name in await batches.remains(id_before(now_ms() - BROKEN_OFF_MS)):
+        upto = id_before(now_ms() - BROKEN_OFF_MS)
+        for name in await batches.remains(upto, since=self._cleaned_upto):
             await batches.drop(name)
+        self._cleaned_upto = upto

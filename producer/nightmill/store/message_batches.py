@@ -15,6 +15,7 @@ from nightmill.records.message_batch import MessageBatch, StoredRequest
 from nightmill.records.state import JobState
 from nightmill.store.connection import ANSWER_S
 from nightmill.store.in_order import in_order
+from nightmill.store.remains import remains
 from nightmill.store.rows import attempts_of, error_of, state_of
 from nightmill.store.schema import MESSAGE_BATCHES, REQUESTS
 
@@ -188,14 +189,15 @@ class MessageBatches:
 
         Only ids from `since` on, and below `before`.
         """
-        return await self._database.run(partial(_remains, before=before, since=since))
+        return await self._database.run(partial(remains, before=before, since=since))
 
     async def requests(self, batch: str) -> AsyncIterator[list[StoredRequest]]:
         """Yield the requests of a batch in their order, a page at a time."""
-        after = 0
-        while page := await self._database.run(partial(_requests, batch=batch, after=after)):
-            yield page
-            after = page[-1].seq
+        after: int | None = 0
+        while after is not None:
+            page, after = await self._database.run(partial(_requests, batch=batch, after=after))
+            if page:
+                yield page
 
     async def bodies(self, batch: str, seqs: Sequence[int]) -> dict[int, StoredRequest]:
         """Return place -> request, for those of `seqs` that the batch has."""
@@ -280,8 +282,13 @@ def _read(
     return [MessageBatch(**{name: row[name] for name in MESSAGE_BATCHES}) for row in rows]
 
 
-def _requests(connection: Connection, batch: str, after: int) -> list[StoredRequest]:
-    """Return the next page: PAGE requests, and PAGE_BYTES unless the first one has more."""
+def _requests(
+    connection: Connection, batch: str, after: int
+) -> tuple[list[StoredRequest], int | None]:
+    """Return the next page, and where it ends; None: it is the last.
+
+    It has PAGE requests, and PAGE_BYTES unless the first one has more.
+    """
     values = {"batch": batch, "after": after}
     in_order(connection)
     sizes = connection.rows(_SIZES[connection.dialect], values)
@@ -292,7 +299,9 @@ def _requests(connection: Connection, batch: str, after: int) -> list[StoredRequ
             break
         last = seq
     query = f"{_BODIES} AND seq > :after AND seq <= :last ORDER BY seq"
-    return _stored_requests(connection, query, {**values, "last": last})
+    more = len(sizes) == PAGE or (sizes and last < sizes[-1][0])
+    found = _stored_requests(connection, query, {**values, "last": last})
+    return found, last if more else None
 
 
 def _requests_at(connection: Connection, batch: str, seqs: Sequence[int]) -> list[StoredRequest]:
@@ -330,17 +339,3 @@ def _end(row: Sequence[Any]) -> End:
     calls = attempts_of(attempts) if attempts else ()
     last = calls[-1].status if calls else None
     return End(custom_id or "", state_of(status), message, error_of(error), request_id, last)
-
-
-def _remains(connection: Connection, before: str, since: str) -> list[str]:
-    """Look up each next batch in the index: a batch may have 100,000 requests."""
-    query = (
-        "WITH RECURSIVE names(batch) AS ("
-        "SELECT min(batch) FROM requests WHERE batch >= :since AND batch < :before UNION ALL "
-        "SELECT (SELECT min(r.batch) FROM requests r WHERE r.batch > names.batch "
-        "AND r.batch < :before) FROM names WHERE batch IS NOT NULL) "
-        "SELECT batch FROM names WHERE batch IS NOT NULL AND NOT EXISTS "
-        "(SELECT 1 FROM message_batches b WHERE b.batch = names.batch)"
-    )
-    values = {"since": since, "before": before}
-    return [str(name) for (name,) in connection.rows(query, values)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = "0016"
+SCHEMA_VERSION: Final = "0017"
 """The newest revision in `migrations/versions`; revisions sort by name."""
 
 # Small columns first: SQLite reads a row's early columns without its overflow pages, so counts and
@@ -167,6 +167,9 @@ UNFINISHED: Final = (
     "WHERE ended_at IS NULL OR deleted_at IS NOT NULL"
 )
 """The same text as in the migration, which a later change must not edit."""
+# A batch is looked up without its tenant for each large request, and for what may be remains.
+NAMED: Final = "CREATE INDEX IF NOT EXISTS message_batches_named ON message_batches (batch)"
+"""The same text as in the migration."""
 
 # For programs in other languages: docs/store.md. A column of it is never changed or taken away; a
 # view with other columns would be results_v2.
@@ -214,6 +217,7 @@ NEW_SQLITE: Final = (
     VIEW,
     *(f"CREATE INDEX {name} ON results ({columns})" for name, columns in _INDEXES.items()),
     UNFINISHED,
+    NAMED,
     (
         "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
         "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"

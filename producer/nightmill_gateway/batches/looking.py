@@ -41,12 +41,16 @@ class Looking:
         await self._keeper.close()
 
     async def _look_on(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             self._woken.clear()
+            began = loop.time()
             try:
                 await self._keeper.look()
             except Exception as error:  # noqa: BLE001 - the loop goes on
                 report("the keeper of batches", error)
+            # Of 1,000 creates each wakes it: it looks for half of the time at most.
+            await asyncio.sleep(loop.time() - began)
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._woken.wait()

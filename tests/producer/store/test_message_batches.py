@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -57,8 +58,8 @@ class Conformance:
         assert await batches.remains("n") == []
         assert [page async for page in batches.requests("msgbatch_b")] == [[request(1), request(2)]]
 
-    async def test_the_unfinished_are_found_by_an_index(self, store: ResultStore) -> None:
-        """The keeper looks once a second: it must not read all batches that were ever made."""
+    async def test_what_the_keeper_looks_for_is_found_by_an_index(self, store: ResultStore) -> None:
+        """It must read neither all batches that were ever made nor each of their requests."""
         explain = {"sqlite": "EXPLAIN QUERY PLAN ", "postgresql": "EXPLAIN "}
         plans: list[str] = []
 
@@ -66,6 +67,9 @@ class Conformance:
             connection: Connection
 
             def named(self, query: str, values: dict[str, object]) -> list[dict[str, object]]:
+                return self.rows(query, values)
+
+            def rows(self, query: str, values: dict[str, object]) -> list[dict[str, object]]:
                 dialect = self.connection.dialect
                 if dialect == "postgresql":  # it reads a table of one page as a whole
                     self.connection.change("SET LOCAL enable_seqscan = off", {})
@@ -81,7 +85,23 @@ class Conformance:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(store.database, "run", explained)
             assert await MessageBatches(store).unfinished() == []
+            assert await MessageBatches(store).remains("n") == []
+            assert await MessageBatches(store).named("n") is None
         assert "message_batches_unfinished" in plans[0]
+        assert "message_batches_named" in plans[1]
+        assert "message_batches_named" in plans[2]
+        for plan in plans:
+            assert not re.search(r"Seq Scan on (requests|message_batches)|SCAN (r|b)\b", plan), plan
+
+    async def test_only_remains_that_are_new_are_looked_for(self, store: ResultStore) -> None:
+        """Each of them once, however many requests it has, between two ids."""
+        batches = MessageBatches(store)
+        for name in ("a", "b", "c", "d"):
+            await batches.stage(name, [request(seq) for seq in range(1, 4)])
+        await batches.add(named("c"), named_since="")
+        assert await batches.remains("z") == ["a", "b", "d"]
+        assert await batches.remains("d", since="b") == ["b"]
+        assert await batches.remains("b", since="b") == []
 
     async def test_a_create_that_is_sent_again_makes_one_batch(self, store: ResultStore) -> None:
         """By its key for a day, or once by its body when its answer may be lost."""
