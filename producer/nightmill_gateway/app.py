@@ -14,6 +14,7 @@ from nightmill.queue.connection import redis_errors
 from nightmill_gateway.access.caller import ALL, CALLER
 from nightmill_gateway.access.key_use import KeyUse
 from nightmill_gateway.access.room import ROOM, QueueRoom
+from nightmill_gateway.access.spending import Spending
 from nightmill_gateway.answers.errors import ApiError, api_error
 from nightmill_gateway.answers.log import begin_request, note_request, report
 from nightmill_gateway.answers.reply import (
@@ -68,7 +69,8 @@ def make_app(services: Services, access: Access) -> web.Application:
     app.add_routes(BatchHandlers(services, looking).routes())
     waiting = Waiting(services)
     sendings = Sendings(services.redis)
-    messages = MessageHandlers(services, waiting, sendings)
+    spending = Spending(services.redis, room, waiting.wake)
+    messages = MessageHandlers(services, waiting, sendings, spending)
     app.add_routes(JobHandlers(services, waiting, sendings).routes())
     app.add_routes(messages.routes())
     app.add_routes(openapi.routes(by_key=access.by_key))
@@ -80,8 +82,9 @@ def make_app(services: Services, access: Access) -> web.Application:
         app.middlewares.insert(0, counters.middleware)
         waiting.watch = counters.waits
     app.cleanup_ctx.extend(
-        (looking.running, waiting.running, use.running, sendings.running, messages.running)
+        (looking.running, waiting.running, use.running, sendings.running, spending.running)
     )
+    app.cleanup_ctx.append(messages.running)
     stopping.tell(waiting.stop)
     return app
 

@@ -46,10 +46,15 @@ class Waiting:
         for ended in self._ended.values():
             ended.set()
 
+    def wake(self, job_id: str) -> None:
+        """End the waits for a job now: its clients look what has happened."""
+        if ended := self._ended.get(job_id):
+            ended.set()
+
     async def row(self, job_id: str, within_s: float) -> Result | None:
         """Return the stored row of a job, None if it does not end within `within_s` seconds.
 
-        It returns earlier when the gateway stops.
+        It returns earlier when the gateway stops, or at `wake`.
         """
         if self.stopped:
             return await self._services.store.get(job_id)

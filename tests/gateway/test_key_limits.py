@@ -10,7 +10,7 @@ import pytest
 from nightmill.queue import keys
 from nightmill.records.key_limits import Budget, KeyLimits
 from nightmill.store.access_keys import AccessKeys
-from nightmill_gateway.access import key_use
+from nightmill_gateway.access import key_use, spending
 from nightmill_gateway.access.key import id_of
 from nightmill_gateway.access.used import read_used
 from tests.gateway.door import opened
@@ -189,6 +189,26 @@ async def test_a_spent_budget_takes_no_new_requests(rig: Rig, door: Door, path: 
         assert f"nightmill keys adjust {id_of(key)} --budget-usd AMOUNT/day" in answer.message
         assert (await door("GET", "/v1/messages/batches", key=key)).status == 200, "it may read"
         assert (await door("POST", MESSAGES, key=other, json=body())).status == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_waits_is_told_when_the_budget_ends(
+    rig: Rig, door: Door, monkeypatch: pytest.MonkeyPatch, stream: object
+) -> None:
+    """It would wait until MAX_WAIT_S for a call that is not made."""
+    monkeypatch.setattr(spending, "EVERY_S", 0.01)
+    key = await door.key_of(limits=KeyLimits(budget=Budget(nanodollars=1_000, period="day")))
+    name = keys.queue_of("default/messages", body()["model"])
+    async with asyncio.TaskGroup() as group:
+        given = [body(str(n), stream=stream) for n in range(4)]
+        waiting = [group.create_task(door("POST", MESSAGES, key=key, json=each)) for each in given]
+        await until(lambda: _count(rig, name, 4))
+        async with rig.working():
+            answers = [await each for each in waiting]
+    refused = [answer for answer in answers if b"billing_error" in answer.body]
+    assert [answer.status for answer in refused] == [200 if stream else 402] * 3
+    assert all(b"--budget-usd AMOUNT/day" in answer.body for answer in refused)
+    assert rig.calls() == 1
 
 
 async def test_a_raised_budget_is_taken_at_once(rig: Rig, door: Door) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nightmill.queue import keys
 from nightmill.queue.connection import redis_errors
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from nightmill.records.key_limits import Budget
+
+
+_FIELDS: Final = ["budget", "start", "spent", "over", "unpriced"]
 
 
 class Spent(NamedTuple):
@@ -45,14 +48,32 @@ async def store_budget(
     with redis_errors():
         async with redis.pipeline(transaction=True) as pipe:
             pipe.execute_command("TIME")
-            pipe.hmget(name, ["budget", "start", "spent", "over", "unpriced"])
+            pipe.hmget(name, _FIELDS)
             pipe.hset(name, mapping=stored)
             (seconds, _), found, _ = await pipe.execute()
-        before, start, spent, over, unpriced = (_number(each) for each in found)
-        if over and before != budget.nanodollars:
+        if _number(found[3]) and _number(found[0]) != budget.nanodollars:
             await redis.execute_command("HDEL", name, "over")
-            over = 0
-    now = int(seconds) * 1000
+            found[3] = None
+    return _spent(int(seconds) * 1000, found, budget)
+
+
+async def read_spent(redis: Redis, key_id: str, budget: Budget) -> Spent:
+    """Return what is spent of the budget of a key, as claims see it now.
+
+    They see no budget when Redis has lost it, and another one when it was changed: then it is not
+    over. Raises QueueUnavailableError.
+    """
+    with redis_errors():
+        async with redis.pipeline(transaction=True) as pipe:
+            pipe.execute_command("TIME")
+            pipe.hmget(keys.BUDGET + key_id, _FIELDS)
+            (seconds, _), found = await pipe.execute()
+    same = _number(found[0]) == budget.nanodollars
+    return _spent(int(seconds) * 1000, found if same else [None] * len(_FIELDS), budget)
+
+
+def _spent(now: int, found: list[bytes | None], budget: Budget) -> Spent:
+    _, start, spent, over, unpriced = (_number(each) for each in found)
     begun = budget.starts(now)
     same = start == begun
     return Spent(now, spent if same else 0, over == begun, unpriced if same else 0)

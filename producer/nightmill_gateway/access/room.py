@@ -19,6 +19,7 @@ from nightmill_gateway.answers.errors import OVERLOADED, ApiError
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from nightmill.queue.budgets import Spent
     from nightmill.records.key_limits import Budget
     from nightmill.settings import Settings
     from nightmill_gateway.access.caller import Caller
@@ -57,15 +58,21 @@ class QueueRoom:
 
     async def _require_budget(self, key_id: str, budget: Budget) -> None:
         """Store the budget for the claims, and raise ApiError when it is spent."""
-        now, spent, over, unpriced = await store_budget(self._redis, key_id, budget, self._prices())
+        found = await store_budget(self._redis, key_id, budget, self._prices())
+        if error := self.spent_error(key_id, budget, found):
+            raise error
+
+    def spent_error(self, key_id: str, budget: Budget, found: Spent) -> ApiError | None:
+        """Return the error of a key whose budget is spent; None while it takes calls."""
+        now, spent, over, unpriced = found
         if spent < budget.nanodollars and not over:
-            return
+            return None
         why = f"{usd(spent)} of {budget} is spent"
         if unpriced:
             why = "it has an answer of a model without a known price, which PRICES can give"
         elif spent < budget.nanodollars:
             why += ", and the next call may cost more than is left"
-        raise ApiError(
+        return ApiError(
             402,
             f"the budget of the key {key_id}: {why}; no new requests until "
             f"{rfc3339(budget.ends(now))}. Raise it: nightmill keys adjust {key_id} --budget-usd "

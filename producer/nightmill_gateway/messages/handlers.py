@@ -15,6 +15,7 @@ from nightmill.params import decode
 from nightmill.queue import keys, wire
 from nightmill.queue.connection import redis_errors
 from nightmill.records.limits import Change, Limits
+from nightmill.records.state import JobState
 from nightmill_gateway.access.api import api_in_headers
 from nightmill_gateway.access.caller import CALLER
 from nightmill_gateway.access.names import CLIENTS, inner
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
     from nightmill.records.api import Api
     from nightmill.records.message import Message
+    from nightmill.records.result import Result
+    from nightmill_gateway.access.caller import Caller
+    from nightmill_gateway.access.spending import Spending
     from nightmill_gateway.services import Services
     from nightmill_gateway.waiting import Waiting
 
@@ -53,8 +57,11 @@ LOOK_S: Final = 20.0
 class MessageHandlers:
     """The handler, over connections that are open while it is used."""
 
-    def __init__(self, services: Services, waiting: Waiting, sendings: Sendings) -> None:
-        """Take the connections, what waits for jobs, and what knows of earlier sendings."""
+    def __init__(
+        self, services: Services, waiting: Waiting, sendings: Sendings, spending: Spending
+    ) -> None:
+        """Take the connections, and what knows of ends, earlier sendings and spent budgets."""
+        self._spending = spending
         self._sendings = sendings
         self._services = services
         self._waiting = waiting
@@ -78,10 +85,9 @@ class MessageHandlers:
         earlier = await sent.find(wire.new_job_id())
         try:
             await self._enqueue(request, sent, (body, api), earlier=earlier)
-            if isinstance(given, dict) and given.get("stream"):
-                response = await self._streamed(request, sent)
-            else:
-                response = await written(request, json_reply(bytes(await self._message(sent))))
+            streams = isinstance(given, dict) and given.get("stream")
+            with self._spending.watched(caller, sent.job_id):
+                response = await (self._streamed if streams else self._whole)(request, sent)
         except BaseException as error:
             answered = isinstance(error, ApiError) and not isinstance(error, NotEndedError)
             await self._finish(sent.written() if answered else self._left(sent))
@@ -157,15 +163,30 @@ class MessageHandlers:
         await batches.without_canary(batch)
         self._known[batch] = time.monotonic()
 
-    async def _message(self, sent: Sent) -> Message:
-        """Wait for the Message of a job. Raises ApiError."""
-        async for message in self._waits(sent.job_id, LOOK_S):
+    async def _whole(self, request: web.Request, sent: Sent) -> web.StreamResponse:
+        """Wait for the Message of a job, and answer with it. Raises ApiError."""
+        async for message in self._waits(request[CALLER], sent.job_id, LOOK_S):
             if message is not None:
-                return message
+                return await written(request, json_reply(bytes(message)))
         raise busy()
 
-    async def _waits(self, job_id: str, every_s: float) -> AsyncIterator[Message | None]:
+    async def _waits(
+        self, caller: Caller, job_id: str, every_s: float
+    ) -> AsyncIterator[Message | None]:
         """Yield None every `every_s` seconds, and the Message when it is there, as the last."""
+        async for row in self._rows(job_id, every_s):
+            if row is None or row.status is JobState.CANCELLED:
+                await self._require_budget(caller, job_id, row)
+            yield None if row is None else message_of(row)
+
+    async def _require_budget(self, caller: Caller, job_id: str, row: Result | None) -> None:
+        """Raise ApiError when the budget of the key has ended, and the job was not called."""
+        error = self._spending.ended(caller)
+        if error and (row or await self._cancel(job_id)):
+            raise error
+
+    async def _rows(self, job_id: str, every_s: float) -> AsyncIterator[Result | None]:
+        """Yield None until the row of a job is there, and then the row, as the last."""
         end = time.monotonic() + self._services.settings.max_wait_s
         row = await self._services.store.get(job_id)  # of an earlier sending
         while row is None and (left := end - time.monotonic()) > 0:
@@ -175,7 +196,7 @@ class MessageHandlers:
             if row is None:
                 yield None
         if row is not None:
-            yield message_of(row)
+            yield row
 
     async def _streamed(self, request: web.Request, sent: Sent) -> web.StreamResponse:
         """Answer with events: pings while the job waits, then those of its whole Message."""
@@ -184,7 +205,7 @@ class MessageHandlers:
         await response.prepare(request)
         try:
             await response.write(PING)
-            await self._write(response, sent.job_id)
+            await self._write(response, request[CALLER], sent.job_id)
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - a stream that has begun ends with an event
@@ -198,8 +219,8 @@ class MessageHandlers:
         await response.write_eof()
         return response
 
-    async def _write(self, response: web.StreamResponse, job_id: str) -> None:
-        async for message in self._waits(job_id, PING_S):
+    async def _write(self, response: web.StreamResponse, caller: Caller, job_id: str) -> None:
+        async for message in self._waits(caller, job_id, PING_S):
             if message is not None:
                 await response.write(b"".join(events(message)))
                 return

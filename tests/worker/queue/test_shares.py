@@ -140,6 +140,41 @@ def test_slots_are_kept_for_the_next_client(desk: Desk, monkeypatch: pytest.Monk
     assert len(desk.claim(share=SHARE)) == 10, "a minute later batches have all slots again"
 
 
+def test_slots_that_clients_do_not_use_are_kept_at_all_times(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a burst, batches took them, and the next client waited for a long call."""
+    monkeypatch.setitem(desks.ORDERS, "window", 10)
+    fill(desk, "b/0", 100)
+    clients(desk)
+    first = desk.claim(1, share=SHARE)
+    desk.set_hot(credit=0)
+    assert len(desk.claim(share=SHARE)) == 8, "its own slot is one of the two"
+    clients(desk, start=1)
+    second = desk.claim(share=SHARE)
+    assert [*second] == [f"{CLIENTS}:1"], "at once, whatever was called before"
+    clients(desk, start=2)
+    assert not desk.claim(share=SHARE), "the share is in use"
+    end(desk, first)
+    assert [*desk.claim(share=SHARE)] == [f"{CLIENTS}:2"]
+
+
+def test_calls_of_clients_count_until_they_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long one keeps its slot in use; one of a dead worker leaves it."""
+    monkeypatch.setitem(desks.ORDERS, "window", 10)
+    clients(desk, 2)
+    dead, alive = desk.claim(share=SHARE).values()
+    for key in (":slots", ":clients"):
+        for job in (dead, alive):
+            desk.redis.zadd(desks.LANE + key, {job["token"]: 1})
+    desk.send("renew", [alive])
+    fill(desk, "b/0", 100)
+    assert len(desk.claim(share=SHARE)) == 8
+    assert desk.redis.zcard(desks.LANE + ":clients") == 1
+    end(desk, {job["id"]: job for job in (dead, alive)})
+    assert desk.redis.zcard(desks.LANE + ":clients") == 0
+
+
 def test_a_window_of_one_is_for_whoever_comes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kept slot would be the only one: a client a minute would stop every batch."""
     monkeypatch.setitem(desks.ORDERS, "window", 1)
@@ -156,6 +191,8 @@ def test_slots_of_a_worker_are_kept_as_well(desk: Desk) -> None:
     clients(desk)
     desk.claim(1, share=SHARE)
     assert len(desk.claim(10, share=SHARE, keep=2)) == 8
+    clients(desk, start=1)
+    assert len(desk.claim(10, share=SHARE, keep=2)) == 9, "a client of this claim has its slot"
 
 
 def test_without_interactive_calls_the_lane_knows_nothing_of_them(desk: Desk) -> None:

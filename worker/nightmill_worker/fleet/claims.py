@@ -154,9 +154,10 @@ class Claims:
 
     def _kept(self, want: int) -> int:
         """Return how many of the slots that are asked for batches leave to interactive calls."""
-        s = self._settings
-        free = s.max_in_flight - self._registry.running
-        return min(want, max(0, int(s.interactive_share * s.max_in_flight) - (free - want)))
+        s, registry = self._settings, self._registry
+        free = s.max_in_flight - registry.running
+        share = min(max(1, int(s.interactive_share * s.max_in_flight)), s.max_in_flight - 1)
+        return min(want, max(0, share - registry.clients - (free - want)))
 
     def _ask(self, want: int) -> Ask:
         s = self._settings

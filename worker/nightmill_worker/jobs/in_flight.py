@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterable
 
     from nightmill_worker.jobs.claimed_job import ClaimedJob
     from nightmill_worker.queue.records import Finish, GrantedJob, Lease, Release
+
+CLIENT: Final = ":c"
+"""The end of the token of a job that a client waits for."""
 
 
 class InFlight:
@@ -28,6 +31,8 @@ class InFlight:
         self._held: dict[str, ClaimedJob] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self.running = 0
+        self.clients = 0
+        """Those of the running jobs that clients wait for."""
         self.changed = asyncio.Event()
         self.room = asyncio.Event()
 
@@ -94,13 +99,16 @@ class InFlight:
     def start(self, claimed: ClaimedJob, work: Coroutine[object, object, None]) -> None:
         """Run `work`, the job's call, as a task of its own."""
         self.running += 1
+        client = claimed.granted.token.endswith(CLIENT)
+        self.clients += client
         if self._loop is None:  # kept: each get_running_loop is a system call
             self._loop = asyncio.get_running_loop()
         claimed.task = self._loop.create_task(work)
-        claimed.task.add_done_callback(partial(self._ended, claimed))
+        claimed.task.add_done_callback(partial(self._ended, claimed, client))
 
-    def _ended(self, claimed: ClaimedJob, task: asyncio.Task[None]) -> None:
+    def _ended(self, claimed: ClaimedJob, client: bool, task: asyncio.Task[None]) -> None:  # noqa: FBT001 - of `start` alone
         self.running -= 1
+        self.clients -= client
         self.changed.set()
         if task.cancelled():  # perhaps before its first step, so `work` itself could not note it
             self._cut_off(claimed)

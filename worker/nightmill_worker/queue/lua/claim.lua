@@ -71,7 +71,7 @@ end
 local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
   -- `moment` keeps the token unique when a claim is repeated after its grant was forgotten.
   tokens = tokens + 1
-  local token = ask.worker .. ':' .. ask.seq .. ':' .. tokens .. ':' .. moment
+  local token = ask.worker .. ':' .. ask.seq .. ':' .. tokens .. ':' .. moment .. shares.mark_of(batch)
   if not redis.call('SET', IN_PROGRESS .. id, token, 'NX', 'PX', ask.lease_ms) then
     local left = redis.call('PTTL', IN_PROGRESS .. id)
     if left > LONGEST_LEASE_MS then -- set before Redis's clock went back; its worker, if alive, renews it
@@ -100,7 +100,7 @@ local function grant(id, payload, queue, batch, lane, guess, aborts, unfit)
   if queue == QUEUE then redis.call('PERSIST', PAYLOAD .. id) end -- arq gives a payload a day to live
   local reservation = take(lane, guess, token, now / 1000, lease_end)
   payers.take(id, payload, batch, now)
-  if ask.share > 0 and not shares.is_interactive(batch) then shares.earn_credit(lane, ask.share) end
+  shares.note_call(ask, lane, batch, token, lease_end, now)
   note_trial(account, lane, id, verdict, token, lease_end)
   granted[#granted + 1] = granted_job(id, payload, queue, lane.model, lane.name, record, verdict, reservation)
   leased[queue] = leased[queue] or {}
@@ -270,7 +270,7 @@ end
 local function left_for(each)
   local left = want - #granted
   if not ask.keep or not each.model or shares.is_interactive(each.batch) then return left end
-  return left - min(ask.keep, shares.kept_slots(lane_of(each.model), ask.share, now))
+  return left - shares.kept_here(ask, lane_of(each.model), now)
 end
 
 -- In the first round, each queue gets a share by weight. In the second round, queues that have more

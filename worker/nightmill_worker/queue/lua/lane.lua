@@ -1,8 +1,6 @@
--- The part of the limiter that runs with every claim and settlement: a claim takes slots and tokens
--- from a lane, a settlement gives them back. The other part is limiter/law.py: the governor runs it and
--- publishes its orders (window, gates, pause, breaker) here.
--- Times are seconds of Redis TIME. lane_state.lua explains the stored names, such as told and mirror.
--- tests/scenarios/lane.py does the same in Python with a virtual clock.
+-- The part of the limiter that runs with every claim and settlement: a claim takes slots and tokens from a lane,
+-- a settlement gives them back. limiter/law.py is the other part: its orders come from there. Times are seconds of
+-- Redis TIME. lane_state.lua explains the stored names. tests/scenarios/lane.py does this with a virtual clock.
 
 local NONE = {}
 local OUTCOMES = { ok = true, refused = true, failed = true, rejected = true, stop = true, unsent = true,
@@ -90,7 +88,9 @@ end
 
 local function save_lane(lane)
   if #lane.taken_slots > 0 then redis.call('ZADD', lane.slots, unpack(lane.taken_slots)) end
-  if #lane.freed_slots > 0 then redis.call('ZREM', lane.slots, unpack(lane.freed_slots)) end
+  local freed, clients = lane.freed_slots, lane.hot.asked_at and lane.key .. ':clients'
+  if #freed > 0 then redis.call('ZREM', lane.slots, unpack(freed)) end
+  if #freed > 0 and clients then redis.call('ZREM', clients, unpack(freed)) end
   local ok, hot = pcall(cjson.encode, lane.hot)
   redis.call('HSET', lane.key, 'hot', ok and hot or cjson.encode(new_hot()))
 end
