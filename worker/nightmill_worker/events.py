@@ -287,6 +287,12 @@ class SubscriberFailed(Event, frozen=True, kw_only=True):
     """Events that it did not get so far, since it was too slow."""
 
 
+class TelemetryMissing(Event, frozen=True, kw_only=True):
+    """OTEL_* variables ask for OpenTelemetry, which is not installed. Nothing is sent."""
+
+    fix: str
+
+
 class RowReduced(JobEvent, frozen=True, kw_only=True):
     """The store refused a row for what it holds; a reduced row was stored in its place."""
 

@@ -49,6 +49,7 @@ LEVELS: Final[dict[type[Event], int]] = {
     events.LoopFailed: logging.ERROR,
     events.ClaimsHeld: logging.ERROR,
     events.SubscriberFailed: logging.WARNING,
+    events.TelemetryMissing: logging.WARNING,
     events.RowReduced: logging.ERROR,
     events.AnswersUnsaved: logging.ERROR,
 }

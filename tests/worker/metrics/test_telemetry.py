@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 
+from nightmill import load_settings
+from nightmill.errors import SettingsError
+from nightmill_worker.events import Event, Events, TelemetryMissing
 from nightmill_worker.group_events import CallsEnded
+from nightmill_worker.machine import process
+from nightmill_worker.metrics import telemetry
 from nightmill_worker.metrics.telemetry import Telemetry, asked_for
 from tests.rig import Rig, hello, rigged
 
@@ -155,3 +161,29 @@ def test_it_is_on_when_the_variables_say_where_to_send_to(
 ) -> None:
     """A name alone is no wish to send."""
     assert asked_for(variables) is asked
+
+
+def test_a_value_that_the_sdk_refuses_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a traceback, and not a night without traces."""
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many")
+    with pytest.raises(SettingsError, match=r"OTEL_\* variables.*COUNT_LIMIT must be.*many"):
+        Telemetry.to_exporters("https://api.example.com")
+
+
+@pytest.mark.parametrize("missing", ["opentelemetry.sdk.trace", "opentelemetry.exporter"])
+def test_what_is_asked_for_and_not_installed_is_said(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """Another program's variables may ask for it: the worker runs, and its log has a line."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    events, heard = Events(), list[Event]()
+    events.subscribe(heard.append)
+
+    def find(name: str) -> object:
+        if name.startswith(missing):
+            raise ModuleNotFoundError(name)
+        return find_spec(name)
+
+    monkeypatch.setattr(telemetry, "find_spec", find)
+    assert process._telemetry(load_settings(), events) is None
+    assert [type(each) for each in heard] == [TelemetryMissing]

@@ -34,7 +34,7 @@ from nightmill.safety.streams import guard_streams
 from nightmill.safety.visible import visible
 from nightmill.settings import load_settings, settings_from_parent
 from nightmill.store import ResultStore
-from nightmill_worker.events import Event, Events, WorkerFailed
+from nightmill_worker.events import Event, Events, TelemetryMissing, WorkerFailed
 from nightmill_worker.fleet.worker import FleetWorker
 from nightmill_worker.logs import log_events
 from nightmill_worker.machine.ahead import SUPERVISED
@@ -140,7 +140,7 @@ async def _work(settings: Settings, stopper: _Stopper, *, supervised: bool, embe
         from nightmill_worker.metrics.counters import Counters  # noqa: PLC0415 - off costs nothing
 
         events.subscribe(Counters().listen)
-    telemetry = _telemetry(settings)
+    telemetry = _telemetry(settings, events)
     if telemetry is not None:
         events.subscribe(telemetry.listen)
     redis = connect(settings)
@@ -165,13 +165,18 @@ async def _work(settings: Settings, stopper: _Stopper, *, supervised: bool, embe
                 raise _AnswersLostError(worker.unsaved)
 
 
-def _telemetry(settings: Settings) -> Telemetry | None:
+def _telemetry(settings: Settings, events: Events) -> Telemetry | None:
     """Return what sends spans and metrics by OpenTelemetry, None when no OTEL_* asks for it."""
     if not any(name.startswith("OTEL_") for name in os.environ):
         return None
-    from nightmill_worker.metrics.telemetry import Telemetry, asked_for  # noqa: PLC0415
+    from nightmill_worker.metrics import telemetry  # noqa: PLC0415 - off costs nothing
 
-    return Telemetry.to_exporters(settings.endpoint) if asked_for() else None
+    if not telemetry.asked_for():
+        return None
+    if not telemetry.installed():
+        events.emit(TelemetryMissing(fix="pip install 'nightmill[otel]', or unset OTEL_EXPORTER_*"))
+        return None
+    return telemetry.Telemetry.to_exporters(settings.endpoint)
 
 
 def _handle_signals(stopper: _Stopper, settings: Settings, *, supervised: bool) -> None:

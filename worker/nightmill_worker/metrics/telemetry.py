@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
+from nightmill.errors import SettingsError
 from nightmill_worker.events import Event
 from nightmill_worker.group_events import CallEnded, CallsEnded
 
@@ -32,20 +33,24 @@ DURATIONS: Final = (
     *(10.24, 20.48, 40.96, 81.92),
 )
 TOKENS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216)
+_NEEDED: Final = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 _NS: Final = 1_000_000
 _STARTS: Final = ("OTEL_EXPORTER_", "OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER")
 
 
 def asked_for(variables: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether OTEL_* variables name where to send to, and the SDK is installed."""
+    """Tell whether OTEL_* variables name where to send to."""
     if variables.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
-    named = any(name.startswith(_STARTS) and value for name, value in variables.items())
-    return named and find_spec("opentelemetry") is not None and _installed()
+    return any(name.startswith(_STARTS) and value for name, value in variables.items())
 
 
-def _installed() -> bool:
-    return find_spec("opentelemetry.sdk") is not None
+def installed() -> bool:
+    """Tell whether the SDK and its exporter by HTTP are there."""
+    try:
+        return all(find_spec(name) is not None for name in _NEEDED)
+    except ModuleNotFoundError:  # not even the folder above it
+        return False
 
 
 class Telemetry:
@@ -77,7 +82,17 @@ class Telemetry:
 
     @classmethod
     def to_exporters(cls, base_url: str) -> Self:
-        """Send to where the OTEL_* variables say, by OTLP over HTTP."""
+        """Send to where the OTEL_* variables say, by OTLP over HTTP.
+
+        Raises SettingsError for a value that the SDK refuses.
+        """
+        try:
+            return cls._exporting(base_url)
+        except ValueError as error:
+            raise SettingsError(f"OTEL_* variables: OpenTelemetry refuses one: {error}") from None
+
+    @classmethod
+    def _exporting(cls, base_url: str) -> Self:
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import (  # noqa: PLC0415
             OTLPMetricExporter,
         )
