@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 UNLOGGED: Final = 0
 """Level of events that are for metrics alone."""
+KINDS: Final = 20
+"""Kinds of failed calls with a line at info between two lines of progress; endpoints name them."""
 # Events of single jobs are debug: logging a million of them costs more than their calls.
 LEVELS: Final[dict[type[Event], int]] = {
     group_events.CallsEnded: UNLOGGED,
@@ -26,7 +28,7 @@ LEVELS: Final[dict[type[Event], int]] = {
     group_events.CallEnded: logging.DEBUG,
     events.JobsFinished: logging.DEBUG,
     events.CallRefused: logging.DEBUG,
-    events.CallFailed: logging.INFO,
+    events.CallFailed: logging.DEBUG,  # the first of a kind in a minute: info
     events.AccountStopped: logging.ERROR,
     events.LaneStopped: logging.ERROR,
     events.LaneHeld: logging.WARNING,
@@ -67,6 +69,8 @@ def log_events(settings: Settings) -> Emit:
             for call in event.calls():
                 listen(call)
         level = LEVELS.get(type(event), logging.INFO)
+        if isinstance(event, events.CallFailed) and tally.is_first(event.error_type):
+            level = logging.INFO
         if level >= least:
             name = logging.getLevelName(level).lower()
             getattr(log, name)(_spaced(type(event).__name__), **tally.fields(event))
@@ -79,6 +83,14 @@ class _Tally:
 
     def __init__(self) -> None:
         self._since: Counter[str] = Counter()
+        self._failures: set[str] = set()
+
+    def is_first(self, error_type: str) -> bool:
+        """Tell whether no call failed in this way since the last line of progress."""
+        if error_type in self._failures or len(self._failures) >= KINDS:
+            return False
+        self._failures.add(error_type)
+        return True
 
     def add(self, event: Event) -> None:
         """Count what an event says."""
@@ -101,6 +113,7 @@ class _Tally:
             names = ("ended", "failed", "calls_refused", "calls_failed")
             found |= {name: self._since[name] for name in names}
             self._since.clear()
+            self._failures.clear()
         return found
 
 
