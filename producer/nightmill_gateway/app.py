@@ -18,6 +18,7 @@ from nightmill_gateway.access.spending import Spending
 from nightmill_gateway.answers.errors import ApiError, api_error
 from nightmill_gateway.answers.log import begin_request, note_request, report
 from nightmill_gateway.answers.reply import (
+    ENDED,
     HEADER,
     LIMITS,
     REQUEST_ID,
@@ -25,6 +26,7 @@ from nightmill_gateway.answers.reply import (
     new_request_id,
     reply,
     route_of,
+    status_of,
 )
 from nightmill_gateway.batches.handlers import BatchHandlers
 from nightmill_gateway.batches.looking import Looking
@@ -48,8 +50,6 @@ if TYPE_CHECKING:
 
 OPEN: Final = LOOKS | {openapi.PATH}
 """Paths that need no key."""
-HUNG_UP: Final = 499
-"""The status of a request whose client hung up."""
 READY_S: Final = 2.0
 """Longest time for Redis or the store to answer a look at readiness, seconds."""
 
@@ -94,12 +94,12 @@ async def _answers(request: web.Request, handler: Handler) -> web.StreamResponse
     """Give the request its id, and turn every failure into the API's envelope."""
     request[REQUEST_ID] = request_id = new_request_id()
     begin_request()
-    began, status = time.monotonic(), HUNG_UP
+    began = time.monotonic()
     try:
         answer = await _answered(request, handler)
-        status = answer.status
+        request[ENDED] = answer.status
     finally:
-        seconds = time.monotonic() - began
+        seconds, status = time.monotonic() - began, status_of(request)
         note_request(request_id, request.method, route_of(request), status, seconds)
     return answer
 

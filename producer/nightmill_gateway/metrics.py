@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from nightmill_gateway.answers.reply import OTHER, route_of
+from nightmill_gateway.answers.reply import OTHER, route_of, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-HUNG_UP: Final = "499"
-"""The status of a request whose client hung up."""
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
@@ -59,15 +57,13 @@ class GatewayCounters:
 
         @web.middleware
         async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
-            began, status = time.monotonic(), HUNG_UP
+            began = time.monotonic()
             try:
-                response = await handler(request)
-                status = str(response.status)
+                return await handler(request)
             finally:
                 route = route_of(request)
                 method = request.method if request.method in METHODS else OTHER
-                self._requests.labels(method, route, status).inc()
+                self._requests.labels(method, route, str(status_of(request))).inc()
                 self._seconds.labels(route).observe(time.monotonic() - began)
-            return response
 
         return counted

@@ -133,6 +133,33 @@ async def test_the_log_is_json_with_request_ids_and_without_texts_of_users(
     ]
 
 
+async def test_a_client_that_leaves_with_its_whole_answer_did_not_hang_up(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a gateway notes after the answer takes a moment; curl closes its connection at once."""
+    statuses: list[int] = []
+    seen, noted = asyncio.Event(), asyncio.Event()
+
+    async def note(_: object) -> None:
+        await noted.wait()
+
+    def see(*about: object) -> None:
+        statuses.append(about[3])  # type: ignore[arg-type]
+        seen.set()
+
+    monkeypatch.setattr("nightmill_gateway.sendings.Sent.written", note)
+    monkeypatch.setattr("nightmill_gateway.app.note_request", see)
+    async with opened(rig.settings) as door:
+        asked = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+        made = await door(
+            "POST", "/v1/jobs", json={"params": asked}, headers={"connection": "close"}
+        )
+        async with asyncio.timeout(20):
+            await seen.wait()
+        noted.set()
+    assert (made.status, statuses) == (202, [202])
+
+
 class Slow:
     """A body that stops after its first piece."""
 

@@ -19,6 +19,11 @@ REQUEST_ID: Final = web.RequestKey("request_id", str)
 LIMITS: Final = web.RequestKey("limits", Mapping[str, str])
 """The key in a request of headers that say what its key may still use."""
 
+ENDED: Final = web.RequestKey("ended", int)
+"""The key in a request of its answer's status, once the answer has ended."""
+HUNG_UP: Final = 499
+"""The status of a request whose client hung up before the end of its answer."""
+
 SERVER: Final = "nightmill"
 """The `server` header of every answer: without versions, which would say where it is weak."""
 OTHER: Final = "other"
@@ -43,8 +48,19 @@ def json_reply(data: bytes, status: int = 200) -> web.Response:
 async def written(request: web.Request, response: web.Response) -> web.Response:
     """Write an answer to its end, and return it."""
     await response.prepare(request)
-    await response.write_eof()
+    await write_end(request, response)
     return response
+
+
+async def write_end(request: web.Request, response: web.StreamResponse) -> None:
+    """End an answer. A client that hangs up from now on has its whole answer."""
+    await response.write_eof()
+    request[ENDED] = response.status
+
+
+def status_of(request: web.Request) -> int:
+    """Return the status of the answer that the client has, HUNG_UP when it left before."""
+    return request.get(ENDED, HUNG_UP)
 
 
 def error_reply(error: ApiError, request_id: str) -> web.Response:

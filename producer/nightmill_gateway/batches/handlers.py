@@ -16,7 +16,7 @@ from nightmill.records.message_batch import is_id
 from nightmill_gateway.access.caller import CALLER
 from nightmill_gateway.answers.errors import invalid, not_found
 from nightmill_gateway.answers.log import bind
-from nightmill_gateway.answers.reply import reply
+from nightmill_gateway.answers.reply import reply, write_end
 from nightmill_gateway.batches.create import create
 from nightmill_gateway.batches.polls import Polls
 from nightmill_gateway.batches.shapes import PATH, message_batch, page, result_line
@@ -64,7 +64,7 @@ class BatchHandlers:
         try:
             response = reply(await self._shown(batch, request))
             await response.prepare(request)
-            await response.write_eof()
+            await write_end(request, response)
             noted = True
         finally:
             at = now_ms() if noted else None
@@ -121,7 +121,7 @@ class BatchHandlers:
             if request.transport is not None:
                 request.transport.abort()  # an end of any kind would make the lines look whole
             raise
-        await response.write_eof()
+        await write_end(request, response)
         return response
 
     async def _find(self, request: web.Request) -> MessageBatch:

@@ -24,7 +24,7 @@ from nightmill_gateway.answers.body import read_body
 from nightmill_gateway.answers.errors import ApiError, api_error
 from nightmill_gateway.answers.log import bind, report
 from nightmill_gateway.answers.params import checked_params
-from nightmill_gateway.answers.reply import REQUEST_ID, json_reply, written
+from nightmill_gateway.answers.reply import REQUEST_ID, json_reply, write_end, written
 from nightmill_gateway.answers.sending import Sending
 from nightmill_gateway.messages.ends import NotEndedError, busy, message_of, stopping, unanswered
 from nightmill_gateway.messages.events import PING, error_event, events
@@ -216,7 +216,7 @@ class MessageHandlers:
             await response.write(error_event(failed, request[REQUEST_ID]))
             if isinstance(error, NotEndedError):
                 await self._left(sent)
-        await response.write_eof()
+        await write_end(request, response)
         return response
 
     async def _write(self, response: web.StreamResponse, caller: Caller, job_id: str) -> None:

@@ -13,6 +13,7 @@ from aiohttp import web
 from nightmill.errors import InvalidParamsError
 from nightmill.export.lines import to_line
 from nightmill.records.place import Place
+from nightmill_gateway.answers.reply import write_end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,5 +108,5 @@ async def download(request: web.Request, store: ResultStore, batch: str) -> web.
             if rows:
                 async with asyncio.timeout(WRITE_S):
                     await response.write(b"".join(map(to_line, rows)))
-    await response.write_eof()
+    await write_end(request, response)
     return response
