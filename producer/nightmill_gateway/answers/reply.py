@@ -60,7 +60,8 @@ async def write_end(request: web.Request, response: web.StreamResponse) -> None:
 
 def status_of(request: web.Request) -> int:
     """Return the status of the answer that the client has, HUNG_UP when it left before."""
-    return request.get(ENDED, HUNG_UP)
+    status: int = request.get(ENDED, HUNG_UP)
+    return status
 
 
 def error_reply(error: ApiError, request_id: str) -> web.Response:
