@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
-from redis import Redis
 
 from nightmill_worker.machine.embedded import embedded_server
+from tests.rig import emptied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,4 @@ def valkey_url() -> Iterator[str]:
 @pytest.fixture
 def redis_url(valkey_url: str) -> str:
     """Return the URL of the session's Valkey; delete its data and scripts first."""
-    with Redis.from_url(valkey_url) as client:
-        client.flushall()
-        client.script_flush()
-    return valkey_url
+    return emptied(valkey_url)

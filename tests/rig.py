@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from redis import Redis as BlockingRedis
+
 from nightmill import Producer, Settings, load_settings
 from nightmill.queue.connection import connect
 from nightmill.store import ResultStore
@@ -30,6 +32,14 @@ LATENCY_S = 0.02
 def hello(text: str = "hello") -> dict[str, object]:
     """Return a request with one user message, `text`."""
     return {"messages": [{"role": "user", "content": text}], "max_tokens": 50}
+
+
+def emptied(redis_url: str) -> str:
+    """Delete the data and scripts of a Redis, and return its URL."""
+    with BlockingRedis.from_url(redis_url) as client:
+        client.flushall()
+        client.script_flush()
+    return redis_url
 
 
 async def until(true: Callable[[], object], *, within: float = 60) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 8
 """Things that one action changes at the same time."""
-PER_PAGE: Final = 100
+PER_PAGE: Final = 25
 BROKE_OFF: Final = "broke off: the gateway stopped; it can be done again"
 THIS_MACHINE: Final = "this machine"
 """Who acts where no key is needed."""

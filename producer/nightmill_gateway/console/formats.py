@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _KIBI: Final = 1024
+_SECOND_MS: Final = 1_000
+_FEW_S: Final = 9.95
 NONE: Final = "–"  # noqa: RUF001 - what a table shows for no value
 
 
@@ -43,6 +45,14 @@ def ago(epoch_ms: int | None, now_ms: int) -> str:
     return NONE if epoch_ms is None else duration(max(0, now_ms - epoch_ms) / 1000)
 
 
+def took(ms: int) -> str:
+    """Return how long something took: 420 ms, 4.2s, 42s, 3m 05s."""
+    if ms < _SECOND_MS:
+        return f"{ms} ms"
+    seconds = ms / _SECOND_MS
+    return f"{seconds:.1f}s" if seconds < _FEW_S else duration(seconds)
+
+
 def size(number: int | None) -> str:
     """Return bytes as 12 KiB or 1.5 GiB; 0, which is not known, as nothing."""
     if not number:
@@ -70,6 +80,7 @@ FILTERS: Final[dict[str, Callable[..., str]]] = {
     "rate": rate,
     "short": short,
     "short_of": short_of,
+    "took": took,
     "when": when,
 }
 """Name in templates -> function."""

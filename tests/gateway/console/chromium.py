@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT
 from playwright.async_api import async_playwright
 
 from tests.rig import until
@@ -32,6 +32,22 @@ ARGS = [
     "--disable-sync",
 ]
 WIDE, PHONE = 1280, 390
+VIOLATIONS_ONLY = {
+    "resultTypes": ["violations"],
+    "selectors": False,
+    "iframes": False,
+    "preload": False,
+}
+CONTRAST = "color-contrast"
+CONTRAST_ONLY = {**VIOLATIONS_ONLY, "runOnly": {"type": "rule", "values": [CONTRAST]}}
+NO_CONTRAST = {**VIOLATIONS_ONLY, "rules": {CONTRAST: {"enabled": False}}}
+LOOKS: tuple[tuple[ColorScheme, int, dict[str, Any]], ...] = (
+    ("light", WIDE, VIOLATIONS_ONLY),
+    ("dark", WIDE, CONTRAST_ONLY),
+    ("light", PHONE, NO_CONTRAST),
+)
+"""How a page is looked at, and what axe checks then. Only colors differ in the dark, only places on
+a phone: so each rule is applied to each look in which it may find something else."""
 VIOLATIONS = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation",
@@ -41,7 +57,6 @@ NAMED = """(() => {
   const at = document.activeElement;
   return at.getAttribute("aria-label") || at.innerText.trim() || at.labels?.[0]?.innerText || "";
 })()"""
-VIOLATIONS_ONLY = {"resultTypes": ["violations"]}
 OUTLINED = "getComputedStyle(document.activeElement).outlineStyle !== 'none'"
 
 
@@ -85,16 +100,31 @@ class Tab:
         violations = await self.page.evaluate("window.violations")
         return [*self.problems, *violations, *self.foreign]
 
-    async def barriers(self) -> list[str]:
+    async def clean(self, name: str) -> None:
+        """Check the page that is open in each look: no barrier, nothing cut off, no complaint."""
+        await self.page.wait_for_selector("main")
+        for scheme, width, rules in LOOKS:
+            await self.page.emulate_media(color_scheme=scheme)
+            await self.page.set_viewport_size({"width": width, "height": 800})
+            await self._picture(f"{name}-{scheme}-{width}")
+            wide = await self.page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, (name, scheme, wide)
+            assert await self._barriers(rules) == [], (name, scheme, width)
+        assert await self.complaints() == [], name
+        assert await self.page.evaluate("window.evil") is None, name
+
+    async def _barriers(self, options: dict[str, Any]) -> list[str]:
         """Return what axe finds that keeps people out, as one line each."""
-        found = (await Axe().run(self.page, options=VIOLATIONS_ONLY)).response["violations"]
+        if not await self.page.evaluate("'axe' in window"):
+            await self.page.evaluate(AXE_SCRIPT)
+        found = await self.page.evaluate("options => axe.run(options)", options)
         return [
-            f"{each['id']}: {node['target']} {node['html'][:120]}"
-            for each in found
+            f"{each['id']}: {node['html'][:200]}"
+            for each in found["violations"]
             for node in each["nodes"]
         ]
 
-    async def picture(self, name: str) -> None:
+    async def _picture(self, name: str) -> None:
         """Keep a picture of the whole page where NIGHTMILL_PICTURES says; else nowhere."""
         if folder := os.environ.get("NIGHTMILL_PICTURES"):
             await self.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
@@ -113,12 +143,15 @@ async def chromium() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def tab(
-    browser: Browser, url: str, key: str = "", *, scheme: ColorScheme = "light", width: int = WIDE
+    browser: Browser, url: str, key: str = "", *, session: str = "", script: bool = True
 ) -> AsyncIterator[Tab]:
-    """Open a tab, which has logged in with `key` unless it is "" ."""
+    """Open a tab, which logs in with `key` or has a session; without both it has none."""
     context = await browser.new_context(
-        color_scheme=scheme, viewport={"width": width, "height": 800}
+        java_script_enabled=script, viewport={"width": WIDE, "height": 800}
     )
+    if session:
+        name, _, value = session.partition("=")
+        await context.add_cookies([{"name": name, "value": value, "url": url}])
     context.set_default_timeout(10_000)
     await context.add_init_script(VIOLATIONS)
     made = Tab(await context.new_page(), url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import time
 from typing import TYPE_CHECKING
@@ -172,6 +173,22 @@ async def test_a_thousand_batches(door: Door) -> None:
         assert len(names(page)) == 50
         assert "page 1 of 20" in page.text
         assert names(await browser.get("/batches?page=20"))[-1] == "batch-0000"
+
+
+async def test_a_page_has_fewer_batches_when_their_names_are_long(door: Door) -> None:
+    """A name has 512 bytes, and a page 200 kB; no batch is left out."""
+    made = [f"{n:03}{each * (500 // len(each.encode()))}" for n in range(60) for each in '漢"']
+    for name in made:
+        await make(door, name, reason="<why>" * 100)
+    async with logged_in(door) as browser:
+        found, page, last = [], 0, False
+        while not last:
+            page += 1
+            shown = await browser.get(f"/batches?sort=name&page={page}")
+            assert len(shown.html.encode()) < 170_000
+            found += [html.unescape(each) for each in names(shown)]
+            last = 'rel="next"' not in shown.html
+    assert found == sorted(made)
 
 
 async def test_a_heading_says_which_way_it_sorts(door: Door) -> None:

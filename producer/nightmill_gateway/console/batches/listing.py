@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from urllib.parse import urlencode
 
 import msgspec
+from markupsafe import escape
 
 from nightmill.queue.keys import SINGLES
 from nightmill_gateway.access.caller import ALL
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from nightmill_gateway.access.caller import Caller
 
 PER_PAGE: Final = 50
+ROOM: Final = 160_000
+"""What the lines of a page may weigh, bytes: a page has 200 kB."""
+LINE: Final = 1_700
+"""What a line weighs at most beside its name, bytes."""
+COPIES: Final = 7
+"""How often a line has its name, in bytes of a page: as text, as values, and encoded in a link."""
 MAX_WHY: Final = 200
 """Longest reason that is shown, characters."""
 STATES: Final = (
@@ -160,10 +167,23 @@ def listing(view: View, caller: Caller, wanted: Filter) -> Listing:
     lines = [line for name in names if wanted.has(line := line_of(view, name))]
     lines.sort(key=lambda line: line.name)
     lines.sort(key=_SORTS[wanted.sort], reverse=wanted.turned)
-    pages = max(1, -(-len(lines) // PER_PAGE))
-    page = min(max(1, wanted.page), pages)
-    shown = lines[(page - 1) * PER_PAGE : page * PER_PAGE]
-    return Listing(shown, [line.name for line in lines], len(names), page, pages)
+    pages = _pages(lines)
+    page = min(max(1, wanted.page), len(pages))
+    return Listing(pages[page - 1], [line.name for line in lines], len(names), page, len(pages))
+
+
+def _pages(lines: list[Line]) -> list[list[Line]]:
+    """Return the lines of each page: PER_PAGE, or fewer with names that are long."""
+    pages: list[list[Line]] = [[]]
+    room = ROOM
+    for line in lines:
+        weight = LINE + COPIES * len(escape(line.name).encode())
+        if len(pages[-1]) == PER_PAGE or (pages[-1] and weight > room):
+            pages.append([])
+            room = ROOM
+        pages[-1].append(line)
+        room -= weight
+    return pages
 
 
 def line_of(view: View, name: str) -> Line:

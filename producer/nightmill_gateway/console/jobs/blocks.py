@@ -200,10 +200,14 @@ def pretty(raw: bytes | None, most: int) -> str:
 
     It is the same JSON also where the page shows characters as text: it may be edited and sent.
     """
-    if raw is None:
-        return ""
+    text = "" if raw is None else indented(raw).decode(errors="replace")
+    more = f" ... ({len(text):,} characters in all)" if len(text) > most else ""
+    return visible_json(text[:most]) + more  # cut first: an answer may have 10 MB
+
+
+def indented(raw: bytes) -> bytes:
+    """Return JSON with indents; what is no JSON as it is."""
     try:
-        formatted = msgspec.json.format(raw, indent=2).decode(errors="replace")
-        return _cut(visible_json(formatted), most)
+        return msgspec.json.format(raw, indent=2)
     except (msgspec.MsgspecError, RecursionError):
-        return _cut(raw.decode(errors="replace"), most)
+        return raw

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 from aiohttp import web
@@ -16,12 +17,13 @@ from nightmill.records.result import Attempt, Result
 from nightmill_gateway.access.caller import CALLER
 from nightmill_gateway.answers.errors import ApiError, not_found
 from nightmill_gateway.console.access import may_see
-from nightmill_gateway.console.forms import FORM, FORM_BYTES
+from nightmill_gateway.console.forms import FORM
 from nightmill_gateway.console.jobs.blocks import (
     PAGE,
     Room,
     answer_of,
     images_of,
+    indented,
     pretty,
     request_of,
     settings_of,
@@ -39,11 +41,9 @@ if TYPE_CHECKING:
     from nightmill_gateway.services import Services
 
 RAW: Final = 30_000
-"""Characters of raw JSON on the page; `nightmill results` has all."""
+"""Characters of raw JSON on the page; `/jobs/json` has all."""
 FEW: Final = 30_000
-"""A longer request, in bytes of a page, has a page of its own to be edited."""
-EDITABLE: Final = FORM_BYTES - 10_000
-"""Longest request that can be edited, bytes as its form sends it beside the other fields."""
+"""A longer request, in bytes of a page, is not in the form for its edit: it is pasted there."""
 _attempt = msgspec.json.Decoder(Attempt)
 
 
@@ -74,6 +74,7 @@ class JobPages:
         return [
             web.get("/jobs/one", self._page),
             web.get("/jobs/image", self._image),
+            web.get("/jobs/json", self._json),
             web.post("/jobs/retry", self._retry),
         ]
 
@@ -91,6 +92,22 @@ class JobPages:
             raise not_found(f"image {number!a:.20} of this job")
         return answer_with(found)
 
+    async def _json(self, request: web.Request) -> web.Response:
+        """Answer with all of a request or an answer as a file: a page has the beginning."""
+        seen = await self._seen(request[CALLER], request.query.get("id", ""))
+        of = request.query.get("of", "")
+        message = seen.row.message if seen.row is not None else None
+        found = bytes(message.raw) if of == "answer" and message is not None else None
+        if of == "request" and not self._hides(request):
+            found = seen.params
+        if found is None:
+            raise not_found(f"{of!a:.20} of this job")
+        return web.Response(
+            body=await asyncio.to_thread(indented, found),
+            content_type="application/json",
+            headers={"Content-Disposition": f'attachment; filename="{of}.json"'},
+        )
+
     def _hides(self, request: web.Request) -> bool:
         """Tell whether the text of the request is hidden, until somebody asks for it."""
         hides = request[CALLER].role == "viewer" or not self._services.settings.keep_params
@@ -103,8 +120,7 @@ class JobPages:
         params = None if hidden else seen.params
         asked = _request_of(params)
         turns, left_out = turns_of(asked)
-        editing = bool(edited) or request.query.get("edit") == "1"
-        room = Room(FEW if editing else PAGE)
+        room = Room(PAGE)
         answer = answer_of(row.message) if row is not None and row.message is not None else None
         return render(
             request,
@@ -121,8 +137,7 @@ class JobPages:
             answer_json=room.fit(pretty(bytes(row.message.raw), RAW))
             if row and row.message
             else "",
-            editing=editing,
-            editable=edited or _editable(params, EDITABLE if editing else FEW),
+            editable=_editable(edited.encode(errors="replace") or params),
             problem=problem,
             time_line=line_of(seen.attempts, seen.enqueued_at, row.finished_at if row else None),
         )
@@ -176,10 +191,12 @@ def _request_of(params: bytes | None) -> object:
     return None if params is None else request_of(params)
 
 
-def _editable(params: bytes | None, most: int) -> str | None:
-    """Return a request for its form; None when it has more than `most` bytes there or on a page."""
-    text = pretty(params, EDITABLE)
-    return text if max(size_of(text), len(quote_plus(text))) <= most else None
+def _editable(params: bytes | None) -> str | None:
+    """Return a request for its form; None when it would make the page too large."""
+    if params is None or len(params) > FEW:
+        return None if params else ""
+    text = pretty(params, FEW)
+    return text if size_of(text) <= FEW else None
 
 
 def _waiting(job_id: str, found: QueuedJob) -> Seen:

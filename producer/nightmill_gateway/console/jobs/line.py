@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from markupsafe import Markup
 
 from nightmill.charts import Stretch, time_line
-from nightmill.reports.progress import duration
 from nightmill.safety.visible import visible
+from nightmill_gateway.console.formats import took
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,8 +25,6 @@ _KINDS: Final[dict[str, Kind]] = {
     "cancelled": "bad",
 }
 """Outcome of a call -> its colour; another one is followed by another call."""
-SHORT_MS: Final = 1000
-"""A shorter time is shown in milliseconds."""
 
 
 def line_of(
@@ -36,7 +34,7 @@ def line_of(
     calls = sorted(attempts, key=lambda each: each.started_at)
     lead = ""
     if calls and enqueued_at is not None and enqueued_at <= calls[0].started_at:
-        lead = f"queued {_took(calls[0].started_at - enqueued_at)}"
+        lead = f"queued {took(calls[0].started_at - enqueued_at)}"
     stretches = list(_stretches(calls, finished_at))
     end = "stored" if finished_at is not None else ""
     # Every text is escaped by the chart.
@@ -48,7 +46,7 @@ def _stretches(calls: Sequence[Attempt], finished_at: int | None) -> Iterator[St
         if call is None:
             return
         ended = call.started_at + call.duration_ms
-        name = visible(f"{call.outcome}: call {call.n}, {_took(call.duration_ms)}{_why(call)}")
+        name = visible(f"{call.outcome}: call {call.n}, {took(call.duration_ms)}{_why(call)}")
         kind = _KINDS.get(call.outcome, "warn")
         label = str(call.n)
         yield _stretch(name, kind, call.started_at, ended, label)
@@ -60,7 +58,7 @@ def _stretches(calls: Sequence[Attempt], finished_at: int | None) -> Iterator[St
             until = ended + (call.wait_ms or 0)
         if until > ended:
             what = "storing" if after is None and finished_at is not None else "waiting"
-            yield _stretch(f"{what}: {_took(until - ended)}", "idle", ended, until)
+            yield _stretch(f"{what}: {took(until - ended)}", "idle", ended, until)
 
 
 def _stretch(name: str, kind: Kind, since_ms: int, until_ms: int, label: str = "") -> Stretch:
@@ -70,7 +68,3 @@ def _stretch(name: str, kind: Kind, since_ms: int, until_ms: int, label: str = "
 def _why(call: Attempt) -> str:
     facts = [f"HTTP {call.status}" if call.status else "", call.error_type or ""]
     return "".join(f", {each:.80}" for each in facts if each)
-
-
-def _took(ms: int) -> str:
-    return f"{ms} ms" if ms < SHORT_MS else duration(ms / 1000)

@@ -14,6 +14,7 @@ from aiohttp import web
 from nightmill.errors import NightmillError
 from nightmill_gateway.access.caller import CALLER
 from nightmill_gateway.answers.errors import ApiError
+from nightmill_gateway.answers.log import report
 from nightmill_gateway.console.live.topics import Topic, digest, read_jobs, topic_of
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Events:
         self._services = services
         self._snapshots = snapshots
         self._watched: dict[Topic, set[asyncio.Event]] = {}
-        self._known: dict[Topic, int] = {}
+        self._known: dict[asyncio.Event, int] = {}
         self._some = asyncio.Event()
         self._stopped = False
         self.looks = 0
@@ -94,10 +95,10 @@ class Events:
         except (TimeoutError, ConnectionError):
             pass
         finally:
+            self._known.pop(changed, None)
             self._watched[topic].discard(changed)
             if not self._watched[topic]:
                 del self._watched[topic]
-                self._known.pop(topic, None)
         return response
 
     async def _look_on(self) -> None:
@@ -110,20 +111,26 @@ class Events:
                 pause_s = LOOK_S
             except NightmillError:
                 pause_s = AWAY_S
+            except Exception as error:  # noqa: BLE001 - a defect must not end the updates for good
+                report("live pages", error)
+                pause_s = AWAY_S
             await asyncio.sleep(pause_s)
 
     async def _look(self) -> None:
-        """Tell the tabs whose topics have changed since the last look, or are new."""
+        """Tell the tabs whose topics have changed since they were told, and those that are new.
+
+        A new tab shows what was there before this look, so it may have missed a change.
+        """
         self.looks += 1
         snapshot = await self._snapshots.now()
-        ids = {topic.name for topic in self._watched if topic.kind == "job"}
-        jobs = await read_jobs(self._services.redis, ids)
-        for topic, tabs in list(self._watched.items()):
+        ids = [topic.name for topic in self._watched if topic.kind == "job"]
+        jobs = await read_jobs(self._services, ids)
+        for topic, tabs in self._watched.items():
             found = digest(topic, snapshot, jobs)
-            if self._known.get(topic) not in {None, found}:
-                for changed in tabs:
+            for changed in tabs:
+                if self._known.get(changed) != found:
+                    self._known[changed] = found
                     changed.set()
-            self._known[topic] = found
 
 
 EVENTS: Final = web.AppKey("events", Events)

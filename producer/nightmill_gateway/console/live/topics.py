@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from nightmill.errors import StoreError
 from nightmill.queue import keys
 from nightmill.queue.connection import redis_errors
 from nightmill_gateway.access.caller import ALL
@@ -15,12 +17,12 @@ from nightmill_gateway.console.access import may_see, require_all, tenant_of
 from nightmill_gateway.console.live.snapshot import fields_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
-    from redis.asyncio import Redis
-
+    from nightmill.store.statements import Stored
     from nightmill_gateway.access.caller import Caller
     from nightmill_gateway.console.live.snapshot import Snapshot
+    from nightmill_gateway.services import Services
 
 CHARTS_S: Final = 10
 """Between two events that a chart has new points, seconds."""
@@ -55,19 +57,24 @@ def sees(tenant: str, batch: str) -> bool:
     return tenant == ALL or (bool(batch) and tenant == tenant_of(batch))
 
 
-async def read_jobs(redis: Redis, ids: Iterable[str]) -> dict[str, object]:
-    """Return what changes about jobs that are watched: their records and numbers of calls."""
-    wanted = list(ids)
-    if not wanted:
+async def read_jobs(services: Services, ids: Collection[str]) -> dict[str, object]:
+    """Return what changes about jobs that are watched: their records, numbers of calls and rows."""
+    if not ids:
         return {}
+    rows: dict[str, Stored] | None = None
+    with suppress(StoreError):  # the pages of jobs say that the store is away
+        rows = await services.store.lookup(list(ids))
     with redis_errors():
-        async with redis.pipeline(transaction=False) as pipe:
-            for job_id in wanted:
+        async with services.redis.pipeline(transaction=False) as pipe:
+            for job_id in ids:
                 pipe.exists(keys.PAYLOAD + job_id)
                 pipe.hmget(keys.RECORD + job_id, ["state", "token", "answered"])
                 pipe.llen(keys.ATTEMPTS + job_id)
             found = await pipe.execute()
-    return {job_id: found[3 * i : 3 * i + 3] for i, job_id in enumerate(wanted)}
+    return {
+        job_id: (found[3 * i : 3 * i + 3], rows is None or rows.get(job_id))
+        for i, job_id in enumerate(ids)
+    }
 
 
 def digest(topic: Topic, snapshot: Snapshot, jobs: dict[str, object]) -> int:

@@ -93,8 +93,7 @@ const close = () => { if (source) { source.close(); source = null; } };
 const open = () => {
   if (source || document.hidden) return;
   source = new EventSource(`/events?of=${encodeURIComponent(main.dataset.live)}`);
-  source.addEventListener("open", refresh); // what changed while nobody listened
-  source.addEventListener("change", refresh);
+  source.addEventListener("change", refresh); // the first one comes at once: what changed meanwhile
   source.addEventListener("error", () => {
     show("not live: trying again");
     if (source && source.readyState === EventSource.CLOSED) { close(); refresh(); setTimeout(open, 5000); }
