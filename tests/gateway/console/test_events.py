@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -68,16 +68,15 @@ async def looked(door: Door) -> None:
 
 async def test_a_change_is_told_within_two_seconds(door: Door, rig: Rig) -> None:
     """A page that lies for longer is not live."""
-    async with (
-        logged_in(door) as browser,
-        listening(browser, "overview") as overview,
-        listening(browser, "batches") as batches,
-        listening(browser, "batch:b") as batch,
-        listening(browser, "job:b:1") as job,
-    ):
+    async with AsyncExitStack() as stack:
+        browser = await stack.enter_async_context(logged_in(door))
+        topics_of = ("overview", "batches", "batch:b", "job:b:1")
+        streams = [await stack.enter_async_context(opening(browser, of)) for of in topics_of]
+        for stream in streams:
+            await changed(stream)
         at = time.monotonic()
         await rig.producer.enqueue(hello(), batch="b", custom_id="1")
-        for stream in (overview, batches, batch, job):
+        for stream in streams:
             await changed(stream)
         assert time.monotonic() - at < 2
 

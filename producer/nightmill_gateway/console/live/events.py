@@ -102,7 +102,7 @@ class Events:
         return response
 
     async def _look_on(self) -> None:
-        while True:
+        while not self._stopped:  # a library under a look may lose its cancellation
             if not self._watched:
                 self._some.clear()
                 await self._some.wait()
