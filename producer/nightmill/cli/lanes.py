@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from nightmill.queue.batches import Batches
-    from nightmill.reports.lanes import Lane, Look
+    from nightmill.reports.lanes import Lane, Look, Waits
     from nightmill.settings import Settings
 
 LOOK_S: Final = 1.0
@@ -72,8 +72,8 @@ async def _lanes(settings: Settings, *, watch: bool, every: bool) -> None:
             while True:
                 await asyncio.sleep(LOOK_S)
                 now = await read_lanes(batches.redis)
-                jobs_wait, workers = await _work(batches)
-                looks = _looks(before, now, jobs_wait=jobs_wait, workers=workers)
+                waits, workers = await _work(batches)
+                looks = _looks(before, now, waits=waits, workers=workers)
                 line = (
                     f"{counted(workers, 'worker')} running" if workers else NO_WORKER.capitalize()
                 )
@@ -85,18 +85,19 @@ async def _lanes(settings: Settings, *, watch: bool, every: bool) -> None:
                 before = now
 
 
-async def _work(batches: Batches) -> tuple[bool, int]:
-    """Return whether jobs wait, and how many workers run."""
+async def _work(batches: Batches) -> tuple[Waits, int]:
+    """Return what waits, and how many workers run."""
     from nightmill.queue.keys import SINGLES  # noqa: PLC0415
     from nightmill.queue.stops import read_stops  # noqa: PLC0415
+    from nightmill.reports.lanes import waits_of  # noqa: PLC0415
 
     counts = [*(await batches.all()).values(), await batches.counts(SINGLES)]
     workers = len((await read_stops(batches.redis, [])).workers)
-    return any(each.waiting for each in counts), workers
+    return waits_of(counts), workers
 
 
 def _looks(
-    before: Iterable[Lane], now: Iterable[Lane], *, jobs_wait: bool, workers: int
+    before: Iterable[Lane], now: Iterable[Lane], *, waits: Waits, workers: int
 ) -> list[Look]:
     from nightmill.reports.lanes import Look  # noqa: PLC0415
 
@@ -105,7 +106,7 @@ def _looks(
         Look(
             before=known.get((lane.account, lane.model), lane),
             now=lane,
-            jobs_wait=jobs_wait,
+            waits=waits,
             workers=workers,
         )
         for lane in now

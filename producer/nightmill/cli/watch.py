@@ -18,7 +18,7 @@ from nightmill.queue import crashes
 from nightmill.queue.keys import SINGLES
 from nightmill.queue.stops import Stops, read_stops
 from nightmill.reports.history import read_history
-from nightmill.reports.lanes import Look, read_lanes
+from nightmill.reports.lanes import Look, read_lanes, waits_of
 from nightmill.reports.progress import Progress, remaining_s
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Watch:
             Look(
                 before=before.get(name, lane),
                 now=lane,
-                jobs_wait=any(counts[each].waiting for each in running),
+                waits=waits_of(counts[each] for each in running),
                 workers=len(self._stops.workers),
             )
             for name, lane in self._lanes.items()

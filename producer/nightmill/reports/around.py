@@ -9,7 +9,7 @@ import msgspec
 
 from nightmill.client.stored import store_to_read
 from nightmill.errors import QueueUnavailableError, StoreError
-from nightmill.reports.lanes import Look, read_lanes
+from nightmill.reports.lanes import Look, read_lanes, waits_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from nightmill.records.counts import Counts
-    from nightmill.reports.lanes import Lane
+    from nightmill.reports.lanes import Lane, Waits
     from nightmill.reports.panel import Panel
     from nightmill.settings import Settings
 
@@ -60,7 +60,7 @@ class Around:
         """Read what limits the lanes, and the newest error when more jobs have failed."""
         try:
             lanes = await read_lanes(self._redis)
-            self.limited_by = self._sentences(lanes, jobs_wait=counts.waiting > 0)
+            self.limited_by = self._sentences(lanes, waits_of([counts]))
             if counts.failed > self._failed:
                 await self._read_error()
                 self._failed = counts.failed
@@ -73,13 +73,13 @@ class Around:
         for _, _, error in found:
             self.newest_error = f"{error.type}: {error.message}"
 
-    def _sentences(self, lanes: Iterable[Lane], *, jobs_wait: bool) -> tuple[str, ...]:
+    def _sentences(self, lanes: Iterable[Lane], waits: Waits) -> tuple[str, ...]:
         used = sorted(
             (lane for lane in lanes if lane.in_flight or lane.idle_s < USED_S),
             key=lambda lane: -lane.in_flight,
         )
         looks = [
-            Look(before=before, now=lane, jobs_wait=jobs_wait)
+            Look(before=before, now=lane, waits=waits)
             for lane in used
             if (before := self._before.get(f"{lane.account}:{lane.model}"))
         ]

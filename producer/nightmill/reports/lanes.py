@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -12,9 +12,11 @@ from nightmill.queue.stops import RESUME, HeldLane, read_stops
 from nightmill.records.counts import text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from redis.asyncio import Redis
+
+    from nightmill.records.counts import Counts
 
 T = TypeVar("T")
 
@@ -32,6 +34,26 @@ SENTENCES: Final = {
     "nothing": "Nothing limits it: add workers, or raise MAX_IN_FLIGHT or --concurrency.",
 }
 """What limits a lane, when it is no rate limit -> one sentence for people."""
+
+
+Waits: TypeAlias = Literal["now", "later", "no"]
+"""Whether jobs wait that may be called now, or only such that wait until their next attempt."""
+IDLE: Final[dict[Waits, str]] = {
+    "no": "Idle: no jobs are waiting.",
+    "later": "Failed or refused calls wait until they are tried again; no other jobs wait.",
+}
+"""Why a lane makes no calls although nothing limits it."""
+
+
+def waits_of(counts: Iterable[Counts]) -> Waits:
+    """Return what waits in batches."""
+    found: Waits = "no"
+    for each in counts:
+        if each.queued:
+            return "now"
+        if each.waiting:
+            found = "later"
+    return found
 
 
 class Gate(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +173,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
     before: Lane
     now: Lane
-    jobs_wait: bool = True
+    waits: Waits = "now"
     """Whether jobs wait in Redis, for any lane."""
     workers: int = 1
     """How many workers run."""
@@ -192,8 +214,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     def why(self) -> str:
         """One sentence about what limits the lane."""
         now, limited_by = self.now, self.limited_by
-        if limited_by == "nothing" and not self.jobs_wait:
-            return "Idle: no jobs are waiting."
+        if limited_by == "nothing" and (idle := IDLE.get(self.waits)):
+            return idle
         if limited_by == "nothing" and not self.workers:
             return "Idle: no worker is running."
         if limited_by in SENTENCES:

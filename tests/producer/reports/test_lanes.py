@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nightmill.queue.stops import HeldLane
-from nightmill.reports.lanes import Hot, Lane, Look, Orders
+from nightmill.records.counts import Counts
+from nightmill.reports.lanes import Hot, Lane, Look, Orders, waits_of
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,20 @@ def test_a_stopped_model_of_a_shared_lane_is_named(stopped: str, begins: str) ->
         hold=hold,
     )
     assert Look(before=lane, now=lane).why.startswith(begins)
+
+
+@pytest.mark.parametrize(
+    ("counts", "begins"),
+    [
+        ([Counts(queued=1), Counts(retrying=5)], "Nothing limits it: add workers"),
+        ([Counts(), Counts(retrying=5)], "Failed or refused calls wait until they are tried again"),
+        ([Counts(snoozed=1)], "Failed or refused calls wait until they are tried again"),
+        ([Counts(in_flight=1)], "Idle: no jobs are waiting."),
+    ],
+)
+def test_jobs_that_wait_for_their_next_attempt_need_no_more_workers(
+    counts: list[Counts], begins: str
+) -> None:
+    """The last jobs of a night waited for 40 s, and the panel said "add workers"."""
+    lane = Lane(account="a", model="m", at=1.0, in_flight=0, hot=Hot(), orders=Orders())
+    assert Look(before=lane, now=lane, waits=waits_of(counts)).why.startswith(begins)

@@ -10,7 +10,7 @@ import msgspec
 
 from nightmill.queue.connection import redis_errors
 from nightmill.queue.live_workers import Facts, LiveWorker, read_facts
-from nightmill.reports.lanes import Lane, Look, read_lanes
+from nightmill.reports.lanes import Lane, Look, read_lanes, waits_of
 from nightmill.reports.view import View
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Snapshots:
             facts = await read_facts(self._services.redis, view.stops.workers)
         if self._before is None or at - self._before[0] >= RATES_S:
             self._before = at, lanes
-        waits = any(counts.waiting for counts in view.counts.values())
+        waits = waits_of(view.counts.values())
         known = {(lane.account, lane.model): lane for lane in before[1]}
         return Snapshot(
             at=at,
@@ -85,7 +85,7 @@ class Snapshots:
                 Look(
                     before=known.get((lane.account, lane.model), lane),
                     now=lane,
-                    jobs_wait=waits,
+                    waits=waits,
                     workers=len(view.stops.workers),
                 )
                 for lane in lanes
