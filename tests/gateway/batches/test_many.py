@@ -84,7 +84,7 @@ async def test_many_batches_are_fed_a_few_at_a_time(
     finally:
         await keeper.close()
     assert len(at_once) == len(names), "one look is enough, and each is fed once"
-    assert max(at_once) == AT_ONCE
+    assert max(at_once) <= AT_ONCE
 
 
 async def test_a_look_at_batches_that_are_worked_off_starts_nothing(
@@ -105,7 +105,8 @@ async def test_a_look_at_batches_that_are_worked_off_starts_nothing(
 
         async def fed() -> bool:
             counts = await connections.batches.counts_of(names)
-            return all(each.total == 1 for each in counts.values()) and not keeper._feeds
+            busy = keeper._feeds or keeper._steps
+            return all(each.total == 1 for each in counts.values()) and not busy
 
         await until(fed)
         monkeypatch.setattr(Batches, "_read", counted)
