@@ -22,7 +22,7 @@ from tests.chaos.report import Report, judge
 from tests.rig import hello, until
 
 OFF_S: Final = 600
-DELAY_S: Final = 2.0
+DELAY_S: Final = 1.0
 DAY_S: Final = 86_400
 SHARE: Final = 0.8
 """Share of the throughput before a clock step that must return after it."""

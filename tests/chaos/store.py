@@ -25,7 +25,7 @@ GROWTH_MB: Final = 32.0
 
 async def store_away(folder: Path, _rng: random.Random, scale: int) -> Report:
     """Lock the store and restart a worker meanwhile: no call is repeated, every row is stored."""
-    jobs, away_s = 60 * scale, 6 * scale
+    jobs, away_s = 60 * scale, 4 if scale == 1 else 6 * scale
     async with running_fleet(folder, latency_s=0.3, lease_s=5) as fleet:
         await fleet.feed(range(jobs))
         await fleet.start_workers(2)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nightmill_gateway import stopping
 from tests.gateway.door import Door, opened
 from tests.rig import Rig, rigged
 
@@ -22,7 +23,8 @@ async def rig(redis_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
 
 
 @pytest.fixture
-async def door(rig: Rig) -> AsyncIterator[Door]:
-    """Return a gateway over the rig's Redis and store, with a key."""
+async def door(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Door]:
+    """Return a gateway over the rig's Redis and store, with a key; it stops soon."""
+    monkeypatch.setattr(stopping, "NOTICE_S", 0.1)
     async with opened(rig.settings) as door:
         yield door

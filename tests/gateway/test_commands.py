@@ -39,7 +39,8 @@ def test_serve_until_a_signal(shell: Shell, number: int) -> None:
         assert process.stdout is not None
         url = process.stdout.readline().split()[6]
         assert f"ANTHROPIC_BASE_URL={url}" in process.stdout.readline()
-        assert get(url, "/readyz") == 200
+        # A gateway that a balancer asks takes requests for 5 s more; one of the two waits for that.
+        assert get(url, "/readyz" if number == signal.SIGINT else "/healthz") == 200
         assert get(url, "/v1/x") == 401
         key = shell("keys", "create", "web").out.strip()
         assert get(url, "/v1/x", key) == 404, "a new key works at once"

@@ -98,6 +98,6 @@ class _Scan:
             self._line += piece.count(b"\n", 0, len(piece) - len(rest))
             self._began, piece = self._line, rest
         self._line += piece.count(b"\n")
-        self._size += len(piece)
-        if sum(map(len, self._parts)) <= self._cap:
+        if self._size <= self._cap:
             self._parts.append(piece)
+        self._size += len(piece)

@@ -11,7 +11,8 @@ from nightmill.records.job import now_ms
 from nightmill.records.state import JobState
 from nightmill.store.message_batches import MessageBatches
 from nightmill_worker.events import LoopFailed
-from nightmill_worker.fleet.message_batches import IDLE_S, LOOK_S, KeptBatches
+from nightmill_worker.fleet import message_batches
+from nightmill_worker.fleet.message_batches import KeptBatches
 from tests.gateway.batches.made import created, results
 from tests.gateway.batches.test_feeding import fed
 from tests.gateway.door import opened
@@ -124,9 +125,9 @@ async def test_a_fleet_without_such_batches_does_not_pay(rig: Rig) -> None:
 
     events: list[Event] = []
     kept = KeptBatches(rig.settings, Untouched(), rig.store, events.append)  # type: ignore[arg-type]
-    assert kept.pause_s == LOOK_S
+    assert kept.pause_s == message_batches.LOOK_S
     await kept.look()
-    assert kept.pause_s == IDLE_S
+    assert kept.pause_s == message_batches.IDLE_S
     await kept.close()
     assert not events
 

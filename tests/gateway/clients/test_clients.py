@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parents[2]
 SDK: Final = "@anthropic-ai/sdk"
-OLD: Final = "anthropic==0.75.0"
+OLD: Final = ("anthropic==0.75.0", "httpx<1", "httpcore<2", "h11", "certifi", "idna", "distro")
+"""And those that it needs which the newest does not."""
 _BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -33,20 +34,27 @@ def quick_start(page: str, language: str) -> str:
     return next(str(code) for kind, code in _BLOCK.findall(section) if kind == language)
 
 
-@pytest.fixture
-def env(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Return the environment of a client of a gateway with a worker."""
-    with simulated(tmp_path) as endpoint:
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shell, str]]:
+    """Return the shell and the URL of a gateway with a worker."""
+    folder = tmp_path_factory.mktemp("gateway")
+    with simulated(folder) as endpoint:
         endpoint.configure(latency_s=0.01)
-        shell = Shell(tmp_path, base_url=endpoint.url, api_key="k")
-        key = shell("keys", "create", "client").out.strip()
-        with shell.started("serve", "--port", "0") as gateway, shell.started("worker") as worker:
-            assert gateway.stdout is not None
-            url = gateway.stdout.readline().split()[6]
-            yield {**os.environ, "ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": key}
-            for process in (gateway, worker):
-                process.send_signal(signal.SIGTERM)
-                finish(process, 0)
+        shell = Shell(folder, base_url=endpoint.url, api_key="k")
+        with shell.started("serve", "--port", "0") as process, shell.started("worker") as worker:
+            assert process.stdout is not None
+            yield shell, process.stdout.readline().split()[6]
+            for each in (process, worker):
+                each.send_signal(signal.SIGTERM)
+                finish(each, 0)
+
+
+@pytest.fixture
+def env(gateway: tuple[Shell, str], request: pytest.FixtureRequest) -> dict[str, str]:
+    """Return the environment of a client, a tenant of its own: it lists its batches alone."""
+    shell, url = gateway
+    key = shell("keys", "create", "client", "--tenant", request.node.name).out.strip()
+    return {**os.environ, "ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": key}
 
 
 def run(command: Sequence[str | Path], folder: Path, env: dict[str, str]) -> str:
@@ -93,7 +101,7 @@ def test_python_of_the_year_before(tmp_path: Path, env: dict[str, str]) -> None:
     """Services do not update their SDK when their base URL changes."""
     folder = tmp_path / "old"
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-q")
-    installed(folder, *pip, "--target", str(folder), OLD)
+    installed(folder, *pip, "--no-deps", "--target", str(folder), *OLD)
     old = {**env, "PYTHONPATH": str(folder)}
     assert "passed with 0.75.0" in run([sys.executable, HERE / "round_trip.py"], tmp_path, old)
     code = quick_start("docs/gateway.md", "python")

@@ -196,7 +196,7 @@ async def test_a_retry_takes_over_the_call_of_a_lost_answer(rig: Rig, door: Door
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_gateway_that_stops_tells_those_who_wait(rig: Rig, stream: object) -> None:
     """A cut connection says nothing; and the call that runs is there for the retry."""
-    rig.sim.configure(latency_s=4)
+    rig.sim.configure(latency_s=2)
     settings = rig.settings.model_copy(update={"grace_s": 1})
     async with rig.working():
         async with opened(settings) as door:
