@@ -94,6 +94,10 @@ def ended(server: Server) -> Iterator[Server]:
         server.kill()
 
 
+AT_ONCE = ("--repl-diskless-sync-delay", "0")
+"""By default a primary waits 5 s for more replicas before it sends its data to the first."""
+
+
 class Watched:
     """A primary, its replica, and the Sentinels that watch them."""
 
@@ -118,7 +122,7 @@ def watched(folder: Path, *, password: str = "", sentinels: int = 3) -> Iterator
     known = {"password": password} if password else {}
     with ExitStack() as stack:
         primary = stack.enter_context(
-            ended(Server(folder / "primary", "--appendonly", "yes", *secret))
+            ended(Server(folder / "primary", "--appendonly", "yes", *AT_ONCE, *secret))
         )
         wait_until(lambda: primary.answers(**known))
         follows = ("--replicaof", "127.0.0.1", str(primary.port))

@@ -1,5 +1,7 @@
 """The base distribution alone in a bare environment, as a service that enqueues installs it."""
 
+import fcntl
+import os
 import re
 import subprocess
 import sys
@@ -59,20 +61,35 @@ def base_lock() -> str:
     return "".join(entry for entry in entries if entry.partition("==")[0] in names)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the interpreter of a new environment with only nightmill's base install."""
-    home = tmp_path_factory.mktemp("bare")
-    venv.create(home / "venv", with_pip=True)
+    """Return the interpreter of a new environment with only nightmill's base install.
+
+    Whichever process of the test run comes first makes it, for all of them.
+    """
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "bare"
+    home.mkdir(exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "made").exists():
+            make_bare(home)
+            (home / "made").touch()
+    return home / "venv" / "bin" / "python"
+
+
+def make_bare(home: Path) -> None:
+    """Build the wheel, and install it with the base of the lock file into a new environment."""
+    venv.create(home / "venv", symlinks=True)
     python = home / "venv" / "bin" / "python"
-    pip = (python, "-m", "pip", "--disable-pip-version-check", "-qq")
+    # To install pip there, too, would take as long as the rest.
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq", "--python", python)
     lock = home / "base.lock"
     lock.write_text(base_lock())
     run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", home, cwd=ROOT)
     run(*pip, "install", "--require-hashes", "--requirement", lock, cwd=home)
     run(*pip, "install", "--no-deps", *home.glob("*.whl"), cwd=home)
     run(*pip, "check", cwd=home)
-    return python
 
 
 @pytest.mark.parametrize("module", WORKER_LIBRARIES)
