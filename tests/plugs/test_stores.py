@@ -45,6 +45,14 @@ class Forgetful(SQLite):
 
 def forget(url):
     return Forgetful(url.partition("://")[2])
+
+
+def fail(url):
+    raise OSError("no way to " + url)
+
+
+def nothing(url):
+    return None
 '''
 
 
@@ -52,6 +60,7 @@ def forget(url):
 def plug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Install the package, in this process, too."""
     points = {"counting": "make", "forgetful": "forget", "broken": "no_such_name"}
+    points |= {"failing": "fail", "nothing": "nothing"}
     folder = install(tmp_path / "plug", "ownstore", MODULE, stores=points)
     monkeypatch.syspath_prepend(str(folder))
     return folder
@@ -85,6 +94,21 @@ async def test_what_cannot_be_used_is_named(plug: Path) -> None:
         await ResultStore.connect(f"mysql://{plug}/x")
     with pytest.raises(StoreMissingError, match="store of broken:// cannot be loaded"):
         await ResultStore.connect(f"broken://{plug}/x")
+    with pytest.raises(StoreError, match="store of failing:// cannot be made: OSError: no way"):
+        await ResultStore.connect(f"failing://{plug}/x")
+    with pytest.raises(StoreError, match=r"nothing:// is no .*Database: .*returned NoneType.*run"):
+        await ResultStore.connect(f"nothing://{plug}/x")
+
+
+def test_doctor_does_not_show_the_password_of_such_a_url(plug: Path, tmp_path: Path) -> None:
+    """The text is another package's: it may quote what it was given."""
+    word, nobody = "hunter2-secret", "http://127.0.0.1:9"
+    shell = Shell(tmp_path, api_key="k", base_url=nobody, store_url=f"failing://me:{word}@h/x")
+    shell.env["PYTHONPATH"] = f"{plug}:{shell.env.get('PYTHONPATH', '')}"
+    done = shell("doctor")
+    assert done.code == 2
+    assert "no way to failing://me:[credential]@h/x" in done.out
+    assert word not in done.out + done.err
 
 
 def test_every_command_uses_it(plug: Path, tmp_path: Path) -> None:

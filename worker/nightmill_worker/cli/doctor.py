@@ -39,6 +39,7 @@ def doctor(
     nightmill doctor --redis-url redis://localhost:6379 --base-url http://127.0.0.1:8399
     """
     from nightmill.cli.console import VisibleConsole  # noqa: PLC0415 - `--help` stays fast
+    from nightmill.safety.redaction import Secrets  # noqa: PLC0415
     from nightmill.settings import load_settings  # noqa: PLC0415
     from nightmill_worker.cli.examine import accept_store as accept  # noqa: PLC0415
     from nightmill_worker.cli.examine import examine  # noqa: PLC0415
@@ -47,14 +48,14 @@ def doctor(
     if accept_store:
         echo(f"this Redis is used with {asyncio.run(accept(settings))} from now on")
     findings = asyncio.run(examine(settings))
-    out = VisibleConsole(soft_wrap=True)
+    out, hidden = VisibleConsole(soft_wrap=True), Secrets.of(settings).hidden
     for finding in findings:
         mark = "[green]ok[/]  " if finding.ok else "[red]FAIL[/]"
         if finding.warns:
             mark = "[yellow]warn[/]"
         out.print(f"{mark} {finding.what}: ", end="", markup=True)
-        out.print(finding.observed)
+        out.print(hidden(finding.observed))
         if finding.fix:
-            out.print(f"     fix: {finding.fix}")
+            out.print(f"     fix: {hidden(finding.fix)}")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(PROBLEM_FOUND)
