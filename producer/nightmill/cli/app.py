@@ -38,6 +38,8 @@ BAD_INPUT: Final = 2
 HELP: Final = frozenset({"--help", "-h", "--version"})
 HEALTHCHECK: Final = "--healthcheck"
 ABORTED: Final = 1
+DEFECT: Final = 1
+"""As Python ends a program that raised."""
 READER_GONE: Final = 141
 """As a shell counts a program that SIGPIPE ended: `| head` has what it wants."""
 
@@ -78,7 +80,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _report(error: Exception) -> int:
-    """Print an error as one line, return the exit code. Raises a defect of nightmill."""
+    """Print an error as one line, a defect with its traceback; return the exit code."""
     match error:
         case ExceptionGroup(exceptions=[only]) if isinstance(only, Exception):
             return _report(only)
@@ -113,15 +115,23 @@ def _warn_of_unknown_variables() -> None:
         echo(warning, err=True)
 
 
+def _report_defect(error: Exception) -> int:
+    """Print the traceback of a defect, without the credentials that its text may quote."""
+    import traceback  # noqa: PLC0415 - seldom needed
+
+    echo("".join(traceback.format_exception(error)), err=True, newline=False)
+    return DEFECT
+
+
 def _report_usage(error: Exception) -> int:
-    """Print typer's error of a command's usage, return its exit code. Raises any other `error`.
+    """Print typer's error of a command's usage, return its exit code; any other is a defect.
 
     typer itself would print the arguments as they are, and a shell may have made them of the names
     of files.
     """
     show = getattr(error, "show", None)
     if show is None:
-        raise error
+        return _report_defect(error)
     text = io.StringIO()
     show(text)
     echo(text.getvalue(), err=True, newline=False)

@@ -88,6 +88,30 @@ def test_an_error_shows_neither_controls_nor_credentials(
     assert not set(shown) & set("\x1b\x9b\u202e")
 
 
+def test_a_defect_shows_its_place_and_no_credentials(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its text may quote anything: the URL of the store, say."""
+    monkeypatch.setenv("NIGHTMILL_API_KEY", "sk-secret-01234")
+    terminal._secrets.cache_clear()
+
+    def broken(*_: object) -> None:
+        raise KeyError(f"sk-secret-01234{EVIL}")
+
+    monkeypatch.setattr(app, "build", broken)
+    monkeypatch.setattr(sys, "argv", ["nightmill", "status"])
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    terminal._secrets.cache_clear()
+    shown = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert "in broken" in shown
+    assert "KeyError: " in shown
+    assert "[credential]" in shown
+    assert "sk-secret" not in shown
+    assert not set(shown) & set("\x1b\x9b\u202e")
+
+
 def test_a_usage_error_shows_no_controls(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
