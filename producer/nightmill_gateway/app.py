@@ -109,7 +109,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return await handler(request)
     except web.HTTPException as error:
         failed = _of_http(request, error)
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, ConnectionError):  # the client has left
         raise
     except Exception as error:  # noqa: BLE001 - a client gets an envelope whatever failed
         failed = api_error(error) or _defect(error, request[REQUEST_ID])

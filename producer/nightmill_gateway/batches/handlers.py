@@ -117,9 +117,11 @@ class BatchHandlers:
                 async for ends in pages:
                     async with asyncio.timeout(WRITE_S):
                         await response.write(b"".join(map(result_line, ends)))
-        except Exception:
+        except Exception as error:
             if request.transport is not None:
                 request.transport.abort()  # an end of any kind would make the lines look whole
+            if isinstance(error, TimeoutError):  # a client that takes nothing is no defect
+                raise ConnectionError from None
             raise
         await write_end(request, response)
         return response
