@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from nightmill.records.bounds import date_of
@@ -53,6 +54,11 @@ def took(ms: int) -> str:
     return f"{seconds:.1f}s" if seconds < _FEW_S else duration(seconds)
 
 
+def key(text: str) -> str:
+    """Return a short id of an element that stands for `text`, which may have 1 kB."""
+    return sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
 def size(number: int | None) -> str:
     """Return bytes as 12 KiB or 1.5 GiB; 0, which is not known, as nothing."""
     if not number:
@@ -75,6 +81,7 @@ FILTERS: Final[dict[str, Callable[..., str]]] = {
     "bytes": size,
     "dollars": dollars,
     "duration": duration,
+    "key": key,
     "number": number,
     "percent": percent,
     "rate": rate,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -205,6 +206,32 @@ async def test_a_large_batch_opens_fast(door: Door) -> None:
         assert time.monotonic() - began < 1
         assert len(page.html.encode()) < 200_000
         assert "newest 2,000 results" in page.text
+
+
+async def test_a_page_has_fewer_results_when_their_ids_are_long(door: Door) -> None:
+    """A name has 512 bytes, and a page 200 kB; no result is left out."""
+    batch = "漢" * 170
+    await make(door, batch, total=80, succeeded=40, failed=40)
+
+    def named(n: int) -> dict[str, Any]:
+        own = f"字{n:02}" + "字" * 140
+        return {"job_id": f"{batch}:{own}", "custom_id": own, "batch": batch}
+
+    rows = [answered(n, "漢" * 600, **named(n)) for n in range(40)]
+    rows += [
+        msgspec.structs.replace(failed(n, "漢" * 600, f"kind{n}_{'漢' * 10}"), **named(n))
+        for n in range(40, 80)
+    ]
+    await door.services.store.record(rows)
+    path, found = f"/batches/one?{urlencode({'name': batch})}", set[str]()
+    async with logged_in(door) as browser:
+        while path:
+            page = await browser.get(path)
+            assert len(page.html.encode()) < 170_000
+            found.update(re.findall("字[0-9][0-9]", page.html.partition('id="results"')[2]))
+            older = re.search(r'rel="next" href="([^"#]*)', page.html)
+            path = html.unescape(older[1]) if older else ""
+    assert len(found) == 80
 
 
 async def test_a_place_that_no_page_has_given_is_none(door: Door) -> None:

@@ -7,6 +7,7 @@ import re
 import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -16,13 +17,15 @@ from nightmill.records.place import Place
 from nightmill_gateway.answers.reply import write_end
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from nightmill.records.result import Result
     from nightmill.store import ResultStore
     from nightmill.store.browse import Browser
 
 PER_PAGE: Final = 25
+ROOM: Final = 30_000
+"""What the ids of a page's results may weigh, bytes: a page has 200 kB."""
 LOOK_S: Final = 0.7
 """How long a search for text looks before it shows what it has, seconds."""
 WRITE_S: Final = 60.0
@@ -65,8 +68,19 @@ async def shown(browser: Browser, batch: str, asked: Asked) -> Shown:
     if asked.text:
         return await _with_text(browser, batch, asked)
     rows = await browser.newest(batch, PER_PAGE + 1, asked.before)
-    more = _place(rows[PER_PAGE - 1]).cursor if len(rows) > PER_PAGE else ""
-    return Shown(rows[:PER_PAGE], more)
+    most = _fitting(rows)
+    more = _place(rows[most - 1]).cursor if len(rows) > most else ""
+    return Shown(rows[:most], more)
+
+
+def _fitting(rows: Sequence[Result]) -> int:
+    """Return how many results a page has: PER_PAGE, or fewer with ids that are long."""
+    room = ROOM
+    for n, row in enumerate(rows[:PER_PAGE]):
+        room -= len(quote(row.job_id))  # as it stands in a link
+        if room < 0:
+            return max(1, n)
+    return PER_PAGE
 
 
 async def _with_text(browser: Browser, batch: str, asked: Asked) -> Shown:
@@ -76,7 +90,8 @@ async def _with_text(browser: Browser, batch: str, asked: Asked) -> Shown:
         step = await browser.look_for(batch, asked.text, place)
         found, looked, place = [*found, *step.found], looked + step.rows, step.end
         if len(found) > PER_PAGE:
-            return Shown(found[:PER_PAGE], _place(found[PER_PAGE - 1]).cursor, looked)
+            most = _fitting(found)
+            return Shown(found[:most], _place(found[most - 1]).cursor, looked)
         if place is None or time.monotonic() > until:
             return Shown(found, place.cursor if place else "", looked)
 
