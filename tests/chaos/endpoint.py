@@ -76,6 +76,7 @@ async def _outage(
     what: str, break_it: Change, repair: Change, folder: Path, scale: int, **fields: object
 ) -> Report:
     """Break the endpoint of a busy fleet for a while; compare the throughput before and after."""
+    # The short form breaks it until the breaker opens, and half a second more.
     settled_s, seconds = (1.0, 0.5) if scale == 1 else (10.0, 60.0)
     timeouts = {"read_timeout_s": READ_TIMEOUT_S, "connect_timeout_s": 1.0}
     async with AsyncExitStack() as stack:
@@ -97,7 +98,7 @@ async def _outage(
             recovery_s = await until_throughput(fleet, 0.95 * before)
         await fleet.wait_for_rows(flow.fed)
         allowed = at_onset + WASTED
-        report = await judge(fleet, f"{what} for {seconds} s", flow.fed, extra=allowed)
+        report = await judge(fleet, f"{what} for {seconds:g} s", flow.fed, extra=allowed)
         report.recovery_s = recovery_s
         report.expect("the breaker opens", kept=flow.opened)
         report.expect(f"back to 95 % of {before:.0f}/s <= 40 s", kept=recovery_s <= BACK_S)
