@@ -87,6 +87,7 @@ async def test_pause_resume_and_the_log(door: Door) -> None:
     async with logged_in(door) as browser:
         after = await act(browser, "pause", "a")
         assert '"a" is paused' in after.text
+        assert '"a" is paused:' not in after.text, "nothing is said twice"
         assert (await counts(door, "a")).reason == "by test in the console"
         assert '"a" is paused' not in (await browser.get("/batches")).text, "it is told once"
         await act(browser, "resume", "a")

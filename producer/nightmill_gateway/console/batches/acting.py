@@ -132,7 +132,8 @@ def _summary(action: str, found: dict[str, NightmillError | str]) -> str:
     done = {name: each for name, each in found.items() if isinstance(each, str)}
     if len(found) == 1 and done:
         ((name, outcome),) = done.items()
-        return f'"{name}" is {DONE[action]}: {outcome}'
+        more = "" if outcome == DONE[action] else f": {outcome}"
+        return f'"{name}" is {DONE[action]}{more}'
     text = f"{len(done):,} of {len(found):,} batches {DONE[action]}"
     problem = problem_of(found)
     return f"{text}. Not done: {problem}" if problem else text
