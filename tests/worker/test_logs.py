@@ -6,6 +6,7 @@ import json
 import logging
 
 import pytest
+from opentelemetry.util.re import parse_env_headers
 
 from nightmill import load_settings
 from nightmill.safety.logger import libraries_logged
@@ -66,3 +67,23 @@ def test_what_a_library_warns_of_is_a_line_of_the_log(
         assert "ValueError: [credential]" in line["traceback"]
     library.warning("after the block")
     assert "library reported" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        f"authorization: Bearer {KEY}",
+        json.dumps({"authorization": f"Bearer {KEY}"}),
+        f"x-team: a; authorization: Bearer {KEY}",
+    ],
+)
+def test_a_header_that_opentelemetry_cannot_read_is_no_credential_in_the_log(
+    given: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its exporter warns with the whole header."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", given)
+    with libraries_logged(load_settings()):
+        assert not parse_env_headers(given, liberal=True)
+    shown = capsys.readouterr().err
+    assert "Header format invalid" in shown
+    assert KEY not in shown

@@ -43,6 +43,11 @@ PASSWORD_OPTIONS: Final = ("password", "sslpassword", "sentinel_password")
 NO_SECRET: Final = "anthropic-"  # noqa: S105 - the name of a header
 """How the names of headers begin whose values are no secrets."""
 
+_OTEL_HEADERS: Final = re.compile(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS")
+"""Variables of OpenTelemetry with credentials. Its exporter warns with a header it cannot read."""
+_HEADER_NAME: Final = re.compile(r"[\s\"'{\[\\]*[\w.%-]+[\s\"'\\]*[=:]")
+_AROUND_VALUE: Final = " \t\r\n\"'{}[]\\"
+
 _USERINFO: Final = re.compile(r"(://[^/?#:@]*:).*@")
 _PASSWORD_OPTION: Final = re.compile(rf"([?&](?:{'|'.join(PASSWORD_OPTIONS)})=)[^&#]*")
 _URL_USER: Final = re.compile(r"(?<=://)(?!\w*:\*\*\*@)([^/\s\"'@:]*:)?[^/\s\"']*@")
@@ -73,12 +78,13 @@ class Secrets:
         values = [field.get_secret_value() for field in fields if field is not None]
         values += _of_headers(settings.extra_headers)
         urls = [getattr(settings, name) for name in URL_FIELDS]
+        values += _of_otel_headers(os.environ)
         return cls([*values, *_of_urls([*urls, *_proxies(os.environ)])])
 
     @classmethod
     def of_environment(cls, env: Mapping[str, str] = os.environ) -> Self:
         """Return all credentials of this process, for a command whose settings are not known."""
-        values, urls = [], _proxies(env)
+        values, urls = [*_of_otel_headers(env)], _proxies(env)
         for name, value in secret_values(env):
             if name in URL_FIELDS:
                 urls.append(value)
@@ -196,6 +202,23 @@ def _of_headers(headers: Mapping[str, str]) -> Iterator[str]:
     for name, value in headers.items():
         if not name.startswith(NO_SECRET):
             yield value.rpartition(" ")[2]
+
+
+def _of_otel_headers(env: Mapping[str, str]) -> Iterator[str]:
+    """Yield the values of OTEL_EXPORTER_OTLP_HEADERS, also where they are written wrongly.
+
+    The right form is name=value,name=value with %20 for a space.
+    """
+    for variable, text in env.items():
+        if not _OTEL_HEADERS.fullmatch(variable):
+            continue
+        for part in (*text.split(","), *re.split(r"[,;\n]", text)):
+            value = _HEADER_NAME.sub("", part, count=1).strip(_AROUND_VALUE)
+            # "dG9rZW4=" alone looks like a name and an empty value.
+            value = value if len(value) >= MIN_CHARS else part.strip(_AROUND_VALUE)
+            for form in (value, unquote(value)):
+                yield form
+                yield form.rpartition(" ")[2]
 
 
 def _may_be_word(value: str) -> bool:

@@ -123,6 +123,38 @@ def test_every_secret_of_the_settings_is_known() -> None:
     assert Secrets.of_environment(env).hidden("AUTH redis/pass1") == f"AUTH {HIDDEN}"
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        f"authorization: Bearer {KEY}",
+        json.dumps({"authorization": f"Bearer {KEY}", "x-team": "a"}),
+        f'"authorization=Bearer {KEY}"',
+        f"'x-api-key'='{KEY}'",
+        f"x-team=a;authorization=Bearer {KEY}",
+        f"authorization=Bearer {KEY};x-team=a",
+        f"authorization=Bearer%20{quote(KEY, safe='')}",
+        f"authorization Bearer {KEY}",
+        KEY,
+        f"{KEY}=",
+    ],
+)
+@pytest.mark.parametrize("variable", ["HEADERS", "TRACES_HEADERS"])
+def test_a_header_for_opentelemetry_is_hidden_in_any_form(
+    monkeypatch: pytest.MonkeyPatch, variable: str, given: str
+) -> None:
+    """Its exporter warns with the whole header when it cannot read it."""
+    name = f"OTEL_EXPORTER_OTLP_{variable}"
+    monkeypatch.setenv(name, given)
+    for secrets in (Secrets.of(load_settings()), Secrets.of_environment({name: given})):
+        for text in (given, KEY, f"Bearer {KEY}", *given.split(",")):
+            shown = secrets.hidden(f"Header format invalid! {text}")
+            assert shown.startswith("Header format invalid! ")
+            assert HIDDEN in shown or KEY not in text
+            assert KEY not in shown
+            assert quote(KEY, safe="") not in shown
+        assert secrets.hidden("no authorization for x-team") == "no authorization for x-team"
+
+
 def test_a_password_that_is_a_part_of_its_url_garbles_no_text() -> None:
     """It is a word of every error about the store."""
     secrets = Secrets.of_environment({"NIGHTMILL_STORE_URL": "postgresql://postgres:postgres@h/x"})
