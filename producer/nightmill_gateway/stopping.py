@@ -78,11 +78,6 @@ class Stopping:
             if not self._open:
                 self._none.set()
 
-    @property
-    def busy(self) -> bool:
-        """Whether a request is open."""
-        return self._open > 0
-
     def begin(self, *, at_once: bool = False) -> None:
         """Begin to stop; `at_once`: take no request that comes from now on."""
         self.begun = True

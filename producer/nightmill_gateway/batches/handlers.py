@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -14,6 +14,7 @@ from nightmill.records.counts import Counts, with_rows
 from nightmill.records.job import now_ms
 from nightmill.records.message_batch import is_id
 from nightmill_gateway.access.caller import CALLER
+from nightmill_gateway.answers.download import download
 from nightmill_gateway.answers.errors import invalid, not_found
 from nightmill_gateway.answers.log import bind
 from nightmill_gateway.answers.reply import reply, write_end
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 1000
-WRITE_S: Final = 60.0
-"""Longest wait for a client to take the next piece of results, seconds."""
 
 
 class BatchHandlers:
@@ -110,21 +109,9 @@ class BatchHandlers:
         batch = await self._find(request)
         if batch.ended_at is None and not await end_if_over(self._services, batch):
             raise invalid(f"{batch.batch} is still processing: its results are there once it ended")
-        response = web.StreamResponse(headers={"content-type": "application/x-jsonl"})
-        await response.prepare(request)
-        try:
-            async with aclosing(self._services.message_batches.ends(batch.batch)) as pages:  # type: ignore[type-var]
-                async for ends in pages:
-                    async with asyncio.timeout(WRITE_S):
-                        await response.write(b"".join(map(result_line, ends)))
-        except Exception as error:
-            if request.transport is not None:
-                request.transport.abort()  # an end of any kind would make the lines look whole
-            if isinstance(error, TimeoutError):  # a client that takes nothing is no defect
-                raise ConnectionError from None
-            raise
-        await write_end(request, response)
-        return response
+        pages = self._services.message_batches.ends(batch.batch)
+        headers = {"content-type": "application/x-jsonl"}
+        return await download(request, headers, pages, result_line)  # type: ignore[arg-type]
 
     async def _find(self, request: web.Request) -> MessageBatch:
         """Return the batch that the path names. Raises ApiError when the caller has none such."""

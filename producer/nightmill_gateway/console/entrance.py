@@ -62,6 +62,8 @@ class Entrance:
             if error.status < HTTPStatus.BAD_REQUEST:
                 raise
             failed = ApiError(error.status, _of_http(request, error))
+        except ConnectionError:  # the browser has left
+            raise
         except Exception as error:  # noqa: BLE001 - a browser gets a page whatever failed
             failed = api_error(error) or _defect(error, request[REQUEST_ID])
         if failed.status == HTTPStatus.UNAUTHORIZED and request.method == "GET":

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nightmill.errors import StoreUnavailableError
-from nightmill_gateway import app
-from nightmill_gateway.batches import create, handlers
-from nightmill_gateway.stopping import STOPPING
+from nightmill_gateway.batches import create
 from tests.gateway.batches.made import JSON, PATH, body, created, ended, request, results
 from tests.gateway.batches.test_feeding import fed
 from tests.rig import until
@@ -320,26 +318,3 @@ async def test_a_client_that_is_gone_has_not_seen_its_answer(
     assert again.status == 200
     listed = (await door("GET", PATH)).json["data"]
     assert [batch["id"] for batch in listed] == [again.json["id"]]
-
-
-async def test_an_abandoned_download_is_cut_and_is_no_defect(
-    rig: Rig, door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its memory and its place are given back, and no traceback wakes anybody."""
-    defects: list[object] = []
-    monkeypatch.setattr(app, "report", lambda *about: defects.append(about))
-    monkeypatch.setattr(handlers, "WRITE_S", 0.05)
-    monkeypatch.setattr(handlers, "result_line", lambda _: b"x" * (32 << 20))
-    batch = await created(door, 1)
-    async with rig.working():
-        await ended(door, batch)
-    host, _, port = door.url.removeprefix("http://").partition(":")
-    reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 10)
-    head = f"GET {PATH}/{batch}/results HTTP/1.1\r\nhost: x\r\nx-api-key: {door.key}\r\n\r\n"
-    writer.write(head.encode())
-    stopping = door.app[STOPPING]
-    await until(lambda: stopping.busy)
-    await until(lambda: not stopping.busy)
-    writer.transport.abort()
-    assert not reader.at_eof()
-    assert not defects

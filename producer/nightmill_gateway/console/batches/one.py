@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from nightmill.errors import BatchNotFoundError
+from nightmill.export.lines import to_line
 from nightmill.queue.keys import SINGLES
 from nightmill.records.stop_reasons import counted_as, not_whole
 from nightmill.reports.failures import grouped, stopped
@@ -16,11 +17,12 @@ from nightmill.reports.limits import describe
 from nightmill.reports.progress import wasted
 from nightmill.store.browse import FAILURES, NEWEST, Browser
 from nightmill_gateway.access.caller import ALL, CALLER
+from nightmill_gateway.answers.download import download
 from nightmill_gateway.answers.errors import not_found
 from nightmill_gateway.console.access import require_sees
 from nightmill_gateway.console.batches.distributions import charts
 from nightmill_gateway.console.batches.listing import line_of
-from nightmill_gateway.console.batches.results import Asked, download, excerpt, shown
+from nightmill_gateway.console.batches.results import Asked, excerpt, headers_of, shown
 from nightmill_gateway.console.pages import render
 
 if TYPE_CHECKING:
@@ -80,8 +82,11 @@ class BatchPage:
         )
 
     async def _download(self, request: web.Request) -> web.StreamResponse:
+        """Send all results of a batch as `nightmill results` writes them."""
         name, _ = await self._seen(request)
-        return await download(request, self._store, name)
+        return await download(
+            request, headers_of(name), self._store.pages(name, ordered=True), to_line
+        )
 
     async def _seen(self, request: web.Request) -> tuple[str, View]:
         """Return the batch that a page is about. Raises ApiError when it is not the caller's."""

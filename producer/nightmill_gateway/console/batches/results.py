@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
-from aiohttp import web
-
 from nightmill.errors import InvalidParamsError
-from nightmill.export.lines import to_line
 from nightmill.records.place import Place
-from nightmill_gateway.answers.reply import write_end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nightmill.records.result import Result
-    from nightmill.store import ResultStore
     from nightmill.store.browse import Browser
 
 PER_PAGE: Final = 25
@@ -28,8 +21,6 @@ ROOM: Final = 30_000
 """What the ids of a page's results may weigh, bytes: a page has 200 kB."""
 LOOK_S: Final = 0.7
 """How long a search for text looks before it shows what it has, seconds."""
-WRITE_S: Final = 60.0
-"""Longest wait for a client to take the next piece of a download, seconds."""
 EXCERPT: Final = 160
 """Shown of an answer, characters."""
 
@@ -108,20 +99,10 @@ def excerpt(row: Result) -> str:
     return " ".join(text[: EXCERPT * 4].split())[:EXCERPT]
 
 
-async def download(request: web.Request, store: ResultStore, batch: str) -> web.StreamResponse:
-    """Send all results of a batch as `nightmill results` writes them, a page at a time."""
+def headers_of(batch: str) -> dict[str, str]:
+    """Return the headers of the download of a batch's results."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", batch).strip("-.")[:80] or "results"
-    response = web.StreamResponse(
-        headers={
-            "Content-Type": "application/x-ndjson",
-            "Content-Disposition": f'attachment; filename="{name}.jsonl"',
-        }
-    )
-    await response.prepare(request)
-    async with aclosing(store.pages(batch, ordered=True)) as pages:
-        async for rows in pages:
-            if rows:
-                async with asyncio.timeout(WRITE_S):
-                    await response.write(b"".join(map(to_line, rows)))
-    await write_end(request, response)
-    return response
+    return {
+        "Content-Type": "application/x-ndjson",
+        "Content-Disposition": f'attachment; filename="{name}.jsonl"',
+    }
