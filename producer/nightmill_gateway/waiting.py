@@ -6,9 +6,9 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from nightmill.errors import NightmillError
 from nightmill.queue import keys
 from nightmill.queue.connection import redis_errors
+from nightmill_gateway.loops import looping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -22,8 +22,6 @@ LEAST_S: Final = 0.004
 """Between two looks, seconds."""
 EACH_S: Final = 0.00002
 """Added to it for each job that is waited for: 2,000 of them are looked at every 44 ms."""
-AWAY_S: Final = 0.5
-"""Between two looks while Redis is away, seconds."""
 
 
 class Waiting:
@@ -77,22 +75,15 @@ class Waiting:
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:
         """Look for the life of an application."""
-        looking = asyncio.create_task(self._look_on())
-        yield
-        looking.cancel()
-        await asyncio.wait([looking])
+        async with looping("waits for jobs", self._turn):
+            yield
 
-    async def _look_on(self) -> None:
-        while True:
-            if not self._ended:
-                self._some.clear()
-                await self._some.wait()
-            try:
-                await self._look()
-                pause_s = LEAST_S + EACH_S * len(self._ended)
-            except NightmillError:
-                pause_s = AWAY_S
-            await asyncio.sleep(pause_s)
+    async def _turn(self) -> float:
+        if not self._ended:
+            self._some.clear()
+            await self._some.wait()
+        await self._look()
+        return LEAST_S + EACH_S * len(self._ended)
 
     async def _look(self) -> None:
         """Wake those whose jobs have ended: their results are in Redis, after the row's commit."""

@@ -126,6 +126,14 @@ async def test_requests_at_one_time(rig: Rig, door: Door) -> None:
     assert (await door("GET", PATH, key=key)).status == 404
 
 
+async def _counted(rig: Rig, batch: str, counts: dict[str, int]) -> bool:
+    return {k: v for k, v in (await rig.store.counts(batch)).items() if v} == counts
+
+
+async def _gone(rig: Rig, *names: str) -> bool:
+    return bool(await rig.redis.exists(*names) == 0)
+
+
 async def _count(rig: Rig, name: str, number: int) -> bool:
     return bool(await rig.redis.zcard(name) == number)
 
@@ -205,6 +213,9 @@ async def test_a_client_that_waits_is_told_when_the_budget_ends(
         await until(lambda: _count(rig, name, 4))
         async with rig.working():
             answers = [await each for each in waiting]
+            counts = {"succeeded": 1, "cancelled": 3}  # none stays queued until the next day
+            await until(lambda: _counted(rig, "default/messages", counts))
+            await until(lambda: _gone(rig, name, keys.ABORTS))
     refused = [answer for answer in answers if b"billing_error" in answer.body]
     assert [answer.status for answer in refused] == [200 if stream else 402] * 3
     assert all(b"--budget-usd AMOUNT/day" in answer.body for answer in refused)

@@ -120,24 +120,20 @@ async def around(live: Live, redis: Redis, settings: Settings, batch: str) -> As
 async def showing(batches: Batches, batch: str, settings: Settings) -> AsyncIterator[None]:
     """Show the progress of `batch` for the length of a block."""
     with Live() as shown:
-        over = asyncio.Event()
-        task = asyncio.create_task(_follow(batches, batch, settings, shown, over))
+        task = asyncio.create_task(_follow(batches, batch, settings, shown))
         try:
             yield
         finally:
-            over.set()  # before 3.12, wait_for inside redis-py may swallow a cancellation
             task.cancel()
             await asyncio.wait([task])
 
 
-async def _follow(
-    batches: Batches, batch: str, settings: Settings, shown: Live, over: asyncio.Event
-) -> None:
+async def _follow(batches: Batches, batch: str, settings: Settings, shown: Live) -> None:
     """Show the progress and the workers' troubles every LOOK_S; while Redis is away, that error."""
     progress: Progress | None = None
     before: list[str] = []
     async with around(shown, batches.redis, settings, batch) as beside:
-        while not over.is_set():
+        while True:
             now = time.monotonic()
             try:
                 counts = await batches.counts(batch)

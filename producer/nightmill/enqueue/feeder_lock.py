@@ -36,7 +36,6 @@ class FeederLock:
         self._me = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}"
         self._holder = self._me
         self._renewed_at = -SURE_S
-        self._leaving = asyncio.Event()
         self._script = redis.register_script(wire.script("feeder"))
 
     def __repr__(self) -> str:
@@ -54,7 +53,6 @@ class FeederLock:
 
     async def __aexit__(self, *_: object) -> None:
         """Release the lock if this process still has it; while Redis is away, it expires."""
-        self._leaving.set()  # before 3.12, wait_for inside redis-py may swallow a cancellation
         self._renewing.cancel()
         await asyncio.wait([self._renewing])  # a renewal after the release would take it back
         with suppress(QueueUnavailableError, QueueFullError):
@@ -79,7 +77,7 @@ class FeederLock:
             raise BatchBusyError(message)
 
     async def _renew(self) -> None:
-        while not self._leaving.is_set():
+        while True:
             await asyncio.sleep(RENEW_S)
             with suppress(QueueUnavailableError, QueueFullError):
                 await self._take()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ from nightmill.errors import (
     BatchBusyError,
     BatchEndedError,
     QueueFullError,
+    QueueRefusedError,
     QueueUnavailableError,
     StoreUnavailableError,
 )
@@ -42,8 +44,6 @@ BROKEN_OFF_MS: Final = 2 * 3_600_000
 CLEAN_S: Final = 600.0
 COUNTED: Final = 200
 """Batches whose counts one command reads: Redis does nothing else meanwhile."""
-CANCEL_AGAIN_S: Final = 1.0
-"""On Python 3.11 a command to Redis may lose a cancellation, so it is repeated; seconds."""
 _CLEANING: Final = ""
 """Names the task that is about no batch."""
 _PASSING: Final = (
@@ -83,7 +83,15 @@ class Keeper:
         return len(found)
 
     async def _start_needed(self, batches: list[MessageBatch]) -> None:
-        counts = await self._connections.batches.counts_of([each.batch for each in batches])
+        try:
+            counts = await self._connections.batches.counts_of([each.batch for each in batches])
+        except QueueRefusedError:  # a key of one of them holds something else: the others go on
+            if len(batches) == 1:
+                raise
+            for each in batches:
+                with suppress(QueueRefusedError):
+                    await self._start_needed([each])
+            return
         for batch in batches:
             feeding = BatchFeeding(self._connections, batch)
             match feeding.needs(counts[batch.batch]):
@@ -97,7 +105,7 @@ class Keeper:
         while left := [*self._steps.values(), *self._feeds.values()]:
             for task in left:
                 task.cancel()
-            await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
+            await asyncio.wait(left)
 
     def _start_step(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
         self._start(self._steps, name, step, self._step_turns)
@@ -130,13 +138,26 @@ class Keeper:
             await asyncio.sleep(AFTER_DEFECT_S)
 
     async def _step(self, feeding: BatchFeeding) -> None:
-        if await feeding.step():
-            self._start_feed(feeding)
+        now = await self._now(feeding)
+        if now and await now.step():
+            self._start_feed(now)
 
     async def _feed(self, feeding: BatchFeeding) -> None:
         """Feed a batch, unless another process has fed it during the wait for a turn."""
-        if await feeding.step():
-            await feeding.feed()
+        now = await self._now(feeding)
+        if now and await now.step():
+            await now.feed()
+
+    async def _now(self, feeding: BatchFeeding) -> BatchFeeding | None:
+        """Return a batch as it is now; None: it was deleted during the wait for a turn.
+
+        The requests of a deleted batch that has no rows any more would be called again.
+        """
+        batch = feeding.batch
+        if batch.deleted_at is not None:
+            return feeding
+        found = await self._connections.message_batches.get(batch.tenant, batch.batch)
+        return BatchFeeding(self._connections, found) if found else None
 
     async def _clean(self) -> None:
         """Remove the requests of creates that broke off: of a gateway that was killed."""

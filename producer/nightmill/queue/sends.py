@@ -48,7 +48,8 @@ class _Sends:
             if isinstance(error, TimeoutError):
                 raise exceptions.TimeoutError("Timeout writing to socket") from None
             if isinstance(error, OSError):
-                text = f"Error {error.errno} while writing to socket. {error.strerror}."
+                number = error.errno or "UNKNOWN"  # asyncio's own errors have neither
+                text = f"Error {number} while writing to socket. {error.strerror or error}."
                 raise exceptions.ConnectionError(text) from error
             raise
 

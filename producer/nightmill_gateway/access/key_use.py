@@ -13,6 +13,7 @@ from nightmill.errors import NightmillError
 from nightmill.queue import keys, wire
 from nightmill.queue.connection import redis_errors
 from nightmill_gateway.answers.errors import ApiError
+from nightmill_gateway.loops import looping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -43,10 +44,8 @@ class KeyUse:
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:
         """Renew for the life of an application."""
-        renewing = asyncio.create_task(self._renew_on())
-        yield
-        renewing.cancel()
-        await asyncio.wait([renewing])
+        async with looping("limits of keys", self._renew):
+            yield
 
     @asynccontextmanager
     async def request(self, caller: Caller, request_id: str) -> AsyncIterator[Mapping[str, str]]:
@@ -101,13 +100,8 @@ class KeyUse:
         with suppress(NightmillError), redis_errors():  # what stays there ends with its lease
             await self._leave(args=[key_id, request_id, lasted_ms])
 
-    async def _renew_on(self) -> None:
-        while True:
-            await asyncio.sleep(RENEW_S)
-            with suppress(NightmillError):
-                await self._renew()
-
-    async def _renew(self) -> None:
+    async def _renew(self) -> float:
+        """Renew the requests that are not answered yet; return when the next renewal is due."""
         of: dict[str, list[str]] = {}
         for request_id, key_id in self._open.items():
             of.setdefault(key_id, []).append(request_id)
@@ -120,3 +114,4 @@ class KeyUse:
                     pipe.zadd(name, dict.fromkeys(ids, ends), xx=True)
                     pipe.pexpire(name, keys.OPEN_TTL_MS)
                 await pipe.execute()
+        return RENEW_S

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
-from nightmill.errors import NightmillError
 from nightmill.queue.budgets import read_spent
+from nightmill_gateway.loops import looping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,11 +25,15 @@ EVERY_S: Final = 1.0
 """Between two looks at the budgets of keys whose clients wait, seconds."""
 
 
-class _Waits(NamedTuple):
+class _Waits:
     """The clients of one key that wait."""
 
-    budget: Budget
-    jobs: Counter[str]
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.jobs: Counter[str] = Counter()
+        """The jobs they wait for."""
+        self.woken: set[str] = set()
+        """Those whose clients know that the budget has ended."""
 
 
 class Spending:
@@ -46,10 +50,8 @@ class Spending:
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:
         """Look for the life of an application."""
-        looking = asyncio.create_task(self._look_on())
-        yield
-        looking.cancel()
-        await asyncio.wait([looking])
+        async with looping("budgets of keys", self._turn):
+            yield
 
     @contextmanager
     def watched(self, caller: Caller, job_id: str) -> Iterator[None]:
@@ -57,7 +59,8 @@ class Spending:
         if caller.limits.budget is None:
             yield
             return
-        waits = self._keys.setdefault(caller.key_id, _Waits(caller.limits.budget, Counter()))
+        waits = self._keys.setdefault(caller.key_id, _Waits(caller.limits.budget))
+        waits.budget = caller.limits.budget  # it may have been adjusted while others wait
         waits.jobs[job_id] += 1
         self._some.set()
         try:
@@ -74,24 +77,24 @@ class Spending:
         """Return the error of a key whose budget was spent at the last look."""
         return self._ended.get(caller.key_id)
 
-    async def _look_on(self) -> None:
-        while True:
-            if not self._keys:
-                self._some.clear()
-                await self._some.wait()
-            for key_id in list(self._keys):
-                with suppress(NightmillError):
-                    await self._look(key_id)
-            await asyncio.sleep(EVERY_S)
+    async def _turn(self) -> float:
+        if not self._keys:
+            self._some.clear()
+            await self._some.wait()
+        for key_id, waits in list(self._keys.items()):
+            await self._look(key_id, waits)
+        return EVERY_S
 
-    async def _look(self, key_id: str) -> None:
-        budget = self._keys[key_id].budget
-        found = await read_spent(self._redis, key_id, budget)
-        error = self._room.spent_error(key_id, budget, found)
-        waits = self._keys.get(key_id)
-        if error is None or waits is None:
+    async def _look(self, key_id: str, waits: _Waits) -> None:
+        found = await read_spent(self._redis, key_id, waits.budget)
+        error = self._room.spent_error(key_id, waits.budget, found)
+        if self._keys.get(key_id) is not waits:
+            return  # its last client has gone meanwhile
+        if error is None:
             self._ended.pop(key_id, None)
+            waits.woken.clear()
             return
         self._ended[key_id] = error
-        for job_id in list(waits.jobs):
+        for job_id in waits.jobs.keys() - waits.woken:
             self._wake(job_id)
+        waits.woken = set(waits.jobs)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from nightmill.message_batches.keeper import Keeper
 from nightmill_gateway.answers.log import report
+from nightmill_gateway.loops import looping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,6 +29,7 @@ class Looking:
         """Use connections that are open while it runs."""
         self._keeper = Keeper(services, lambda where, error, _: report(where, error))
         self._woken = asyncio.Event()
+        self._woken.set()  # the first look is due at once
 
     def wake(self) -> None:
         """Look at the batches at once."""
@@ -34,23 +37,17 @@ class Looking:
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:
         """Run for the life of an application."""
-        looking = asyncio.create_task(self._look_on())
-        yield
-        looking.cancel()
-        await asyncio.wait([looking])
+        async with looping("the keeper of batches", self._turn):
+            yield
         await self._keeper.close()
 
-    async def _look_on(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            self._woken.clear()
-            began = loop.time()
-            try:
-                await self._keeper.look()
-            except Exception as error:  # noqa: BLE001 - the loop goes on
-                report("the keeper of batches", error)
-            # Of 1,000 creates each wakes it: it looks for half of the time at most.
-            await asyncio.sleep(loop.time() - began)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
-                    await self._woken.wait()
+    async def _turn(self) -> float:
+        """Wait until a look is due, and look."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                await self._woken.wait()
+        self._woken.clear()
+        began = time.monotonic()
+        await self._keeper.look()
+        # Of 1,000 creates each wakes it: it looks for half of the time at most.
+        return time.monotonic() - began

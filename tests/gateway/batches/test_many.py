@@ -11,6 +11,7 @@ from nightmill.message_batches import turns
 from nightmill.message_batches.feeding import BatchFeeding
 from nightmill.message_batches.keeper import Keeper
 from nightmill.message_batches.turns import AT_ONCE, Turns
+from nightmill.queue import keys
 from nightmill.queue.batches import Batches
 from nightmill.records.job import now_ms
 from nightmill.records.message_batch import MessageBatch, StoredRequest, new_id
@@ -134,3 +135,37 @@ async def test_work_that_takes_long_does_not_hold_up_the_rest(
         ended.set()
     await asyncio.gather(*waiting)
     assert few._free._value == AT_ONCE, "each turn was given back once"
+
+
+async def test_a_batch_that_is_deleted_during_the_wait_for_a_turn_is_not_fed(
+    connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its requests may be there while its rows are gone: each would be called again."""
+    [name] = await made(connections, 1)
+    stored = await connections.message_batches.get("default", name)
+    assert stored
+    monkeypatch.setattr(BatchFeeding, "step", lambda _: pytest.fail("it is gone"))
+    monkeypatch.setattr(BatchFeeding, "feed", lambda _: pytest.fail("it is gone"))
+    await connections.message_batches.delete(stored, now_ms())
+    keeper = Keeper(connections, lambda *args: pytest.fail(str(args)))
+    await keeper._step(BatchFeeding(connections, stored))
+    await keeper._feed(BatchFeeding(connections, stored))
+
+
+async def test_a_key_that_holds_something_else_stops_no_other_batch(
+    connections: Connections, rig: Rig
+) -> None:
+    """One command reads the counts of many batches, and fails for all of them."""
+    names = await made(connections, 3)
+    await rig.redis.execute_command("SET", keys.BATCH + names[1], "no hash")
+    keeper = Keeper(connections, lambda *args: pytest.fail(str(args)))
+    try:
+        assert await keeper.look() == len(names)
+
+        async def fed() -> bool:
+            counts = await connections.batches.counts_of([names[0], names[2]])
+            return all(each.total == 1 for each in counts.values())
+
+        await until(fed)
+    finally:
+        await keeper.close()

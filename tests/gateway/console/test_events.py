@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from nightmill.queue import keys
+from nightmill_gateway import loops
 from nightmill_gateway.console import looks
 from nightmill_gateway.console.live import events, snapshot, topics
 from tests.gateway.console.browser import browsing, logged_in
@@ -110,7 +111,7 @@ async def test_a_look_that_fails_does_not_end_the_updates(
     door: Door, rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever Redis holds: the next look may succeed."""
-    monkeypatch.setattr(events, "AWAY_S", 0.05)
+    monkeypatch.setattr(loops, "AWAY_S", 0.05)
     async with logged_in(door) as browser, listening(browser, "job:b:1") as stream:
         await rig.redis.execute_command("SET", keys.ATTEMPTS + "b:1", "no list")
         await looked(door)

@@ -56,16 +56,25 @@ async def test_a_send_that_is_stuck_ends_by_its_timeout(redis_url: str) -> None:
     await client.aclose()
 
 
-async def test_a_send_to_a_server_that_has_gone_is_a_connection_error(redis_url: str) -> None:
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (BrokenPipeError(32, "Broken pipe"), "Error 32 while writing to socket. Broken pipe."),
+        (ConnectionResetError("Connection lost"), "Error UNKNOWN .* Connection lost."),
+    ],
+)
+async def test_a_send_to_a_server_that_has_gone_is_a_connection_error(
+    redis_url: str, error: OSError, text: str
+) -> None:
     """What redis-py's retries and our waits for Redis are made for."""
     client = connect(load_settings(redis_url=redis_url))
     connection = await client.connection_pool.get_connection()
 
     async def gone(_: Iterable[bytes]) -> None:
-        raise BrokenPipeError(32, "Broken pipe")
+        raise error
 
     connection._send_packed_command = gone
-    with pytest.raises(exceptions.ConnectionError, match="Error 32 while writing"):
+    with pytest.raises(exceptions.ConnectionError, match=text):
         await connection.send_command("PING")
     assert not connection.is_connected
     await client.connection_pool.release(connection)

@@ -171,6 +171,9 @@ def test_calls_of_clients_count_until_they_end(desk: Desk, monkeypatch: pytest.M
     fill(desk, "b/0", 100)
     assert len(desk.claim(share=SHARE)) == 8
     assert desk.redis.zcard(desks.LANE + ":clients") == 1
+    hot = desk.hot() | {"asked_at": 0}  # the last client asked long ago, and its call still runs
+    desk.redis.hset(desks.LANE, "hot", msgspec.json.encode(hot).decode())
+    desk.claim(share=SHARE)
     end(desk, {job["id"]: job for job in (dead, alive)})
     assert desk.redis.zcard(desks.LANE + ":clients") == 0
 

@@ -133,10 +133,7 @@ class Background:
         )
 
     def end(self) -> None:
-        """End the loops after what they do now; cancel `run` then.
-
-        Cancelling alone is not enough: on Python 3.11 a command to Redis may lose a cancellation.
-        """
+        """Let no loop begin anew, nor report what its cancellation breaks; cancel `run` then."""
         self._ending.set()
 
     async def _repeat(self, loop: str, once: Callable[[], Awaitable[None]], every_s: float) -> None:

@@ -27,21 +27,22 @@ _CLIENTS: Final = {
 """Scripts -> the shared parts of the client's scripts that they use."""
 _NOT_WHEN_FULL: Final = ("history",)
 """Scripts that a full Redis refuses: what they write is not needed to finish jobs."""
-_LOCAL: Final = re.compile(r"local (\w+) = .*\n")
+_NAME: Final = re.compile(r"local (\w+) = (.*)\n")
+_WORD: Final = re.compile(r"'[^'\n]*'|--[^\n]*|\b[A-Z][A-Z_]*\b")
+"""A string, a comment, or a name in capital letters."""
 
 
 @cache
 def source(name: str) -> str:
-    """Return lua/<name>.lua after the names and the shared parts that it uses.
+    """Return lua/<name>.lua after the shared parts that it uses, with the names of keys filled in.
 
-    A full Redis refuses producers, never workers: only finished jobs give memory back. Of the key
-    names, only those that it uses are in it: Lua allows 200 local variables.
+    A full Redis refuses producers, never workers: only finished jobs give memory back. The names
+    are no variables: Lua allows 200 local ones, and a script with more is refused by Redis.
     """
     lua = files("nightmill_worker.queue").joinpath("lua")
     parts = (*_SHARED.get(name, ("common",)), name)
     text = "".join(map(part, _CLIENTS.get(name, ())))
     text += "".join(lua.joinpath(f"{each}.lua").read_text() for each in parts)
-    words = set(re.findall(r"\w+", text))
-    names = (found[0] for found in _LOCAL.finditer(lua_prelude()) if found[1] in words)
+    keys = dict(_NAME.findall(lua_prelude()))
     first = "#!lua\n" if name in _NOT_WHEN_FULL else ALLOW_OOM
-    return first + "".join(names) + text
+    return first + _WORD.sub(lambda found: keys.get(found[0], found[0]), text)

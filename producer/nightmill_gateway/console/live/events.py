@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from nightmill.errors import NightmillError
 from nightmill_gateway.access.caller import CALLER
 from nightmill_gateway.answers.errors import ApiError
-from nightmill_gateway.answers.log import report
 from nightmill_gateway.console.live.topics import Topic, digest, read_jobs, topic_of
+from nightmill_gateway.loops import looping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 LOOK_S: Final = 0.8
 """Between two looks, seconds. With the fetch of the page, an update is at most 2 s behind."""
-AWAY_S: Final = 2.0
-"""Between two looks while Redis or the store is away, seconds."""
 PING_S: Final = 15.0
 """A stream without an event gets a comment so often, seconds: proxies close idle connections."""
 LIFE_S: Final = 300.0
@@ -63,10 +60,8 @@ class Events:
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:
         """Look for the life of an application."""
-        looking = asyncio.create_task(self._look_on())
-        yield
-        looking.cancel()
-        await asyncio.wait([looking])
+        async with looping("live pages", self._turn):
+            yield
 
     async def shutdown(self, _: web.Application) -> None:
         """End all streams: a gateway that stops waits for its requests."""
@@ -101,20 +96,12 @@ class Events:
                 del self._watched[topic]
         return response
 
-    async def _look_on(self) -> None:
-        while not self._stopped:  # a library under a look may lose its cancellation
-            if not self._watched:
-                self._some.clear()
-                await self._some.wait()
-            try:
-                await self._look()
-                pause_s = LOOK_S
-            except NightmillError:
-                pause_s = AWAY_S
-            except Exception as error:  # noqa: BLE001 - a defect must not end the updates for good
-                report("live pages", error)
-                pause_s = AWAY_S
-            await asyncio.sleep(pause_s)
+    async def _turn(self) -> float:
+        if not self._watched:
+            self._some.clear()
+            await self._some.wait()
+        await self._look()
+        return LOOK_S
 
     async def _look(self) -> None:
         """Tell the tabs whose topics have changed since they were told, and those that are new.

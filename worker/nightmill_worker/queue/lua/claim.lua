@@ -5,16 +5,15 @@
 --          only? (a batch: claim no other jobs), rehearsal? (claim only jobs of rehearsals; else none),
 --          share? (of a lane, kept for interactive calls), keep? (slots of `want` kept for them)
 -- ARGV[2]  JSON: the orders of a lane that has never been used
--- Returns  {now_ms, wait_ms until the next claim (over 1,000: nothing is waited for), JSON: aborts (job
---          ids), line (the account's hash), held (model -> {held or stopped, why}) and accepts? (batch ->
---          accept_id), job, job, ...},
---          each job
+-- Returns  {now_ms, wait_ms until the next claim (over 1,000: nothing is waited for), JSON: aborts (job ids),
+--          line (the account's hash), held (model -> {held or stopped, why}) and accepts? (batch -> accept_id),
+--          job, job, ...}, each job
 --          {id, token, payload or "", queue, model, counted, refusals, snoozes, calls, verdict,
 --          reservation, attempts as JSON, the sums of attempts that were cut out as JSON or "",
 --          outages, failed_at or "0", lane}.
--- verdict: run | alone (run it in the isolation process) | aborted | refused (it fails with its last
---          error: calls that were sent after it succeeded) | poison (workers died too often under it) |
---          unreadable | gone (its payload was evicted, deleted or expired).
+-- verdict: run | alone (run it in the isolation process) | aborted | refused (it fails with its last error: calls
+--          that were sent after it succeeded) | poison (workers died too often under it) | unreadable |
+--          gone (its payload was evicted, deleted or expired).
 -- A repeated seq gets the same jobs again: the answer to the first claim was lost.
 local ask = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
@@ -156,9 +155,11 @@ local function consider(id, payload, queue, batch, known, aborts, last)
   local guess = guess_of(lane, payload or '', batch.name)
   local closed = closed_for(lane, guess, batch)
   if closed then return closed end
-  if not affords(batch, payload or '') then return 'budget' end
-  local holds, whole_batch = payers.hold(id, payload or '', queue, batch, now)
-  if holds then return whole_batch end
+  if not aborts[id] then -- one that is aborted ends without a call: no budget holds it
+    if not affords(batch, payload or '') then return 'budget' end
+    local holds, whole_batch = payers.hold(id, payload or '', queue, batch, now)
+    if holds then return whole_batch end
+  end
   if payload and not fn then redis.call('HSET', QUARANTINE, id, payload) end
   local unfit = not payload and 'gone' or not fn and 'unreadable'
   grant(id, fn and payload or '', queue, batch, lane, guess, aborts, unfit)
@@ -196,8 +197,7 @@ local function due_ids(queue, batch, model, share)
     return { id }
   end
   if not model and tries then return due_somewhere(queue, now, share) end
-  -- Skip ids whose score is 1: arq's abort() sets that score before it records the abort, and the
-  -- record is not there yet.
+  -- Ids whose score is 1 are skipped: arq's abort() sets it before it records the abort.
   return redis.call('ZRANGEBYSCORE', queue, queue == QUEUE and '(1' or '-inf', now, 'LIMIT', 0, share)
 end
 

@@ -65,8 +65,7 @@ local function refill(lane, now)
   hot.opened = opened
 end
 
--- `first` are the orders (JSON) of a lane that has never been used. A stored state that is damaged, or
--- of another version, is repaired; unusable orders are replaced by the first ones.
+-- `first`: the orders (JSON) of a lane that has never been used. A stored state that is damaged is repaired.
 local function open_lane(account, name, now, first)
   local key = LANE .. account .. ':' .. name
   local stored = redis.call('HMGET', key, 'hot', 'orders')
@@ -88,15 +87,16 @@ end
 
 local function save_lane(lane)
   if #lane.taken_slots > 0 then redis.call('ZADD', lane.slots, unpack(lane.taken_slots)) end
-  local freed, clients = lane.freed_slots, lane.hot.asked_at and lane.key .. ':clients'
-  if #freed > 0 then redis.call('ZREM', lane.slots, unpack(freed)) end
-  if #freed > 0 and clients then redis.call('ZREM', clients, unpack(freed)) end
+  if #lane.freed_slots > 0 then redis.call('ZREM', lane.slots, unpack(lane.freed_slots)) end
+  for _, token in ipairs(lane.freed_slots) do -- clients wait for few of them
+    if string.sub(token, -2) == ':c' then redis.call('ZREM', lane.key .. ':clients', token) end
+  end
   local ok, hot = pcall(cjson.encode, lane.hot)
   redis.call('HSET', lane.key, 'hot', ok and hot or cjson.encode(new_hot()))
 end
 
--- What a call of `batch` is expected to use, from the answers of the batch, else from those of the
--- lane. Where the endpoint reserves max_tokens, that counts as the output.
+-- What a call of `batch` is expected to use, from the answers of the batch, else from those of the lane.
+-- Where the endpoint reserves max_tokens, that counts as the output.
 local function guess_of(lane, payload, batch)
   local known = lane.hot.costs[batch]
   if not known or not finite(known, ESTIMATE) then known = lane.hot end
