@@ -11,18 +11,14 @@ from __future__ import annotations
 import asyncio
 import time
 from itertools import islice
-from typing import TYPE_CHECKING, Final, TypeAlias
-
-import msgspec
+from typing import TYPE_CHECKING, Final
 
 from nightmill.errors import StoreUnavailableError
 from nightmill.pricing.cost import LIST
 from nightmill.queue.patience import waits
-from nightmill.records.result import Result
-from nightmill.store.rows import COLUMNS, from_row, to_row
 from nightmill_worker.completion.batcher import Batcher
 from nightmill_worker.completion.observed import facts_of_row
-from nightmill_worker.completion.spool import Spooled
+from nightmill_worker.completion.spooled import answer_of, spooled
 from nightmill_worker.events import (
     FinishRefused,
     JobFacts,
@@ -42,11 +38,14 @@ from nightmill_worker.jobs.turns import Continuation
 from nightmill_worker.queue.records import Finish, Lease
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
+    from pathlib import Path
 
+    from nightmill.records.result import Result
     from nightmill.store import ResultStore
     from nightmill_worker.completion.releases import Releases
     from nightmill_worker.completion.spool import Orphan, Spool
+    from nightmill_worker.completion.spooled import Answer
     from nightmill_worker.events import Emit
     from nightmill_worker.queue.scripts import Scripts
 
@@ -60,10 +59,6 @@ PRICES_S: Final = 0.3
 """Time from the start until the price list is read, which would delay the first calls; seconds."""
 BACKOFF_S: Final = (0.1, 5.0)
 """First and longest wait between two tries of a store that is away, seconds."""
-
-
-Answer: TypeAlias = Ending | Continuation
-"""What is committed: a job's end, or a turn from which the job goes on."""
 
 
 class Committer:
@@ -100,6 +95,7 @@ class Committer:
         self._unspooled: list[Answer] = []
         self._unmarked: list[Answer] = []
         self._spooling = asyncio.Lock()
+        self._drained: dict[Path, int] = {}  # file of an orphan -> items that are stored
         self._away_since: float | None = None
         self._unpriced: set[str] = set()
         self._leaving = asyncio.Event()
@@ -192,13 +188,17 @@ class Committer:
             await self._releases.give_back(going)
         late = await self._scripts.finish(finishes)
         self._done(finishes)
+        if late:
+            self._note_late(endings, late)
+        ended = {each.id: each.status for each in finishes if each.id not in late}
+        if ended:
+            self._emit(JobsFinished(jobs=ended))
+
+    def _note_late(self, endings: Sequence[Answer], late: Container[str]) -> None:
         for each in endings:
             if isinstance(each, Ending) and each.finish.id in late:
                 facts = facts_of_row(each.row) if each.row else JobFacts(job_id=each.finish.id)
                 self._emit(FinishRefused(**facts))
-        ended = {each.id: each.status for each in finishes if each.id not in late}
-        if ended:
-            self._emit(JobsFinished(jobs=ended))
 
     def _leave(self, error: StoreUnavailableError) -> None:
         self.away, self.store_problem = True, str(error)
@@ -227,7 +227,7 @@ class Committer:
             if not items:
                 return
             try:
-                await asyncio.to_thread(self._spool.append, _spooled(items))
+                await asyncio.to_thread(self._spool.append, spooled(items))
             except OSError as error:
                 if not self.spool_problem:
                     self._emit(SpoolFailed(problem=str(error), held=len(self._held)))
@@ -285,17 +285,25 @@ class Committer:
         return True
 
     async def _drain(self, orphan: Orphan) -> None:
-        """Store and finish what a process that is gone had answers for."""
+        """Store and finish what a process that is gone had answers for.
+
+        Groups that a try before has stored are not stored again: they would be counted twice.
+        """
+        before, read = self._drained.get(orphan.path, 0), 0
         with orphan:
             items = iter(orphan)
             while group := list(islice(items, ROWS)):
+                read += len(group)
                 endings: list[Answer] = []
                 for item in group:
                     try:
-                        endings.append(_unspooled(item))
+                        endings.append(answer_of(item))
                     except Exception:  # noqa: BLE001 - its columns are another version's, or damaged
                         orphan.refuse(item)
-                await self._record(endings)
+                if read > before:
+                    await self._record(endings)
+                    self._drained[orphan.path] = read
+        self._drained.pop(orphan.path, None)
         if orphan.damaged:
             self._emit(SpoolDamaged(file=str(orphan.aside), lines=orphan.damaged))
 
@@ -316,34 +324,6 @@ async def _load_prices() -> None:
     await asyncio.to_thread(LIST.load)
 
 
-def _spooled(answers: Sequence[Answer]) -> list[Spooled]:
-    return [
-        Spooled(row=to_row(each.row), finish=each.finish)
-        for each in answers
-        if isinstance(each, Ending) and each.row is not None
-    ] + [Spooled(continuation=each) for each in answers if isinstance(each, Continuation)]
-
-
-def _unspooled(item: Spooled) -> Answer:
-    """Return what was spooled. Raises when its columns are another version's, or damaged."""
-    if item.continuation is not None:
-        return item.continuation
-    if item.finish is None:
-        raise ValueError(item)
-    row = {**dict.fromkeys(COLUMNS), "turns": 0, **item.row}  # a version before had fewer columns
-    return Ending(row=_checked(from_row(row)), finish=item.finish)
-
-
 def _answered(answer: Answer) -> Lease:
     job = answer.finish if isinstance(answer, Ending) else answer.release
     return Lease(id=job.id, token=job.token, queue=job.queue, lane="", answered=True)
-
-
-def _checked(row: Result) -> Result:
-    """Return a spooled row. Raises when a column holds a value of another type.
-
-    Such a row would raise in every later commit, and its spool would never become empty.
-    """
-    plain = msgspec.structs.replace(row, params=None, message=None)
-    msgspec.json.decode(msgspec.json.encode(plain), type=Result)
-    return row
