@@ -173,13 +173,16 @@ class LaneCounts:
         self._sums: dict[tuple[str, str], tuple[int, int]] = {}
 
     def add(self, name: tuple[str, str] | None, lane: Lane) -> None:
-        """Add what a lane has gained; only note where it stands when it has no name now."""
+        """Add what a lane has gained; only note where it stands when it has no name now.
+
+        A lane whose hash could not be read shows 0: that is not noted.
+        """
+        if not lane.hot.refilled_at:
+            return
         key, now = (lane.account, lane.model), (lane.hot.sent, lane.hot.refused)
         if name is not None:
-            before = self._last.get(key, (0, 0))
-            # A counter that is less than before began again at 0.
-            gains = [new - old if new >= old else new for new, old in zip(now, before, strict=True)]
             sent, refused = self._sums.get(name, (0, 0))
+            gains = _gains(self._last.get(key, (0, 0)), now)
             self._sums[name] = (sent + gains[0], refused + gains[1])
         self._last[key] = now
 
@@ -191,3 +194,14 @@ class LaneCounts:
         """Forget where lanes stood that Redis does not have any more."""
         there = {(lane.account, lane.model) for lane in lanes}
         self._last = {key: counts for key, counts in self._last.items() if key in there}
+
+
+def _gains(before: tuple[int, int], now: tuple[int, int]) -> tuple[int, int]:
+    """Return what two counters gained.
+
+    A lane that Redis has lost begins again at 0. A failover loses the last second of its counters:
+    they step back a little, and nothing is gained.
+    """
+    if 2 * now[0] <= before[0]:
+        return now
+    return max(0, now[0] - before[0]), max(0, now[1] - before[1])

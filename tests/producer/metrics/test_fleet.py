@@ -128,6 +128,24 @@ def test_the_counters_of_other_lanes_never_decrease(tmp_path: Path) -> None:
         loop.close()
 
 
+def test_a_lane_that_loses_its_last_second_gains_nothing() -> None:
+    """A failover of Redis: all calls of the lane's life would be counted again."""
+    counts, name = LaneCounts(), (ACCOUNT, "a")
+    for sent in (1_000_000, 999_998, 1_000_050):
+        counts.add(name, lane("a", sent))
+    assert counts.of(name) == (1_000_052, 500_026)
+
+
+def test_a_lane_that_could_not_be_read_once_is_not_counted_again() -> None:
+    """It seems unused, and never to have sent a call."""
+    counts, name = LaneCounts(), (ACCOUNT, "a")
+    counts.add(name, lane("a", 1000))
+    unread = Lane(account=ACCOUNT, model="a", at=1e6, in_flight=0, hot=Hot(), orders=Orders())
+    counts.add(None, unread)
+    counts.add(name, lane("a", 1001))
+    assert counts.of(name) == (1001, 500)
+
+
 def test_lanes_that_redis_does_not_have_any_more_are_forgotten() -> None:
     """Users name models freely: what is kept of each must end."""
     counts = LaneCounts()
