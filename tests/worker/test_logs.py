@@ -9,6 +9,7 @@ import pytest
 from opentelemetry.util.re import parse_env_headers
 
 from nightmill import load_settings
+from nightmill.safety import logger
 from nightmill.safety.logger import libraries_logged
 from nightmill_worker.events import CallFailed, RedisAway
 from nightmill_worker.logs import log_events
@@ -67,6 +68,47 @@ def test_what_a_library_warns_of_is_a_line_of_the_log(
         assert "ValueError: [credential]" in line["traceback"]
     library.warning("after the block")
     assert "library reported" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("level", "logged"), [("debug", "we"), ("info", "we"), ("warning", "we"), ("error", "e")]
+)
+def test_what_libraries_warn_of_follows_the_level_of_the_log(
+    level: str, logged: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what they say at info is never a line: they say much."""
+    library = logging.getLogger("opentelemetry.exporter")
+    with libraries_logged(load_settings(log_level=level, log_format="json")):
+        library.info("i")
+        library.warning("w")
+        library.error("e")
+    lines = map(json.loads, capsys.readouterr().err.splitlines())
+    assert "".join(line["message"] for line in lines) == logged
+
+
+def test_a_record_that_cannot_be_logged_raises_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call of the library that warned goes on, and no argument of it is shown."""
+    handler = logger._ToLog(load_settings(log_format="json"))
+    unfit = logging.LogRecord("x", logging.WARNING, "x.py", 1, "wants a number: %d", (KEY,), None)
+    handler.emit(unfit)
+    assert json.loads(capsys.readouterr().err)["message"] == "wants a number: %d"
+    monkeypatch.setattr(logger, "_message", None)
+    handler.emit(unfit)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_logger_for_libraries_is_made_for_their_first_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Most processes never need it, and it reads all credentials."""
+    made: list[object] = []
+    monkeypatch.setattr(logger, "make_logger", made.append)
+    with libraries_logged(load_settings()):
+        assert made == []
+        logging.getLogger("x").warning("first")
+        assert len(made) == 1
 
 
 @pytest.mark.parametrize(

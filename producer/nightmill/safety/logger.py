@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -38,11 +38,11 @@ def make_logger(settings: Settings) -> Any:  # noqa: ANN401 - structlog's logger
 
 @contextmanager
 def libraries_logged(settings: Settings) -> Iterator[None]:
-    """Log what libraries warn of as lines of this log, for the length of the block.
+    """Log what libraries warn of, from LOG_LEVEL on, as lines of this log; for this block.
 
     Python would write their texts to stderr as they are: no JSON, and with credentials of URLs.
     """
-    handler, root = _ToLog(make_logger(settings)), logging.getLogger()
+    handler, root = _ToLog(settings), logging.getLogger()
     root.addHandler(handler)
     try:
         yield
@@ -51,19 +51,37 @@ def libraries_logged(settings: Settings) -> Iterator[None]:
 
 
 class _ToLog(logging.Handler):
-    """Passes records of Python's logging on to a logger of structlog."""
+    """Passes records of Python's logging on to a logger, which is made for the first record."""
 
-    def __init__(self, logger: Any) -> None:  # noqa: ANN401 - structlog's loggers have no type
-        super().__init__(logging.WARNING)
-        self._logger = logger
+    def __init__(self, settings: Settings) -> None:
+        least = logging.getLevelNamesMapping()[settings.log_level.upper()]
+        super().__init__(max(logging.WARNING, least))
+        self._settings = settings
+        self._logger: Any = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log a record."""
-        fields = {"library": record.name, "message": record.getMessage()}
+        """Log a record. One that cannot be logged must not fail the call that warned.
+
+        Handler.handleError would write the record's arguments to stderr, with their credentials.
+        """
+        with suppress(Exception):
+            self._log(record)
+
+    def _log(self, record: logging.LogRecord) -> None:
+        if self._logger is None:
+            self._logger = make_logger(self._settings)
+        fields = {"library": record.name, "message": _message(record)}
         if record.exc_info and record.exc_info[1]:
             fields["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
         say = self._logger.error if record.levelno >= logging.ERROR else self._logger.warning
         say("library reported", **fields)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - the library's arguments do not fit its format
+        return str(record.msg)
 
 
 def _structlog() -> ModuleType:
