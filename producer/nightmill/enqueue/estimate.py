@@ -12,6 +12,7 @@ import msgspec
 
 from nightmill.pricing.rules import billed_as
 from nightmill.records.result import Usage
+from nightmill.records.stored_body import request_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -115,7 +116,7 @@ class Estimating:
         """Add jobs."""
         for line in lines:
             asked = _asked(line.body)
-            tokens = -(-len(line.body) // BYTES_PER_TOKEN)
+            tokens = -(-request_bytes(line.body) // BYTES_PER_TOKEN)
             group = self._group(line.model, asked, long=tokens > LONG)
             group.jobs += 1
             group.input_tokens += tokens

@@ -6,6 +6,7 @@ what claims look at. The worker reads the request when it calls. Pure.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -70,3 +71,11 @@ def stored_body(params: bytes, batch: str | None) -> StoredBody | None:
     except msgspec.MsgspecError:
         return None
     return found if found.batch == batch else None
+
+
+def request_bytes(params: bytes) -> int:
+    """Return the size of a job's request, wherever it is, bytes."""
+    if params.startswith(MARK):
+        with suppress(msgspec.MsgspecError):
+            return _reference.decode(params).stored.bytes
+    return len(params)

@@ -8,6 +8,7 @@ import pytest
 from nightmill.enqueue.estimate import MOST_GROUPS, Estimating, from_text, to_text
 from nightmill.pricing.cost import LIST
 from nightmill.records.result import Usage
+from nightmill.records.stored_body import reference_to
 from nightmill.sources import Line
 
 
@@ -37,6 +38,18 @@ def test_the_cost_is_that_of_each_job() -> None:
     dollars, unpriced = estimating.sums().cost(LIST)
     assert not unpriced
     assert dollars == pytest.approx(sum(cost for cost in each if cost))
+
+
+def test_a_request_that_stays_in_the_store_counts_with_its_own_size() -> None:
+    """The queue has a reference of about 120 bytes in its place."""
+    large = line("claude-opus-4-8", 900_000)
+    body = msgspec.json.encode({"model": large.model, **msgspec.json.decode(large.body)})
+    whole, referred = Estimating(), Estimating()
+    whole.add([Line(number=1, custom_id="a", body=body, model=large.model)])
+    reference = reference_to("night", 1, body)
+    referred.add([Line(number=1, custom_id="a", body=reference, model=large.model)])
+    assert len(reference) < 200
+    assert referred.sums() == whole.sums()
 
 
 def test_any_number_of_models_takes_bounded_space() -> None:
