@@ -48,7 +48,8 @@ def _before(report: Report) -> list[_Row]:
     estimate, used = report.estimate, report.used
     label = "before the first call"
     if estimate is None:
-        return [_row(label, "not known: no source was fed to its end", "", "")]
+        why = "no source was fed to its end, or an older version fed it"
+        return [_row(label, f"not known: {why}", "", "")]
     prompts = used.input_tokens + used.cache_read_input_tokens + used.cache_creation_input_tokens
     most, cost = estimate.max_output_tokens, report.estimate_usd
     return [

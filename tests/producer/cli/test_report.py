@@ -13,6 +13,7 @@ import pytest
 from nightmill.records.acceptance import from_text
 from nightmill.records.result import ErrorInfo, Usage
 from nightmill.reports.report import Report
+from nightmill.reports.report_compared import compared
 from nightmill.reports.sums import ModelSum, Sums
 from tests.producer.store.samples import FAILED, SUCCEEDED
 
@@ -97,26 +98,36 @@ async def test_the_estimate_of_the_dry_run_is_beside_what_was_used(shell: Shell,
     assert any("fed last: 1 job of 31" in text for text in page(shell).texts)
 
 
-def test_a_rounding_residue_is_no_loss() -> None:
-    """A night without a retry had lost "$0.0000"; the sum of floats differs from nano-dollars."""
+def small(spent: float) -> Report:
+    """Return the report of a batch of one job that cost 0.2450000001 dollars."""
     sums = Sums(0, 0)
     sums.models["m"] = ModelSum(jobs=1, cost=0.2450000001)
+    return Report(
+        batch="b",
+        version="0",
+        made_at=0,
+        sums=sums,
+        counts=None,
+        total=1,
+        used=Usage(),
+        spent_usd=spent,
+        unpriced=0,
+        failures=[],
+        not_whole=[],
+        accept=from_text(""),
+    )
+
+
+def test_a_rounding_residue_is_no_loss() -> None:
+    """A night without a retry had lost "$0.0000"; the sum of floats differs from nano-dollars."""
     for spent, gone in ((0.245000001, False), (0.245000002, True)):
-        report = Report(
-            batch="b",
-            version="0",
-            made_at=0,
-            sums=sums,
-            counts=None,
-            total=1,
-            used=Usage(),
-            spent_usd=spent,
-            unpriced=0,
-            failures=[],
-            not_whole=[],
-            accept=from_text(""),
-        )
-        assert (report.gone_usd > 0) is gone
+        assert (small(spent).gone_usd > 0) is gone
+
+
+def test_a_batch_of_an_older_version_has_no_estimate() -> None:
+    """Its source was fed to its end all the same: the page may not say that it was not."""
+    found = str(compared(small(0.245)))
+    assert "not known: no source was fed to its end, or an older version fed it" in found
 
 
 async def test_a_message_of_any_length_leaves_place_for_the_command(shell: Shell, rig: Rig) -> None:
