@@ -15,7 +15,14 @@ from nightmill_gateway.answers.errors import ApiError, api_error
 from nightmill_gateway.answers.log import report
 from nightmill_gateway.answers.reply import REQUEST_ID
 from nightmill_gateway.console.assets import PATH as ASSETS
-from nightmill_gateway.console.forms import FORM, own_path, read_form, require_own_origin
+from nightmill_gateway.console.forms import (
+    AFTER_LOGIN,
+    BEFORE_LOGIN,
+    FORM,
+    own_path,
+    read_form,
+    require_own_origin,
+)
 from nightmill_gateway.console.pages import CSRF, render, see_other
 from nightmill_gateway.console.sessions import Sessions
 
@@ -68,7 +75,14 @@ class Entrance:
             failed = api_error(error) or _defect(error, request[REQUEST_ID])
         if failed.status == HTTPStatus.UNAUTHORIZED and request.method == "GET":
             return see_other(f"{LOGIN}?next={quote(request.path_qs)}")
-        page = render(request, "error.html", status=failed.status, error=failed, id=_id(request))
+        page = render(
+            request,
+            "error.html",
+            status=failed.status,
+            error=failed,
+            id=_id(request),
+            of_form=request.method == "POST",
+        )
         page.headers.update(failed.headers)
         return page
 
@@ -77,14 +91,14 @@ class Entrance:
             return await handler(request)
         if request.method == "POST":
             require_own_origin(request.headers)
-            request[FORM] = await read_form(request)
         if request.path == LOGIN:
             return await handler(request)
         session = request.cookies.get(COOKIE, "") if self._access.by_key else ""
         caller = request[CALLER] = await self._caller(request, session)
         token = request[CSRF] = await self._sessions.token(session)
         if request.method == "POST":
-            if not hmac.compare_digest(request[FORM]["csrf"].encode(), token.encode()):
+            form = request[FORM] = await read_form(request, AFTER_LOGIN)
+            if not hmac.compare_digest(form["csrf"].encode(), token.encode()):
                 raise ApiError(403, "the form is out of date: go back, reload the page, try again")
             if request.path != LOGOUT:
                 caller.require_operator()
@@ -119,7 +133,7 @@ class Entrance:
 
     async def _login(self, request: web.Request) -> web.Response:
         """Begin a session for a valid key."""
-        form = request[FORM]
+        form = await read_form(request, BEFORE_LOGIN)
         target = own_path(form["next"])
         if not self._access.by_key:
             return see_other(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -85,14 +86,20 @@ class Browser:
         return await self._send("POST", path, fields, {"origin": self.url, **headers})
 
     async def act(self, page: str, path: str, fields: Mapping[str, object]) -> Page:
-        """Send a form with the token that stands on `page`."""
-        found = TOKEN.search((await self.get(page)).html)
+        """Send a form with the token that stands on `page`, as its `enctype` says."""
+        html = (await self.get(page)).html
+        found = TOKEN.search(html)
         assert found, f"no form on {page}"
         pairs = [("csrf", found[1])]
         for name, value in fields.items():
             values = value if isinstance(value, list) else [value]
             pairs += [(name, str(each)) for each in values]
-        return await self.post(path, pairs)
+        if f'action="{path}" enctype="multipart/form-data"' not in html:
+            return await self.post(path, pairs)
+        part = '--x\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
+        body = "".join(part.format(*pair) for pair in pairs).encode() + b"--x--\r\n"
+        kind = {"content-type": "multipart/form-data; boundary=x"}
+        return await self.post(path, io.BytesIO(body), **kind)
 
     async def _send(
         self, method: str, path: str, fields: object, headers: Mapping[str, str]

@@ -133,8 +133,44 @@ async def test_a_form_needs_the_token_of_its_session(door: Door) -> None:
         assert found
         assert (await one.post("/logout", {"csrf": found[1]})).status == 403
         assert (await two.post("/logout", {"csrf": found[1]})).where == "/login"
-        json = await two.post("/logout", b"{}", **{"content-type": "application/json"})
+        json = await one.post("/logout", b"{}", **{"content-type": "application/json"})
         assert json.status == 415
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ("application/x-www-form-urlencoded", b"key=" + b"%22" * 30_000, 413),
+        ("multipart/form-data; boundary=x", b"--x--\r\n", 415),
+    ],
+    ids=["long", "another type"],
+)
+async def test_a_form_before_the_login_is_short(
+    browser: Browser, kind: str, body: bytes, status: int
+) -> None:
+    """4 MB of escapes took 330 MB of memory from anybody who reaches the gateway."""
+    assert (await browser.post("/login", body, **{"content-type": kind})).status == status
+    assert (await browser.post("/batches/act", body, **{"content-type": kind})).status == 401
+
+
+@pytest.mark.parametrize(
+    ("boundary", "body"),
+    [
+        ("", b""),
+        ("; boundary=x", b""),
+        ("; boundary=x", b"--x"),
+        ("; boundary=x", b"before--x\r\n\r\n\r\n--x--"),
+        ("; boundary=x", b"--x\r\n\r\nno name\r\n--x--"),
+        ("; boundary=x", b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n\xff\r\n--x--'),
+        ("; boundary=x", b'--x\r\nX: form-data; name="a"\r\n\r\n\r\n' * 2_001 + b"--x--"),
+        ("; boundary*=x''%ff", b"--\xff--"),
+    ],
+)
+async def test_a_form_that_is_broken_is_refused(door: Door, boundary: str, body: bytes) -> None:
+    """Its parts are read by our own code, which must take whatever comes."""
+    async with logged_in(door) as browser:
+        kind = {"content-type": f"multipart/form-data{boundary}"}
+        assert (await browser.post("/logout", body, **kind)).status == 400
 
 
 async def test_login_leads_to_no_other_site(door: Door, browser: Browser) -> None:

@@ -6,7 +6,6 @@ import base64
 import html
 import json
 import re
-import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -14,7 +13,11 @@ import msgspec
 import pytest
 
 from nightmill.records.message import Message
+from nightmill.safety.visible import visible, visible_json
+from nightmill_gateway.console.forms import AFTER_LOGIN, MULTIPART
+from nightmill_gateway.console.jobs import blocks
 from nightmill_gateway.console.jobs.blocks import answer_of, request_of, turns_of
+from nightmill_gateway.console.jobs.handlers import EDIT
 from nightmill_gateway.console.jobs.images import LARGEST
 from nightmill_gateway.console.jobs.line import line_of
 from nightmill_worker.simulator.config import Fault
@@ -23,6 +26,9 @@ from tests.gateway.console.scene import PIXEL, night_job
 from tests.rig import Rig, hello
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.gateway.console.browser import Page
     from tests.gateway.door import Door
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -142,7 +148,7 @@ async def test_a_failed_job_runs_again_with_an_edited_request(door: Door, rig: R
 
 
 async def test_a_long_job_has_a_small_page_all_of_it_as_files_and_can_be_edited(
-    door: Door, rig: Rig
+    door: Door, rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Quotes are five bytes on a page, and a page has 200 kB."""
     request = {**hello('"' * 50_000), "system": "\u6279<" * 60_000}
@@ -155,9 +161,16 @@ async def test_a_long_job_has_a_small_page_all_of_it_as_files_and_can_be_edited(
     long = Message(json.dumps(answer, ensure_ascii=False).encode())
     await door.services.store.record([msgspec.structs.replace(row, run=1, message=long)])
     async with logged_in(door) as browser:
-        at = time.monotonic()
+        read: list[int] = []
+        for name, work in (("visible", visible), ("visible_json", visible_json)):
+
+            def noted(text: str, work: Callable[[str], str] = work) -> str:
+                read.append(len(text))
+                return work(text)
+
+            monkeypatch.setattr(blocks, name, noted)
         page = await browser.get(page_of("b:1"))
-        assert time.monotonic() - at < 1, "8 MB hold nobody up"
+        assert 0 < sum(read) < 400_000, "8 MB hold nobody up: characters are read of what is shown"
         assert len(page.html.encode()) < 170_000
         assert "the rest has no room on this page" in page.text
         assert '"></textarea>' in page.html, "the request is pasted"
@@ -171,6 +184,8 @@ async def test_a_long_job_has_a_small_page_all_of_it_as_files_and_can_be_edited(
         refused = {"id": "b:1", "run": 1, "params": edited.replace("messages", "none")}
         again = await browser.act(page_of("b:1"), "/jobs/retry", refused)
         assert again.status == 400
+        assert "Your edit is too long to stand here, and is not kept" in again.text
+        assert 'data-live=""' in again.html, "its own address has no page to look at again"
         assert len(again.html.encode()) < 170_000
         done = await browser.act(page_of("b:1"), "/jobs/retry", {**refused, "params": edited})
         assert done.status == 303
@@ -181,6 +196,32 @@ async def test_a_long_job_has_a_small_page_all_of_it_as_files_and_can_be_edited(
         assert (await viewer.get(f"{path}&text=shown")).status == 200
     async with logged_in(door, tenant="acme") as other:
         assert (await other.get(f"{path}&text=shown")).status == 404
+
+
+async def test_an_edit_of_4_mb_is_taken_whatever_its_characters(door: Door, rig: Rig) -> None:
+    """A Chinese character is nine bytes in a form of the usual type, and a line end six."""
+    await rig.producer.enqueue(hello("x"), batch="b", custom_id="1")
+    await rig.work_off()
+    short = json.dumps({**hello("@"), "max_tokens": 5}, ensure_ascii=False)
+    most = EDIT - len(short.encode()) + 1
+    async with logged_in(door) as browser:
+
+        async def sent(text: str) -> Page:
+            fields = {"id": "b:1", "run": 0, "params": text}
+            return await browser.act(page_of("b:1"), "/jobs/retry", fields)
+
+        over = await sent(short.replace("@", "x" * (most + 1)))
+        assert over.status == 400
+        assert "given 4,000,001 bytes; allowed: 4,000,000; use nightmill retry --set" in over.text
+        assert "is not kept" in over.text
+        beyond = await sent("\n" * (AFTER_LOGIN[MULTIPART] + 1))
+        assert beyond.status == 413
+        assert "What the form had is not kept." in beyond.text
+        whole = short.replace("@", "\u6f22" * (most // 6)).replace(" ", "\r\n" * (most // 20))
+        assert EDIT * 0.8 < len(whole.replace("\r\n", "\n").encode()) <= EDIT
+        assert len(quote(whole)) > EDIT * 2
+        done = await sent(whole)
+        assert done.status == 303, done.text
 
 
 async def test_an_edit_keeps_what_the_page_shows_as_text(door: Door, rig: Rig) -> None:

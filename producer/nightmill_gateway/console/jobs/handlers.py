@@ -44,6 +44,8 @@ RAW: Final = 30_000
 """Characters of raw JSON on the page; `/jobs/json` has all."""
 FEW: Final = 30_000
 """A longer request, in bytes of a page, is not in the form for its edit: it is pasted there."""
+EDIT: Final = 4_000_000
+"""Longest request that a form takes, bytes."""
 _attempt = msgspec.json.Decoder(Attempt)
 
 
@@ -114,7 +116,13 @@ class JobPages:
         return hides and request.query.get("text") != "shown"
 
     def _shown(
-        self, request: web.Request, seen: Seen, *, edited: str = "", problem: str = ""
+        self,
+        request: web.Request,
+        seen: Seen,
+        *,
+        edited: bytes = b"",
+        problem: str = "",
+        status: int = 400,
     ) -> web.Response:
         row, hidden = seen.row, self._hides(request)
         params = None if hidden else seen.params
@@ -125,7 +133,7 @@ class JobPages:
         return render(
             request,
             "jobs/one.html",
-            status=400 if problem else 200,
+            status=status if problem else 200,
             job=seen,
             row=row,
             hidden=hidden and seen.params is not None,
@@ -137,7 +145,8 @@ class JobPages:
             answer_json=room.fit(pretty(bytes(row.message.raw), RAW))
             if row and row.message
             else "",
-            editable=_editable(edited.encode(errors="replace") or params),
+            editable=_editable(edited or params),
+            edited=bool(edited),
             problem=problem,
             time_line=line_of(seen.attempts, seen.enqueued_at, row.finished_at if row else None),
         )
@@ -168,22 +177,25 @@ class JobPages:
         seen = await self._seen(request[CALLER], form["id"])
         if seen.row is None or str(seen.row.run) != form["run"]:
             raise ApiError(409, "the job has run again meanwhile: look at it, then decide anew")
-        edited, row = form["params"].strip(), seen.row
+        edited, row = form["params"].replace("\r\n", "\n").strip().encode(), seen.row
+        if len(edited) > EDIT:
+            given = f"the request: given {len(edited):,} bytes; allowed: {EDIT:,}"
+            problem = f"{given}; use nightmill retry --set"
+            return self._shown(request, seen, edited=edited, problem=problem)
         services = self._services
 
         async def work(_: str) -> str:
             return await requeue_one(
-                row, edited.encode(), services.store, services.producer, services.batches
+                row, edited, services.store, services.producer, services.batches
             )
 
         found = await self._audited.run(
             request[CALLER], "retry with an edit", [seen.job_id], work, detail=f"run {row.run + 1}"
         )
         outcome = found[seen.job_id]
-        if isinstance(outcome, InvalidParamsError):
-            return self._shown(request, seen, edited=edited, problem=str(outcome))
         if isinstance(outcome, NightmillError):
-            raise ApiError(409, str(outcome))
+            status = 400 if isinstance(outcome, InvalidParamsError) else 409
+            return self._shown(request, seen, edited=edited, problem=str(outcome), status=status)
         return see_other(f"/jobs/one?{urlencode({'id': seen.job_id})}", outcome)
 
 
