@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -16,6 +18,7 @@ from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 
 from nightmill import load_settings
 from nightmill.errors import SettingsError
+from nightmill.safety.logger import libraries_logged
 from nightmill_worker.events import Event, Events, TelemetryMissing
 from nightmill_worker.group_events import CallsEnded
 from nightmill_worker.machine import process
@@ -168,6 +171,18 @@ def test_a_value_that_the_sdk_refuses_is_a_setting(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many")
     with pytest.raises(SettingsError, match=r"OTEL_\* variables.*COUNT_LIMIT must be.*many"):
         Telemetry.to_exporters("https://api.example.com")
+
+
+def test_a_timeout_that_is_no_number_is_a_line_of_the_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The SDK refuses few values: in the place of most it takes its default."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")
+    with libraries_logged(load_settings(log_format="json")):
+        OTLPSpanExporter()
+    line = json.loads(capsys.readouterr().err)
+    assert line["event"] == "library reported"
+    assert "Invalid timeout value 'soon'" in line["message"]
 
 
 @pytest.mark.parametrize("missing", ["opentelemetry.sdk.trace", "opentelemetry.exporter"])
