@@ -86,6 +86,17 @@ def test_what_libraries_warn_of_follows_the_level_of_the_log(
     assert "".join(line["message"] for line in lines) == logged
 
 
+def test_a_block_within_a_block_logs_nothing_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    """A gateway of one process serves its metrics, too."""
+    settings = load_settings(log_format="json")
+    with libraries_logged(settings):
+        with libraries_logged(settings):
+            logging.getLogger("x").warning("inner")
+        logging.getLogger("x").warning("outer")
+    lines = map(json.loads, capsys.readouterr().err.splitlines())
+    assert [line["message"] for line in lines] == ["inner", "outer"]
+
+
 def test_a_record_that_cannot_be_logged_raises_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

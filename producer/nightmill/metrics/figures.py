@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -37,6 +38,9 @@ FIRST_DUE_MS: Final = 10**12
 """A lower score of a queued job is a rank, not a time: it is called next."""
 REASONS: Final = (*SENTENCES, *UNITS)
 """What may limit a lane."""
+_LOGGED: Final[set[tuple[str, type[Exception]]]] = set()
+"""Parts that could not be read, and why: the log has them already."""
+_log: Final = logging.getLogger(__name__)
 STATES: Final = ("paused", "paused: budget", "cancelled", "expired", "feeding", "running", "done")
 
 
@@ -69,22 +73,29 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 async def read_figures(redis: Redis) -> Figures:
     """Read each part by itself. Raises QueueUnavailableError when Redis does not answer."""
     return Figures(
-        workers=await _part(_workers(redis)),
-        troubles=await _part(_troubles(redis)),
-        jobs=await _part(_jobs(redis)),
-        lanes=await _part(_lanes(redis)),
+        workers=await _part("workers", _workers(redis)),
+        troubles=await _part("troubles", _troubles(redis)),
+        jobs=await _part("jobs", _jobs(redis)),
+        lanes=await _part("lanes", _lanes(redis)),
     )
 
 
-async def _part(reading: Awaitable[T]) -> T | None:
-    """Return what is read, None when Redis answers and it cannot be read."""
+async def _part(part: str, reading: Awaitable[T]) -> T | None:
+    """Return what is read, None when Redis answers and it cannot be read.
+
+    An exception that is not Redis's is a defect of ours, or a value that another program wrote: the
+    log has the first of each kind, since each scrape meets it again.
+    """
     try:
         return await reading
     except QueueRefusedError:
         return None
     except QueueUnavailableError:
         raise
-    except Exception:  # noqa: BLE001 - one bad value must not take the other metrics along
+    except Exception as error:  # noqa: BLE001 - one bad value must not take the others along
+        if (kind := (part, type(error))) not in _LOGGED:
+            _LOGGED.add(kind)
+            _log.error("metrics: %s cannot be read", part, exc_info=error)
         return None
 
 

@@ -96,6 +96,8 @@ class FleetCollector(Collector):
             if lane.at - before.at > FRESH_S:
                 self._before[key] = lane
         self._counts.keep(lanes)
+        there = {(lane.account, lane.model) for lane in lanes}
+        self._before = {key: lane for key, lane in self._before.items() if key in there}
         yield from _sums(looks, self._counts)
         limit = GaugeMetricFamily(
             "nightmill_lane_limit_units_per_second",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nightmill.errors import ServerError
 from nightmill.queue.connection import connect
+from nightmill.safety.logger import libraries_logged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,6 +54,7 @@ async def metrics_served(settings: Settings, port: int | None, host: str) -> Asy
             tempfile.TemporaryDirectory(prefix="nightmill-metrics-", ignore_cleanup_errors=True)
         )
         stack.callback(os.environ.pop, FOLDER, None)
+        stack.enter_context(libraries_logged(settings))
         redis = await stack.enter_async_context(aclosing(connect(settings)))
         from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415
 

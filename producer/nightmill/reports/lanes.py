@@ -37,7 +37,7 @@ SENTENCES: Final = {
 
 
 Waits: TypeAlias = Literal["now", "later", "no"]
-"""Whether jobs wait that may be called now, or only such that wait until their next attempt."""
+"""Whether jobs wait that may be called now, or only jobs that wait for their next attempt."""
 IDLE: Final[dict[Waits, str]] = {
     "no": "Idle: no jobs are waiting.",
     "later": "Failed or refused calls wait until they are tried again; no other jobs wait.",

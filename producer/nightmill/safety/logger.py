@@ -41,8 +41,12 @@ def libraries_logged(settings: Settings) -> Iterator[None]:
     """Log what libraries warn of, from LOG_LEVEL on, as lines of this log; for this block.
 
     Python would write their texts to stderr as they are: no JSON, and with credentials of URLs.
+    A block within such a block changes nothing.
     """
     handler, root = _ToLog(settings), logging.getLogger()
+    if any(isinstance(each, _ToLog) for each in root.handlers):
+        yield
+        return
     root.addHandler(handler)
     try:
         yield

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis.asyncio import Redis
 
+from nightmill.metrics import figures
 from nightmill.metrics.figures import MOST_LANES, OTHER, LaneCounts, read_figures
 from nightmill.metrics.fleet import FleetCollector
 from nightmill.queue import keys
@@ -153,6 +154,35 @@ def test_lanes_that_redis_does_not_have_any_more_are_forgotten() -> None:
     counts.keep([])
     counts.add((ACCOUNT, OTHER), lane("a", 7))
     assert counts.of((ACCOUNT, OTHER)) == (14, 6)
+
+
+def test_lanes_that_are_gone_are_not_compared_with(tmp_path: Path) -> None:
+    """What is kept of each lane must end with it."""
+    loop = asyncio.new_event_loop()
+    try:
+        collector = FleetCollector(Redis(), tmp_path, loop)
+        for names in (("a", "b"), ("b",)):
+            list(collector._lanes([lane(name, 1) for name in names]))
+    finally:
+        loop.close()
+    assert list(collector._before) == [(ACCOUNT, "b")]
+
+
+async def test_a_defect_that_hides_a_part_is_in_the_log_once(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A metric that is missing for ever would have no reason."""
+
+    def defect(_: object) -> None:
+        raise KeyError("ours")
+
+    monkeypatch.setattr(figures, "_LOGGED", set())
+    monkeypatch.setattr(figures, "read_troubles", defect)
+    for _ in range(2):
+        assert (await read_figures(redis)).unreadable == 1
+    (record,) = caplog.records
+    assert (record.levelname, record.getMessage()) == ("ERROR", "metrics: troubles cannot be read")
+    assert record.exc_info
 
 
 async def test_figures_are_whole_without_a_bad_value(redis: Redis) -> None:

@@ -214,8 +214,8 @@ def test_a_command_in_the_advice_is_on_a_line_of_its_own(
 ) -> None:
     """At 60 columns the terminal broke the text within words."""
     monkeypatch.setenv("COLUMNS", "60")
-    draw_advice(f"{'4 failed. ' * 9}Why, and how to run them again: nightmill errors 'a b'")
+    draw_advice(f"{'4 failed. ' * 9}All reasons, each with an example: nightmill errors 'a b'")
     *prose, command = capsys.readouterr().err.splitlines()
     assert command == "  nightmill errors 'a b'"
     assert max(map(len, prose)) <= 60
-    assert " ".join(" ".join(prose).split()).endswith("how to run them again:")
+    assert " ".join(" ".join(prose).split()).endswith("each with an example:")
