@@ -5,8 +5,11 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
+from markupsafe import escape
+
 from nightmill.records.bounds import date_of
 from nightmill.reports.progress import dollars, duration, short
+from nightmill.safety.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +60,11 @@ def took(ms: int) -> str:
 def key(text: str) -> str:
     """Return a short id of an element that stands for `text`, which may have 1 kB."""
     return sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def printed(text: str) -> int:
+    """Return how many bytes of a page a text takes: `visible`, escaped, in UTF-8."""
+    return len(escape(visible(text)).encode(errors="replace"))
 
 
 def size(number: int | None) -> str:

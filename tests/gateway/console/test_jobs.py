@@ -14,6 +14,7 @@ import pytest
 
 from nightmill.records.message import Message
 from nightmill.safety.visible import visible, visible_json
+from nightmill_gateway.console import formats
 from nightmill_gateway.console.forms import AFTER_LOGIN, MULTIPART
 from nightmill_gateway.console.jobs import blocks
 from nightmill_gateway.console.jobs.blocks import answer_of, request_of, turns_of
@@ -162,13 +163,16 @@ async def test_a_long_job_has_a_small_page_all_of_it_as_files_and_can_be_edited(
     await door.services.store.record([msgspec.structs.replace(row, run=1, message=long)])
     async with logged_in(door) as browser:
         read: list[int] = []
-        for name, work in (("visible", visible), ("visible_json", visible_json)):
+        for module, name, work in (
+            (formats, "visible", visible),
+            (blocks, "visible_json", visible_json),
+        ):
 
             def noted(text: str, work: Callable[[str], str] = work) -> str:
                 read.append(len(text))
                 return work(text)
 
-            monkeypatch.setattr(blocks, name, noted)
+            monkeypatch.setattr(module, name, noted)
         page = await browser.get(page_of("b:1"))
         assert 0 < sum(read) < 400_000, "8 MB hold nobody up: characters are read of what is shown"
         assert len(page.html.encode()) < 170_000

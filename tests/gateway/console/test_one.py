@@ -231,6 +231,12 @@ async def test_a_page_has_fewer_results_when_their_ids_are_long(door: Door) -> N
             found.update(re.findall("字[0-9][0-9]", page.html.partition('id="results"')[2]))
             older = re.search(r'rel="next" href="([^"#]*)', page.html)
             path = html.unescape(older[1]) if older else ""
+        some = await browser.get(f"/batches/one?{urlencode({'name': batch, 'id': '字'})}")
+        assert len(some.html.encode()) < 170_000
+        assert "More ids begin so: give more of the id." in some.text
+        one = await browser.get(f"/batches/one?{urlencode({'name': batch, 'id': '字07'})}")
+        assert "字07" in one.text
+        assert "give more of the id" not in one.text
     assert len(found) == 80
 
 

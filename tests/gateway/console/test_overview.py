@@ -16,6 +16,7 @@ from nightmill.records.counts import Counts
 from nightmill.reports.history_points import totals
 from nightmill.reports.view import look
 from nightmill.store.audit import AuditLog
+from nightmill_gateway.console.formats import key
 from nightmill_gateway.console.live.histories import MOST_BATCHES, newest
 from nightmill_worker.fleet.history import HistoryKeeper
 from nightmill_worker.simulator.config import Fault
@@ -104,6 +105,7 @@ async def test_the_newest_failures_are_shown_with_their_fix(door: Door, rig: Rig
         page = await browser.get("/")
     assert f"{row.error.type} : {row.error.message}" in page.text
     assert 'href="/jobs/one?id=broken%3A1"' in page.html
+    assert f'id="f-{key("broken:1")}"' in page.html, "an id may have 1 kB"
 
 
 async def test_a_batch_that_does_not_go_on_says_why(door: Door, rig: Rig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import msgspec
 from markupsafe import escape
@@ -12,6 +12,7 @@ from markupsafe import escape
 from nightmill.queue.keys import SINGLES
 from nightmill_gateway.access.caller import ALL
 from nightmill_gateway.console.access import may_see, tenant_of
+from nightmill_gateway.console.formats import printed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
 PER_PAGE: Final = 50
 ROOM: Final = 160_000
 """What the lines of a page may weigh, bytes: a page has 200 kB."""
-LINE: Final = 1_700
-"""What a line weighs at most beside its name, bytes."""
-COPIES: Final = 7
-"""How often a line has its name, in bytes of a page: as text, as values, and encoded in a link."""
+LINE: Final = 1_200
+"""What a line weighs at most beside its name and its reason, bytes."""
 MAX_WHY: Final = 200
 """Longest reason that is shown, characters."""
 STATES: Final = (
@@ -177,13 +176,20 @@ def _pages(lines: list[Line]) -> list[list[Line]]:
     pages: list[list[Line]] = [[]]
     room = ROOM
     for line in lines:
-        weight = LINE + COPIES * len(escape(line.name).encode())
+        weight = _weight(line)
         if len(pages[-1]) == PER_PAGE or (pages[-1] and weight > room):
             pages.append([])
             room = ROOM
         pages[-1].append(line)
         room -= weight
     return pages
+
+
+def _weight(line: Line) -> int:
+    """Return what a line weighs at most, bytes: its name is text, twice a value, and in a link."""
+    name = line.name
+    values = 2 * printed(name) + len(escape(name).encode())
+    return LINE + printed(name) + values + len(quote(name)) + printed(line.why)
 
 
 def line_of(view: View, name: str) -> Line:

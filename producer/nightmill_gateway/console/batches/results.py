@@ -50,12 +50,16 @@ class Shown(NamedTuple):
     """The cursor of the next page, "" when there is none."""
     looked: int | None = None
     """Through how many results a search for text looked."""
+    cut: bool = False
+    """Whether a search by id found more than the page shows."""
 
 
 async def shown(browser: Browser, batch: str, asked: Asked) -> Shown:
     """Return the results that were asked for. The work is bounded, whatever the batch has."""
     if asked.id:
-        return Shown(await browser.with_id(batch, asked.id, PER_PAGE), "")
+        rows = await browser.with_id(batch, asked.id, PER_PAGE + 1)
+        most = _fitting(rows)
+        return Shown(rows[:most], "", cut=len(rows) > most)
     if asked.text:
         return await _with_text(browser, batch, asked)
     rows = await browser.newest(batch, PER_PAGE + 1, asked.before)

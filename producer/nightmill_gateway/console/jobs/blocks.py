@@ -7,13 +7,13 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from markupsafe import escape
 from msgspec.structs import replace
 
 from nightmill.errors import InvalidParamsError
 from nightmill.params import decode
 from nightmill.records.bounds import without_surrogates
-from nightmill.safety.visible import visible, visible_json
+from nightmill.safety.visible import visible_json
+from nightmill_gateway.console.formats import printed
 from nightmill_gateway.console.jobs.images import Image, image_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Room:
     def fit(self, text: str) -> str:
         """Return a text, or its beginning when there is no room for all of it."""
         some = text
-        while (size := size_of(some)) > self._left:
+        while (size := printed(some)) > self._left:
             some = some[: int(len(some) * self._left / size * _SHORTER)]
         self._left -= size
         return some if some == text else f"{some} ... (the rest has no room on this page)"
@@ -54,11 +54,6 @@ class Room:
 
     def _block(self, block: Block) -> Block:
         return replace(block, text=self.fit(block.text))
-
-
-def size_of(text: str) -> int:
-    """Return how many bytes of a page a text takes."""
-    return len(escape(visible(text)).encode(errors="replace"))
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from nightmill.records.result import Attempt, Result
 from nightmill_gateway.access.caller import CALLER
 from nightmill_gateway.answers.errors import ApiError, not_found
 from nightmill_gateway.console.access import may_see
+from nightmill_gateway.console.formats import printed
 from nightmill_gateway.console.forms import FORM
 from nightmill_gateway.console.jobs.blocks import (
     PAGE,
@@ -27,7 +28,6 @@ from nightmill_gateway.console.jobs.blocks import (
     pretty,
     request_of,
     settings_of,
-    size_of,
     turns_of,
 )
 from nightmill_gateway.console.jobs.images import answer_with
@@ -208,7 +208,7 @@ def _editable(params: bytes | None) -> str | None:
     if params is None or len(params) > FEW:
         return None if params else ""
     text = pretty(params, FEW)
-    return text if size_of(text) <= FEW else None
+    return text if printed(text) <= FEW else None
 
 
 def _waiting(job_id: str, found: QueuedJob) -> Seen:
