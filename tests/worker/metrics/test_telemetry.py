@@ -121,7 +121,7 @@ async def test_the_metrics_have_the_names_and_units_of_the_conventions(rig: Rig)
 
 
 async def test_a_failed_call_has_its_error_type(rig: Rig) -> None:
-    """And an error status."""
+    """And an error status, and no usage: 0 tokens would say that they were counted."""
     await rig.producer.enqueue({**hello(), "model": "none-such"}, job_id="a")
     rig.sim.configure(down=500)
     async with rig.working():
@@ -129,6 +129,7 @@ async def test_a_failed_call_has_its_error_type(rig: Rig) -> None:
     (span,) = Memory().hear(rig)[:1]
     assert not span.status.is_ok
     assert attributes(span)["error.type"] == "api_error"
+    assert not [name for name in attributes(span) if name.startswith("gen_ai.usage.")]
 
 
 async def test_the_call_is_a_part_of_the_trace_that_enqueued_it(rig: Rig) -> None:

@@ -185,14 +185,13 @@ def _facts(call: CallEnded, tokens: Mapping[str, int]) -> dict[str, AttributeVal
         "nightmill.attempt": call.attempt,
         "nightmill.lane": call.lane,
         "nightmill.state": call.state,
-        "gen_ai.usage.input_tokens": tokens["input"],
-        "gen_ai.usage.output_tokens": tokens["output"],
     }
-    if call.usage.cache_read_input_tokens:
-        facts["gen_ai.usage.cache_read.input_tokens"] = call.usage.cache_read_input_tokens
-    if call.usage.cache_creation_input_tokens:
-        facts["gen_ai.usage.cache_creation.input_tokens"] = call.usage.cache_creation_input_tokens
+    if any(tokens.values()):  # 0 tokens of a call that failed would say that they were counted
+        facts["gen_ai.usage.input_tokens"] = tokens["input"]
+        facts["gen_ai.usage.output_tokens"] = tokens["output"]
     optional: dict[str, AttributeValue | None] = {
+        "gen_ai.usage.cache_read.input_tokens": call.usage.cache_read_input_tokens,
+        "gen_ai.usage.cache_creation.input_tokens": call.usage.cache_creation_input_tokens,
         "nightmill.batch": call.batch,
         "nightmill.request_id": call.request_id,
         "http.response.status_code": call.status,
