@@ -182,7 +182,9 @@ async def test_a_page_has_fewer_batches_when_their_names_are_long(door: Door, ea
     for name in made:
         await make(door, name, reason=each * 250, failed=3, total=2_400_000, nanodollars=10**15)
     async with logged_in(door) as browser:
-        found, sizes, last = [], [], False
+        found: list[str] = []
+        sizes: list[int] = []
+        last = False
         while not last:
             shown = await browser.get(f"/batches?sort=name&page={len(sizes) + 1}")
             sizes.append(len(shown.html.encode()))
