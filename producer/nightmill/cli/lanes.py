@@ -72,8 +72,8 @@ async def _lanes(settings: Settings, *, watch: bool, every: bool) -> None:
             while True:
                 await asyncio.sleep(LOOK_S)
                 now = await read_lanes(batches.redis)
-                waits, workers = await _work(batches)
-                looks = _looks(before, now, waits=waits, workers=workers)
+                waits, workers, full = await _work(batches)
+                looks = _looks(before, now, waits=waits, workers=workers, full=full)
                 line = (
                     f"{counted(workers, 'worker')} running" if workers else NO_WORKER.capitalize()
                 )
@@ -85,19 +85,23 @@ async def _lanes(settings: Settings, *, watch: bool, every: bool) -> None:
                 before = now
 
 
-async def _work(batches: Batches) -> tuple[Waits, int]:
-    """Return what waits, and how many workers run."""
+async def _work(batches: Batches) -> tuple[Waits, int, int]:
+    """Return what waits, how many workers run, and how many jobs they have when they are full."""
+    from nightmill.queue.connection import redis_errors  # noqa: PLC0415
     from nightmill.queue.keys import SINGLES  # noqa: PLC0415
+    from nightmill.queue.live_workers import read_full  # noqa: PLC0415
     from nightmill.queue.stops import read_stops  # noqa: PLC0415
     from nightmill.reports.lanes import waits_of  # noqa: PLC0415
 
     counts = [*(await batches.all()).values(), await batches.counts(SINGLES)]
-    workers = len((await read_stops(batches.redis, [])).workers)
-    return waits_of(counts), workers
+    workers = (await read_stops(batches.redis, [])).workers
+    with redis_errors():
+        full = await read_full(batches.redis, workers)
+    return waits_of(counts), len(workers), full
 
 
 def _looks(
-    before: Iterable[Lane], now: Iterable[Lane], *, waits: Waits, workers: int
+    before: Iterable[Lane], now: Iterable[Lane], *, waits: Waits, workers: int, full: int
 ) -> list[Look]:
     from nightmill.reports.lanes import Look  # noqa: PLC0415
 
@@ -108,6 +112,7 @@ def _looks(
             now=lane,
             waits=waits,
             workers=workers,
+            full=full,
         )
         for lane in now
     ]

@@ -15,7 +15,9 @@ from nightmill.cli.watch_picture import Picture, Row
 from nightmill.client.stored import store_to_read
 from nightmill.errors import StoreError
 from nightmill.queue import crashes
+from nightmill.queue.connection import redis_errors
 from nightmill.queue.keys import SINGLES
+from nightmill.queue.live_workers import read_full
 from nightmill.queue.stops import Stops, read_stops
 from nightmill.reports.history import read_history
 from nightmill.reports.lanes import Look, read_lanes, waits_of
@@ -130,6 +132,8 @@ class Watch:
             *{line: None for name in running for line in self._stops.shown(name, counts[name])},
         ]
         lanes = await read_lanes(redis)
+        with redis_errors():
+            full = await read_full(redis, self._stops.workers)
         before, self._lanes = self._lanes, {(each.account, each.model): each for each in lanes}
         self._looks = [
             Look(
@@ -137,6 +141,7 @@ class Watch:
                 now=lane,
                 waits=waits_of(counts[each] for each in running),
                 workers=len(self._stops.workers),
+                full=full,
             )
             for name, lane in self._lanes.items()
             if lane.in_flight or lane.idle_s < SPARK_S

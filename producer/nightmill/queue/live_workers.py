@@ -6,7 +6,7 @@ A worker writes its sign every BEAT_S. Everything that must know whether one run
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -21,6 +21,9 @@ BEAT_S: Final = 5.0
 """A worker reports that it lives so often, seconds."""
 ALIVE_S: Final = 3 * BEAT_S
 """A worker that reported within this time is running."""
+FULL: Final = 0.95
+"""Workers that hold this share of the jobs that they claim at once are full: the rest has just
+ended, and the next claim replaces it."""
 _SIGN: Final = re.compile(
     rb"(?P<at>\d{1,12}) running=(?P<running>\d{1,9}) held=(?P<held>\d{1,9})"
     rb"(?: account=(?P<account>\S+))?(?: only=(?P<only>.+))?",
@@ -78,6 +81,21 @@ async def read_facts(redis: Redis, workers: Sequence[LiveWorker]) -> dict[str, F
     names = [worker.name for worker in workers]
     found = await redis.mget([keys.WORKER + name for name in names]) if names else []
     return {name: _read_facts(raw) for name, raw in zip(names, found, strict=True)}
+
+
+def full(workers: Sequence[LiveWorker], facts: Mapping[str, Facts]) -> int:
+    """Return how many jobs workers claim at once, when they have so many; 0 when they have less.
+
+    0 also when a worker of an older version does not tell how many it claims.
+    """
+    mosts = [facts[worker.name].most for worker in workers]
+    held = sum(worker.held for worker in workers)
+    return sum(mosts) if all(mosts) and held and held >= sum(mosts) * FULL else 0
+
+
+async def read_full(redis: Redis, workers: Sequence[LiveWorker]) -> int:
+    """Return what `full` says of those workers. Raises redis-py's errors."""
+    return full(workers, await read_facts(redis, workers))
 
 
 def _read_facts(raw: bytes | None) -> Facts:

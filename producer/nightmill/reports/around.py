@@ -9,6 +9,8 @@ import msgspec
 
 from nightmill.client.stored import store_to_read
 from nightmill.errors import QueueUnavailableError, StoreError
+from nightmill.queue.connection import redis_errors
+from nightmill.queue.live_workers import read_full, read_live
 from nightmill.reports.lanes import Look, read_lanes, waits_of
 
 if TYPE_CHECKING:
@@ -60,7 +62,9 @@ class Around:
         """Read what limits the lanes, and the newest error when more jobs have failed."""
         try:
             lanes = await read_lanes(self._redis)
-            self.limited_by = self._sentences(lanes, waits_of([counts]))
+            with redis_errors():
+                full = await read_full(self._redis, await read_live(self._redis))
+            self.limited_by = self._sentences(lanes, waits_of([counts]), full)
             if counts.failed > self._failed:
                 await self._read_error()
                 self._failed = counts.failed
@@ -73,13 +77,13 @@ class Around:
         for _, _, error in found:
             self.newest_error = f"{error.type}: {error.message}"
 
-    def _sentences(self, lanes: Iterable[Lane], waits: Waits) -> tuple[str, ...]:
+    def _sentences(self, lanes: Iterable[Lane], waits: Waits, full: int) -> tuple[str, ...]:
         used = sorted(
             (lane for lane in lanes if lane.in_flight or lane.idle_s < USED_S),
             key=lambda lane: -lane.in_flight,
         )
         looks = [
-            Look(before=before, now=lane, waits=waits)
+            Look(before=before, now=lane, waits=waits, full=full)
             for lane in used
             if (before := self._before.get(f"{lane.account}:{lane.model}"))
         ]

@@ -34,6 +34,9 @@ SENTENCES: Final = {
     "nothing": "Nothing limits it: add workers, or raise MAX_IN_FLIGHT or --concurrency.",
 }
 """What limits a lane, when it is no rate limit -> one sentence for people."""
+FULL: Final = (
+    "The workers are full at {full:,} jobs in flight: raise MAX_IN_FLIGHT, or add workers."
+)
 
 
 Waits: TypeAlias = Literal["now", "later", "no"]
@@ -177,6 +180,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     """Whether jobs wait in Redis, for any lane."""
     workers: int = 1
     """How many workers run."""
+    full: int = 0
+    """How many jobs they claim at once, when they have so many; 0 when they can claim more."""
 
     @property
     def seconds(self) -> float:
@@ -218,6 +223,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
             return idle
         if limited_by == "nothing" and not self.workers:
             return "Idle: no worker is running."
+        if limited_by == "nothing" and self.full:
+            return FULL.format(full=self.full)
         if limited_by in SENTENCES:
             reason = now.stopped or (now.hold.reason if now.hold else "")
             known = RESUME in reason or limited_by != "stopped"

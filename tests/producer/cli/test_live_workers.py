@@ -7,6 +7,8 @@ import json
 
 from nightmill.queue import keys
 from nightmill.queue.live_workers import read_live
+from nightmill.records.counts import Counts
+from nightmill.reports.around import Around
 from tests.integration.shell import Shell
 from tests.rig import Rig, hello, until
 
@@ -57,6 +59,24 @@ async def test_lanes_and_doctor_count_workers(shell: Shell, rig: Rig) -> None:
     await until(lambda: _none(rig))
     assert NO_WORKER.capitalize() in shell("lanes").out
     assert "workers: no worker is running" in shell("doctor").out
+
+
+async def test_lanes_and_the_panel_say_that_the_workers_are_full(shell: Shell, rig: Rig) -> None:
+    """They said "nothing limits it" while each worker had as many calls as it may have."""
+    await rig.producer.enqueue(hello(), batch="b", custom_id="0")
+    seconds, _ = await rig.redis.execute_command("TIME")
+    hot = json.dumps({"refilled_at": seconds})
+    await rig.redis.execute_command("SADD", keys.LANES, "a:m")
+    await rig.redis.execute_command("HSET", keys.LANE + "a:m", "hot", hot)
+    sign = f"{seconds} running=9 held=10"
+    await rig.redis.execute_command("HSET", keys.WORKERS, "w", sign)
+    await rig.redis.execute_command("SET", keys.WORKER + "w", '{"most":10}')
+    says = "The workers are full at 10 jobs in flight: raise MAX_IN_FLIGHT, or add workers."
+    assert says in " ".join((await asyncio.to_thread(shell, "lanes")).out.split())
+    beside = Around(rig.redis, rig.settings, "b")
+    for _ in range(2):
+        await beside.read(Counts(queued=1))
+    assert beside.limited_by == (says,)
 
 
 async def _none(rig: Rig) -> bool:

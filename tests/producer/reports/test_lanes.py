@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from nightmill.queue.live_workers import Facts, LiveWorker, full
 from nightmill.queue.stops import HeldLane
 from nightmill.records.counts import Counts
 from nightmill.reports.lanes import Hot, Lane, Look, Orders, waits_of
@@ -29,6 +31,29 @@ def test_a_stopped_model_of_a_shared_lane_is_named(stopped: str, begins: str) ->
         hold=hold,
     )
     assert Look(before=lane, now=lane).why.startswith(begins)
+
+
+@pytest.mark.parametrize(
+    ("held", "most", "begins"),
+    [
+        ((1000, 960), (1000, 1000), "The workers are full at 2,000 jobs in flight: raise MAX_IN"),
+        ((1000, 200), (1000, 1000), "Nothing limits it: add workers"),
+        ((0, 0), (1000, 1000), "Nothing limits it: add workers"),
+        ((1000, 1000), (1000, 0), "Nothing limits it: add workers"),
+        ((), (), "Nothing limits it: add workers"),
+    ],
+    ids=["full", "one is free", "idle", "an older version", "none"],
+)
+def test_workers_that_are_full_are_said_to_be(
+    held: tuple[int, ...], most: tuple[int, ...], begins: str
+) -> None:
+    """The panel said "nothing limits it" while every call that they may make was in flight."""
+    workers = [LiveWorker(name=str(n), at=0, held=each) for n, each in enumerate(held)]
+    facts = {str(n): Facts(most=each) for n, each in enumerate(most)}
+    lane = Lane(account="a", model="m", at=1.0, in_flight=9, hot=Hot(), orders=Orders())
+    look = Look(before=lane, now=lane, full=full(workers, facts))
+    assert look.why.startswith(begins)
+    assert msgspec.structs.replace(look, waits="no").why == "Idle: no jobs are waiting."
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from nightmill.queue.connection import redis_errors
-from nightmill.queue.live_workers import Facts, LiveWorker, read_facts
+from nightmill.queue.live_workers import Facts, LiveWorker, full, read_facts
 from nightmill.reports.lanes import Lane, Look, read_lanes, waits_of
 from nightmill.reports.view import View
 
@@ -87,6 +87,7 @@ class Snapshots:
                     now=lane,
                     waits=waits,
                     workers=len(view.stops.workers),
+                    full=full(view.stops.workers, facts),
                 )
                 for lane in lanes
             ),
