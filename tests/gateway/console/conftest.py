@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from tests.gateway.console.browser import browsing
 from tests.gateway.console.chromium import chromium, tab
-from tests.gateway.console.scene import EVIL, EVIL_BATCH, furnish, furnish_hostile, key_named
+from tests.gateway.console.samples import EVIL, EVIL_BATCH, key_named, store_hostile, store_samples
 from tests.gateway.door import Door, opened
 from tests.rig import Rig, emptied, hello, rigged
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class Console:
     """What the tests of a module share. A test uses batches of its own for what it changes."""
 
     browser: Browser
@@ -41,17 +41,19 @@ class Stage:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+async def console(
+    valkey_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Console]:
     """Return a gateway with something on every page, a worker that takes no job, a Chromium."""
-    folder = tmp_path_factory.mktemp("stage")
+    folder = tmp_path_factory.mktemp("console")
     async with (
         rigged(emptied(valkey_url), folder) as rig,
         opened(rig.settings) as door,
         chromium() as browser,
     ):
         await rig.producer.enqueue(hello(EVIL), batch="called", custom_id="evil")
-        await furnish(door, rig)
-        await furnish_hostile(door)
+        await store_samples(door, rig)
+        await store_hostile(door)
         key = await key_named(door, EVIL)
         async with rig.working(only_batch="none"), browsing(door.url) as operator:
             cookies = (await operator.post("/login", {"key": key})).cookies
@@ -59,4 +61,4 @@ async def stage(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> As
             for action, batch in (("adjust", "night"), ("resume", EVIL_BATCH)):
                 fields = {"action": action, "batch": batch, "weight": "7"}
                 await operator.act("/batches", "/batches/act", fields)
-            yield Stage(browser=browser, door=door, rig=rig, key=key, session=session)
+            yield Console(browser=browser, door=door, rig=rig, key=key, session=session)

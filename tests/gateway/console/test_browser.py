@@ -9,13 +9,11 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import msgspec
 import pytest
 
 from nightmill.queue import keys
-from nightmill.records.state import JobState
 from tests.gateway.console.chromium import needs_chromium, tab
-from tests.gateway.console.scene import EVIL, EVIL_BATCH, night_job
+from tests.gateway.console.samples import EVIL, EVIL_BATCH
 from tests.gateway.door import opened
 from tests.rig import hello, rigged
 
@@ -23,11 +21,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.gateway.console.chromium import Tab
-    from tests.gateway.console.conftest import Stage
+    from tests.gateway.console.conftest import Console
 
 pytestmark = [needs_chromium, pytest.mark.asyncio(loop_scope="module")]
 PAGES = {
     "overview": "/",
+    "day": "/?period=day",
     "batches": "/batches",
     "lanes": "/lanes",
     "workers": "/workers",
@@ -52,9 +51,9 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("pages", [PAGES, BATCHES, HOSTILE], ids=["shared", "batches", "hostile"])
-async def test_every_page_is_clean(stage: Stage, pages: dict[str, str]) -> None:
+async def test_every_page_is_clean(console: Console, pages: dict[str, str]) -> None:
     """No error, no barrier, nothing cut off; hostile text is on all of them, and nothing runs."""
-    async with stage.tab() as seen:
+    async with console.tab() as seen:
         for name, path in pages.items():
             await seen.open(path)
             await seen.clean(name)
@@ -62,16 +61,17 @@ async def test_every_page_is_clean(stage: Stage, pages: dict[str, str]) -> None:
                 assert "window.evil=1" in await seen.page.inner_text("main"), f"{name}: as text"
 
 
-async def test_pages_that_a_form_leads_to_are_clean(stage: Stage) -> None:
-    """Login with a wrong key, confirmations, a wrong value, a note, an error."""
-    async with tab(stage.browser, stage.door.url) as seen:
+async def test_pages_that_a_form_leads_to_are_clean(console: Console) -> None:
+    """Login with a wrong key, confirmations, a wrong value, a note, a wrong edit, an error."""
+    async with tab(console.browser, console.door.url) as seen:
         await seen.open("/login")
+        await seen.clean("login")
         await seen.page.fill("#key", "nm_wrong")
         await seen.page.press("#key", "Enter")
         await seen.page.wait_for_selector("#problem")
         await answered_with_error(seen)
         await seen.clean("wrong-key")
-    async with stage.tab() as seen:
+    async with console.tab() as seen:
         for action in ("cancel", "adjust"):
             await seen.open("/batches")
             await seen.page.check("[data-all]")
@@ -93,6 +93,12 @@ async def test_pages_that_a_form_leads_to_are_clean(stage: Stage) -> None:
             "for (const each of document.querySelectorAll('details')) each.open = true"
         )
         await seen.clean("opened")
+        await seen.page.fill("#params", "{")
+        await seen.page.click("#edit button.primary")
+        await seen.page.wait_for_selector("#problem")
+        await answered_with_error(seen)
+        assert await seen.page.input_value("#params") == "{"
+        await seen.clean("refused-edit")
         await seen.open("/jobs/one?id=nothing")
         await answered_with_error(seen)
         await seen.clean("error")
@@ -105,14 +111,14 @@ async def answered_with_error(seen: Tab) -> None:
     seen.problems[:] = [line for line in seen.problems if line not in lines]
 
 
-async def test_a_batch_is_paused_with_the_keyboard_only(stage: Stage) -> None:
+async def test_a_batch_is_paused_with_the_keyboard_only(console: Console) -> None:
     """Log in, go to Batches, choose one, pause it, confirm: no mouse, and the focus is seen."""
     for name in ("first", "second"):
-        await stage.rig.producer.enqueue(hello(), batch=name, custom_id="0")
-    url = stage.door.url
-    async with tab(stage.browser, url) as seen:
+        await console.rig.producer.enqueue(hello(), batch=name, custom_id="0")
+    url = console.door.url
+    async with tab(console.browser, url) as seen:
         await seen.open("/")
-        await seen.page.keyboard.type(stage.key)  # the field has the focus
+        await seen.page.keyboard.type(console.key)  # the field has the focus
         await seen.page.keyboard.press("Enter")
         await seen.page.wait_for_url(f"{url}/")
         await seen.page.keyboard.press("Tab")
@@ -132,12 +138,12 @@ async def test_a_batch_is_paused_with_the_keyboard_only(stage: Stage) -> None:
         assert "paused" in await seen.page.inner_text("#b-second")
         assert "paused" not in await seen.page.inner_text("#b-first")
         assert await seen.complaints() == []
-    assert (await stage.door.services.batches.counts("second")).flag == "paused"
+    assert (await console.door.services.batches.counts("second")).flag == "paused"
 
 
-async def test_an_update_arrives_within_two_seconds_and_disturbs_nothing(stage: Stage) -> None:
+async def test_an_update_arrives_within_two_seconds_and_disturbs_nothing(console: Console) -> None:
     """What is open stays open, what has the focus keeps it, and the page is not loaded again."""
-    async with stage.tab() as seen:
+    async with console.tab() as seen:
         page = seen.page
         await seen.open("/")
         await seen.until("document.getElementById('live').textContent === 'live'")
@@ -148,7 +154,7 @@ async def test_an_update_arrives_within_two_seconds_and_disturbs_nothing(stage: 
             "Number(document.querySelector(\"[data-name='waiting']\").dataset.value)"
         )
         at = time.monotonic()
-        await stage.rig.producer.enqueue(hello(), batch="updated", custom_id="1")
+        await console.rig.producer.enqueue(hello(), batch="updated", custom_id="1")
         told = f"[data-name='waiting'][data-value='{waiting + 1}']"
         await page.wait_for_selector(told, timeout=5000)
         assert time.monotonic() - at < 2.5  # 2 s, and the time to ask the browser
@@ -160,7 +166,7 @@ async def test_an_update_arrives_within_two_seconds_and_disturbs_nothing(stage: 
 
 
 async def test_a_thousand_batches_are_quick_and_small(
-    stage: Stage, valkey_url: str, tmp_path: Path
+    console: Console, valkey_url: str, tmp_path: Path
 ) -> None:
     """First paint within a second, 200 kB a page."""
     async with rigged(f"{valkey_url}?db=1", tmp_path) as rig, opened(rig.settings) as door:
@@ -168,7 +174,7 @@ async def test_a_thousand_batches_are_quick_and_small(
         await rig.redis.execute_command("SADD", keys.BATCHES, *names)
         await rig.producer.enqueue(hello(), batch="b", custom_id="0")
         key = await door.key_of(role="operator", tenant="*")
-        async with tab(stage.browser, door.url, key) as seen:
+        async with tab(console.browser, door.url, key) as seen:
             for name, path in PAGES.items():
                 await seen.open(path)
                 painted = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
@@ -182,32 +188,19 @@ async def test_a_thousand_batches_are_quick_and_small(
                 assert paint <= 1000, (name, paint)
 
 
-async def test_without_a_script_every_page_shows_the_same(stage: Stage) -> None:
+async def test_without_a_script_every_page_shows_the_same(console: Console) -> None:
     """Reloading is enough."""
-    async with stage.tab(script=False) as seen:
-        for path in ("/?period=day", *PAGES.values(), *BATCHES.values()):
+    async with console.tab(script=False) as seen:
+        for path in (*PAGES.values(), *BATCHES.values()):
             await seen.open(path)
             assert await seen.page.locator("h1").count() == 1
 
 
-async def test_a_page_of_a_batch_that_is_gone_says_so(stage: Stage) -> None:
+async def test_a_page_of_a_batch_that_is_gone_says_so(console: Console) -> None:
     """It said "not live: trying again" for ever, over numbers that are no more."""
-    await stage.rig.producer.enqueue(hello(), batch="gone", custom_id="0")
-    async with stage.tab() as seen:
+    await console.rig.producer.enqueue(hello(), batch="gone", custom_id="0")
+    async with console.tab() as seen:
         await seen.open("/batches/one?name=gone")
         await seen.until("document.getElementById('live').textContent === 'live'")
-        await stage.rig.redis.execute_command("SREM", keys.BATCHES, "gone")
+        await console.rig.redis.execute_command("SREM", keys.BATCHES, "gone")
         await seen.page.wait_for_selector("h1:text('Not found')", timeout=10_000)
-
-
-async def test_a_page_is_told_what_changed_before_the_first_look(stage: Stage) -> None:
-    """A job that ran again after its page was made, and before the gateway watched it."""
-    store = stage.door.services.store
-    row = night_job(1, batch="again", custom_id="1", job_id="again:1")
-    await store.record([row])
-    async with stage.tab() as seen:
-        await seen.open("/jobs/one?id=again%3A1")
-        failed = msgspec.structs.replace(row, run=row.run + 1, status=JobState.FAILED)
-        await store.record([failed])
-        await seen.page.wait_for_selector(".badge.failed", timeout=5000)
-        assert await seen.complaints() == []

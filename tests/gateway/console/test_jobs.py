@@ -23,7 +23,7 @@ from nightmill_gateway.console.jobs.images import LARGEST
 from nightmill_gateway.console.jobs.line import line_of
 from nightmill_worker.simulator.config import Fault
 from tests.gateway.console.browser import browsing, logged_in
-from tests.gateway.console.scene import PIXEL, night_job
+from tests.gateway.console.samples import PIXEL, night_job
 from tests.rig import Rig, hello
 
 if TYPE_CHECKING:

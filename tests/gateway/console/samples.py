@@ -1,4 +1,4 @@
-"""A mill with something on every page: what ran, what waits, what failed, an hour of history."""
+"""Samples for every page: what ran, what waits, what failed, an hour of history."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def failed(seq: int, batch: str, error: ErrorInfo, **fields: Any) -> Result:  # 
     return night_job(seq, batch, message=None, status=JobState.FAILED, error=error, **fields)
 
 
-async def furnish(door: Door, rig: Rig) -> None:
+async def store_samples(door: Door, rig: Rig) -> None:
     """Make batches that ran, run and wait, with an hour of history."""
     rig.sim.configure(faults=(Fault(status=400, share=0.3),))
     for n in range(12):
@@ -160,10 +160,10 @@ async def furnish(door: Door, rig: Rig) -> None:
     await door.services.store.record(rows)
     counts = {"succeeded": 12, "failed": 3, "input_tokens": 14_000, "output_tokens": 6_000}
     await make(door, "night", created_at=now_ms() - 3_600_000, total=40, **counts)
-    await remember(rig)
+    await write_history(rig)
 
 
-async def furnish_hostile(door: Door) -> None:
+async def store_hostile(door: Door) -> None:
     """Store EVIL in every field that a user, a model or an endpoint fills."""
     error = ErrorInfo(type=EVIL, message=EVIL, fix=EVIL)
     fields = {"batch": EVIL_BATCH, "stop_reason": EVIL[:200], "model": EVIL[:200], "said": EVIL}
@@ -186,7 +186,7 @@ async def furnish_hostile(door: Door) -> None:
     await redis.execute_command("HSET", account, "state", "stopped", "reason", EVIL)
 
 
-async def remember(rig: Rig) -> None:
+async def write_history(rig: Rig) -> None:
     """Write points of the last hour and day, as a worker does that ran all the time."""
     seconds, _ = await rig.redis.time()
     lanes = sorted(await rig.redis.execute_command("SMEMBERS", keys.LANES))
