@@ -21,6 +21,7 @@ from nightmill_gateway.console.live.histories import Histories
 from nightmill_gateway.console.live.snapshot import Snapshots
 from nightmill_gateway.console.looks import Looks
 from nightmill_gateway.console.overview import Overview
+from nightmill_gateway.console.page_limit import begins
 from nightmill_gateway.console.pages import add_headers
 
 if TYPE_CHECKING:
@@ -93,4 +94,5 @@ class Console:
 
     async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         if self.serves(request):
+            begins(request)
             add_headers(response.headers)

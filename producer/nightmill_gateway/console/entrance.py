@@ -23,6 +23,7 @@ from nightmill_gateway.console.forms import (
     read_form,
     require_own_origin,
 )
+from nightmill_gateway.console.page_limit import page_limit
 from nightmill_gateway.console.pages import CSRF, render, see_other
 from nightmill_gateway.console.sessions import Sessions
 
@@ -64,7 +65,8 @@ class Entrance:
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Return the page of a request, or the page of its error."""
         try:
-            return await self._admitted(request, handler)
+            async with page_limit(request):
+                return await self._admitted(request, handler)
         except web.HTTPException as error:
             if error.status < HTTPStatus.BAD_REQUEST:
                 raise

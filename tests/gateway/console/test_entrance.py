@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nightmill.queue import keys
+from nightmill.store import ResultStore
 from nightmill.store.access_keys import AccessKeys
 from nightmill_gateway.access.caller import OnThisMachine
 from nightmill_gateway.access.key import id_of
-from nightmill_gateway.console.sessions import MAX_FAILURES
+from nightmill_gateway.console import page_limit
+from nightmill_gateway.console.jobs import handlers
+from nightmill_gateway.console.sessions import MAX_FAILURES, Sessions
 from tests.gateway.console.browser import Browser, browsing, logged_in
+from tests.gateway.console.test_listing import make
 from tests.gateway.door import opened
+from tests.producer.store.samples import numbered
 
 if TYPE_CHECKING:
+    from nightmill.records.result import Result
     from tests.gateway.door import Door
     from tests.rig import Rig
 
@@ -268,6 +274,44 @@ async def test_right_keys_are_not_damped(door: Door, browser: Browser) -> None:
     """An office behind one address logs in in the morning."""
     for _ in range(MAX_FAILURES + 2):
         assert (await browser.post("/login", {"key": door.key})).status == 303
+
+
+@pytest.mark.parametrize("of", ["session", "job"])
+async def test_a_page_waits_for_redis_once(
+    door: Door, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    """A Redis that hung kept a job's page for 20 s: it waited for the connections of others."""
+
+    async def hangs(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    async with logged_in(door) as browser:
+        monkeypatch.setattr(page_limit, "PAGE_S", 0.1)
+        if of == "session":
+            monkeypatch.setattr(Sessions, "key_id", hangs)
+        else:
+            monkeypatch.setattr(handlers, "read_queued", hangs)
+        page = await asyncio.wait_for(browser.get("/jobs/one?id=b:1"), 10)
+    assert (page.status, page.headers["retry-after"]) == (529, "5")
+    assert "Redis or the results store does not answer in time: try again" in page.text
+
+
+async def test_an_answer_that_has_begun_has_no_limit(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The download of a large batch takes minutes."""
+    await make(door, "night", total=1)
+
+    async def slow(*_: object, **__: object) -> AsyncIterator[list[Result]]:
+        await asyncio.sleep(0.2)
+        yield [numbered(1, batch="night")]
+
+    async with logged_in(door) as browser:
+        monkeypatch.setattr(page_limit, "PAGE_S", 0.1)
+        monkeypatch.setattr(ResultStore, "pages", slow)
+        page = await browser.get("/batches/one/results.jsonl?name=night")
+    assert page.status == 200
+    assert page.html.count("\n") == 1
 
 
 async def test_a_head_request_opens_no_stream(door: Door) -> None:
