@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Final
 
@@ -70,28 +71,39 @@ def main() -> int:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}; known: {known}")
     for name in [name for name in os.environ if name.startswith(("NIGHTMILL_", "ANTHROPIC_"))]:
         del os.environ[name]  # the user's limits and credentials must not change the figures
+    # A background job of a shell ignores SIGINT, and the processes that are measured would, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     load = load_average()
     print(f"{describe()}\n\n{load}\n", flush=True)
     try:
-        tables = uvloop.run(_run(args.names or NAMES, quick=args.quick))
+        tables, failed = uvloop.run(_run(args.names or NAMES, quick=args.quick))
     except (asyncio.CancelledError, KeyboardInterrupt):
         return INTERRUPTED
+    if failed:
+        print(f"failed: {', '.join(failed)}; {RESULTS.name} is as it was", file=sys.stderr)
+        return 1
     if not args.quick and not args.names:
         parts = ["# What it costs", describe(), load, NOTES, *map(str, tables)]
         RESULTS.write_text("\n\n".join(parts).replace("\n\n\n", "\n\n"), encoding="utf-8")
     return 0
 
 
-async def _run(names: list[str] | tuple[str, ...], *, quick: bool) -> list[Table]:
-    tables = []
+async def _run(names: list[str] | tuple[str, ...], *, quick: bool) -> tuple[list[Table], list[str]]:
+    """Return the tables, and the names of scenarios that failed: all others are run."""
+    tables, failed = [], []
     if task := asyncio.current_task():  # so that all processes end
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with endpoint() as simulator:
         for name in names:
             began = time.perf_counter()
-            tables.append(await _scenario(name, simulator, quick=quick))
+            try:
+                tables.append(await _scenario(name, simulator, quick=quick))
+            except Exception:  # noqa: BLE001 - a full run takes an hour
+                traceback.print_exc()
+                failed.append(name)
+                continue
             print(f"{tables[-1]}\n({name}: {time.perf_counter() - began:.0f} s)\n", flush=True)
-    return tables
+    return tables, failed
 
 
 async def _scenario(name: str, simulator: Endpoint, *, quick: bool) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 # How long an example takes depends on the machine: a busy one must not fail a test.
 settings.register_profile("nightmill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("nightmill")
+
+# A background job of a shell ignores SIGINT, and so would each process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
