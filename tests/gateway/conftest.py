@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nightmill_gateway import stopping
+from nightmill_gateway.answers import log
 from tests.gateway.door import Door, opened
 from tests.rig import Rig, rigged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test a log of its own: a logger keeps the stderr that it was made with."""
+    monkeypatch.setattr(log, "_LOG", log._Log())
 
 
 @pytest.fixture
