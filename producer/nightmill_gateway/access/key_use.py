@@ -102,6 +102,8 @@ class KeyUse:
 
     async def _renew(self) -> float:
         """Renew the requests that are not answered yet; return when the next renewal is due."""
+        if not self._open:
+            return RENEW_S
         of: dict[str, list[str]] = {}
         for request_id, key_id in self._open.items():
             of.setdefault(key_id, []).append(request_id)

@@ -34,6 +34,8 @@ class _Waits:
         """The jobs they wait for."""
         self.woken: set[str] = set()
         """Those whose clients know that the budget has ended."""
+        self.error: ApiError | None = None
+        """Of a budget that was spent at the last look."""
 
 
 class Spending:
@@ -45,7 +47,6 @@ class Spending:
         self._room = room
         self._wake = wake
         self._keys: dict[str, _Waits] = {}
-        self._ended: dict[str, ApiError] = {}
         self._some = asyncio.Event()
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:
@@ -71,11 +72,11 @@ class Spending:
                 del waits.jobs[job_id]
             if not waits.jobs:
                 self._keys.pop(caller.key_id, None)
-                self._ended.pop(caller.key_id, None)
 
     def ended(self, caller: Caller) -> ApiError | None:
         """Return the error of a key whose budget was spent at the last look."""
-        return self._ended.get(caller.key_id)
+        waits = self._keys.get(caller.key_id)
+        return waits.error if waits else None
 
     async def _turn(self) -> float:
         if not self._keys:
@@ -87,14 +88,10 @@ class Spending:
 
     async def _look(self, key_id: str, waits: _Waits) -> None:
         found = await read_spent(self._redis, key_id, waits.budget)
-        error = self._room.spent_error(key_id, waits.budget, found)
-        if self._keys.get(key_id) is not waits:
-            return  # its last client has gone meanwhile
-        if error is None:
-            self._ended.pop(key_id, None)
+        waits.error = self._room.spent_error(key_id, waits.budget, found)
+        if waits.error is None:
             waits.woken.clear()
             return
-        self._ended[key_id] = error
         for job_id in waits.jobs.keys() - waits.woken:
             self._wake(job_id)
         waits.woken = set(waits.jobs)
