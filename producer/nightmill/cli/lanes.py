@@ -13,12 +13,10 @@ from nightmill.cli import options
 from nightmill.cli.options import WIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from rich.console import RenderableType
 
     from nightmill.queue.batches import Batches
-    from nightmill.reports.lanes import Lane, Look, Waits
+    from nightmill.reports.lanes import Look, Waits
     from nightmill.settings import Settings
 
 LOOK_S: Final = 1.0
@@ -62,7 +60,7 @@ async def _lanes(settings: Settings, *, watch: bool, every: bool) -> None:
     from nightmill.cli.console import VisibleConsole  # noqa: PLC0415
     from nightmill.cli.session import open_batches  # noqa: PLC0415
     from nightmill.reports.labels import NO_WORKER  # noqa: PLC0415
-    from nightmill.reports.lanes import read_lanes  # noqa: PLC0415
+    from nightmill.reports.lanes import looks_between, read_lanes  # noqa: PLC0415
     from nightmill.reports.progress import counted  # noqa: PLC0415
 
     console = VisibleConsole(width=None if sys.stdout.isatty() else WIDE)
@@ -73,7 +71,7 @@ async def _lanes(settings: Settings, *, watch: bool, every: bool) -> None:
                 await asyncio.sleep(LOOK_S)
                 now = await read_lanes(batches.redis)
                 waits, workers, full = await _work(batches)
-                looks = _looks(before, now, waits=waits, workers=workers, full=full)
+                looks = looks_between(before, now, waits=waits, workers=workers, full=full)
                 line = (
                     f"{counted(workers, 'worker')} running" if workers else NO_WORKER.capitalize()
                 )
@@ -98,24 +96,6 @@ async def _work(batches: Batches) -> tuple[Waits, int, int]:
     with redis_errors():
         full = await read_full(batches.redis, workers)
     return waits_of(counts), len(workers), full
-
-
-def _looks(
-    before: Iterable[Lane], now: Iterable[Lane], *, waits: Waits, workers: int, full: int
-) -> list[Look]:
-    from nightmill.reports.lanes import Look  # noqa: PLC0415
-
-    known = {(lane.account, lane.model): lane for lane in before}
-    return [
-        Look(
-            before=known.get((lane.account, lane.model), lane),
-            now=lane,
-            waits=waits,
-            workers=workers,
-            full=full,
-        )
-        for lane in now
-    ]
 
 
 def _drawn(looks: list[Look], *, every: bool) -> RenderableType:

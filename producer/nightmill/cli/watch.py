@@ -20,7 +20,7 @@ from nightmill.queue.keys import SINGLES
 from nightmill.queue.live_workers import read_full
 from nightmill.queue.stops import Stops, read_stops
 from nightmill.reports.history import read_history
-from nightmill.reports.lanes import Look, read_lanes, waits_of
+from nightmill.reports.lanes import Look, looks_between, read_lanes, waits_of
 from nightmill.reports.progress import Progress, remaining_s
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Watch:
         self._failed: dict[str, int] = {}
         self._failures: list[tuple[int, str, str]] = []
         self._stops = Stops()
-        self._lanes: dict[tuple[str, str], Lane] = {}
+        self._lanes: list[Lane] = []
         self._looks: list[Look] = []
         self._sparks: dict[tuple[str, str], list[float | None]] = {}
         self._notes: list[str] = []
@@ -134,18 +134,14 @@ class Watch:
         lanes = await read_lanes(redis)
         with redis_errors():
             full = await read_full(redis, self._stops.workers)
-        before, self._lanes = self._lanes, {(each.account, each.model): each for each in lanes}
-        self._looks = [
-            Look(
-                before=before.get(name, lane),
-                now=lane,
-                waits=waits_of(counts[each] for each in running),
-                workers=len(self._stops.workers),
-                full=full,
-            )
-            for name, lane in self._lanes.items()
-            if lane.in_flight or lane.idle_s < SPARK_S
-        ]
+        before, self._lanes = self._lanes, lanes
+        self._looks = looks_between(
+            before,
+            [lane for lane in lanes if lane.in_flight or lane.idle_s < SPARK_S],
+            waits=waits_of(counts[each] for each in running),
+            workers=len(self._stops.workers),
+            full=full,
+        )
         history = await read_history(redis, since=time.time() - SPARK_S)
         self._sparks = {
             (lane.account, lane.model): [look.rate("requests") for look in lane.looks]

@@ -242,6 +242,23 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
         return f"The limit is {limit:,.0f} {UNITS[limited_by]} a minute ({source})."
 
 
+def looks_between(
+    before: Iterable[Lane], now: Iterable[Lane], *, waits: Waits, workers: int, full: int
+) -> list[Look]:
+    """Return a look at each lane of `now`; one that is new is compared with itself."""
+    known = {(lane.account, lane.model): lane for lane in before}
+    return [
+        Look(
+            before=known.get((lane.account, lane.model), lane),
+            now=lane,
+            waits=waits,
+            workers=workers,
+            full=full,
+        )
+        for lane in now
+    ]
+
+
 async def read_lanes(redis: Redis) -> list[Lane]:
     """Return every lane as it is now, sorted. Raises QueueUnavailableError."""
     with redis_errors():

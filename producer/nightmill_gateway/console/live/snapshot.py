@@ -10,7 +10,7 @@ import msgspec
 
 from nightmill.queue.connection import redis_errors
 from nightmill.queue.live_workers import Facts, LiveWorker, full, read_facts
-from nightmill.reports.lanes import Lane, Look, read_lanes, waits_of
+from nightmill.reports.lanes import Lane, Look, looks_between, read_lanes, waits_of
 from nightmill.reports.view import View
 
 if TYPE_CHECKING:
@@ -76,21 +76,17 @@ class Snapshots:
             facts = await read_facts(self._services.redis, view.stops.workers)
         if self._before is None or at - self._before[0] >= RATES_S:
             self._before = at, lanes
-        waits = waits_of(view.counts.values())
-        known = {(lane.account, lane.model): lane for lane in before[1]}
+        looks = looks_between(
+            before[1],
+            lanes,
+            waits=waits_of(view.counts.values()),
+            workers=len(view.stops.workers),
+            full=full(view.stops.workers, facts),
+        )
         return Snapshot(
             at=at,
             view=view,
-            looks=tuple(
-                Look(
-                    before=known.get((lane.account, lane.model), lane),
-                    now=lane,
-                    waits=waits,
-                    workers=len(view.stops.workers),
-                    full=full(view.stops.workers, facts),
-                )
-                for lane in lanes
-            ),
+            looks=tuple(looks),
             workers=_sorted(view.stops.workers, facts),
         )
 
