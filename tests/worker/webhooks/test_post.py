@@ -7,7 +7,8 @@ import asyncio
 import msgspec
 import pytest
 
-from nightmill_worker.webhooks.post import PostReply, is_public, post
+from nightmill_worker.webhooks.post import is_public, post
+from nightmill_worker.webhooks.reply import PostReply
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import unquote, urlsplit
 
 import msgspec
-from aiohttp import TooManyRedirects
 
 from nightmill.errors import NightmillError
 from nightmill.records.result import ErrorInfo
@@ -148,7 +147,7 @@ def _ours(name: str, error: BaseException) -> NightmillError:
         return FileRefusedError("attachment_missing", f"{name}: no such file", FIX_MISSING)
     if isinstance(error, IsADirectoryError):
         return FileRefusedError("attachment_missing", f"{name}: is not a file", FIX_MISSING)
-    if isinstance(error, TooManyRedirects):
+    if getattr(error, "history", ()):  # the redirects before it, if it is aiohttp's
         message = f"{name}: it is a redirect, which may lead out of the root"
         return FileRefusedError("attachment_refused", message, FIX_REDIRECT)
     repeats = (

@@ -184,7 +184,7 @@ class LocalRun:
 
     async def _deliver(self, ending: Ending, batches: Batches) -> Ending:
         """Deliver the webhook of the batch, finished or held, unless interrupted."""
-        from nightmill_worker.webhooks.delivery import Delivery  # noqa: PLC0415 - needs aiohttp
+        from nightmill_worker.webhooks.delivery import Delivery  # noqa: PLC0415 - seldom needed
 
         delivery = Delivery(self._served, batches.redis, lambda _: None, Random())  # noqa: S311
         delivering = asyncio.create_task(delivery.see_to(self._batch, WEBHOOK_S))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nightmill.records.counts import Counts
     from nightmill.settings import Settings
     from nightmill_worker.events import Emit
-    from nightmill_worker.webhooks.post import PostReply
+    from nightmill_worker.webhooks.reply import PostReply
 
 LOOK_S: Final = 2.0
 """Time between two looks for complete batches, seconds."""

@@ -8,9 +8,9 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
-import msgspec
 
 from nightmill_worker.messages.text import clean
+from nightmill_worker.webhooks.reply import PostReply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,17 +28,6 @@ REDIRECTS: Final = range(300, 400)
 GONE: Final = 410
 NAT64: Final = IPv6Network("64:ff9b::/96")
 """Each of these IPv6 addresses ends in the IPv4 address that it leads to."""
-
-
-class PostReply(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of a POST."""
-
-    problem: str = ""
-    """Why it failed, "" when the receiver accepted it."""
-    final: bool = False
-    """Whether a further try would fail the same way."""
-    retry_after_s: float = 0.0
-    """The wait that the receiver asks for, seconds."""
 
 
 class PrivateAddressError(OSError):

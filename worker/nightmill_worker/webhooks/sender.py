@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from nightmill.setting_values import signing_key
-from nightmill_worker.webhooks.post import PostReply, post
+from nightmill_worker.webhooks.reply import PostReply
 from nightmill_worker.webhooks.signature import sign
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Sender:
         """Post `body`; the receiver may get it again under the same id."""
         if self._key is None:
             return PostReply(problem=NO_SECRET)
+        from nightmill_worker.webhooks.post import post  # noqa: PLC0415 - needs aiohttp
+
         # Redis's clock: receivers refuse a time that is minutes off, as this machine's may be.
         now = await self.now_ms() // 1000
         headers = {
