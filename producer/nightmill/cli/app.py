@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points, version
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -18,11 +16,8 @@ from nightmill.cli.extras import extra_missing
 from nightmill.cli.groups import GroupedCommands
 from nightmill.cli.terminal import echo
 from nightmill.errors import NightmillError
-from nightmill.safety.streams import OutputError, drop_output, guard_streams
+from nightmill.safety.streams import OutputError
 from nightmill.setting_sources import PREFIX
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 GROUP: Final = "nightmill.commands"
 MODULES: Final = {"pause": "control", "resume": "control"}
@@ -32,8 +27,6 @@ OWN: Final = (
     *("results", "show", "errors", "retry", "verify", "prune", "settings"),
     "report",
 )
-GC_THRESHOLDS: Final = (10_000, 50, 100)
-"""Imports make many objects and no garbage: looking for it took a tenth of their time."""
 BAD_INPUT: Final = 2
 HELP: Final = frozenset({"--help", "-h", "--version"})
 HEALTHCHECK: Final = "--healthcheck"
@@ -49,11 +42,8 @@ MORE: Final = (
 )
 
 
-def main() -> None:
-    """Run the `nightmill` command. An error is printed as one line; the exit code is 2."""
-    guard_streams()
-    gc.set_threshold(*GC_THRESHOLDS)
-    _end_at_ctrl_c()
+def execute() -> None:
+    """Run the command of the arguments, and exit: see `main`."""
     try:
         app = build(sys.argv[1:2])
         if HEALTHCHECK not in sys.argv:  # it is run every few seconds, and loads no settings
@@ -63,20 +53,6 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the class of usage errors has no public name
         code = _report(error)
     sys.exit(code)
-
-
-def _end_at_ctrl_c() -> None:
-    """Let Ctrl-C end what the command does now, also a write to a pipe that nobody reads.
-
-    asyncio would only cancel its main task, which has no effect while the event loop is blocked.
-    """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupt)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    drop_output()
-    signal.default_int_handler(number, frame)
 
 
 def _report(error: Exception) -> int:

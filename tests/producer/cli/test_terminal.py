@@ -79,7 +79,7 @@ def test_an_error_shows_neither_controls_nor_credentials(
     name = f"sk-secret-01234{EVIL}"
     monkeypatch.setattr(sys, "argv", ["nightmill", "enqueue", "in.jsonl", "--batch", f"{name}:x"])
     with pytest.raises(SystemExit) as ended:
-        app.main()
+        app.execute()
     terminal._secrets.cache_clear()
     shown = capsys.readouterr().err
     assert ended.value.code == 2
@@ -101,7 +101,7 @@ def test_a_defect_shows_its_place_and_no_credentials(
     monkeypatch.setattr(app, "build", broken)
     monkeypatch.setattr(sys, "argv", ["nightmill", "status"])
     with pytest.raises(SystemExit) as ended:
-        app.main()
+        app.execute()
     terminal._secrets.cache_clear()
     shown = capsys.readouterr().err
     assert ended.value.code == 1
@@ -118,7 +118,7 @@ def test_a_usage_error_shows_no_controls(
     """`nightmill results *` takes the names of files as arguments."""
     monkeypatch.setattr(sys, "argv", ["nightmill", "results", "a", EVIL])
     with pytest.raises(SystemExit) as ended:
-        app.main()
+        app.execute()
     shown = capsys.readouterr().err
     assert ended.value.code == 2
     assert r"(\x1b]0;owned\x07\x1b[2J" in shown

