@@ -215,7 +215,7 @@ async def test_a_defect_while_sending_is_retried(monkeypatch: pytest.MonkeyPatch
     def broken(*_: object, **__: object) -> None:
         raise TypeError("a defect")
 
-    monkeypatch.setattr("aiohttp.ClientSession.post", broken)
+    monkeypatch.setattr("nightmill_worker.http.pool.Pool.take", broken)
     outcome = classify(await sent("http://127.0.0.1:9"), 0.0)
     assert isinstance(outcome, Retry)
     assert outcome.error.type == "internal_error"

@@ -105,10 +105,10 @@ async def test_what_arrives_while_a_connection_is_idle_is_not_the_next_answer(
     """The bytes may have been processed, or still be in the socket when the next call begins."""
     async with proxied() as (proxy, client):
         assert text_of(await client.send(params("1"))) == "1"
-        ((protocol, _),) = next(iter(client._session.connector._conns.values()))  # type: ignore[union-attr]
+        ((connection, _),) = client._pool._idle
         proxy.writers[0].write(stray(""))
         if processed:
-            await until(lambda: protocol.should_close or not protocol.is_connected())
+            await until(lambda: connection.transport is None)
         assert text_of(await client.send(params("2"))) == "2"
         assert len(proxy.writers) == 2
 

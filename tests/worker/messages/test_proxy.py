@@ -12,10 +12,10 @@ import pytest
 from yarl import URL
 
 from nightmill.errors import SettingsError
+from nightmill_worker.http.proxy import bypassed, proxy_for
 from nightmill_worker.messages.classify import classify
 from nightmill_worker.messages.client import MessagesClient
 from nightmill_worker.messages.outcome import Broken, Reply, StopAccount
-from nightmill_worker.messages.proxy import bypassed, proxy_for
 from tests.worker.messages.endpoint import PARAMS, settings
 
 PLACE = URL("http://api.example.invalid/v1/messages")

@@ -1,4 +1,4 @@
-"""One POST to a Messages endpoint over a shared session. The result is a value.
+"""One POST to a Messages endpoint over kept connections. The result is a value.
 
 Nothing is retried or redirected here: `nightmill_worker.jobs.retry` decides about the next call.
 """
@@ -6,15 +6,13 @@ Nothing is retried or redirected here: `nightmill_worker.jobs.retry` decides abo
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
-import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
+import msgspec
 from yarl import URL
 
 from nightmill.errors import SettingsError
@@ -22,40 +20,27 @@ from nightmill.records.api import NO_API, Api
 from nightmill.records.result import Usage
 from nightmill.setting_values import endpoint_of
 from nightmill.settings import Settings
+from nightmill_worker.http.connection import Answer, Connection
+from nightmill_worker.http.errors import HttpError, ProxyRefusedError
+from nightmill_worker.http.head import head_of, with_length
+from nightmill_worker.http.opening import Opener
+from nightmill_worker.http.pool import Pool
+from nightmill_worker.http.proxy import proxy_for
 from nightmill_worker.messages.body import BodyBuilder, too_large
 from nightmill_worker.messages.classify import describe
-from nightmill_worker.messages.connection import CleanConnector
 from nightmill_worker.messages.inflate import ACCEPTED, STEP, Inflater
 from nightmill_worker.messages.limits import AnswerLimits
 from nightmill_worker.messages.outcome import SUCCESS, AnswerError, BreakKind, Broken, Reply
-from nightmill_worker.messages.proxy import proxy_for, refusal
 from nightmill_worker.messages.streaming import Streaming, streamed
 from nightmill_worker.messages.watch import Watch, Watched
 
 Started = Callable[[Mapping[str, str]], None]
 """Is called with the headers of an answer that begins before it is whole."""
 
-DNS_TTL_S: Final = 300
 DRAIN_S: Final = 0.5
 """Longest wait for the rest of a stream after message_stop, seconds: it saves the connection."""
-LARGE_BODY: Final = 1 << 20
-"""Bytes of a request's body. A larger body is given to aiohttp as a file and sent in pieces."""
 ERROR_BYTES: Final = 64 << 10
 """Bytes read of an error's body."""
-HEADER_BYTES: Final = 64 << 10
-"""Bytes of one header of an answer. aiohttp's own limit of 8,190 loses paid answers."""
-
-# The first class that fits decides.
-_KINDS: Final[tuple[tuple[type[Exception], BreakKind], ...]] = (
-    (aiohttp.ConnectionTimeoutError, "connection_error"),
-    (aiohttp.ClientConnectorError, "connection_error"),
-    (TimeoutError, "timeout"),
-    (aiohttp.ClientPayloadError, "truncated_response"),
-    (aiohttp.ClientConnectionError, "connection_dropped"),
-    (aiohttp.ClientError, "invalid_response"),
-    (HttpProcessingError, "invalid_response"),
-    (OSError, "connection_dropped"),
-)
 
 
 class MessagesClient:
@@ -80,30 +65,19 @@ class MessagesClient:
         if value:
             self._headers[name] = value
         self.proxy = proxy_for(self._url)
-        self._tunnelled: dict[str, Any] = {}
-        if self.proxy and self._url.scheme == "http":  # the proxy reads the call itself
+        self._by_proxy = self.proxy is not None and self._url.scheme == "http"
+        if self.proxy and self._by_proxy:  # the proxy reads the call itself
             self._headers |= self.proxy.headers()
-        elif self.proxy:
-            # aiohttp sends a session's headers to the proxy too, and they have our credential.
-            self._tunnelled = {"headers": self._headers, "proxy_headers": self.proxy.headers()}
-        self._timeout = aiohttp.ClientTimeout(sock_connect=settings.connect_timeout_s)
+        self._head = self._head_with(self._headers)
+        self._connect_timeout_s = settings.connect_timeout_s
         self._limits_s = (settings.job_timeout_s, settings.read_timeout_s)
         self._limits = AnswerLimits.of(settings)
         self._streaming = Streaming(settings.read_timeout_s)
 
     async def __aenter__(self) -> Self:
-        """Open the session. It opens connections as calls need them, without a limit."""
+        """Make ready for calls. They open connections as they need them, without a limit."""
         self._watch = Watch(*self._limits_s, asyncio.get_running_loop())
-        self._session = aiohttp.ClientSession(
-            connector=CleanConnector(limit=0, ttl_dns_cache=DNS_TTL_S),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=None if self._tunnelled else self._headers,
-            proxy=self.proxy.url if self.proxy else None,
-            timeout=self._timeout,
-            auto_decompress=False,
-            max_line_size=HEADER_BYTES,
-            max_field_size=HEADER_BYTES,
-        )
+        self._pool = Pool(Opener(self._url, self.proxy, self._connect_timeout_s))
         return self
 
     async def __aexit__(
@@ -113,7 +87,7 @@ class MessagesClient:
         traceback: TracebackType | None,
     ) -> None:
         """Close every connection. Calls that still run end as Broken."""
-        await self._session.close()
+        self._pool.close()
 
     async def send(
         self, params: bytes, started: Started | None = None, api: Api = NO_API
@@ -126,71 +100,68 @@ class MessagesClient:
         repeated without it. `started` gets the headers of a success that begins before it is whole.
         `api` is what the job asks for beside its request; nothing else of a job becomes a header.
         """
-        options = self._options(api)
+        head = self._head_for(api)
         call = self._streaming.begin(params)
         if call is None:
-            return await self._send(params, options, started)
+            return await self._send(head, params, started)
         if not self._streaming.refused:
-            reply = await self._send(streamed(params), options, started)
+            reply = await self._send(head, streamed(params), started)
             if not self._streaming.end(call, reply):
                 return reply
         silent_s = self._watch.total_s if call.long else None
-        reply = await self._send(params, options, started, silent_s=silent_s)
+        reply = await self._send(head, params, started, silent_s=silent_s)
         if isinstance(reply, Reply) and reply.status in SUCCESS:
             self._streaming.refused = True
         return reply
 
-    def _options(self, api: Api) -> dict[str, Any]:
-        """Return what `post` takes for a call beside its address and its body."""
+    def _head_for(self, api: Api) -> bytes:
+        """Return the head of a call's request, which its job may ask for headers of."""
         if not api:
-            return self._tunnelled
+            return self._head
         own = api.headers(self._headers.get("anthropic-beta", ""))
-        return {**self._tunnelled, "headers": {**self._headers, **own}}
+        return self._head_with({**self._headers, **own})
+
+    def _head_with(self, headers: Mapping[str, str]) -> bytes:
+        return head_of(self._url, headers, by_proxy=self._by_proxy)
 
     async def _send(
-        self,
-        body: bytes,
-        options: dict[str, Any],
-        started: Started | None,
-        *,
-        silent_s: float | None = None,
+        self, head: bytes, body: bytes, started: Started | None, *, silent_s: float | None = None
     ) -> Reply | Broken:
         """Post `body`. The call may be silent for `silent_s` seconds, None: READ_TIMEOUT_S."""
-        response: aiohttp.ClientResponse | None = None
+        connection: Connection | None = None
+        answer: Answer | None = None
         builder: BodyBuilder | None = None
-        data = body if len(body) <= LARGE_BODY else io.BytesIO(body)
         try:
             with self._watch.begin(silent_s) as call:
-                response = await self._session.post(
-                    self._url, data=data, allow_redirects=False, **options
-                )
-                status, headers = response.status, response.headers
+                connection = await self._pool.take()
+                answer = await connection.request(with_length(head, body), body)
+                status, headers = answer.status, answer.headers
                 if status not in SUCCESS:
-                    found = await _read_error(response)
+                    found = await _read_error(answer)
                     return Reply(status=status, headers=headers, body=found)
-                if started is not None and not response.content.is_eof():
+                if started is not None and not answer.ended:
                     started(headers)
-                first = await response.content.readany()
-                if _is_whole(first, response) and len(first) <= self._limits.response_bytes:
+                first = await answer.read()
+                if _is_whole(first, answer) and len(first) <= self._limits.response_bytes:
                     return Reply(status=status, headers=headers, body=first)
                 builder = BodyBuilder(self._limits, headers.get("content-type", ""))
-                await self._read(first, response, call, builder)
+                await self._read(first, answer, call, builder)
                 return Reply(status=status, headers=headers, body=builder.body())
         except Exception as error:  # noqa: BLE001 - a call's error must not end its worker
-            return _without_body(error, response, builder)
+            return _without_body(error, answer, builder)
         finally:
-            if response is not None:
-                response.release()  # does nothing after a whole answer, else closes the connection
+            if connection is not None:
+                self._pool.give_back(connection)
 
     async def _read(
-        self, chunk: bytes, response: aiohttp.ClientResponse, call: Watched, builder: BodyBuilder
+        self, chunk: bytes, answer: Answer, call: Watched, builder: BodyBuilder
     ) -> None:
         """Feed `builder` with `chunk` and the rest of the body, in pieces that other calls follow.
 
         Raises AnswerError and the network's errors.
         """
-        inflater = Inflater.of(response.headers.get("content-encoding"))
-        content, now = response.content, self._watch.loop.time
+        inflater = Inflater.of(answer.headers.get("content-encoding"))
+        now = self._watch.loop.time
         size, most = 0, self._limits.response_bytes
         while chunk:
             call.received_at = now()
@@ -205,9 +176,9 @@ class MessagesClient:
             if size > most:  # as it came, compressed
                 raise too_large(self._limits)
             if builder.done:
-                await _drain(content)
+                await _drain(answer)
                 return
-            chunk = await content.readany()
+            chunk = await answer.read()
         if inflater is not None:
             inflater.finish()
 
@@ -230,19 +201,16 @@ def _credential(settings: Settings) -> str:
 
 
 def _without_body(
-    error: Exception, response: aiohttp.ClientResponse | None, builder: BodyBuilder | None
+    error: Exception, answer: Answer | None, builder: BodyBuilder | None
 ) -> Reply | Broken:
-    """Return a call that broke off as a value: whole all the same, refused, or Broken.
-
-    aiohttp's texts hold addresses, but no headers.
-    """
+    """Return a call that broke off as a value: whole all the same, refused, or Broken."""
     kind = _kind(error)
     detail = describe(error) if kind == "internal_error" else str(error) or type(error).__name__
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return refusal(error)
-    if response is None:
+    if isinstance(error, ProxyRefusedError):
+        return _refusal(error)
+    if answer is None:
         return Broken(kind=kind, detail=detail)
-    status, headers = response.status, response.headers
+    status, headers = answer.status, answer.headers
     if status not in SUCCESS:
         return Reply(status=status, headers=headers)
     whole = builder.rescued() if builder and kind != "response_too_large" else None
@@ -254,36 +222,38 @@ def _without_body(
     )
 
 
-def _is_whole(first: bytes, response: aiohttp.ClientResponse) -> bool:
+def _refusal(error: ProxyRefusedError) -> Reply:
+    """Return the answer of a proxy that opens no tunnel to the endpoint."""
+    text = f"the proxy answered CONNECT with {error}"
+    body = msgspec.json.encode({"error": {"message": text}})
+    return Reply(status=error.status, headers=error.headers, body=body)
+
+
+def _is_whole(first: bytes, answer: Answer) -> bool:
     """Return whether the first bytes are the whole of a JSON body, as almost always."""
-    return (
-        first.startswith(b"{")
-        and response.content.at_eof()
-        and "content-encoding" not in response.headers
-    )
+    return first.startswith(b"{") and answer.ended and "content-encoding" not in answer.headers
 
 
 def _kind(error: Exception) -> BreakKind:
     """Return what kind of break an exception is."""
-    if isinstance(error, AnswerError):
+    if isinstance(error, AnswerError | HttpError):
         return error.kind
-    if type(error) is RuntimeError:  # aiohttp: "Connection closed." and "Session is closed"
-        return "connection_dropped"
-    kinds = (kind for cls, kind in _KINDS if isinstance(error, cls))
-    return next(kinds, "internal_error")
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    return "connection_dropped" if isinstance(error, OSError) else "internal_error"
 
 
 def _steps(chunk: bytes) -> list[bytes]:
     return [chunk[start : start + STEP] for start in range(0, len(chunk), STEP)]
 
 
-async def _read_error(response: aiohttp.ClientResponse) -> bytes:
+async def _read_error(answer: Answer) -> bytes:
     """Return the beginning of an error's body, b"" when it was cut: the status decides then."""
-    inflater = Inflater.of(response.headers.get("content-encoding"))
+    inflater = Inflater.of(answer.headers.get("content-encoding"))
     body = bytearray()
-    with suppress(aiohttp.ClientError, OSError, TimeoutError, AnswerError):
+    with suppress(HttpError, OSError, TimeoutError, AnswerError):
         while len(body) < ERROR_BYTES:
-            chunk = await response.content.readany()
+            chunk = await answer.read()
             if not chunk:
                 return bytes(body)
             for piece in inflater.pieces(chunk) if inflater else (chunk,):
@@ -294,9 +264,9 @@ async def _read_error(response: aiohttp.ClientResponse) -> bytes:
     return b""
 
 
-async def _drain(content: aiohttp.StreamReader) -> None:
+async def _drain(answer: Answer) -> None:
     """Read what follows message_stop: only a connection that was read to its end is reused."""
-    with suppress(aiohttp.ClientError, OSError, TimeoutError):
+    with suppress(HttpError, OSError, TimeoutError):
         async with asyncio.timeout(DRAIN_S):
-            while await content.readany():
+            while await answer.read():
                 pass

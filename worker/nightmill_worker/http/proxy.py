@@ -15,12 +15,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 from urllib.parse import unquote
 
-import aiohttp
 import msgspec
 from yarl import URL
 
 from nightmill.errors import SettingsError
-from nightmill_worker.messages.outcome import Reply
 
 SCHEMES: Final = ("http", "https")
 PORTS: Final = {"http": 80, "https": 443}
@@ -68,13 +66,6 @@ def bypassed(endpoint: URL, no_proxy: str) -> bool:
         wanted in ("", str(port)) and (name == "*" or _matches(name, host, address))
         for name, wanted in _entries(no_proxy)
     )
-
-
-def refusal(error: aiohttp.ClientHttpProxyError) -> Reply:
-    """Return the answer of a proxy that opens no tunnel to the endpoint."""
-    text = f"the proxy answered CONNECT with {error.status} {error.message}".rstrip()
-    body = msgspec.json.encode({"error": {"message": text}})
-    return Reply(status=error.status, headers=error.headers or {}, body=body)
 
 
 def _entries(no_proxy: str) -> Iterator[tuple[str, str]]:

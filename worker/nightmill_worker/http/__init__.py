@@ -1,0 +1,1 @@
+"""HTTP/1.1 to one endpoint: connections that are kept, and the answers on them."""
