@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -12,16 +11,14 @@ import pytest
 
 from tests.integration.shell import Endpoint, Shell, finish, slowly, until
 
-WORKERS = {"aiohttp", "arq", "genai_prices", "structlog", "uvloop", "yarl"}
+WORKERS = {"arq", "genai_prices", "httptools", "structlog", "uvloop", "yarl"}
 """What a worker process needs of those."""
 LIGHT = {"redis", "pydantic"}
 """What commands need that read settings and ask Redis."""
 HEAVY = {
-    *("aiohttp", "alembic", "arq", "asyncpg", "genai_prices", "jinja2", "pyarrow", "pygments"),
-    *("rich", "sqlalchemy", "structlog", "uvloop", "valkey", "yarl"),
+    *("aiohttp", "alembic", "arq", "asyncpg", "genai_prices", "httptools", "jinja2"),
+    *("pyarrow", "pygments", "rich", "sqlalchemy", "structlog", "uvloop", "valkey", "yarl"),
 }
-SELDOM = ("nightmill_worker.webhooks.delivery", "nightmill_worker.attachments.loader")
-"""What a worker has, and uses aiohttp for seldom."""
 TIMED = {"PYTHONPROFILEIMPORTTIME": "1"}
 """Makes Python print each import on stderr."""
 
@@ -47,7 +44,7 @@ def test_commands_load_what_they_need(shell: Shell) -> None:
     assert loaded(run.err) & HEAVY == set()
     assert loaded(run.err) >= LIGHT
     worker = loaded((shell.data / "worker.log").read_text())
-    assert "aiohttp" in worker
+    assert "httptools" in worker
     assert worker & (HEAVY - WORKERS) == set()
     for command in ("status", "results prompts", "errors prompts", "verify prompts"):
         done = shell(*command.split(), env=TIMED)
@@ -73,18 +70,6 @@ def test_a_worker_is_started_before_the_command_reads_its_options() -> None:
 def test_a_command_ends_without_a_search_for_garbage() -> None:
     """It took 0.06 s of each command, for memory that the system takes back."""
     assert int(at_exit("gc.get_freeze_count()", "--version")) > 0
-
-
-def test_webhooks_and_files_import_aiohttp_only_when_they_need_it() -> None:
-    """It takes 0.1 s of a worker's start: for a first webhook, or a first file at a URL."""
-    done = subprocess.run(
-        [sys.executable, "-c", f"import {', '.join(SELDOM)}"],
-        env=os.environ | TIMED,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert loaded(done.stderr) & {"aiohttp", "multidict", "yarl"} == set()
 
 
 def test_a_store_that_is_current_needs_no_migration_library(shell: Shell) -> None:

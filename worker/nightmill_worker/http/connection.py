@@ -7,7 +7,8 @@ since each is paid for.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, cast
+import select
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -23,6 +24,8 @@ HEAD_BYTES: Final = 256 << 10
 PIECE: Final = 256 << 10
 """Bytes of a request's body that are sent at once: encrypting more would hold up other calls."""
 SWITCHING: Final = 101
+FIRST_REFUSAL: Final = 300
+"""Statuses from here on: the server does not do what it was asked for."""
 
 
 class Answer:
@@ -49,6 +52,10 @@ class Answer:
         """Take the next bytes of the body."""
         self._chunks.append(chunk)
         self.waiting += len(chunk)
+
+    def refuses(self) -> bool:
+        """Return whether the rest of the request would be sent in vain."""
+        return self.ended or self.error is not None or self.status >= FIRST_REFUSAL
 
     async def read(self) -> bytes:
         """Return what has come of the body, and wait until something has; b"" is its end.
@@ -98,11 +105,11 @@ class Connection(asyncio.Protocol):
     async def request(self, head: bytes, body: bytes) -> Answer:
         """Send a request and return its answer when all headers have come.
 
-        Raises HttpError when there is none. An answer may come before all of the body is sent;
+        Raises HttpError when there is none. A refusal may come before all of the body is sent;
         then the rest is not sent.
         """
         transport = self.transport
-        if transport is None:
+        if transport is None or transport.is_closing():
             raise HttpError("connection_dropped", "the connection was closed")
         self._answer = answer = Answer(self)
         self._fields = []
@@ -121,15 +128,21 @@ class Connection(asyncio.Protocol):
         return answer
 
     async def _send(self, transport: asyncio.Transport, body: bytes, answer: Answer) -> None:
-        """Send a large body piece by piece, until an answer comes."""
+        """Send a large body piece by piece, until a refusal or the whole of an answer comes.
+
+        A server that refuses a body closes the connection soon. Writing then fails and what waits
+        to be read is lost with it, so that is read first.
+        """
         for start in range(0, len(body), PIECE):
+            while self._reading and readable(transport):  # noqa: ASYNC110 - the loop reads it now
+                await asyncio.sleep(0)
+            if answer.refuses() or transport.is_closing():
+                return
             transport.write(body[start : start + PIECE])
             await asyncio.sleep(0)
-            while not (self._writing or answer.status or answer.error):
+            while not (self._writing or answer.refuses()):
                 await self.change()
-            if answer.status or answer.error:
-                return
-        self._sent = True
+        self._sent = not answer.refuses()
 
     async def change(self) -> None:
         """Wait until anything has come, or may be sent, or the connection has ended."""
@@ -144,6 +157,17 @@ class Connection(asyncio.Protocol):
         if not self._reading and self.transport is not None and not self.transport.is_closing():
             self._reading = True
             self.transport.resume_reading()
+
+    def is_clean(self) -> bool:
+        """Return whether the next bytes to come answer the next request, and none before it."""
+        transport = self.transport
+        return (
+            self.reusable
+            and self._reading
+            and transport is not None
+            and not transport.is_closing()
+            and not transport.get_write_buffer_size()
+        )
 
     def end(self, error: HttpError | None = None) -> None:
         """Close the connection now. An answer that is not whole ends with `error`."""
@@ -194,7 +218,7 @@ class Connection(asyncio.Protocol):
             self._answer = None
         except HttpParserError as error:
             self.end(HttpError("invalid_response", str(error)))
-        if answer.ended:
+        if answer.ended or answer.error:
             self._wake()
             return
         if answer.waiting > before:
@@ -207,7 +231,8 @@ class Connection(asyncio.Protocol):
             if self._without_body > HEAD_BYTES:
                 why = f"the answer has more than {HEAD_BYTES:,} bytes of headers"
                 self.end(HttpError("invalid_response", why))
-        if answer.status or answer.error:
+                return
+        if answer.status:
             self._wake()
 
     def pause_writing(self) -> None:
@@ -267,3 +292,18 @@ def _ends_with_connection(headers: Mapping[str, str]) -> bool:
     """Whether the body of an answer has no other end: its length is not given."""
     coding = headers.get("transfer-encoding", "").lower()
     return "content-length" not in headers and "chunked" not in coding
+
+
+def readable(transport: asyncio.Transport) -> bool:
+    """Return whether bytes, or the end of an open connection, wait to be read."""
+    if transport.is_closing():
+        return False
+    socket: Any = transport.get_extra_info("socket")
+    descriptor = -1 if socket is None else socket.fileno()
+    if descriptor < 0:
+        return False
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))

@@ -37,9 +37,14 @@ class Place(msgspec.Struct, frozen=True):
     port: int
     tls: bool
 
+    @property
+    def name(self) -> str:
+        """The host as certificates name it. A dot at its end is for the lookup alone."""
+        return self.host.removesuffix(".")
+
     def __str__(self) -> str:
-        """Name it for a person."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        """Return HOST:PORT, as messages and CONNECT name it."""
+        host = f"[{self.name}]" if ":" in self.name else self.name
         return f"{host}:{self.port}"
 
 
@@ -55,6 +60,8 @@ class Opener:
         self._addresses: Sequence[AddrInfoType] = ()
         self._known_at = 0.0
         self._asking = asyncio.Lock()
+        self._failure = ""
+        self._failed_at = 0.0
         self._tls: ssl.SSLContext | None = None
 
     async def open(self, lost: Callable[[Connection], None]) -> Connection:
@@ -81,9 +88,11 @@ class Opener:
                 return await opening
         except TimeoutError:
             why = f"no connection within {self._timeout_s:g} s"
-        except (OSError, ssl.SSLError, UnicodeError) as error:
+        except HttpError as error:
+            why = f"the proxy {self._first} opened no tunnel: {error}"
+        except (OSError, RuntimeError, ValueError) as error:  # uvloop: RuntimeError of a lost one
             why = str(error) or type(error).__name__
-        self._known_at = 0.0
+        self._addresses = ()
         raise HttpError("connection_error", f"cannot connect to {place}: {why}")
 
     async def _connect(self, connection: Connection) -> Connection:
@@ -100,10 +109,12 @@ class Opener:
                 lambda: connection,
                 sock=found,
                 ssl=self._context() if place.tls else None,
-                server_hostname=place.host if place.tls else None,
+                server_hostname=place.name if place.tls else None,
             )
         except BaseException:
-            found.close()
+            if connection.transport is None:
+                found.close()
+            connection.end()
             raise
         return connection
 
@@ -113,23 +124,35 @@ class Opener:
         given = "".join(f"{name}: {value}\r\n" for name, value in proxy.headers().items())
         head = f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n{given}\r\n".encode()
         answer = await tunnel.request(head, b"")
-        if answer.status not in range(200, 300) or tunnel.transport is None:
+        if answer.status not in range(200, 300):
             raise ProxyRefusedError(answer.status, tunnel.reason, answer.headers)
-        connection.transport = await asyncio.get_running_loop().start_tls(
-            tunnel.transport, connection, self._context(), server_hostname=place.host
+        if tunnel.transport is None:
+            raise HttpError("connection_dropped", "the connection ended after its answer")
+        transport = await asyncio.get_running_loop().start_tls(
+            tunnel.transport, connection, self._context(), server_hostname=place.name
         )
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the connection ended after the TLS handshake")
+        connection.connection_made(transport)
         return connection
 
     async def _addresses_of(self, place: Place) -> Sequence[AddrInfoType]:
         """Return the addresses of a host. Connections that begin at the same time ask once."""
         loop = asyncio.get_running_loop()
+        began = loop.time()
         async with self._asking:
+            if self._failure and self._failed_at >= began:  # the answer to this question, too
+                raise OSError(self._failure)
             if not self._addresses or loop.time() - self._known_at > ADDRESSES_S:
-                self._addresses = await loop.getaddrinfo(
-                    place.host, place.port, type=socket.SOCK_STREAM
-                )
+                try:
+                    self._addresses = await loop.getaddrinfo(
+                        place.host, place.port, type=socket.SOCK_STREAM
+                    )
+                except (OSError, ValueError) as error:
+                    self._failure, self._failed_at = str(error), loop.time()
+                    raise
                 self._known_at = loop.time()
-        return self._addresses
+            return self._addresses
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -150,7 +173,7 @@ class _Tunnel(Connection):
 
 def place_of(url: URL) -> Place:
     """Return the server of an address."""
-    return Place((url.raw_host or "").rstrip("."), url.port or 0, url.scheme == "https")
+    return Place(url.raw_host or "", url.port or 0, url.scheme == "https")
 
 
 def _socket(address: AddrInfoType) -> socket.socket:

@@ -8,9 +8,10 @@ receives anything while it is idle is closed, and none is taken while unread byt
 from __future__ import annotations
 
 import asyncio
-import select
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from nightmill_worker.http.connection import readable
 
 if TYPE_CHECKING:
     from nightmill_worker.http.connection import Connection
@@ -38,7 +39,8 @@ class Pool:
         idle = self._idle
         while idle:
             connection, _ = idle.pop()  # the last one used: it has most time left
-            if _clean(connection):
+            transport = connection.transport
+            if transport is not None and connection.is_clean() and not readable(transport):
                 return connection
             connection.end()
         connection = await self._opener.open(self._all.discard)
@@ -50,7 +52,7 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection whose answer is whole, and close any other one."""
-        if not connection.reusable:
+        if not connection.is_clean():
             connection.end()
             return
         self._idle.append((connection, self._loop.time()))
@@ -75,21 +77,3 @@ class Pool:
         if self._idle:
             since = self._idle[0][1]
             self._timer = self._loop.call_later(since + KEPT_S - now, self._close_old)
-
-
-def _clean(connection: Connection) -> bool:
-    """Whether an idle connection is open and has received nothing since its last answer."""
-    transport = connection.transport
-    if transport is None or not connection.reusable:
-        return False
-    socket: Any = transport.get_extra_info("socket")
-    return socket is None or not _readable(socket.fileno())
-
-
-def _readable(descriptor: int) -> bool:
-    """Return whether bytes, or the end of the connection, wait to be read."""
-    if not hasattr(select, "poll"):  # Windows
-        return bool(select.select([descriptor], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))

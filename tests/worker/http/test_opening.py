@@ -1,0 +1,174 @@
+"""Connections are opened by name and by address, within a time; a failure says what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from nightmill_worker.messages.outcome import Reply
+from tests.redis_servers import free_port
+from tests.worker.http.servers import (
+    Reader,
+    Server,
+    Writer,
+    answers,
+    client,
+    context,
+    head_of,
+    refused,
+    resolve,
+    sent,
+    serving,
+    silent,
+    whole,
+)
+from tests.worker.messages.endpoint import PARAMS
+
+
+@contextmanager
+def full() -> Iterator[int]:
+    """Return a port at which the kernel lets new connections wait."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        waiting = []
+        for _ in range(8):
+            waiting.append(socket.socket())
+            waiting[-1].setblocking(False)  # noqa: FBT003 - the API's own
+            with suppress(BlockingIOError):
+                waiting[-1].connect(listening.getsockname())
+        yield listening.getsockname()[1]
+        for one in waiting:
+            one.close()
+
+
+async def test_an_ipv6_address_is_called() -> None:
+    """Its brackets are of the URL alone."""
+    async with serving(answers(), host="::1") as server:
+        assert isinstance(await sent(f"http://[::1]:{server.port}"), Reply)
+
+
+@pytest.mark.parametrize("only", ["127.0.0.1", "::1"])
+async def test_of_two_addresses_one_is_enough(monkeypatch: pytest.MonkeyPatch, only: str) -> None:
+    """A server may listen at one of the addresses of localhost."""
+    resolve(monkeypatch, {"localhost": ["::1", "127.0.0.1"]})
+    async with serving(answers(), host=only) as server:
+        assert isinstance(await sent(f"http://localhost:{server.port}"), Reply)
+
+
+async def test_an_address_that_does_not_answer_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next one is tried beside it, and the first is given up."""
+    with full() as port:
+        resolve(monkeypatch, {"two.test": ["127.0.0.1", "::1"]})
+        with socket.socket(socket.AF_INET6) as held:
+            held.bind(("::1", port))
+            server = Server(answers())
+            async with await asyncio.start_server(server.serve, sock=held.dup()):
+                assert isinstance(await sent(f"http://two.test:{port}"), Reply)
+                await server.end()
+
+
+async def test_a_host_that_nobody_knows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls that begin together ask once."""
+    asked = resolve(monkeypatch, {})
+    async with client("http://away.test") as calls:
+        replies = await asyncio.gather(*(calls.send(PARAMS) for _ in range(100)))
+        for reply in replies:
+            assert "away.test:80" in refused(reply)
+            assert "Name or service not known" in refused(reply)
+        assert len(asked) == 1
+        await asyncio.sleep(0.002)
+        refused(await calls.send(PARAMS))
+        assert len(asked) == 2
+
+
+async def test_a_host_without_addresses_is_an_error_of_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A resolver that is broken is no defect of nightmill."""
+    resolve(monkeypatch, {"none.test": []})
+    assert "none.test" in refused(await sent("http://none.test"))
+
+
+async def test_addresses_that_all_refuse_are_named_and_asked_for_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server may have moved; the machine may have started a moment ago."""
+    names = {"moved.test": ["127.0.0.1", "::1"]}
+    asked = resolve(monkeypatch, names)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", _young(asyncio.get_running_loop()))
+    async with serving(answers()) as server:
+        names["moved.test"] = ["127.0.0.2", "127.0.0.3"]
+        async with client(f"http://moved.test:{server.port}") as calls:
+            detail = refused(await calls.send(PARAMS))
+            assert f"cannot connect to moved.test:{server.port}" in detail
+            assert "127.0.0.2" in detail
+            assert "127.0.0.3" in detail
+            names["moved.test"] = ["127.0.0.1"]
+            assert isinstance(await calls.send(PARAMS), Reply)
+            assert len(asked) == 2
+
+
+def _young(loop: asyncio.AbstractEventLoop) -> object:
+    real, began = loop.time, loop.time() - 1
+    return lambda: real() - began
+
+
+async def test_a_dot_after_the_host_is_for_the_lookup(
+    monkeypatch: pytest.MonkeyPatch, trusted: Path
+) -> None:
+    """It saves the lookups in each search domain; certificates and Host have none."""
+    asked = resolve(monkeypatch, {"api.test.": ["127.0.0.1"]})
+    heads: list[str] = []
+
+    async def serve(reader: Reader, writer: Writer) -> None:
+        heads.append(await head_of(reader))
+        writer.write(whole())
+        await writer.drain()
+
+    async with serving(serve, context(trusted)) as server:
+        assert isinstance(await sent(f"https://api.test.:{server.port}"), Reply)
+        assert f"Host: api.test:{server.port}\r\n" in heads[0]
+    assert asked == ["api.test."]
+
+
+async def test_calls_that_begin_at_once_ask_for_the_addresses_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A resolver with 1,000 questions at once loses some of them."""
+    asked = resolve(monkeypatch, {"api.test": ["127.0.0.1"]})
+    together = 1_000
+    async with serving(answers()) as server:
+        async with client(f"http://api.test:{server.port}") as calls:
+            replies = await asyncio.gather(*(calls.send(PARAMS) for _ in range(together)))
+        assert all(isinstance(reply, Reply) for reply in replies)
+        assert len(asked) == 1
+        assert len(server.writers) == together
+
+
+async def test_a_server_that_accepts_nothing_ends_at_the_time() -> None:
+    """CONNECT_TIMEOUT_S is for the connection."""
+    with full() as port:
+        detail = refused(await sent(f"http://127.0.0.1:{port}", connect_timeout_s=0.05))
+    assert detail == f"cannot connect to 127.0.0.1:{port}: no connection within 0.05 s"
+
+
+async def test_a_handshake_that_does_not_end_ends_at_the_time(trusted: Path) -> None:
+    """CONNECT_TIMEOUT_S is for the TLS handshake too."""
+    del trusted
+    async with serving(silent) as server:
+        detail = refused(await sent(f"https://localhost:{server.port}", connect_timeout_s=0.05))
+    assert detail == f"cannot connect to localhost:{server.port}: no connection within 0.05 s"
+
+
+async def test_a_port_that_nobody_listens_at_is_named() -> None:
+    """Nothing waits for the time limit."""
+    port = free_port()
+    assert f"127.0.0.1:{port}" in refused(await sent(f"http://127.0.0.1:{port}"))
