@@ -20,7 +20,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as NoRedisError
 
 from nightmill.queue import keys
-from nightmill.queue.connection import embedded_socket
+from nightmill.queue.embedded import embedded_socket
 
 NIGHTMILL: Final = Path(sys.executable).with_name("nightmill")
 PATIENCE_S: Final = 45.0

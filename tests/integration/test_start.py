@@ -19,6 +19,12 @@ HEAVY = {
     *("aiohttp", "alembic", "arq", "asyncpg", "genai_prices", "httptools", "jinja2"),
     *("pyarrow", "pygments", "rich", "sqlalchemy", "structlog", "uvloop", "valkey", "yarl"),
 }
+BEFORE_REDIS = (
+    *("nightmill.cli.app", "nightmill.cli.checking", "nightmill.enqueue.prepare"),
+    *("nightmill.export.outputs", "nightmill_worker.cli.places", "nightmill_worker.cli.run"),
+    *("nightmill_worker.machine.embedded", "nightmill_worker.machine.serving"),
+)
+"""What `run` imports before it starts the embedded server."""
 TIMED = {"PYTHONPROFILEIMPORTTIME": "1"}
 """Makes Python print each import on stderr."""
 
@@ -70,6 +76,23 @@ def test_a_worker_is_started_before_the_command_reads_its_options() -> None:
 def test_a_command_ends_without_a_search_for_garbage() -> None:
     """It took 0.06 s of each command, for memory that the system takes back."""
     assert int(at_exit("gc.get_freeze_count()", "--version")) > 0
+
+
+def imported_by(*modules: str) -> set[str]:
+    """Return the packages that the import of modules brings."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {', '.join(modules)}"],
+        env=os.environ | TIMED,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return loaded(done.stderr)
+
+
+def test_the_embedded_server_starts_before_its_client_is_imported() -> None:
+    """Each of the two takes 0.05 s, and they do not need each other."""
+    assert "redis" not in imported_by(*BEFORE_REDIS)
 
 
 def test_a_store_that_is_current_needs_no_migration_library(shell: Shell) -> None:

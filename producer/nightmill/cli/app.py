@@ -129,9 +129,8 @@ def build(arguments: Sequence[str] = ()) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     first = arguments[0] if arguments else ""
-    problem = None if first in OWN else _add_installed(app)
-    installed = {each.callback.__name__ for each in app.registered_commands if each.callback}
-    if first not in installed:
+    problem = None if first in OWN else _add_installed(app, first)
+    if first not in _names(app):
         for name in (first,) if first in OWN else OWN:
             module = import_module(f"nightmill.cli.{MODULES.get(name, name)}")
             app.command()(getattr(module, name))
@@ -159,8 +158,15 @@ def nightmill(
     """Run many prompts through the Messages API: each ends in exactly one stored result."""
 
 
-def _add_installed(app: typer.Typer) -> ImportError | None:
-    """Add the commands of other packages; return why one cannot be imported, None if all can."""
+def _names(app: typer.Typer) -> set[str]:
+    return {each.callback.__name__ for each in app.registered_commands if each.callback}
+
+
+def _add_installed(app: typer.Typer, first: str) -> ImportError | None:
+    """Add the commands of other packages, of no further one when the command `first` is found.
+
+    Return why one cannot be imported, None if all can.
+    """
     problem = None
     for entry in entry_points(group=GROUP):
         try:
@@ -168,4 +174,6 @@ def _add_installed(app: typer.Typer) -> ImportError | None:
             register(app)
         except ImportError as error:
             problem = error
+        if first in _names(app):
+            break
     return problem

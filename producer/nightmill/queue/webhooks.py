@@ -13,7 +13,6 @@ import msgspec
 
 from nightmill.errors import SettingsError
 from nightmill.queue import keys
-from nightmill.queue.connection import redis_errors
 from nightmill.records.bounds import DateMs, Int64
 
 if TYPE_CHECKING:
@@ -84,6 +83,8 @@ async def arm(redis: Redis, batch: str, url: str) -> None:
 
     Raises SettingsError for a bad `url`, QueueUnavailableError.
     """
+    from nightmill.queue.connection import redis_errors  # noqa: PLC0415 - needs Redis's client
+
     require_url(url)
     key = keys.BATCH + batch
     with redis_errors():

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from nightmill.errors import SettingsError
-from nightmill.queue import connection
-from nightmill.queue.connection import connect, embedded_socket, redis_url
+from nightmill.queue import embedded
+from nightmill.queue.connection import connect, redis_url
+from nightmill.queue.embedded import embedded_socket
 from nightmill.settings import Settings, load_settings
 
 NOBODY = 65534
@@ -23,7 +24,7 @@ def deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
 
     A server listens there.
     """
-    monkeypatch.setattr(connection, "SHORT_SOCKETS", tmp_path)
+    monkeypatch.setattr(embedded, "SHORT_SOCKETS", tmp_path)
     settings = load_settings(data_dir=tmp_path / ("x" * 100))
     path = embedded_socket(settings.data_dir)
     assert path.parent.parent == tmp_path

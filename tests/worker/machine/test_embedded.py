@@ -277,7 +277,7 @@ def test_short_sockets_never_go_where_others_can_write(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another user of the machine could listen at a path that can be guessed."""
-    monkeypatch.setattr("nightmill.queue.connection.SHORT_SOCKETS", folder)
+    monkeypatch.setattr("nightmill.queue.embedded.SHORT_SOCKETS", folder)
     planted = folder / f"nightmill-{os.getuid()}"
     planted.mkdir(parents=True)
     planted.chmod(0o777)

@@ -141,14 +141,14 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
 
     nightmill run in.csv --prompt @ask.txt --schema s.json -o out.parquet
     """
-    from nightmill.cli.dry_run import show_jobs  # noqa: PLC0415 - fast `--help`
-
     change, accepted = limits.change(), accept.accepted()
     if feed.dry_run:
+        from nightmill.cli.dry_run import show_jobs  # noqa: PLC0415
+
         settings = _own_endpoint(feed.settings(places, rehearsal=endpoint.simulate or None))
         show_jobs(rows.source(source), settings, as_json=feed.json)
         return
-    from nightmill.cli.checking import (  # noqa: PLC0415
+    from nightmill.cli.checking import (  # noqa: PLC0415 - fast `--help`
         batch_name,
         checked_source,
         require_apart,
@@ -182,9 +182,9 @@ def run(  # noqa: PLR0913 - one parameter an option or group: that is typer's in
         ) as checked,
     ):
         require_places(settings)  # only now: a refused file leaves no data directory
-        from nightmill_worker.cli.running import Plan, run_plan  # noqa: PLC0415
-
         with early_redis(settings) as redis:
+            from nightmill_worker.cli.running import Plan, run_plan  # noqa: PLC0415 - while it starts
+
             plan = Plan(
                 batch=name,
                 out=out,

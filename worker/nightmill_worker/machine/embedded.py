@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from nightmill.errors import ServerError
-from nightmill.queue.connection import embedded_socket, is_private
+from nightmill.queue.embedded import embedded_socket, is_private
 from nightmill_worker.machine.guard import GUARD
 from nightmill_worker.machine.running_server import (
     GATE,
