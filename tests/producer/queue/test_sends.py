@@ -10,6 +10,7 @@ from redis import exceptions
 
 from nightmill.queue.connection import connect
 from nightmill.settings import load_settings
+from tests.rig import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,5 +78,47 @@ async def test_a_send_to_a_server_that_has_gone_is_a_connection_error(
     with pytest.raises(exceptions.ConnectionError, match=text):
         await connection.send_command("PING")
     assert not connection.is_connected
+    await client.connection_pool.release(connection)
+    await client.aclose()
+
+
+@pytest.mark.parametrize("texts", [["old"], ["read", "old"]])
+async def test_an_answer_that_nobody_waits_for_is_not_taken_for_another(
+    redis_url: str, texts: list[str]
+) -> None:
+    """A command whose answer was not read; also one that arrived with the answer before it."""
+    client = connect(load_settings(redis_url=redis_url))
+    connection = await client.connection_pool.get_connection()
+    commands = connection.pack_commands([("ECHO", text) for text in texts])
+    await connection.send_packed_command(commands)
+    await until(lambda: not connection._socket_is_empty())
+    for text in texts[:-1]:
+        assert await connection.read_response() == text.encode()
+    await client.connection_pool.release(connection)
+    assert await client.execute_command("ECHO", "new") == b"new"
+    await client.aclose()
+
+
+async def test_a_connection_that_the_server_has_closed_is_made_again(redis_url: str) -> None:
+    """A server that was restarted, or a limit of its idle clients: no command may fail by it."""
+    client = connect(load_settings(redis_url=redis_url))
+    pool = client.connection_pool
+    connection = await pool.get_connection()
+    await connection.send_command("CLIENT", "ID")
+    number = await connection.read_response()
+    assert await client.client_kill_filter(_id=number)  # on a connection of its own
+    await until(connection._reader.at_eof)
+    await pool.release(connection)
+    assert await client.execute_command("ECHO", "new") == b"new"
+    await client.aclose()
+
+
+async def test_a_look_at_a_connection_lets_nothing_else_run(redis_url: str) -> None:
+    """redis-py's own look ends by an exception, two rounds of the event loop later."""
+    client = connect(load_settings(redis_url=redis_url))
+    connection = await client.connection_pool.get_connection()
+    with pytest.raises(StopIteration) as ended:
+        connection.can_read_destructive().send(None)
+    assert ended.value.value is False
     await client.connection_pool.release(connection)
     await client.aclose()

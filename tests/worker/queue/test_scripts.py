@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -140,6 +141,37 @@ async def test_a_script_that_redis_forgets_between_load_and_call_is_tried_again(
             )
         )
         assert await scripts_of(rig).persist(lambda: next(answers))
+
+
+async def test_a_script_is_sent_again_to_a_redis_that_does_not_know_it(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """After SCRIPT FLUSH, a restart or a failover; the worker takes it for no outage."""
+    async with rigged(redis_url, tmp_path) as rig:
+        scripts = scripts_of(rig)
+        for _ in range(2):
+            await rig.redis.execute_command("SCRIPT FLUSH")
+            assert await scripts.sweep() == []
+        assert not rig.events
+
+
+async def test_a_script_whose_caller_is_cancelled_leaves_no_answer_behind(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """The next script would take it for its own."""
+    async with rigged(redis_url, tmp_path) as rig:
+        scripts = scripts_of(rig)
+        assert await scripts.sweep() == []
+        for steps in range(6):
+            task = asyncio.create_task(scripts.release_dead("w"))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert await scripts.command("ECHO", str(steps)) == str(steps).encode()
+            assert await scripts.sweep() == []
+        pool = rig.redis.connection_pool
+        assert not pool._in_use_connections
 
 
 @pytest.mark.parametrize(("ending", "succeeded"), [(None, b""), ("cancelled", b"1")])

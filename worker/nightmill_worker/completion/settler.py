@@ -114,6 +114,7 @@ class Settler:
 
     async def _carry(self, decisions: list[Decision]) -> None:
         await self._scripts.settle([each.settlement for each in decisions])
-        self._registry.room.set()  # their slots are free now
+        if self._registry.free > 0:  # a claim before this one's answer may have filled them
+            self._registry.room.set()
         released = [each.release for each in decisions if each.release is not None]
         await self._releases.give_back(released)

@@ -14,6 +14,7 @@ from nightmill.queue.patience import waits
 from nightmill.setting_tables import read_groups
 from nightmill_worker.events import AccountStopped, ClaimsHeld, LaneHeld, LaneStopped, failed_loop
 from nightmill_worker.fleet.acceptances import Acceptances
+from nightmill_worker.fleet.pauses import CLAIM_GAP_S, Pauses
 from nightmill_worker.group_events import JobsClaimed
 from nightmill_worker.jobs.claimed_job import ClaimedJob
 from nightmill_worker.jobs.decision import INTERNAL
@@ -40,14 +41,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LARGEST_CLAIM: Final = 200
-CLAIM_GAP_S: Final = 0.025
-"""Shortest time between two claims of a busy worker, seconds; a lane's buckets hold twice that."""
-LOOK_S: Final = 0.25
-"""A worker looks this often for what others give back, since a wake may be lost; seconds."""
-FULL_LOOK_S: Final = 1.0
-"""A worker without a free slot looks this often for aborts, seconds."""
-LANES_WAIT_MS: Final = 1000
-"""Longest wait for a lane. A longer one says that no job is due: a new one brings a wake."""
 STORE_AGAIN_S: Final = 1.0
 CLAIM_AGAIN_S: Final = (0.1, 5.0)
 """First and longest wait after a claim that raised, seconds."""
@@ -92,6 +85,7 @@ class Claims:
             finish=self._finish_again,
         )
         self._acceptances = Acceptances(scripts)
+        self._pauses = Pauses()
         self._account_stopped = False
         self._held: dict[str, tuple[str, str]] = {}
         self._seq = 0
@@ -149,13 +143,13 @@ class Claims:
         piled_up = len(self._registry) > 2 * self._settings.max_in_flight
         if piled_up or self._committer.away or self._scripts.refused:
             return 0
-        free = min(self._settings.max_in_flight - self._registry.running, LARGEST_CLAIM)
+        free = min(self._registry.free, LARGEST_CLAIM)
         return self._defects.claimable(free, len(self._registry), time.monotonic())
 
     def _kept(self, want: int) -> int:
         """Return how many of the slots that are asked for batches leave to interactive calls."""
         s, registry = self._settings, self._registry
-        free = s.max_in_flight - registry.running
+        free = registry.free
         share = min(max(1, int(s.interactive_share * s.max_in_flight)), s.max_in_flight - 1)
         return min(want, max(0, share - registry.clients - (free - want)))
 
@@ -272,18 +266,20 @@ class Claims:
             self._emit(ClaimsHeld(problem=self._defects.problem))
 
     async def _rest(self, grant: Grant, want: int) -> None:
-        """Wait for a reason to claim again: settled answers, a wake, the lane's wait, or LOOK_S."""
-        if len(grant.jobs) == LARGEST_CLAIM:
+        """Wait for a reason to claim again: a freed slot, a wake, or the end of the pause."""
+        registry, got = self._registry, len(grant.jobs)
+        full = not want or registry.free <= 0
+        if got == LARGEST_CLAIM and not full:
             return
         claimed_at = time.monotonic()
-        pause = min(grant.wait_ms / 1000, LOOK_S) if want else FULL_LOOK_S
-        if want and grant.wait_ms > LANES_WAIT_MS and not len(self._registry):
-            pause = grant.wait_ms / 1000
+        pause = self._pauses.after(
+            grant.wait_ms / 1000, full=full, got=got > 0, idle=not len(registry)
+        )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
-                await self._registry.room.wait()
+                await registry.room.wait()
         left = claimed_at + CLAIM_GAP_S - time.monotonic()
-        if self._registry.running and left > 0:
+        if registry.running and left > 0:
             await asyncio.sleep(left)
 
     def _watch_account(self, grant: Grant) -> None:

@@ -107,7 +107,7 @@ class FleetWorker(Worker):
         )
         self.name = uuid.uuid4().hex[:12]
         self.account = fingerprint(settings)
-        self.registry = InFlight()
+        self.registry = InFlight(settings.max_in_flight)
         self._settings = settings
         self._redis, self._store = redis, store
         self._used_store: UsedStore | None = None

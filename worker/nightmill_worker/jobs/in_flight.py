@@ -24,8 +24,9 @@ class InFlight:
     when a claim may find what it did not find before.
     """
 
-    def __init__(self) -> None:
-        """Start empty; `subscribe` before a job starts."""
+    def __init__(self, slots: int) -> None:
+        """Start empty, with so many slots; `subscribe` before a job starts."""
+        self._slots = slots
         self._cut_off: Callable[[ClaimedJob], None]
         self._faulted: Callable[[ClaimedJob, BaseException], None]
         self._held: dict[str, ClaimedJob] = {}
@@ -47,6 +48,11 @@ class InFlight:
     def __len__(self) -> int:
         """Count the jobs held, running or not."""
         return len(self._held)
+
+    @property
+    def free(self) -> int:
+        """How many jobs may start."""
+        return self._slots - self.running
 
     @property
     def leases(self) -> list[Lease]:

@@ -188,8 +188,24 @@ class Scripts:
         return await self.persist(lambda: self._redis.execute_command(*words))
 
     async def _run(self, name: str, args: list[bytes]) -> Any:  # noqa: ANN401 - the script decides
-        script: AsyncScript = self._registered[name]
-        return await self.persist(lambda: script(args=args))
+        return await self.persist(lambda: self._evaluate(self._registered[name], args))
+
+    async def _evaluate(self, script: AsyncScript, args: list[bytes]) -> Any:  # noqa: ANN401
+        """Run a script by its hash, and send it to a server that does not know it.
+
+        redis-py's wrappers of a command cost a worker more than the send does: they look up
+        converters of the answer, and repeat what `persist` repeats anyway.
+        """
+        pool = self._redis.connection_pool
+        connection = await pool.get_connection()
+        try:
+            await connection.send_command("EVALSHA", script.sha, 0, *args)
+            return await connection.read_response()
+        except exceptions.NoScriptError:
+            pass
+        finally:
+            await pool.release(connection)
+        return await script(args=args)
 
     async def persist(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat `call` until Redis answers it.
