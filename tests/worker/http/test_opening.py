@@ -12,6 +12,7 @@ import pytest
 
 from nightmill_worker.messages.outcome import Reply
 from tests.redis_servers import free_port
+from tests.rig import until
 from tests.worker.http.servers import (
     Reader,
     Server,
@@ -151,6 +152,50 @@ async def test_calls_that_begin_at_once_ask_for_the_addresses_once(
         assert all(isinstance(reply, Reply) for reply in replies)
         assert len(asked) == 1
         assert len(server.writers) == together
+
+
+async def test_connections_are_spread_over_the_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with several addresses is the load balancer of some gateways."""
+    resolve(monkeypatch, {"api.test": ["127.0.0.1", "127.0.0.2"]})
+    async with serving(answers(), host="127.0.0.1") as server:
+        other = Server(answers())
+        async with await asyncio.start_server(other.serve, "127.0.0.2", server.port):
+            async with client(f"http://api.test:{server.port}") as calls:
+                replies = await asyncio.gather(*(calls.send(PARAMS) for _ in range(10)))
+            assert all(isinstance(reply, Reply) for reply in replies)
+            assert len(server.writers) == len(other.writers) == 5
+            await other.end()
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_lookup_slower_than_the_time_limit_is_made_once(
+    monkeypatch: pytest.MonkeyPatch, *, known: bool
+) -> None:
+    """Each lookup holds a thread, and the last one's answer serves the next call."""
+    asked: list[str] = []
+    answered = asyncio.Event()
+
+    async def getaddrinfo(host: str, port: int, **_: object) -> list[object]:
+        asked.append(host)
+        await answered.wait()
+        if not known:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    async with serving(answers()) as server:
+        loop = asyncio.get_running_loop()
+        real = loop.getaddrinfo
+        monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+        async with client(f"http://api.test:{server.port}", connect_timeout_s=0.05) as calls:
+            for _ in range(3):
+                assert "no connection within 0.05 s" in refused(await calls.send(PARAMS))
+            assert asked == ["api.test"]
+            answered.set()
+            await until(lambda: calls._pool._opener._asking is None)
+            monkeypatch.setattr(loop, "getaddrinfo", real if known else getaddrinfo)
+            reply = await calls.send(PARAMS)
+            assert isinstance(reply, Reply) if known else "service not known" in refused(reply)
+            assert len(asked) == (1 if known else 2)
 
 
 async def test_a_server_that_accepts_nothing_ends_at_the_time() -> None:

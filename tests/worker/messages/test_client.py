@@ -125,6 +125,27 @@ def test_a_credential_that_no_header_can_carry_is_refused_without_showing_it() -
     assert "sk-1" not in str(caught.value)
 
 
+@pytest.mark.parametrize("version", ["2023-06-01\nevil: 1", "2023-06-01\udcff", "2023–06–01"])  # noqa: RUF001
+def test_a_version_that_no_header_can_carry_is_a_wrong_setting(version: str) -> None:
+    """It is one line for its user, not a traceback."""
+    with pytest.raises(SettingsError, match="ANTHROPIC_VERSION"):
+        MessagesClient(settings("http://h", anthropic_version=version))
+
+
+async def test_a_header_of_the_settings_is_sent_instead_of_the_same_one() -> None:
+    """Two of the same name would be joined, or the first would count."""
+    found: list[list[str]] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        found.append(request.headers.getall("accept"))
+        return web.json_response(MESSAGE)
+
+    async with serving(handler) as url:
+        await sent(url, PARAMS)
+        await sent(url, PARAMS, headers=SecretStr("Accept: application/json"))
+    assert found == [["*/*"], ["application/json"]]
+
+
 @pytest.mark.parametrize(
     "params",
     [

@@ -14,7 +14,7 @@ ANY = st.text(st.characters(exclude_categories=()), max_size=20)
 @given(text=ANY, data=st.binary(max_size=20), limit=st.integers(0, 10))
 def test_any_text_becomes_text_that_can_be_stored(text: str, data: bytes, limit: int) -> None:
     """No half of a surrogate pair, no NUL, and bounded."""
-    raw = data.decode(errors="surrogateescape")  # as aiohttp decodes headers
+    raw = data.decode(errors="surrogateescape")  # as headers are decoded
     for found in (clean(text, limit), header(raw, limit), beginning(data, limit)):
         assert "\0" not in found.encode().decode()
         assert len(found) <= limit

@@ -216,6 +216,7 @@ class Connection(asyncio.Protocol):
         except HttpParserUpgrade:  # 101, or 2xx to CONNECT: no body of HTTP follows
             answer.ended = True
             self._answer = None
+            self.reusable = False
         except HttpParserError as error:
             self.end(HttpError("invalid_response", str(error)))
         if answer.ended or answer.error:
@@ -265,7 +266,8 @@ class Connection(asyncio.Protocol):
         headers = answer.headers
         for name, value in fields:
             headers.setdefault(
-                name.decode("latin-1").lower(), value.decode("utf-8", "surrogateescape")
+                name.decode("latin-1").strip().lower(),
+                value.decode("utf-8", "surrogateescape").strip(" \t"),
             )
         answer.status = status
 

@@ -16,7 +16,7 @@ def head_of(url: URL, headers: Mapping[str, str], *, by_proxy: bool) -> bytes:
     `headers` have names in lower case. Raises ValueError for one that would end its line.
     """
     target = str(url) if by_proxy else url.raw_path_qs
-    lines = [f"POST {target} HTTP/1.1", f"Host: {url.host_port_subcomponent}", "accept: */*"]
+    lines = [f"POST {target} HTTP/1.1", f"Host: {url.host_port_subcomponent}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if any(set(line) & set("\r\n\0") for line in lines):
         raise ValueError("a header holds a line end")

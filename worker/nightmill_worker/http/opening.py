@@ -59,9 +59,7 @@ class Opener:
         self._timeout_s = timeout_s
         self._addresses: Sequence[AddrInfoType] = ()
         self._known_at = 0.0
-        self._asking = asyncio.Lock()
-        self._failure = ""
-        self._failed_at = 0.0
+        self._asking: asyncio.Task[None] | None = None
         self._tls: ssl.SSLContext | None = None
 
     async def open(self, lost: Callable[[Connection], None]) -> Connection:
@@ -137,22 +135,32 @@ class Opener:
         return connection
 
     async def _addresses_of(self, place: Place) -> Sequence[AddrInfoType]:
-        """Return the addresses of a host. Connections that begin at the same time ask once."""
+        """Return the addresses of a host, another one first each time: each may be a server.
+
+        Connections share one lookup. It goes on when their time is over: its threads are few, and
+        a slow answer serves later connections.
+        """
+        now = asyncio.get_running_loop().time()
+        if not self._addresses or now - self._known_at > ADDRESSES_S:
+            if self._asking is None:
+                self._asking = asyncio.create_task(self._ask(place))
+                self._asking.add_done_callback(_take_error)
+            asking = self._asking
+            await asyncio.wait((asking,))
+            asking.result()
+        found = self._addresses
+        self._addresses = (*found[1:], *found[:1])
+        return found
+
+    async def _ask(self, place: Place) -> None:
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        async with self._asking:
-            if self._failure and self._failed_at >= began:  # the answer to this question, too
-                raise OSError(self._failure)
-            if not self._addresses or loop.time() - self._known_at > ADDRESSES_S:
-                try:
-                    self._addresses = await loop.getaddrinfo(
-                        place.host, place.port, type=socket.SOCK_STREAM
-                    )
-                except (OSError, ValueError) as error:
-                    self._failure, self._failed_at = str(error), loop.time()
-                    raise
-                self._known_at = loop.time()
-            return self._addresses
+        try:
+            self._addresses = await loop.getaddrinfo(
+                place.host, place.port, type=socket.SOCK_STREAM
+            )
+            self._known_at = loop.time()
+        finally:
+            self._asking = None
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -169,6 +177,12 @@ class _Tunnel(Connection):
     def on_status(self, status: bytes) -> None:
         """Take the words after the status."""
         self.reason = status.decode("latin-1")
+
+
+def _take_error(asking: asyncio.Task[None]) -> None:
+    """Take the error of a lookup for which nobody waits any more."""
+    if not asking.cancelled():
+        asking.exception()
 
 
 def place_of(url: URL) -> Place:

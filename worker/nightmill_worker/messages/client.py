@@ -49,13 +49,16 @@ class MessagesClient:
     def __init__(self, settings: Settings) -> None:
         """Prepare address, headers, timeouts and limits.
 
-        Raises SettingsError for a base URL or a credential that no request can carry.
+        Raises SettingsError for a base URL, a credential or a version that no request can carry.
         """
         self._url = messages_url(settings.base_url)
         secret = _credential(settings)
         name = "Authorization" if settings.auth_token else "x-api-key"
         value = f"Bearer {secret}" if settings.auth_token else secret
+        if not _is_sendable(settings.anthropic_version):
+            raise SettingsError("ANTHROPIC_VERSION: holds characters that no header can carry")
         self._headers = {
+            "accept": "*/*",
             "accept-encoding": ACCEPTED,
             "anthropic-version": settings.anthropic_version,
             "content-type": "application/json",
@@ -195,9 +198,14 @@ def _credential(settings: Settings) -> str:
     """Return the credential without white space around it, "" when there is none."""
     given = settings.api_key or settings.auth_token
     secret = given.get_secret_value().strip() if given else ""
-    if not (secret.isascii() and secret.isprintable()):
+    if not _is_sendable(secret):
         raise SettingsError("API_KEY or AUTH_TOKEN: holds characters that no header can carry")
     return secret
+
+
+def _is_sendable(value: str) -> bool:
+    """Return whether a header can carry this."""
+    return value.isascii() and value.isprintable()
 
 
 def _without_body(

@@ -1,7 +1,4 @@
-"""Decompression in bounded steps: a small body that inflates to gigabytes costs one step at a time.
-
-aiohttp's own decompression is not used: some of its versions inflate a whole chunk at once.
-"""
+"""Decompression in bounded steps: a small body may inflate to gigabytes, one step at a time."""
 
 from __future__ import annotations
 

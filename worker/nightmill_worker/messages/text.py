@@ -23,8 +23,8 @@ def clean(text: str, limit: int = NAME_CHARS) -> str:
 def header(text: str, limit: int = NAME_CHARS) -> str:
     """Return a header's value as text, at most `limit` characters.
 
-    aiohttp turns each byte that is not UTF-8 into half of a surrogate pair. Such a value is read as
-    Latin-1, which is the older rule for headers.
+    The connection turns each byte that is not UTF-8 into half of a surrogate pair. Such a value is
+    read as Latin-1, which is the older rule for headers.
     """
     if not text.isascii() and _UNFIT.search(text):
         with suppress(UnicodeEncodeError):
