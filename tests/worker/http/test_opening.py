@@ -9,7 +9,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
+from nightmill_worker.http.opening import Opener
 from nightmill_worker.messages.outcome import Reply
 from tests.redis_servers import free_port
 from tests.rig import until
@@ -196,6 +198,21 @@ async def test_a_lookup_slower_than_the_time_limit_is_made_once(
             reply = await calls.send(PARAMS)
             assert isinstance(reply, Reply) if known else "service not known" in refused(reply)
             assert len(asked) == (1 if known else 2)
+
+
+async def test_a_connection_that_fails_at_once_leaves_the_addresses_to_those_that_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They waited for the same lookup. Without addresses their error would not say why."""
+    resolve(monkeypatch, {"api.test": ["127.0.0.1"]})
+    opener = Opener(URL("http://api.test"), None, 5)
+
+    async def failing() -> int:
+        found = await opener._addresses_of(opener._first)
+        opener._addresses = ()
+        return len(found)
+
+    assert await asyncio.gather(failing(), failing()) == [1, 1]
 
 
 async def test_a_server_that_accepts_nothing_ends_at_the_time() -> None:

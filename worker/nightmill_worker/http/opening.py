@@ -59,7 +59,7 @@ class Opener:
         self._timeout_s = timeout_s
         self._addresses: Sequence[AddrInfoType] = ()
         self._known_at = 0.0
-        self._asking: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[Sequence[AddrInfoType]] | None = None
         self._tls: ssl.SSLContext | None = None
 
     async def open(self, lost: Callable[[Connection], None]) -> Connection:
@@ -147,18 +147,20 @@ class Opener:
                 self._asking.add_done_callback(_take_error)
             asking = self._asking
             await asyncio.wait((asking,))
-            asking.result()
+            found = asking.result()
+            self._addresses = self._addresses or found  # a connection that failed has removed them
         found = self._addresses
         self._addresses = (*found[1:], *found[:1])
         return found
 
-    async def _ask(self, place: Place) -> None:
+    async def _ask(self, place: Place) -> Sequence[AddrInfoType]:
         loop = asyncio.get_running_loop()
         try:
-            self._addresses = await loop.getaddrinfo(
+            self._addresses = found = await loop.getaddrinfo(
                 place.host, place.port, type=socket.SOCK_STREAM
             )
             self._known_at = loop.time()
+            return found
         finally:
             self._asking = None
 
@@ -179,7 +181,7 @@ class _Tunnel(Connection):
         self.reason = status.decode("latin-1")
 
 
-def _take_error(asking: asyncio.Task[None]) -> None:
+def _take_error(asking: asyncio.Task[Sequence[AddrInfoType]]) -> None:
     """Take the error of a lookup for which nobody waits any more."""
     if not asking.cancelled():
         asking.exception()
