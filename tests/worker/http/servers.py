@@ -23,6 +23,7 @@ Writer: TypeAlias = asyncio.StreamWriter
 Serve: TypeAlias = Callable[[Reader, Writer], Awaitable[None]]
 Way: TypeAlias = Literal["plain", "tls", "tunnel", "tls in tls"]
 WAYS: tuple[Way, ...] = ("plain", "tls", "tunnel", "tls in tls")
+OPENED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 GONE = (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, RuntimeError)
 
 
@@ -59,11 +60,11 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    serve: Serve, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    serve: Serve, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[Server]:
     """Run a server."""
     server = Server(serve)
-    listening = await asyncio.start_server(server.serve, host, 0, ssl=tls, backlog=2000)
+    listening = await asyncio.start_server(server.serve, host, port, ssl=tls, backlog=2000)
     server.port = listening.sockets[0].getsockname()[1]
     try:
         yield server
@@ -121,7 +122,7 @@ async def silent(reader: Reader, writer: Writer) -> None:
     await asyncio.Event().wait()
 
 
-def tunnels(port: int, seen: list[str] | None = None) -> Serve:
+def tunnels(port: int, seen: list[str] | None = None, opened: bytes = OPENED) -> Serve:
     """Return what is a proxy: it connects each CONNECT to this port, whatever name it has."""
 
     async def serve(reader: Reader, writer: Writer) -> None:
@@ -130,7 +131,7 @@ def tunnels(port: int, seen: list[str] | None = None) -> Serve:
             seen.append(head)
         to_reader, to_writer = await asyncio.open_connection("127.0.0.1", port)
         try:
-            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            writer.write(opened)
             await asyncio.gather(_copy(reader, to_writer), _copy(to_reader, writer))
         finally:
             to_writer.transport.abort()
@@ -164,18 +165,19 @@ def resolve(monkeypatch: pytest.MonkeyPatch, names: Mapping[str, list[str]]) -> 
 
     async def getaddrinfo(host: str, port: int, **_: object) -> list[Any]:
         with suppress(ValueError):  # uvloop asks for addresses, too
-            return [_address(str(ip_address(host)), port)]
+            return [address_of(str(ip_address(host)), port)]
         asked.append(host)
         await asyncio.sleep(0)
         if host not in names:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [_address(address, port) for address in names[host]]
+        return [address_of(address, port) for address in names[host]]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
     return asked
 
 
-def _address(address: str, port: int) -> tuple[Any, ...]:
+def address_of(address: str, port: int) -> tuple[Any, ...]:
+    """Return what getaddrinfo returns for an address."""
     if ":" in address:
         kind = (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         return (*kind, "", (address, port, 0, 0))

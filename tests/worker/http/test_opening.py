@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,8 @@ from tests.redis_servers import free_port
 from tests.rig import until
 from tests.worker.http.servers import (
     Reader,
-    Server,
     Writer,
+    address_of,
     answers,
     client,
     context,
@@ -36,18 +36,16 @@ from tests.worker.messages.endpoint import PARAMS
 @contextmanager
 def full() -> Iterator[int]:
     """Return a port at which the kernel lets new connections wait."""
-    with socket.socket() as listening:
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)
-        waiting = []
         for _ in range(8):
-            waiting.append(socket.socket())
-            waiting[-1].setblocking(False)  # noqa: FBT003 - the API's own
+            waiting = stack.enter_context(socket.socket())
+            waiting.settimeout(0)
             with suppress(BlockingIOError):
-                waiting[-1].connect(listening.getsockname())
+                waiting.connect(listening.getsockname())
         yield listening.getsockname()[1]
-        for one in waiting:
-            one.close()
 
 
 async def test_an_ipv6_address_is_called() -> None:
@@ -70,12 +68,8 @@ async def test_an_address_that_does_not_answer_is_not_waited_for(
     """The next one is tried beside it, and the first is given up."""
     with full() as port:
         resolve(monkeypatch, {"two.test": ["127.0.0.1", "::1"]})
-        with socket.socket(socket.AF_INET6) as held:
-            held.bind(("::1", port))
-            server = Server(answers())
-            async with await asyncio.start_server(server.serve, sock=held.dup()):
-                assert isinstance(await sent(f"http://two.test:{port}"), Reply)
-                await server.end()
+        async with serving(answers(), host="::1", port=port):
+            assert isinstance(await sent(f"http://two.test:{port}"), Reply)
 
 
 async def test_a_host_that_nobody_knows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +81,6 @@ async def test_a_host_that_nobody_knows_is_named(monkeypatch: pytest.MonkeyPatch
             assert "away.test:80" in refused(reply)
             assert "Name or service not known" in refused(reply)
         assert len(asked) == 1
-        await asyncio.sleep(0.002)
         refused(await calls.send(PARAMS))
         assert len(asked) == 2
 

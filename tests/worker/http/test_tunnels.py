@@ -10,6 +10,7 @@ import pytest
 
 from nightmill_worker.messages.outcome import Reply
 from tests.worker.http.servers import (
+    OPENED,
     WAYS,
     Reader,
     Way,
@@ -23,11 +24,10 @@ from tests.worker.http.servers import (
     sent,
     serving,
     silent,
+    tunnels,
     whole,
 )
 from tests.worker.messages.endpoint import PARAMS
-
-OPENED = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -73,6 +73,31 @@ async def test_a_call_by_a_plain_proxy_keeps_the_connection_to_it(
             for _ in range(3):
                 assert isinstance(await calls.send(PARAMS), Reply)
         assert len(proxy.writers) == 1
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        b"HTTP/1.0 200 Connection established\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nproxy-agent: p\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 200 OK\nx: y\n\n",
+    ],
+)
+async def test_a_tunnel_is_open_whatever_the_proxy_says_of_a_body(
+    trusted: Path, monkeypatch: pytest.MonkeyPatch, opened: bytes
+) -> None:
+    """After a 2xx to CONNECT there is none."""
+    async with (
+        serving(answers(), context(trusted)) as endpoint,
+        serving(tunnels(endpoint.port, opened=opened)) as proxy,
+    ):
+        monkeypatch.setenv("https_proxy", f"http://localhost:{proxy.port}")
+        async with client("https://api.test") as calls:
+            for _ in range(2):
+                assert isinstance(await calls.send(PARAMS), Reply)
+        assert len(endpoint.writers) == 1
 
 
 @pytest.mark.parametrize("status", [407, 502])
