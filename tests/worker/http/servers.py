@@ -55,7 +55,8 @@ class Server:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         for writer in self.writers:
-            writer.transport.abort()
+            with suppress(AttributeError):  # Python 3.11.2: of a transport that is closed
+                writer.transport.abort()
 
 
 @asynccontextmanager
@@ -134,7 +135,8 @@ def tunnels(port: int, seen: list[str] | None = None, opened: bytes = OPENED) ->
             writer.write(opened)
             await asyncio.gather(_copy(reader, to_writer), _copy(to_reader, writer))
         finally:
-            to_writer.transport.abort()
+            with suppress(AttributeError):
+                to_writer.transport.abort()
 
     return serve
 
