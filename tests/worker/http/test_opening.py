@@ -17,8 +17,8 @@ from tests.redis_servers import free_port
 from tests.rig import until
 from tests.worker.http.servers import (
     Reader,
+    Server,
     Writer,
-    address_of,
     answers,
     client,
     context,

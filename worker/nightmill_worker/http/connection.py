@@ -264,11 +264,11 @@ class Connection(asyncio.Protocol):
         if answer is None or (100 <= status < 200 and status != SWITCHING):  # noqa: PLR2004 - 1xx
             return
         headers = answer.headers
-        for name, value in fields:
-            headers.setdefault(
-                name.decode("latin-1").strip().lower(),
-                value.decode("utf-8", "surrogateescape").strip(" \t"),
-            )
+        for raw_name, raw_value in fields:
+            name = raw_name.decode("latin-1").strip().lower()
+            value = raw_value.decode("utf-8", "surrogateescape").strip(" \t")
+            if headers.setdefault(name, value) is not value and name == "transfer-encoding":
+                headers[name] += f", {value}"  # two headers are one list: gzip, then chunked
         answer.status = status
 
     def on_body(self, body: bytes) -> None:
