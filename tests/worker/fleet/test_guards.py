@@ -120,6 +120,26 @@ async def test_a_loop_whose_connection_is_closed_under_it_reports_nothing(rig: R
     assert rig.events_of(LoopFailed) == []
 
 
+async def test_a_loop_that_is_done_wakes_no_idle_worker(rig: Rig) -> None:
+    """The leases of dead workers are released once; looking on twice a second was CPU time."""
+    calls: list[int] = []
+
+    class Dead:
+        async def release(self) -> bool:
+            calls.append(1)
+            return len(calls) == 2
+
+    async with rig.working() as worker:
+        background = worker._background
+        background._dead = Dead()  # type: ignore[assignment]
+        repeated = asyncio.create_task(background._repeat("dead", background._release_dead, 0))
+        await until(lambda: len(calls) == 2)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        repeated.cancel()
+    assert len(calls) == 2
+
+
 async def test_a_claim_that_raises_is_repeated(rig: Rig) -> None:
     """One value that a claim brings must not end the worker."""
     receipt = await rig.producer.enqueue(hello())

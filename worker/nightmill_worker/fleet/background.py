@@ -27,7 +27,7 @@ from nightmill_worker.limiter.governor import STAND_BY_S, TICK_S, Governor
 from nightmill_worker.queue.scripts import RedisUnusableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from redis.asyncio import Redis
 
@@ -223,8 +223,8 @@ class Background:
     async def _release_dead(self) -> None:
         """Once, after the start: release the leases of workers that have ended."""
         await self.may_write.wait()
-        if self._dead is not None and await self._dead.release():
-            self._dead = None
+        if self._dead is None or await self._dead.release():
+            await asyncio.Event().wait()  # for the rest of the run: an idle worker wakes less
 
     async def _note(self) -> None:
         """Note the batches in the store; what fails comes again."""
@@ -264,6 +264,13 @@ class Background:
             with contextlib.suppress(QueueUnavailableError, exceptions.RedisError, OSError):
                 await self._history.keep()
 
+    async def _send(self, commands: Sequence[Sequence[str | bytes | int]]) -> None:
+        """Send commands in one round trip."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for words in commands:
+                pipe.execute_command(*words)
+            await pipe.execute()
+
     async def _cancel(self, batch: str) -> int:
         """Write the rows of one ended batch; its bad value must not keep others from ending."""
         try:
@@ -283,10 +290,13 @@ class Background:
         await self._check_store()
         seconds, _ = await self._scripts.command("TIME")
         jobs = f"running={self._registry.running} held={len(self._registry)}"
-        await self._scripts.command("HSET", keys.WORKERS, worker, f"{seconds} {jobs}{about}")
-        await self._scripts.command("HSET", keys.ACCOUNTS, *account)
         encoded = json.encode(structs.replace(facts, memory=memory()))
-        await self._scripts.command("SET", keys.WORKER + worker, encoded, "PX", keys.WORKER_TTL_MS)
+        sign = (
+            ("HSET", keys.WORKERS, worker, f"{seconds} {jobs}{about}"),
+            ("HSET", keys.ACCOUNTS, *account),
+            ("SET", keys.WORKER + worker, encoded, "PX", keys.WORKER_TTL_MS),
+        )
+        await self._scripts.persist(partial(self._send, sign))
         if trouble or self._noted:
             await self._scripts.persist(lambda: note_trouble(self._redis, worker, trouble))
             self._noted = trouble
