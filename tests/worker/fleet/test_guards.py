@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -130,7 +131,7 @@ async def test_a_loop_that_is_done_wakes_no_idle_worker(rig: Rig) -> None:
             return len(calls) == 2
 
     async with rig.working() as worker:
-        background = worker._background
+        background = copy.copy(worker._background)  # the worker's own loop goes on beside it
         background._dead = Dead()  # type: ignore[assignment]
         repeated = asyncio.create_task(background._repeat("dead", background._release_dead, 0))
         await until(lambda: len(calls) == 2)
