@@ -9,7 +9,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 LOCK_TOOLS := .lock-venv
 MAX_LINES := 350
 # Python keeps its bytecode even where the environment says not to: without it each process that a
-# test starts compiles nightmill again, which takes half of the CPU time of a worker's start.
+# test starts compiles nightmill again, which takes half of the CPU time of a worker's start. `setup`
+# compiles it, which pip does for no editable install.
 export PYTHONDONTWRITEBYTECODE :=
 # mkdocs counts a warning as an error only when it may also print it.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -31,6 +32,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) install --require-hashes --requirement requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q producer worker
 	@touch $@
 
 run: $(READY) ## run 320 prompts: against the simulator, or the endpoint if a credential is set
