@@ -25,6 +25,9 @@ NAMES = {
     "wrong": "DNS:other.test",
 }
 
+USAGE = "keyUsage=critical,keyCertSign,cRLSign"
+"""Python 3.13 and later refuse an authority without it."""
+
 
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
@@ -95,9 +98,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     for name in ("ca", "other"):
         files = ("-keyout", f"{name}.key", "-out", f"{name}.pem")
-        _openssl(folder, "req", "-x509", "-days", "2", *key, *files, "-subj", f"/CN={name}")
+        subject = ("-subj", f"/CN={name}", "-addext", USAGE)
+        _openssl(folder, "req", "-x509", "-days", "2", *key, *files, *subject)
     for name, names in NAMES.items():
-        (folder / "names").write_text(f"subjectAltName={names}")
+        (folder / "names").write_text(f"subjectAltName={names}\nauthorityKeyIdentifier=keyid\n")
         files = ("-keyout", f"{name}.key", "-out", f"{name}.csr")
         _openssl(folder, "req", *key, *files, "-subj", f"/CN={name}")
         signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
