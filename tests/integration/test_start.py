@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from nightmill_worker.queue.scripts import NAMES
 from tests.integration.shell import Endpoint, Shell, finish, slowly, until
 
 WORKERS = {"arq", "genai_prices", "httptools", "structlog", "uvloop", "yarl"}
@@ -94,6 +96,21 @@ def imported_by(*modules: str) -> set[str]:
 def test_the_embedded_server_starts_before_its_client_is_imported() -> None:
     """Each of the two takes 0.05 s, and they do not need each other."""
     assert "redis" not in imported_by(*BEFORE_REDIS)
+
+
+def test_a_worker_without_settings_has_done_what_needs_none() -> None:
+    """It waits for them for 0.05 s, in which structlog and the scripts take 0.02 s."""
+    code = "import sys; from nightmill_worker.machine import process\n"
+    code += "process.main(supervised=True)\n"
+    code += "from nightmill_worker.queue.lua_source import source\n"
+    code += "print('structlog' in sys.modules, source.cache_info().currsize)"
+    ours, theirs = socket.socketpair()
+    ours.close()  # so no settings come
+    with theirs:
+        command = [sys.executable, "-c", code]
+        given = theirs.fileno()
+        done = subprocess.run(command, stdin=given, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["True", f"{len(NAMES)}"]
 
 
 def test_a_store_that_is_current_needs_no_migration_library(shell: Shell) -> None:

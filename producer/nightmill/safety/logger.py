@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def make_logger(settings: Settings) -> Any:  # noqa: ANN401 - structlog's loggers have no type
     """Return a logger of all levels, in LOG_FORMAT."""
-    structlog = _structlog()
+    structlog = load_structlog()
     pretty = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     as_json = settings.log_format == "json"
     return structlog.wrap_logger(
@@ -88,7 +88,7 @@ def _message(record: logging.LogRecord) -> str:
         return str(record.msg)
 
 
-def _structlog() -> ModuleType:
+def load_structlog() -> ModuleType:
     """Import structlog, but not rich, which it imports for tracebacks that are never logged."""
     name = "rich"
     absent = name not in sys.modules

@@ -28,7 +28,7 @@ import uvloop
 from nightmill.errors import NightmillError, StoreMismatchError, StoreUnavailableError
 from nightmill.metrics.serving import counting
 from nightmill.queue.connection import connect
-from nightmill.safety.logger import libraries_logged
+from nightmill.safety.logger import libraries_logged, load_structlog
 from nightmill.safety.redaction import Secrets
 from nightmill.safety.streams import guard_streams
 from nightmill.safety.visible import visible
@@ -53,7 +53,8 @@ from nightmill_worker.machine.embedded import embedded_server
 from nightmill_worker.machine.pulse import beating
 from nightmill_worker.machine.signals import StopSignals
 from nightmill_worker.messages.client import MessagesClient
-from nightmill_worker.queue.scripts import RedisUnusableError
+from nightmill_worker.queue.lua_source import source
+from nightmill_worker.queue.scripts import NAMES, RedisUnusableError
 from nightmill_worker.subscribers import subscribed
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def main(*, supervised: bool = False) -> int:
     """
     guard_streams()
     if supervised:
+        _prepare()
         variables = receive_settings()
         if variables is None:
             return 0
@@ -97,6 +99,13 @@ def main(*, supervised: bool = False) -> int:
         started = stopper.has_worker and not isinstance(error, REFUSED)
         return FAILED if started else _start_failure(error)
     return 0
+
+
+def _prepare() -> None:
+    """Do what needs no settings, while those are on their way: 0.02 s."""
+    load_structlog()
+    for name in NAMES:
+        source(name)
 
 
 def _start_failure(error: Exception) -> int:

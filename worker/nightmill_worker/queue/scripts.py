@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 from redis import exceptions
@@ -60,6 +60,13 @@ class _Also(msgspec.Struct, rename={"account": "line"}):  # docs/wire.md keeps t
 _also = msgspec.json.Decoder(_Also)
 
 
+NAMES: Final = (
+    *("claim", "renew", "restore", "settle"),
+    *("release", "release_dead", "finish", "sweep"),
+)
+"""The scripts of lua/ that every worker process uses."""
+
+
 class Scripts:
     """The scripts of one worker process on one Redis."""
 
@@ -89,13 +96,7 @@ class Scripts:
         self.problem = ""
         """Why Redis does not do what was asked last, "" when it does."""
         self._answered = self._claimed = False
-        self._registered = {
-            name: redis.register_script(source(name))
-            for name in (
-                *("claim", "renew", "restore", "settle"),
-                *("release", "release_dead", "finish", "sweep"),
-            )
-        }
+        self._registered = {name: redis.register_script(source(name)) for name in NAMES}
 
     @property
     def refused(self) -> bool:
