@@ -47,7 +47,9 @@ INTERRUPTED: Final = 130
 NOTES: Final = """\
 All processes run on this one machine. Every contender has processes of its own (uvloop), and so
 has the simulated endpoint. nightmill runs its real workers, with validation, limiter, store and
-logs on. `cpu` has two rounds, in turns; `enqueue` the medians of three; all others one round.
+logs on. *bare loop* and *gather* call by aiohttp's client; *own loop* is the bare loop over the
+connections that nightmill's worker uses. `cpu` has two rounds, in turns; `enqueue` the medians of
+three; all others one round.
 
 - *CPU us/job*: user and system time of the worker processes, divided by all jobs. Start-up is not
   counted.

@@ -18,6 +18,7 @@ from benchmarks.work import Work
 # Imported when needed: the memory of one contender must not hold the libraries of another.
 TASKS: Final = {
     "bare loop": ("loops", "bare"),
+    "own loop": ("loops", "own"),
     "gather": ("loops", "gather"),
     "stock arq": ("stock", "run_jobs"),
     "nightmill": ("worker", "run_jobs"),

@@ -10,7 +10,7 @@ from benchmarks.endpoint import Endpoint
 from benchmarks.measure import Figures, Workload, measure, medians
 from benchmarks.table import Table, times
 
-ALL: Final = ("bare loop", "gather", "stock arq", "nightmill")
+ALL: Final = ("bare loop", "own loop", "gather", "stock arq", "nightmill")
 HEADS: Final = (
     "contender",
     "jobs/s",

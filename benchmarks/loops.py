@@ -1,4 +1,4 @@
-"""The two contenders without a queue: N coroutines in a loop, and gather with a semaphore."""
+"""The contenders without a queue: N coroutines in a loop, and gather with a semaphore."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import asyncio
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from benchmarks.usage import Meter
 from benchmarks.work import HEADERS, Work, requests
+from nightmill_worker.http.head import head_of, with_length
+from nightmill_worker.http.opening import Opener
+from nightmill_worker.http.pool import Pool
+
+CONNECT_S = 10.0
 
 
 async def bare(work: Work, meter: Meter) -> None:
@@ -22,6 +28,26 @@ async def bare(work: Work, meter: Meter) -> None:
 
         await meter.started()
         await asyncio.gather(*(slot() for _ in range(work.slots)))
+
+
+async def own(work: Work, meter: Meter) -> None:
+    """Post as `bare` does, over nightmill's connections instead of aiohttp's client."""
+    bodies = iter([msgspec.json.encode(request) for request in requests(work)])
+    url = URL(f"{work.base_url}/v1/messages")
+    head = head_of(url, HEADERS, by_proxy=False)
+    pool = Pool(Opener(url, None, CONNECT_S))
+
+    async def slot() -> None:
+        for body in bodies:
+            connection = await pool.take()
+            answer = await connection.request(with_length(head, body), body)
+            while await answer.read():
+                pass
+            pool.give_back(connection)
+
+    await meter.started()
+    await asyncio.gather(*(slot() for _ in range(work.slots)))
+    pool.close()
 
 
 async def gather(work: Work, meter: Meter) -> None:

@@ -97,6 +97,16 @@ async def test_a_few_jobs_that_are_all_in_flight_end_too(redis_url: str, tmp_pat
             await until(lambda: ended(rig, 8, 2))
 
 
+async def test_the_last_job_is_refused_alone(redis_url: str, tmp_path: Path) -> None:
+    """All others had ended just before: it stopped the lane, and the run waited for a person."""
+    async with rigged(redis_url, tmp_path, QUICK) as rig:
+        await enqueue(rig, ["a", "b"])
+        async with rig.working():
+            await until(lambda: ended(rig, 2, 0))
+            await rig.producer.enqueue_many([{**hello(ECHO), "custom_id": "last"}], batch="b")
+            await until(lambda: ended(rig, 2, 1))
+
+
 async def test_a_model_that_is_denied_stops_its_lane_alone(redis_url: str, tmp_path: Path) -> None:
     """A permission error for one of two models left 27 of 30 jobs of the other one undone."""
     async with rigged(redis_url, tmp_path, QUICK) as rig:

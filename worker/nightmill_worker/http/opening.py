@@ -26,7 +26,7 @@ ADDRESSES_S: Final = 300
 """So long the addresses of a host are used, unless a connection fails; seconds."""
 NEXT_ADDRESS_S: Final = 0.25
 """After so long without a connection the next address is tried beside the first, seconds."""
-ALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 60, "TCP_KEEPCNT": 5}
+ALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 60, "TCP_KEEPCNT": 5}
 """TCP asks a silent peer whether it lives: firewalls forget connections that say nothing."""
 
 
@@ -120,7 +120,8 @@ class Opener:
         """Ask the proxy for a tunnel, and speak TLS with the endpoint in it."""
         place = self._endpoint
         given = "".join(f"{name}: {value}\r\n" for name, value in proxy.headers().items())
-        head = f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n{given}\r\n".encode()
+        names = f"Host: {place}\r\nUser-Agent: nightmill\r\n{given}"
+        head = f"CONNECT {place} HTTP/1.1\r\n{names}\r\n".encode()
         answer = await tunnel.request(head, b"")
         if answer.status not in range(200, 300):
             raise ProxyRefusedError(answer.status, tunnel.reason, answer.headers)

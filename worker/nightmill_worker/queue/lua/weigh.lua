@@ -5,6 +5,7 @@ local MOST_TRIALS = 5 -- the same, when it is doubtful, or the trials are refuse
 local SEVERAL = 4 -- refusals in a lane that goes on: when they are half of its calls, it is held
 local MOST_KINDS = 8 -- that a lane remembers
 local RECENTLY_MS = 600000
+local JUST_MS = 60000 -- calls that succeeded so long ago say that the account and the model are right
 local REMEMBERED_MS = 3600000 -- how long the end of a stop is remembered; no call lasts longer
 
 -- `item` is the refusal. The kind is kept when the account is stopped for what may concern one request.
@@ -95,13 +96,13 @@ end
 
 -- Whether refusals concern their own jobs when there was no other job to try: a call that was sent with
 -- the first refused one or later succeeded, such refusals were found to concern their own jobs a moment
--- ago, or one job alone was refused while a call that was sent before succeeded.
+-- ago, or one job alone was refused, and another call succeeded just before it was sent, or later.
 local function concerns_jobs(item, hold, now, facts)
   if hold.fresh > 0 or not item.own then return false end
   local known, first = facts(item.model), next(hold.jobs)
   local alone = not first or not next(hold.jobs, first)
   local passed = bounded(hold.passed[hold.kind], 0, EXACT, 0) > now - RECENTLY_MS
-  return passed or known.ok_at >= hold.sent or alone and known.ok_end >= hold.sent
+  return passed or known.ok_at >= hold.sent or alone and known.ok_end >= hold.sent - JUST_MS
 end
 
 -- Enough trials were refused. The lane is stopped and nothing fails, unless they concern their own jobs.
