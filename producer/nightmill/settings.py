@@ -141,7 +141,7 @@ class Settings(BaseSettings):
         600, gt=0, le=86_400, description="Longest time for a whole call, seconds"
     )
     connect_timeout_s: float = Field(
-        10, gt=0, le=600, description="Longest time to connect to the endpoint, seconds"
+        10, gt=0, le=600, description="Longest time to find the endpoint and connect to it, seconds"
     )
     read_timeout_s: float = Field(
         300, gt=0, le=86_400, description="Longest time without a byte of the answer, seconds"
