@@ -42,7 +42,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 # the slots.
 LOADS: Final = {
     "cpu": Load(
-        workload=Workload(processes=1, slots=1000, latency_s=1, jobs=60_000),
+        workload=Workload(processes=1, slots=1000, latency_s=1, jobs=40_000),
         quick=Workload(processes=1, slots=1000, latency_s=1, jobs=4000),
         contenders=ALL,
         rounds=2,

@@ -99,7 +99,7 @@ async def frozen_worker(folder: Path, rng: random.Random, _scale: int) -> Report
         await fleet.feed(range(60))
         await fleet.start_workers(3)
         await until(lambda: fleet.is_calling(10))
-        worker = rng.choice(fleet.workers)
+        worker = rng.choice([each for each in fleet.workers if await fleet.held_by(each)])
         worker.send_signal(signal.SIGSTOP)
         held = await until_lost(fleet, worker)
         worker.send_signal(signal.SIGCONT)
