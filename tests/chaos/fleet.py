@@ -33,6 +33,7 @@ BATCH = "night"
 LEASE_S = 2.0
 GRACE_S = 3.0
 SLOTS = 25
+LAST_CHARS = 2_000
 """Calls in flight in one worker process."""
 SUPERVISED: Final = ("-m", "nightmill", "worker", "--processes", "2")
 """The command line of a supervisor with two workers."""
@@ -146,9 +147,10 @@ class Fleet:
         self.workers.remove(worker)
         return code
 
-    def crashed(self) -> int:
-        """Return how many workers exited by themselves."""
-        return sum(worker.poll() is not None for worker in self.workers)
+    def crashed(self) -> list[str]:
+        """Return the last log lines of the workers that exited by themselves."""
+        ended = [worker for worker in self.workers if worker.poll() is not None]
+        return [self._logs[each.pid].read_text()[-LAST_CHARS:] for each in ended]
 
     def logged(
         self, event: str, worker: subprocess.Popen[bytes] | None = None

@@ -48,7 +48,8 @@ async def judge(fleet: Fleet, fault: str, jobs: int, *, extra: int | None = None
     report.expect("0 duplicate rows", kept=not report.duplicates)
     why = [(row, row.error, row.attempts) for row in failed[:3]]
     report.expect(f"every job succeeds: {why}", kept=not failed)
-    report.expect("no worker exits by itself", kept=not fleet.crashed())
+    crashed = fleet.crashed()
+    report.expect(f"no worker exits by itself: {crashed}", kept=not crashed)
     report.expect("every exit code is 0", kept=not any(fleet.exits))
     if extra is not None:
         report.expect(f"<= {extra} extra calls", kept=report.extra_calls <= extra)

@@ -156,7 +156,7 @@ async def unlinked(folder: Path, _rng: random.Random, scale: int) -> Report:
     report.expect("0 extra calls", kept=not report.extra_calls)
     report.expect(f"claims stop after {called} calls", kept=called < jobs)
     report.expect(f"every exit code is 0: {fleet.exits}", kept=not any(fleet.exits))
-    report.expect("no worker exits by itself", kept=not crashed)
+    report.expect(f"no worker exits by itself: {crashed}", kept=not crashed)
     return report
 
 

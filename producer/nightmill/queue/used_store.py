@@ -52,7 +52,10 @@ async def note(redis: Redis, store: UsedStore, *, replace: bool = False) -> Used
         return UsedStore(identity=text(identity), where=text(where))
 
     used = await run(replace=replace)
-    return await run(replace=True) if await _made_anew(redis, used, store) else used
+    if used.identity == store.identity:
+        return used
+    # Where a worker lives by now, it may have noted this store since the first look.
+    return await run(replace=await _made_anew(redis, used, store))
 
 
 async def _made_anew(redis: Redis, used: UsedStore, store: UsedStore) -> bool:
@@ -67,10 +70,12 @@ async def mismatch(redis: Redis, store: UsedStore) -> StoreMismatchError | None:
     None also when no worker has noted one yet.
     """
     used = await noted(redis)
+    if used is None or used.identity == store.identity:
+        return None
     with redis_errors():
-        if used is None or await _made_anew(redis, used, store):
+        if await _made_anew(redis, used, store):
             return None
-    return differing(used, store)
+    return differing(await noted(redis) or used, store)  # a worker may have noted it meanwhile
 
 
 def differing(used: UsedStore, store: UsedStore) -> StoreMismatchError | None:

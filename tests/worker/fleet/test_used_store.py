@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -200,6 +200,24 @@ async def test_a_result_of_another_store_is_not_returned(rig: Rig) -> None:
     await rig.redis.delete(keys.RESULT + "one")
     with pytest.raises(JobNotFoundError):
         await rig.producer.result("one")
+
+
+@pytest.mark.parametrize("look", [note, mismatch])
+async def test_workers_start_together_on_a_store_that_was_made_anew(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, look: Callable[..., Awaitable[object]]
+) -> None:
+    """The first one noted it and lived between two looks of the second, which ended."""
+    old = UsedStore(identity="removed", where="/results.db on mill")
+    new = UsedStore(identity="made anew", where=old.where)
+    await note(rig.redis, old)
+
+    async def first_one_lives(redis: Redis) -> object:
+        await note(redis, new, replace=True)
+        await beat(redis)
+        return await read_live(redis)
+
+    monkeypatch.setattr("nightmill.queue.used_store.read_live", first_one_lives)
+    assert await look(rig.redis, new) == (new if look is note else None)
 
 
 async def test_doctor_names_the_store_in_use_and_accepts_another(
