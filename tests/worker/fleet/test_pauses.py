@@ -37,7 +37,9 @@ def fleet(workers: int, rate: float) -> tuple[int, int]:
         level, at = min(1 + 0.05 * rate, level + rate * (due[number] - at)), due[number]
         got = int(level)
         level, claims, jobs = level - got, claims + 1, jobs + got
-        pause = pauses[number].after((1 - level) / rate, full=False, got=got > 0, idle=False)
+        pause = pauses[number].after(
+            (1 - level) / rate, full=False, got=got > 0, idle=False, woken=False
+        )
         due[number] += max(CLAIM_GAP_S, pause)
     return claims, jobs
 
@@ -58,14 +60,20 @@ def test_a_wide_fleet_makes_few_claims_that_get_nothing(rate: float, most: int) 
 
 
 def test_a_claim_that_gets_nothing_doubles_the_gap_and_one_that_gets_jobs_ends_that() -> None:
-    """A worker alone is never slowed: it waits for the moment that the script names."""
+    """A worker alone is not slowed: it waits for the moment that the script names."""
     pauses = Pauses()
     soon = CLAIM_GAP_S / 5
-    found = [pauses.after(soon, full=False, got=False, idle=False) for _ in range(5)]
+
+    def after(wait_s: float = soon, *, got: bool = False, woken: bool = False) -> float:
+        return pauses.after(wait_s, full=False, got=got, idle=False, woken=woken)
+
+    assert [after(woken=True) for _ in range(5)] == [soon] * 5, "a wake comes between two tokens"
+    found = [after() for _ in range(5)]
     assert found == [*(CLAIM_GAP_S * each for each in (1, 2, 4)), LONGEST_GAP_S, LONGEST_GAP_S]
-    assert pauses.after(soon, full=False, got=True, idle=False) == soon
-    assert pauses.after(soon, full=False, got=False, idle=False) == CLAIM_GAP_S
-    assert pauses.after(0.1, full=False, got=False, idle=False) == 0.1
+    assert after(woken=True) == LONGEST_GAP_S
+    assert after(got=True) == soon
+    assert after() == CLAIM_GAP_S
+    assert after(0.1) == 0.1
 
 
 @pytest.mark.parametrize(
@@ -83,7 +91,7 @@ def test_what_a_worker_waits_for_decides_how_long(
 ) -> None:
     """Aborts, what others give back, and new jobs, which bring a wake."""
     full, idle = "full" in worker, "idle" in worker
-    assert Pauses().after(wait_s, full=full, got=False, idle=idle) == pause_s
+    assert Pauses().after(wait_s, full=full, got=False, idle=idle, woken=False) == pause_s
 
 
 def settler_of(registry: InFlight) -> Settler:

@@ -46,7 +46,6 @@ async def test_a_call_can_be_cancelled_at_each_step_of_the_opening(
                 connection = await taking
                 done = True
                 pool.give_back(connection)
-            assert not [one for one in pool._all if one.transport and not done]
             pool.close()
         await until(lambda: not pool._all)
     assert steps > 3
@@ -60,7 +59,8 @@ async def test_a_time_limit_can_end_each_step_of_the_opening(
     async with reached(way, trusted, monkeypatch) as (url, _, _):
         opened = 0
         for step in range(60):
-            opener = Opener(URL(url), proxy_for(URL(url)), step * 0.0002)
+            limit_s = step * 0.0002 if step < 59 else 60
+            opener = Opener(URL(url), proxy_for(URL(url)), limit_s)
             lost: list[Connection] = []
             try:
                 connection = await opener.open(lost.append)
@@ -69,7 +69,7 @@ async def test_a_time_limit_can_end_each_step_of_the_opening(
             else:
                 opened += 1
                 connection.end()
-        assert opened or way == "tls in tls"
+        assert opened
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -188,6 +188,7 @@ async def test_a_lookup_slower_than_the_time_limit_is_made_once(
             answered.set()
             await until(lambda: calls._pool._opener._asking is None)
             monkeypatch.setattr(loop, "getaddrinfo", real if known else getaddrinfo)
+            calls._pool._opener._timeout_s = 60
             reply = await calls.send(PARAMS)
             assert isinstance(reply, Reply) if known else "service not known" in refused(reply)
             assert len(asked) == (1 if known else 2)

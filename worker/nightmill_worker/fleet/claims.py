@@ -86,6 +86,7 @@ class Claims:
         )
         self._acceptances = Acceptances(scripts)
         self._pauses = Pauses()
+        self._woken = False
         self._account_stopped = False
         self._held: dict[str, tuple[str, str]] = {}
         self._seq = 0
@@ -273,11 +274,16 @@ class Claims:
             return
         claimed_at = time.monotonic()
         pause = self._pauses.after(
-            grant.wait_ms / 1000, full=full, got=got > 0, idle=not len(registry)
+            grant.wait_ms / 1000,
+            full=full,
+            got=got > 0,
+            idle=not len(registry),
+            woken=self._woken,
         )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await registry.room.wait()
+        self._woken = registry.room.is_set()
         left = claimed_at + CLAIM_GAP_S - time.monotonic()
         if registry.running and left > 0:
             await asyncio.sleep(left)

@@ -7,8 +7,8 @@ from typing import Final
 CLAIM_GAP_S: Final = 0.025
 """Shortest time between two claims of a busy worker, seconds; a lane's buckets hold twice that."""
 LONGEST_GAP_S: Final = 0.2
-"""The same of a worker that gets nothing, seconds. All workers share the tokens of a lane: where 20
-ask for each one of 20 a second at the moment when it is there, 19 of 20 claims get nothing."""
+"""Longest time that a worker without tokens adds between two claims, seconds. 20 workers share a
+lane of 20 tokens a second: if each asked when the next one comes, 19 of 20 would get nothing."""
 LOOK_S: Final = 0.25
 """A worker looks this often for what others give back, since a wake may be lost; seconds."""
 FULL_LOOK_S: Final = 1.0
@@ -24,16 +24,17 @@ class Pauses:
         """Begin without a gap of its own."""
         self._gap_s = 0.0
 
-    def after(self, wait_s: float, *, full: bool, got: bool, idle: bool) -> float:
+    def after(self, wait_s: float, *, full: bool, got: bool, idle: bool, woken: bool) -> float:
         """Return the wait after a claim, seconds; `wait_s` is what the script named.
 
         `full` says that this worker can start no job, `got` that the claim got jobs, `idle` that
-        this worker holds none. A claim that got nothing where tokens are about to come doubles the
-        gap: others were there first, and will use what comes meanwhile.
+        this worker holds none, `woken` that it did not wait as long as it should. A claim that got
+        nothing after such a wait doubles the gap: others were there first, and will use what comes
+        meanwhile.
         """
         if got or full or wait_s >= LOOK_S:
             self._gap_s = 0.0
-        else:
+        elif not woken:
             self._gap_s = min(max(CLAIM_GAP_S, 2 * self._gap_s), LONGEST_GAP_S)
         if full:
             return FULL_LOOK_S

@@ -23,6 +23,8 @@ HEAD_BYTES: Final = 256 << 10
 """Bytes in a row that are no body: all headers of an answer, its interim answers, its trailers."""
 PIECE: Final = 256 << 10
 """Bytes of a request's body that are sent at once: encrypting more would hold up other calls."""
+LOOKS: Final = 16
+"""Rounds of the event loop in which an answer that has arrived is read before more is sent."""
 SWITCHING: Final = 101
 FIRST_REFUSAL: Final = 300
 """Statuses from here on: the server does not do what it was asked for."""
@@ -116,7 +118,9 @@ class Connection(asyncio.Protocol):
         self._without_body = 0
         self.reusable = False
         self._sent = len(body) <= PIECE
-        if self._sent:
+        if not body:  # an empty piece stays in the buffer of asyncio's transports since 3.12
+            transport.write(head)
+        elif self._sent:
             transport.writelines((head, body))
         else:
             transport.write(head)
@@ -134,8 +138,10 @@ class Connection(asyncio.Protocol):
         to be read is lost with it, so that is read first.
         """
         for start in range(0, len(body), PIECE):
-            while self._reading and readable(transport):  # noqa: ASYNC110 - the loop reads it now
-                await asyncio.sleep(0)
+            for _ in range(LOOKS):
+                if answer.refuses() or not (self._reading and readable(transport)):
+                    break
+                await asyncio.sleep(0)  # the loop reads it now
             if answer.refuses() or transport.is_closing():
                 return
             transport.write(body[start : start + PIECE])
@@ -182,8 +188,14 @@ class Connection(asyncio.Protocol):
     # asyncio calls these.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport."""
+        """Take the transport.
+
+        What waits behind a reader that has stopped must not be in the buffer of TLS, where uvloop
+        loses it when the server closes: it stays in the socket.
+        """
         self.transport = cast("asyncio.Transport", transport)
+        if hasattr(transport, "set_read_buffer_limits"):
+            transport.set_read_buffer_limits(high=1, low=0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the answer: some bodies have no other end than that of the connection."""
@@ -266,7 +278,7 @@ class Connection(asyncio.Protocol):
         headers = answer.headers
         for raw_name, raw_value in fields:
             name = raw_name.decode("latin-1").strip().lower()
-            value = raw_value.decode("utf-8", "surrogateescape").strip(" \t")
+            value = _text(raw_value).strip(" \t")
             if headers.setdefault(name, value) is not value and name == "transfer-encoding":
                 headers[name] += f", {value}"  # two headers are one list: gzip, then chunked
         answer.status = status
@@ -294,6 +306,14 @@ def _ends_with_connection(headers: Mapping[str, str]) -> bool:
     """Whether the body of an answer has no other end: its length is not given."""
     coding = headers.get("transfer-encoding", "").lower()
     return "content-length" not in headers and "chunked" not in coding
+
+
+def _text(value: bytes) -> str:
+    """Return a header's value; one that is not UTF-8 is Latin-1, the older rule for headers."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def readable(transport: asyncio.Transport) -> bool:

@@ -88,26 +88,35 @@ class Opener:
             why = f"no connection within {self._timeout_s:g} s"
         except HttpError as error:
             why = f"the proxy {self._first} opened no tunnel: {error}"
-        except (OSError, RuntimeError, ValueError) as error:  # uvloop: RuntimeError of a lost one
+        except ProxyRefusedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - TLS of the two loops raises RuntimeError, TypeError
             why = str(error) or type(error).__name__
         self._addresses = ()
         raise HttpError("connection_error", f"cannot connect to {place}: {why}")
 
     async def _connect(self, connection: Connection) -> Connection:
         """Connect to the endpoint or to its proxy."""
-        place = self._first
+        place, task = self._first, asyncio.current_task()
+        cancelled = task.cancelling() if task else 0
         found = await aiohappyeyeballs.start_connection(
             await self._addresses_of(place),
             happy_eyeballs_delay=NEXT_ADDRESS_S,
             interleave=1,
             socket_factory=_socket,
         )
+        if (
+            task and task.cancelling() > cancelled
+        ):  # an attempt that lost has taken the cancellation
+            found.close()
+            raise asyncio.CancelledError
         try:
             await asyncio.get_running_loop().create_connection(
                 lambda: connection,
                 sock=found,
                 ssl=self._context() if place.tls else None,
                 server_hostname=place.name if place.tls else None,
+                ssl_handshake_timeout=self._timeout_s if place.tls else None,
             )
         except BaseException:
             if connection.transport is None:
@@ -128,7 +137,11 @@ class Opener:
         if tunnel.transport is None:
             raise HttpError("connection_dropped", "the connection ended after its answer")
         transport = await asyncio.get_running_loop().start_tls(
-            tunnel.transport, connection, self._context(), server_hostname=place.name
+            tunnel.transport,
+            connection,
+            self._context(),
+            server_hostname=place.name,
+            ssl_handshake_timeout=self._timeout_s,
         )
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the connection ended after the TLS handshake")

@@ -55,7 +55,7 @@ from nightmill_worker.messages.statuses import (
     meaning_of,
     phrase_of,
 )
-from nightmill_worker.messages.text import beginning, clean, header
+from nightmill_worker.messages.text import beginning, clean
 
 # Codes of refusals that end when a person acts: `code` or `type` of gateways.
 ACCOUNT_CODES: Final = frozenset(
@@ -238,7 +238,7 @@ def _message(reply: Reply, error: ErrorBody) -> str:
     """Return the endpoint's own words; of a redirect, where it goes."""
     to = reply.headers.get("location") if reply.status in REDIRECTS else None
     if to:  # what follows the "?" may hold a key
-        return f"{phrase_of(reply.status)}, to {header(to).partition('?')[0]}"
+        return f"{phrase_of(reply.status)}, to {clean(to).partition('?')[0]}"
     return error.message or f"{phrase_of(reply.status)}, without a text"
 
 
@@ -292,4 +292,4 @@ def _hinted(outcome: Unsuccessful, fix: str | None, hint: str) -> Meaning:
 def _request_id(headers: Mapping[str, str]) -> str | None:
     """Return the id that the endpoint gave to this call, fit for a row."""
     found = headers.get("request-id") or headers.get("x-request-id")
-    return header(found) if found else None
+    return clean(found) if found else None

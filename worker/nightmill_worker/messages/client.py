@@ -137,7 +137,9 @@ class MessagesClient:
         try:
             with self._watch.begin(silent_s) as call:
                 connection = await self._pool.take()
+                call.received_at = self._watch.loop.time()
                 answer = await connection.request(with_length(head, body), body)
+                call.received_at = self._watch.loop.time()
                 status, headers = answer.status, answer.headers
                 if status not in SUCCESS:
                     found = await _read_error(answer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from typing import Final
 
 NAME_CHARS: Final = 256
@@ -18,18 +17,6 @@ def clean(text: str, limit: int = NAME_CHARS) -> str:
     if text.isascii() and len(text) <= limit and "\0" not in text:
         return text
     return _UNFIT.sub(REPLACEMENT, text[:limit])
-
-
-def header(text: str, limit: int = NAME_CHARS) -> str:
-    """Return a header's value as text, at most `limit` characters.
-
-    The connection turns each byte that is not UTF-8 into half of a surrogate pair. Such a value is
-    read as Latin-1, which is the older rule for headers.
-    """
-    if not text.isascii() and _UNFIT.search(text):
-        with suppress(UnicodeEncodeError):
-            text = text.encode(errors="surrogateescape").decode("latin-1")
-    return clean(text, limit)
 
 
 def beginning(data: bytes | bytearray, limit: int) -> str:

@@ -96,18 +96,25 @@ end
 
 -- Whether refusals concern their own jobs when there was no other job to try: a call that was sent with
 -- the first refused one or later succeeded, such refusals were found to concern their own jobs a moment
--- ago, or one job alone was refused, and another call succeeded just before it was sent, or later.
+-- ago, or one job alone was refused, and another call succeeded just before it was sent, or later. Such a
+-- success is used once: where each job is alone, a permission that is withdrawn must not fail them all.
 local function concerns_jobs(item, hold, now, facts)
   if hold.fresh > 0 or not item.own then return false end
   local known, first = facts(item.model), next(hold.jobs)
   local alone = not first or not next(hold.jobs, first)
   local passed = bounded(hold.passed[hold.kind], 0, EXACT, 0) > now - RECENTLY_MS
-  return passed or known.ok_at >= hold.sent or alone and known.ok_end >= hold.sent - JUST_MS
+  local worked = known.ok_end >= hold.sent - JUST_MS and known.ok_end > hold.cleared
+  return passed or known.ok_at >= hold.sent or alone and worked
 end
 
 -- Enough trials were refused. The lane is stopped and nothing fails, unless they concern their own jobs.
 local function stop_lane(account, item, hold, now, facts)
-  if concerns_jobs(item, hold, now, facts) then return let_pass(hold, true, now) end
+  if concerns_jobs(item, hold, now, facts) then
+    local passed = hold.passed[hold.kind]
+    let_pass(hold, true, now)
+    if facts(item.model).ok_at < hold.sent then hold.passed[hold.kind] = passed end
+    return
+  end
   hold.state, hold.trial, hold.stopped, hold.sent, hold.passed = 'stopped', '', now, now, {}
   forgive_jobs(hold)
   if account.fields.state ~= 'stopped' and is_of_account(account, item.model, hold, facts) then
