@@ -18,7 +18,7 @@ from benchmarks.table import Table
 from benchmarks.work import request
 from nightmill import Producer
 from nightmill.queue import wire
-from nightmill_worker.fleet.pauses import CLAIM_GAP_S
+from nightmill_worker.fleet.claims import CLAIM_GAP_S
 from nightmill_worker.queue.records import Ask, Finish, GrantedJob, Settlement
 from nightmill_worker.queue.scripts import Scripts
 

@@ -14,7 +14,6 @@ from nightmill.queue.patience import waits
 from nightmill.setting_tables import read_groups
 from nightmill_worker.events import AccountStopped, ClaimsHeld, LaneHeld, LaneStopped, failed_loop
 from nightmill_worker.fleet.acceptances import Acceptances
-from nightmill_worker.fleet.pauses import CLAIM_GAP_S, Pauses
 from nightmill_worker.group_events import JobsClaimed
 from nightmill_worker.jobs.claimed_job import ClaimedJob
 from nightmill_worker.jobs.decision import INTERNAL
@@ -41,6 +40,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LARGEST_CLAIM: Final = 200
+CLAIM_GAP_S: Final = 0.025
+"""Shortest time between two claims of a busy worker, seconds; a lane's buckets hold twice that."""
+LOOK_S: Final = 0.25
+"""A worker looks this often for what others give back, since a wake may be lost; seconds."""
+FULL_LOOK_S: Final = 1.0
+"""A worker without a free slot looks this often for aborts, seconds."""
+LANES_WAIT_S: Final = 1.0
+"""Longest wait for a lane. A longer one says that no job is due: a new one brings a wake."""
 STORE_AGAIN_S: Final = 1.0
 CLAIM_AGAIN_S: Final = (0.1, 5.0)
 """First and longest wait after a claim that raised, seconds."""
@@ -85,8 +92,6 @@ class Claims:
             finish=self._finish_again,
         )
         self._acceptances = Acceptances(scripts)
-        self._pauses = Pauses()
-        self._woken = False
         self._account_stopped = False
         self._held: dict[str, tuple[str, str]] = {}
         self._seq = 0
@@ -268,22 +273,17 @@ class Claims:
 
     async def _rest(self, grant: Grant, want: int) -> None:
         """Wait for a reason to claim again: a freed slot, a wake, or the end of the pause."""
-        registry, got = self._registry, len(grant.jobs)
+        registry, wait_s = self._registry, grant.wait_ms / 1000
         full = not want or registry.free <= 0
-        if got == LARGEST_CLAIM and not full:
+        if len(grant.jobs) == LARGEST_CLAIM and not full:
             return
         claimed_at = time.monotonic()
-        pause = self._pauses.after(
-            grant.wait_ms / 1000,
-            full=full,
-            got=got > 0,
-            idle=not len(registry),
-            woken=self._woken,
-        )
+        pause = FULL_LOOK_S if full else min(wait_s, LOOK_S)
+        if not full and wait_s > LANES_WAIT_S and not len(registry):
+            pause = wait_s
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await registry.room.wait()
-        self._woken = registry.room.is_set()
         left = claimed_at + CLAIM_GAP_S - time.monotonic()
         if registry.running and left > 0:
             await asyncio.sleep(left)
