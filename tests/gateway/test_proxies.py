@@ -6,8 +6,6 @@ import asyncio
 import io
 import json
 import re
-import shutil
-import socket
 import subprocess
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +16,8 @@ import pytest
 
 from tests.gateway.batches.made import PATH, request
 from tests.gateway.messages.test_messages import body
+from tests.real_proxies import PROGRAMS, running
+from tests.redis_servers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,25 +26,6 @@ if TYPE_CHECKING:
     from tests.rig import Rig
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "gateway.md"
-NGINX: Final = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-CADDY: Final = shutil.which("caddy")
-PATIENCE_S: Final = 20.0
-FRAME: Final = """
-daemon off;
-master_process off;
-pid {folder}/pid;
-error_log stderr;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    {server}
-}}
-"""
 
 
 def block(language: str) -> str:
@@ -54,26 +35,13 @@ def block(language: str) -> str:
     return found[1]
 
 
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def command(proxy: str, folder: Path, port: int, gateway: str) -> list[str]:
-    """Write the configuration of a proxy; return the command that runs it."""
+def server_of(proxy: str, folder: Path, port: int, gateway: str) -> str:
+    """Return the block of a proxy with the places of a test in it."""
     text = block(proxy).replace("127.0.0.1:8480", gateway.removeprefix("http://"))
     text = text.replace("/etc/ssl/mill", f"{folder}/mill")
-    file = folder / "conf"
     if proxy == "nginx":
-        text = text.replace("listen 443", f"listen 127.0.0.1:{port}")
-        file.write_text(FRAME.format(folder=folder, server=text))
-        return [str(NGINX), "-c", str(file), "-p", str(folder)]
-    text = text.replace("mill.example.com", f"https://localhost:{port}")
-    options = "{\n    admin off\n    auto_https disable_redirects\n    default_bind 127.0.0.1\n}\n"
-    file.write_text(options + text)
-    return [str(CADDY), "run", "--adapter", "caddyfile", "--config", str(file)]
+        return text.replace("listen 443", f"listen 127.0.0.1:{port}")
+    return text.replace("mill.example.com", f"https://localhost:{port}")
 
 
 def certify(folder: Path) -> None:
@@ -96,35 +64,15 @@ async def proxied(
     """Run a proxy before a gateway; yield its URL, and the headers of a client."""
     certify(folder)
     port = free_port()
-    process = await asyncio.create_subprocess_exec(
-        *command(proxy, folder, port, door.url),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={"HOME": str(folder), "PATH": "/usr/bin:/bin"},
-    )
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                assert process.returncode is None, f"{proxy} ended"
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                except OSError:
-                    await asyncio.sleep(0.05)
-                else:
-                    writer.close()
-                    break
+    async with running(proxy, folder, server_of(proxy, folder, port, door.url), port):
         yield f"https://localhost:{port}", {"x-api-key": door.key}
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
 
 
 @pytest.mark.parametrize(
     "proxy",
     [
-        pytest.param("nginx", marks=pytest.mark.skipif(not NGINX, reason="no nginx here")),
-        pytest.param("caddy", marks=pytest.mark.skipif(not CADDY, reason="no caddy here")),
+        pytest.param(name, marks=pytest.mark.skipif(not path, reason=f"no {name} here"))
+        for name, path in PROGRAMS.items()
     ],
 )
 async def test_a_proxy_passes_on_what_clients_need(

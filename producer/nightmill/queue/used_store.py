@@ -59,9 +59,8 @@ async def note(redis: Redis, store: UsedStore, *, replace: bool = False) -> Used
 
 
 async def _made_anew(redis: Redis, used: UsedStore, store: UsedStore) -> bool:
-    """Tell whether `store` was made in the place of `used`, whose file was removed."""
-    another = used.identity != store.identity and used.where == store.where
-    return another and not await read_live(redis)
+    """Tell whether `store`, another one, was made in the place of `used`: its file was removed."""
+    return used.where == store.where and not await read_live(redis)
 
 
 async def mismatch(redis: Redis, store: UsedStore) -> StoreMismatchError | None:

@@ -98,11 +98,15 @@ async def head_of(reader: Reader) -> str:
     return (await reader.readuntil(b"\r\n\r\n")).decode()
 
 
+def length_in(head: str) -> int:
+    """Return the length of the body that a head names."""
+    return int(head.lower().partition("content-length: ")[2].split()[0])
+
+
 async def request_of(reader: Reader) -> tuple[str, bytes]:
     """Return the head and the body of the next request."""
     head = await head_of(reader)
-    size = int(head.lower().partition("content-length: ")[2].split()[0])
-    return head, await reader.readexactly(size)
+    return head, await reader.readexactly(length_in(head))
 
 
 def answers(answer: bytes | Callable[[bytes], bytes] = whole) -> Serve:

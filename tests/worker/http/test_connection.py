@@ -17,6 +17,7 @@ from nightmill_worker.http.head import head_of, with_length
 from nightmill_worker.http.opening import Opener
 from nightmill_worker.http.pool import Pool
 from tests.rig import until
+from tests.worker.http.servers import Reader, Serve, Server, Writer, request_of, serving
 
 HEAD = head_of(URL("http://h/v1/messages"), {}, by_proxy=False)
 BODY = b'{"ok": true}'
@@ -25,48 +26,36 @@ CHUNKED = b"transfer-encoding: chunked\r\n"
 CHUNKS = b"5\r\n%b\r\n7\r\n%b\r\n0\r\n\r\n" % (BODY[:5], BODY[5:])
 
 
-class Server:
-    """Gives each connection these answers, one a request; None closes it without one."""
+def scripted(*answers: bytes | None, hold: bool = True, seen: list[str] | None = None) -> Serve:
+    """Return what gives these answers, one a request; None closes the connection without one.
 
-    def __init__(self, *answers: bytes | None, hold: bool = True) -> None:
-        """Take the answers of one connection; `hold` leaves it open after the last one."""
-        self.answers, self.hold = answers, hold
-        self.received: list[bytes] = []
-        self.ended = 0
-        self.writers: list[asyncio.StreamWriter] = []
+    `hold` leaves it open after the last one. The heads of the requests go to `seen`.
+    """
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection."""
-        self.writers.append(writer)
-        try:
-            for answer in self.answers:
-                head = await reader.readuntil(b"\r\n\r\n")
-                size = int(head.lower().partition(b"content-length: ")[2].split()[0])
-                self.received.append(head + await reader.readexactly(size))
-                if answer is None:
-                    break
-                writer.write(answer)
-                await writer.drain()
-            if self.hold:
-                await reader.read()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            self.ended += 1
-            writer.close()
+    async def serve(reader: Reader, writer: Writer) -> None:
+        for answer in answers:
+            head, _ = await request_of(reader)
+            if seen is not None:
+                seen.append(head)
+            if answer is None:
+                return
+            writer.write(answer)
+            await writer.drain()
+        if hold:
+            await reader.read()
+
+    return serve
 
 
 @asynccontextmanager
-async def pooled(server: Server) -> AsyncIterator[Pool]:
-    """Run the server and a pool of connections to it."""
-    async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
-        port = listening.sockets[0].getsockname()[1]
-        pool = Pool(Opener(URL(f"http://127.0.0.1:{port}"), None, 5))
+async def pooled(serve: Serve) -> AsyncIterator[tuple[Pool, Server]]:
+    """Run a server and a pool of connections to it."""
+    async with serving(serve) as server:
+        pool = Pool(Opener(URL(f"http://127.0.0.1:{server.port}"), None, 5))
         try:
-            yield pool
+            yield pool, server
         finally:
             pool.close()
-            await until(lambda: server.ended == len(server.writers))
 
 
 async def whole(answer: Answer) -> bytes:
@@ -118,9 +107,7 @@ ENDLESS = {
 async def test_an_answer_is_whole_and_its_connection_is_kept_when_it_can_be(name: str) -> None:
     """Each answer is paid; a connection after which bytes may follow is never used again."""
     script = (REUSED | CLOSED)[name]
-
-    server = Server(script, script)
-    async with pooled(server) as pool:
+    async with pooled(scripted(script, script)) as (pool, server):
         for _ in range(2):
             status, headers, body = await call(pool)
             assert (status, body) == ((204, b"") if name == "empty" else (200, BODY))
@@ -131,7 +118,7 @@ async def test_an_answer_is_whole_and_its_connection_is_kept_when_it_can_be(name
 @pytest.mark.parametrize("name", ENDLESS)
 async def test_a_body_may_end_with_its_connection(name: str) -> None:
     """HTTP/1.0 servers and simple proxies send no length."""
-    async with pooled(Server(ENDLESS[name], hold=False)) as pool:
+    async with pooled(scripted(ENDLESS[name], hold=False)) as (pool, _):
         assert (await call(pool))[2] == BODY
 
 
@@ -156,7 +143,7 @@ async def test_a_body_may_end_with_its_connection(name: str) -> None:
 )  # fmt: skip
 async def test_an_answer_that_is_not_whole_is_an_error(script: bytes | None, kind: str) -> None:
     """And headers without an end take no memory."""
-    async with pooled(Server(script, hold=False)) as pool:
+    async with pooled(scripted(script, hold=False)) as (pool, _):
         with pytest.raises(HttpError) as caught:
             await call(pool)
         assert caught.value.kind == kind
@@ -167,7 +154,7 @@ async def test_the_first_of_two_headers_counts_and_names_are_in_lower_case() -> 
     """A proxy that adds a second request-id is further from the endpoint."""
     script = b"HTTP/1.1 200 OK\r\nRequest-Id: a\r\nrequest-id: b\r\n" + SIZED + b"\r\n" + BODY
 
-    async with pooled(Server(script)) as pool:
+    async with pooled(scripted(script)) as (pool, _):
         assert (await call(pool))[1]["request-id"] == "a"
 
 
@@ -178,7 +165,7 @@ async def test_the_first_of_two_headers_counts_and_names_are_in_lower_case() -> 
 async def test_a_header_is_read_as_utf_8_or_else_as_latin_1(raw: bytes, expected: str) -> None:
     """Half of a surrogate pair ended workers, and isolated calls that were paid."""
     script = b"HTTP/1.1 200 OK\r\nrequest-id: " + raw + b"\r\n" + SIZED + b"\r\n" + BODY
-    async with pooled(Server(script)) as pool:
+    async with pooled(scripted(script)) as (pool, _):
         assert (await call(pool))[1]["request-id"] == expected
 
 
@@ -186,15 +173,12 @@ async def test_an_answer_may_come_before_all_of_the_request_is_sent() -> None:
     """A 413 is the answer. The connection, on which half a request is, is not used again."""
     read = asyncio.Event()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(reader: Reader, writer: Writer) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 413 Too large\r\n" + SIZED + b"\r\n" + BODY)
         await read.wait()
-        writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
-        port = listening.sockets[0].getsockname()[1]
-        pool = Pool(Opener(URL(f"http://127.0.0.1:{port}"), None, 5))
+    async with pooled(serve) as (pool, _):
         status, _, body = await call(pool, b"x" * (30 << 20))
         assert (status, body) == (413, BODY)
         await until(lambda: not pool._all)
@@ -206,7 +190,7 @@ async def test_a_slow_reader_holds_up_its_own_connection_alone() -> None:
     size = 16 << 20
     script = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size
 
-    async with pooled(Server(script)) as pool:
+    async with pooled(scripted(script)) as (pool, _):
         connection = await pool.take()
         answer = await connection.request(with_length(HEAD, b"{}"), b"{}")
         await until(lambda: not connection._reading)
@@ -219,16 +203,17 @@ async def test_a_slow_reader_holds_up_its_own_connection_alone() -> None:
 
 async def test_a_call_that_is_cancelled_or_closed_leaves_no_connection() -> None:
     """The server learns that nobody waits, and a body without a length is not taken for whole."""
-    server = Server(b"HTTP/1.1 200 OK\r\n\r\n{")
-    async with pooled(server) as pool:
+    seen: list[str] = []
+    script = b"HTTP/1.1 200 OK\r\n\r\n{"
+    async with pooled(scripted(script, seen=seen)) as (pool, server):
         waiting = asyncio.create_task(call(pool))
-        await until(lambda: len(server.received) == 1)
+        await until(lambda: len(seen) == 1)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        await until(lambda: server.ended == 1)
+        await until(lambda: not server.tasks)
         closed = asyncio.create_task(call(pool))
-        await until(lambda: len(server.received) == 2)
+        await until(lambda: len(seen) == 2)
         pool.close()
         with pytest.raises(HttpError, match="closed"):
             await closed
@@ -238,18 +223,17 @@ async def test_idle_connections_are_closed_after_a_time(monkeypatch: pytest.Monk
     """Before most servers close theirs: a request that meets that end is lost."""
     monkeypatch.setattr(pools, "KEPT_S", 0.05)
     script = b"HTTP/1.1 200 OK\r\n" + SIZED + b"\r\n" + BODY
-
-    server = Server(script, script)
-    async with pooled(server) as pool:
+    async with pooled(scripted(script, script)) as (pool, server):
         await asyncio.gather(*(call(pool) for _ in range(3)))
-        await until(lambda: server.ended == 3)
+        assert len(server.writers) == 3
+        await until(lambda: not server.tasks)
         assert not pool._idle
 
 
 async def test_a_connection_that_waits_is_not_taken_by_another_call() -> None:
     """Each answer belongs to the request before it."""
-    server = Server(b"HTTP/1.1 200 OK\r\n" + SIZED + b"\r\n" + BODY)
-    async with pooled(server) as pool:
+    script = b"HTTP/1.1 200 OK\r\n" + SIZED + b"\r\n" + BODY
+    async with pooled(scripted(script)) as (pool, server):
         await call(pool)
         first = await pool.take()
         assert first is not await pool.take()

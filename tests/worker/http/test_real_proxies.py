@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,32 +14,17 @@ import pytest
 
 from nightmill_worker.messages.outcome import Reply
 from nightmill_worker.simulator import Simulator, SimulatorConfig
+from tests.real_proxies import PROGRAMS, running
 from tests.redis_servers import free_port
-from tests.rig import until
 from tests.worker.http.servers import client
 from tests.worker.messages.endpoint import PARAMS
 
-PATHS: Final = {
-    "nginx": shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin"),
-    "caddy": shutil.which("caddy"),
-}
 REFUSALS: Final = {"nginx": 413, "caddy": 502}
 """Their statuses for a body that is too large; Caddy notices it while it passes the body on."""
 CALLS: Final = 400
 IN_FLIGHT: Final = 100
-NGINX: Final = """
-daemon off;
-master_process off;
-pid {folder}/pid;
-error_log stderr;
-events {{ worker_connections 2000; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
+SERVERS: Final = {
+    "nginx": """
     keepalive_requests 3;
     client_max_body_size 1m;
     upstream simulator {{ server {at}; keepalive 50; }}
@@ -54,14 +38,8 @@ http {{
             proxy_set_header Connection "";
         }}
     }}
-}}
-"""
-CADDY: Final = """
-{{
-    admin off
-    auto_https disable_redirects
-    default_bind 127.0.0.1
-}}
+""",
+    "caddy": """
 https://localhost:{port} {{
     tls {tls}/good.pem {tls}/good.key
     request_body {{
@@ -69,45 +47,18 @@ https://localhost:{port} {{
     }}
     reverse_proxy {at}
 }}
-"""
+""",
+}
 
 
 @asynccontextmanager
 async def proxied(name: str, folder: Path, tls: Path, simulator: str) -> AsyncIterator[str]:
     """Run a proxy before the simulator; yield its URL."""
-    if PATHS[name] is None:
+    if PROGRAMS[name] is None:
         pytest.skip(f"no {name} here")
-    port, file = free_port(), folder / "conf"
-    text = NGINX if name == "nginx" else CADDY
-    at = simulator.removeprefix("http://")
-    file.write_text(text.format(folder=folder, port=port, tls=tls, at=at))
-    options = ["-c", str(file), "-p", str(folder)]
-    if name == "caddy":
-        options = ["run", "--adapter", "caddyfile", "--config", str(file)]
-    process = await asyncio.create_subprocess_exec(
-        str(PATHS[name]),
-        *options,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={"HOME": str(folder), "PATH": "/usr/bin:/bin"},
-    )
-
-    async def listens() -> bool:
-        assert process.returncode is None, f"{name} ended"
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    try:
-        await until(listens, within=20)
+    port, at = free_port(), simulator.removeprefix("http://")
+    async with running(name, folder, SERVERS[name].format(port=port, tls=tls, at=at), port):
         yield f"https://localhost:{port}"
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
 
 
 @pytest.mark.parametrize("name", ["nginx", "caddy"])

@@ -19,6 +19,7 @@ from tests.worker.http.servers import (
     Writer,
     client,
     head_of,
+    length_in,
     reached,
     request_of,
     sent,
@@ -120,8 +121,7 @@ async def test_a_success_that_begins_early_still_gets_all_of_the_request(
             head = await head_of(reader)
             writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
             await writer.drain()
-            size = int(head.lower().partition("content-length: ")[2].split()[0])
-            await reader.readexactly(size)
+            await reader.readexactly(length_in(head))
             writer.write(b"2\r\n{}\r\n0\r\n\r\n")
 
     async with reached(way, trusted, monkeypatch, serve) as (url, endpoint, _):
@@ -308,7 +308,7 @@ async def test_a_large_answer_to_a_large_request_crosses_it(
 
     async def serve(reader: Reader, writer: Writer) -> None:
         head = await head_of(reader)
-        size = int(head.lower().partition("content-length: ")[2].split()[0])
+        size = length_in(head)
         writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n".encode())
         while size:
             data = await reader.read(1 << 16)

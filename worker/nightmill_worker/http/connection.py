@@ -139,7 +139,7 @@ class Connection(asyncio.Protocol):
         """
         for start in range(0, len(body), PIECE):
             for _ in range(LOOKS):
-                if answer.refuses() or not (self._reading and readable(transport)):
+                if answer.refuses() or not (self._reading and self.has_unread()):
                     break
                 await asyncio.sleep(0)  # the loop reads it now
             if answer.refuses() or transport.is_closing():
@@ -174,6 +174,20 @@ class Connection(asyncio.Protocol):
             and not transport.is_closing()
             and not transport.get_write_buffer_size()
         )
+
+    def has_unread(self) -> bool:
+        """Return whether bytes, or the end of an open connection, wait to be read."""
+        if self.transport is None or self.transport.is_closing():
+            return False
+        socket: Any = self.transport.get_extra_info("socket")
+        descriptor = -1 if socket is None else socket.fileno()
+        if descriptor < 0:
+            return False
+        if not hasattr(select, "poll"):  # Windows
+            return bool(select.select([descriptor], [], [], 0)[0])
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(0))
 
     def end(self, error: HttpError | None = None) -> None:
         """Close the connection now. An answer that is not whole ends with `error`."""
@@ -314,18 +328,3 @@ def _text(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return value.decode("latin-1")
-
-
-def readable(transport: asyncio.Transport) -> bool:
-    """Return whether bytes, or the end of an open connection, wait to be read."""
-    if transport.is_closing():
-        return False
-    socket: Any = transport.get_extra_info("socket")
-    descriptor = -1 if socket is None else socket.fileno()
-    if descriptor < 0:
-        return False
-    if not hasattr(select, "poll"):  # Windows
-        return bool(select.select([descriptor], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))

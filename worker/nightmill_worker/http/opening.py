@@ -105,9 +105,7 @@ class Opener:
             interleave=1,
             socket_factory=_socket,
         )
-        if (
-            task and task.cancelling() > cancelled
-        ):  # an attempt that lost has taken the cancellation
+        if task and task.cancelling() > cancelled:  # taken by an attempt that lost
             found.close()
             raise asyncio.CancelledError
         try:

@@ -11,8 +11,6 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from nightmill_worker.http.connection import readable
-
 if TYPE_CHECKING:
     from nightmill_worker.http.connection import Connection
     from nightmill_worker.http.opening import Opener
@@ -39,8 +37,7 @@ class Pool:
         idle = self._idle
         while idle:
             connection, _ = idle.pop()  # the last one used: it has most time left
-            transport = connection.transport
-            if transport is not None and connection.is_clean() and not readable(transport):
+            if connection.is_clean() and not connection.has_unread():
                 return connection
             connection.end()
         connection = await self._opener.open(self._all.discard)

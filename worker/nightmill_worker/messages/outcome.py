@@ -13,6 +13,7 @@ import msgspec
 
 from nightmill.errors import NightmillError
 from nightmill.records.result import ErrorInfo, Usage
+from nightmill_worker.http.errors import HttpErrorKind
 
 SUCCESS: Final = range(200, 300)
 """Statuses of a paid answer."""
@@ -28,11 +29,8 @@ PARTIAL_BYTES: Final = 64 << 10
 # Why there is no usable answer. It is stored as the attempt's error type. `input_cut`: max_tokens
 # ended the answer inside a tool's input. `internal_error`: a defect of this program.
 BreakKind: TypeAlias = Literal[
-    "connection_error",
-    "connection_dropped",
+    HttpErrorKind,
     "timeout",
-    "truncated_response",
-    "invalid_response",
     "input_cut",
     "response_too_large",
     "internal_error",

@@ -112,6 +112,7 @@ local function stop_lane(account, item, hold, now, facts)
   if concerns_jobs(item, hold, now, facts) then
     local passed = hold.passed[hold.kind]
     let_pass(hold, true, now)
+    -- Only a later call that succeeded says something of the next job that is refused.
     if facts(item.model).ok_at < hold.sent then hold.passed[hold.kind] = passed end
     return
   end

@@ -22,14 +22,6 @@ PLACE = URL("http://api.example.invalid/v1/messages")
 BASIC = "Basic " + base64.b64encode(b"me:p@ss w").decode()
 
 
-@pytest.fixture(autouse=True)
-def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove the variables of the developer's own shell."""
-    for name in ("http", "https", "all", "no"):
-        monkeypatch.delenv(f"{name}_proxy", raising=False)
-        monkeypatch.delenv(f"{name}_proxy".upper(), raising=False)
-
-
 @dataclass
 class Proxied:
     """What a proxy received: the first line and the headers of each request."""
